@@ -1,0 +1,170 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// Environment switches, all off by default:
+//   HEDDLE_WERROR  warnings are errors (scripts/test and CI)
+//   HEDDLE_STATIC  link Debian's static C libraries (the release image)
+//   HEDDLE_CORE    only what needs no SwiftNIO: compiler and dataplanes, for quick kernel work
+//   HEDDLE_FUZZ    the fuzz targets (scripts/fuzz)
+let isSet = { (name: String) in Context.environment[name] != nil }
+
+let strict: [SwiftSetting] =
+    [
+        .enableUpcomingFeature("ExistentialAny"), .enableUpcomingFeature("InternalImportsByDefault"),
+        .enableUpcomingFeature("MemberImportVisibility"), .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+        .enableExperimentalFeature("Lifetimes"),
+    ] + (isSet("HEDDLE_WERROR") ? [.treatAllWarnings(as: .error)] : [])
+
+let bpfLibraries: [LinkerSetting] =
+    (isSet("HEDDLE_STATIC") ? [":libbpf.a", ":libelf.a", ":libz.a"] : ["bpf"]).map { .linkedLibrary($0) }
+let nftLibraries: [LinkerSetting] = [
+    .linkedLibrary(isSet("HEDDLE_STATIC") ? ":libnftnl.a" : "nftnl"), .linkedLibrary("mnl"),
+]
+let yamlLibraries: [LinkerSetting] = [.linkedLibrary(isSet("HEDDLE_STATIC") ? ":libyaml.a" : "yaml")]
+
+func library(
+    _ name: String, _ dependencies: [Target.Dependency] = [], linker: [LinkerSetting] = [],
+    plugins: [Target.PluginUsage] = []
+) -> Target {
+    .target(
+        name: name, dependencies: dependencies, swiftSettings: strict, linkerSettings: linker, plugins: plugins)
+}
+func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .testTarget(name: name + "Tests", dependencies: dependencies, swiftSettings: strict)
+}
+
+let package = Package(
+    name: "heddle",
+    targets: [
+        // C: the system's libraries, the ABI shared with the eBPF programs, system calls Swift cannot name.
+        .systemLibrary(name: "CLibbpf", providers: [.apt(["libbpf-dev"])]),
+        .systemLibrary(name: "CLibnftnl", providers: [.apt(["libnftnl-dev"])]),
+        .systemLibrary(name: "CLibmnl", providers: [.apt(["libmnl-dev"])]),
+        .systemLibrary(name: "CLibyaml", providers: [.apt(["libyaml-dev"])]),
+        .systemLibrary(name: "CDataplaneABI", path: "bpf"),
+        .target(name: "CLinux"),
+        .plugin(name: "BPFObjects", capability: .buildTool(), path: "Sources/BPFObjectsPlugin"),
+
+        // L0: ground.
+        library("Addressing"),
+        library("PullJSON"),
+        // L1: the pure core.
+        library("Cluster", ["Addressing", "PullJSON"]),
+        library("DataplaneIR", ["Addressing"]),
+        library("Compile", ["Addressing", "Cluster", "DataplaneIR"]),
+        library("Reconcile", ["Addressing", "DataplaneIR"]),
+        // L2: kernel interfaces and formats.
+        library("YAML", ["CLibyaml"], linker: yamlLibraries),
+        library("Netns", ["CLinux"]),
+        library("Netlink", ["Addressing", "CLibmnl", "CLinux"], linker: [.linkedLibrary("mnl")]),
+        library("Nftables", ["Addressing", "Netlink", "CLibnftnl", "CLibmnl"], linker: nftLibraries),
+        library("BPF", ["CLibbpf", "CLinux"], linker: bpfLibraries),
+        library("BPFPrograms", ["BPF", "CDataplaneABI"], plugins: ["BPFObjects"]),
+        // L3: effects.
+        library("Manifests", ["Addressing", "Cluster", "YAML", "CLinux"]),
+        library(
+            "LinuxDataplane",
+            [
+                "Addressing", "DataplaneIR", "Reconcile", "BPF", "BPFPrograms", "CDataplaneABI", "CLibbpf", "CLibnftnl",
+                "CLinux", "Netlink", "Netns", "Nftables",
+            ]),
+        library("Telemetry"),
+
+        .target(
+            name: "TestSupport",
+            dependencies: ["Addressing", "Cluster", "DataplaneIR", "Reconcile", "Netns", "CLinux"],
+            path: "Tests/Support", swiftSettings: strict),
+        .executableTarget(
+            name: "pod-driver", dependencies: ["Addressing", "CLinux", "Netns"], path: "Tests/PodDriver",
+            swiftSettings: strict),
+        .executableTarget(
+            name: "heddle-bench",
+            dependencies: ["Addressing", "Cluster", "Compile", "DataplaneIR", "LinuxDataplane", "Reconcile"],
+            swiftSettings: strict),
+        tests("Addressing", ["Addressing", "TestSupport"]),
+        tests("PullJSON", ["PullJSON", "TestSupport"]),
+        tests("Cluster", ["Addressing", "Cluster", "Manifests", "PullJSON", "TestSupport", "YAML"]),
+        tests("DataplaneIR", ["Addressing", "DataplaneIR"]),
+        tests("Compile", ["Addressing", "Cluster", "Compile", "DataplaneIR", "TestSupport"]),
+        tests("Reconcile", ["Addressing", "DataplaneIR", "Reconcile", "TestSupport"]),
+        tests("YAML", ["YAML", "TestSupport"]),
+        tests("Manifests", ["Addressing", "Cluster", "Manifests", "YAML", "TestSupport"]),
+        tests("Netns", ["Addressing", "Netns", "TestSupport"]),
+        tests("Netlink", ["Addressing", "Netlink", "Netns", "TestSupport"]),
+        tests("Nftables", ["Addressing", "Netlink", "Nftables", "Netns", "TestSupport"]),
+        tests("BPF", ["BPF", "BPFPrograms", "CDataplaneABI", "TestSupport"]),
+        tests(
+            "LinuxDataplane",
+            [
+                "Addressing", "Cluster", "Compile", "DataplaneIR", "Reconcile", "LinuxDataplane", "BPF",
+                "CDataplaneABI", "Netlink", "Netns", "Nftables", "TestSupport",
+            ]),
+        tests("Telemetry", ["Telemetry"]),
+        tests("Tidy", ["TestSupport"]),
+    ],
+    swiftLanguageModes: [.v6]
+)
+
+if !isSet("HEDDLE_CORE") {
+    package.dependencies += [
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+        .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.2"),
+        .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    ]
+    let nio: [Target.Dependency] = ["NIOCore", "NIOPosix", "NIOHTTP1"].map { .product(name: $0, package: "swift-nio") }
+    let tls: [Target.Dependency] = [
+        .product(name: "AsyncHTTPClient", package: "async-http-client"),
+        .product(name: "NIOHTTPCompression", package: "swift-nio-extras"),
+        .product(name: "NIOSSL", package: "swift-nio-ssl"),
+    ]
+    let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
+    let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+    package.targets += [
+        library("AdminAPI", ["Reconcile"]),
+        library("AdminServer", nio),
+        library("KubernetesClient", ["Cluster", "PullJSON", "YAML"] + nio + tls),
+        library(
+            "Agent",
+            [
+                "Addressing", "AdminAPI", "AdminServer", "CLinux", "Cluster", "Compile", "DataplaneIR",
+                "KubernetesClient", "LinuxDataplane", "Manifests", "Netlink", "Netns", "Reconcile", "Telemetry", "YAML",
+                log,
+            ]),
+        library(
+            "AgentCommands",
+            ["Addressing", "AdminAPI", "CLinux", "DataplaneIR", "LinuxDataplane", "Reconcile", arguments]),
+        .executableTarget(name: "heddle-agent", dependencies: ["Agent"], swiftSettings: strict),
+        .executableTarget(name: "agentctl", dependencies: ["AgentCommands"], swiftSettings: strict),
+        .target(
+            name: "FakeAPIServer", dependencies: ["TestSupport"] + nio + tls, path: "Tests/FakeAPIServer",
+            swiftSettings: strict),
+        tests("AdminServer", ["AdminServer"]),
+        tests(
+            "KubernetesClient",
+            ["Addressing", "Cluster", "FakeAPIServer", "KubernetesClient", "PullJSON", "TestSupport"] + nio + tls),
+        tests(
+            "Agent",
+            [
+                "Addressing", "AdminAPI", "AdminServer", "Agent", "Cluster", "Compile", "DataplaneIR",
+                "LinuxDataplane", "Netns", "Reconcile", "Telemetry", "TestSupport", log,
+            ]),
+        tests("AgentCommands", ["AdminAPI", "AgentCommands", "Reconcile"]),
+        tests("EndToEnd", ["AdminAPI", "Addressing", "TestSupport"]),
+    ]
+}
+
+if isSet("HEDDLE_FUZZ") {
+    func fuzzer(_ name: String, _ folder: String, _ dependencies: [Target.Dependency]) -> Target {
+        .executableTarget(
+            name: name, dependencies: dependencies, path: "Tests/Fuzz/Targets/" + folder,
+            swiftSettings: strict + [.unsafeFlags(["-parse-as-library"])],
+            linkerSettings: [.unsafeFlags(["-use-ld=lld"])])
+    }
+    package.targets += [
+        fuzzer("fuzz-manifests", "Manifests", ["Cluster", "Manifests"]),
+        fuzzer("fuzz-objects-json", "ObjectsJSON", ["Cluster", "Manifests", "PullJSON", "YAML"]),
+    ]
+}

@@ -1,0 +1,123 @@
+/// What the agent says about itself on the admin socket: the answer of `/status`. Times are seconds before the answer
+/// was made, so that no two clocks need to agree.
+package import Reconcile
+
+package struct AgentStatus: Codable, Sendable, Equatable {
+    /// Three different claims (configured is not attached is not proven).
+    package struct Dataplane: Codable, Sendable, Equatable {
+        /// `ebpf` or `nftables`.
+        package var name: String
+        /// `nftables (all)` beside eBPF; nil: none.
+        package var companion: String?
+        /// What the configuration asked for, and why this was taken.
+        package var configured: String
+        /// Something of ours is in force in the kernel since this process started.
+        package var attached: Bool
+        /// The last audit found the kernel equal to what was written.
+        package var proven: Bool
+        /// Age of that audit; nil: none yet.
+        package var provenSecondsAgo: Double?
+
+        package init(name: String, configured: String) {
+            self.name = name
+            self.configured = configured
+            attached = false
+            proven = false
+        }
+    }
+    package struct Source: Codable, Sendable, Equatable {
+        /// `manifests:/etc/heddle/manifests`
+        package var name: String
+        /// Everything that existed at the start has been read.
+        package var complete: Bool
+        /// Age of the last change it told; nil: none yet.
+        package var changedSecondsAgo: Double?
+        package var problems: [String]
+
+        package init(name: String) {
+            self.name = name
+            complete = false
+            problems = []
+        }
+    }
+    package struct Sync: Codable, Sendable, Equatable {
+        /// Nothing waits to be written, nothing failed, nothing was refused.
+        package var inSync: Bool
+        /// The last generation that is in the kernel; 0: none.
+        package var generation: UInt64
+        package var pendingChanges: Int
+        package var failuresInARow: Int
+        package var failures: UInt64
+        package var lastError: String?
+        package var lastSyncSecondsAgo: Double?
+        package var lastSyncDurationSeconds: Double?
+        package var plans: UInt64
+        package var fullPlans: UInt64
+
+        package init() {
+            (inSync, generation, pendingChanges, failuresInARow, failures) = (false, 0, 0, 0, 0)
+            (plans, fullPlans) = (0, 0)
+        }
+    }
+    package struct DriftReport: Codable, Sendable, Equatable {
+        /// Differences found since this process started.
+        package var found: UInt64
+        package var lastSecondsAgo: Double?
+        /// What the last audit that found any found, at most a few.
+        package var last: [String]
+        /// They were written again and the audit after that found none.
+        package var repaired: Bool
+
+        package init() { (found, last, repaired) = (0, [], true) }
+    }
+    package struct Counts: Codable, Sendable, Equatable {
+        package var services: Int
+        package var servicePorts: Int
+        package var frontends: Int
+        package var backends: Int
+
+        package init() { (services, servicePorts, frontends, backends) = (0, 0, 0, 0) }
+    }
+    package struct Refusal: Codable, Sendable, Equatable {
+        package var service: String
+        package var reason: String
+
+        package init(service: String, reason: String) {
+            self.service = service
+            self.reason = reason
+        }
+    }
+
+    package var node: String
+    package var version: String
+    package var pid: Int32
+    package var uptimeSeconds: Double
+    /// Both lists complete and the first sync in the kernel.
+    package var ready: Bool
+    package var dataplane: Dataplane
+    package var sources: [Source]
+    package var sync: Sync
+    package var drift: DriftReport
+    package var counts: Counts
+    package var nodePortAddresses: [String]
+    package var capacity: [MapUsage]
+    /// Counters of the dataplane by name.
+    package var counters: [String: UInt64]
+    /// Service ports that did not fit, each with the reason.
+    package var refused: [Refusal]
+    /// What the compiler left out of objects, at most some hundred.
+    package var findings: [String]
+    package var findingCount: Int
+    /// Servers that cannot listen, and the like.
+    package var warnings: [String]
+
+    package init(node: String, version: String, dataplane: Dataplane) {
+        self.node = node
+        self.version = version
+        self.dataplane = dataplane
+        (pid, uptimeSeconds, ready) = (0, 0, false)
+        (sources, sync, drift, counts) = ([], Sync(), DriftReport(), Counts())
+        (nodePortAddresses, capacity, counters, refused) = ([], [], [:], [])
+        (findings, findingCount, warnings) = ([], 0, [])
+    }
+}

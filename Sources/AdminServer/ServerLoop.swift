@@ -1,0 +1,65 @@
+/// The thread of the small servers and of all timers. It never does the agent's work itself, so a scrape of a large
+/// `/metrics` cannot hold up a kernel write, nor the other way round.
+import Glibc
+import NIOCore
+import NIOHTTP1
+import NIOPosix
+import Synchronization
+
+package final class ServerLoop: Sendable {
+    private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    private var loop: any EventLoop { group.next() }
+    /// A client that says nothing for so long is disconnected.
+    private let idleTimeout = TimeAmount.seconds(90)
+
+    package init() {}
+
+    /// Runs `body` on the loop once `delay` has passed, unless cancelled before.
+    package func schedule(after delay: Duration, _ body: @escaping @Sendable () -> Void) -> Timer {
+        let (seconds, attoseconds) = delay.components
+        let task = loop.scheduleTask(in: .nanoseconds(seconds * 1_000_000_000 + attoseconds / 1_000_000_000), body)
+        return Timer { task.cancel() }
+    }
+
+    package struct Timer: Sendable {
+        package let cancel: @Sendable () -> Void
+    }
+
+    package func shutdown() async { try? await group.shutdownGracefully() }
+
+    func bind(_ address: ListenAddress, _ responder: @escaping HTTPResponder) -> EventLoopFuture<any Channel> {
+        let idleTimeout = idleTimeout
+        let bootstrap = ServerBootstrap(group: loop)
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .serverChannelOption(.backlog, value: 128)
+            .childChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    let pipeline = channel.pipeline.syncOperations
+                    try pipeline.addHandler(IdleStateHandler(allTimeout: idleTimeout))
+                    try pipeline.configureHTTPServerPipeline(withErrorHandling: true)
+                    try pipeline.addHandler(HTTPConnection(responder: responder))
+                }
+            }
+        switch address {
+        case .tcp(let host, let port):
+            // A literal: nothing here may ever wait for a name server.
+            guard let address = try? SocketAddress(ipAddress: host, port: Int(port)) else {
+                return loop.makeFailedFuture(IOError(errnoCode: EINVAL, reason: "\(host) is not an IP address"))
+            }
+            return bootstrap.bind(to: address)
+        case .unix(let path): return bootstrap.bind(unixDomainSocketPath: path, cleanupExistingSocketFile: true)
+        }
+    }
+}
+
+package enum ListenAddress: Sendable, Hashable, CustomStringConvertible {
+    case tcp(host: String, port: UInt16)
+    case unix(path: String)
+
+    package var description: String {
+        switch self {
+        case .tcp(let host, let port): host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+        case .unix(let path): path
+        }
+    }
+}

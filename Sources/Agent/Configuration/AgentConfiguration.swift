@@ -1,0 +1,150 @@
+/// What the agent was asked to do: one value, validated once, never changed afterwards.
+import Addressing
+import Telemetry
+
+struct AgentConfiguration: Equatable, Sendable {
+    enum Source: Equatable, Sendable {
+        case kubernetes(kubeconfig: String?)
+        case manifests(directory: String)
+    }
+    enum DataplaneChoice: String, Sendable, CaseIterable {
+        case auto, ebpf, nftables
+    }
+    enum Companion: String, Sendable, CaseIterable {
+        case all, external, off
+    }
+    enum ProxyMode: String, Sendable, CaseIterable {
+        case spawn, external, off
+    }
+    enum NodePortAddresses: Equatable, Sendable {
+        /// The addresses of the Node object.
+        case primary
+        case all
+        case cidrs([IPPrefix])
+    }
+    enum DetectLocal: Equatable, Sendable {
+        case clusterCIDR, nodeCIDR
+        case bridge(String)
+        case interfacePrefix(String)
+    }
+    enum LogLevel: String, Sendable, CaseIterable {
+        case trace, debug, info, notice, warning, error, critical
+    }
+
+    var nodeName: String
+    /// nil only for commands that need none.
+    var source: Source?
+    var dataplane = DataplaneChoice.auto
+    var companion = Companion.all
+    /// nil: the cgroup2 root.
+    var cgroup: String?
+    var bpffs = "/sys/fs/bpf/heddle"
+    var stateDirectory = "/var/lib/heddle"
+    var apiSocket = "/run/heddle/agent.sock"
+    var metricsAddress = SocketAddress(IPAddress(v4: 0x7f00_0001), 10249)
+    var healthzAddress = SocketAddress(IPAddress(v4: 0), 10256)
+    var proxy = ProxyMode.off
+    var nodePortAddresses = NodePortAddresses.primary
+    var nodePortLoopback = false
+    var clusterCIDRs: [IPPrefix] = []
+    var masqueradeAll = false
+    var detectLocal = DetectLocal.clusterCIDR
+    var minSyncPeriod = Duration.milliseconds(10)
+    var mapFrontends: UInt32?
+    var mapServices: UInt32?
+    var mapBackends: UInt32?
+    var logLevel = LogLevel.info
+    var logFormat = LogLine.Format.text
+
+    init(nodeName: String) { self.nodeName = nodeName }
+}
+
+extension AgentConfiguration {
+    /// What the configuration depends on besides what was written.
+    struct Host: Sendable {
+        var hostName: String
+        var environment: [String: String]
+        /// Reads the file of `--config`.
+        var readFile: @Sendable (_ path: String) throws(ConfigurationError) -> [ConfigurationEntry]
+
+        init(
+            hostName: String, environment: [String: String],
+            readFile: @escaping @Sendable (_ path: String) throws(ConfigurationError) -> [ConfigurationEntry]
+        ) {
+            self.hostName = hostName
+            self.environment = environment
+            self.readFile = readFile
+        }
+        var isInPod: Bool { environment["KUBERNETES_SERVICE_HOST"] != nil }
+    }
+
+    /// Flag, then environment variable, then file, then default.
+    static func parse(arguments: [String], host: Host, needsSource: Bool) throws(ConfigurationError) -> Self {
+        let flags = try settings(arguments: arguments)
+        var all = flags.merging(settings(environment: host.environment)) { flag, _ in flag }
+        if let file = all[.config] {
+            let entries = try host.readFile(file.text)
+            all.merge(try settings(entries: entries, file: file.text)) { written, _ in written }
+        }
+        return try AgentConfiguration(all, host: host, needsSource: needsSource)
+    }
+
+    private init(_ settings: Settings, host: Host, needsSource: Bool) throws(ConfigurationError) {
+        let reader = SettingReader(settings: settings)
+        let name = settings[.nodeName]?.text ?? host.environment["NODE_NAME"] ?? host.hostName
+        guard !name.isEmpty else { throw ConfigurationError("the node has no name; pass --node-name") }
+        self.init(nodeName: name)
+
+        try reader.choice(.dataplane, into: &dataplane)
+        try reader.choice(.companion, into: &companion)
+        try reader.choice(.proxy, into: &proxy)
+        try reader.choice(.logLevel, into: &logLevel)
+        try reader.choice(.logFormat, into: &logFormat)
+        try reader.value(.cgroup, "an absolute path", into: &cgroup) { absolutePath($0) }
+        try reader.value(.bpffs, "an absolute path", into: &bpffs, absolutePath)
+        try reader.value(.stateDir, "an absolute path", into: &stateDirectory, absolutePath)
+        try reader.value(.apiSocket, "an absolute path of at most 107 bytes", into: &apiSocket) { text in
+            text.utf8.count <= 107 ? absolutePath(text) : nil
+        }
+        try reader.value(.metricsAddress, "an address and port like 127.0.0.1:10249", into: &metricsAddress) {
+            SocketAddress($0)
+        }
+        try reader.value(.healthzAddress, "an address and port like 0.0.0.0:10256", into: &healthzAddress) {
+            SocketAddress($0)
+        }
+        try reader.value(.nodePortLoopback, "true or false", into: &nodePortLoopback, boolean)
+        try reader.value(.masqueradeAll, "true or false", into: &masqueradeAll, boolean)
+        try reader.value(
+            .nodePortAddresses, "primary, all or ranges like 192.168.0.0/24,fd00::/64", into: &nodePortAddresses,
+            parseNodePortAddresses)
+        try reader.value(.clusterCIDR, "ranges like 10.0.0.0/8,fd00:10::/64", into: &clusterCIDRs, prefixList)
+        try reader.value(
+            .detectLocal, "cluster-cidr, node-cidr, bridge-interface:NAME or interface-prefix:PREFIX",
+            into: &detectLocal, parseDetectLocal)
+        try reader.value(.minSyncPeriod, "a duration of at most 1h like 10ms or 1s", into: &minSyncPeriod) { text in
+            parseDuration(text).flatMap { $0 <= .seconds(3600) ? $0 : nil }
+        }
+        try reader.value(.mapFrontends, "a number of at least 1", into: &mapFrontends, mapSize)
+        try reader.value(.mapServices, "a number of at least 1", into: &mapServices, mapSize)
+        try reader.value(.mapBackends, "a number of at least 1", into: &mapBackends, mapSize)
+        try readSource(reader, settings, host, needed: needsSource)
+    }
+
+    private mutating func readSource(
+        _ reader: SettingReader, _ settings: Settings, _ host: Host, needed: Bool
+    ) throws(ConfigurationError) {
+        let kubeconfig = settings[.kubeconfig]?.text
+        try reader.value(.source, "kubernetes or manifests:DIR", into: &source) { text in
+            if text == "kubernetes" { return .kubernetes(kubeconfig: kubeconfig) }
+            guard text.hasPrefix("manifests:") else { return nil }
+            let directory = String(text.dropFirst("manifests:".count))
+            return directory.isEmpty ? nil : .manifests(directory: directory)
+        }
+        if source == nil, host.isInPod || kubeconfig != nil { source = .kubernetes(kubeconfig: kubeconfig) }
+        if needed, source == nil {
+            throw ConfigurationError(
+                "this is not a pod, so there is no cluster to ask; pass --source manifests:DIR, or --source kubernetes "
+                    + "with --kubeconfig PATH")
+        }
+    }
+}

@@ -1,0 +1,88 @@
+/// Every setting of the agent, once: flag, environment variable, configuration key and help text come from here.
+
+enum OptionName: String, CaseIterable {
+    case nodeName = "node-name"
+    case source
+    case kubeconfig
+    case dataplane
+    case companion
+    case cgroup
+    case bpffs
+    case stateDir = "state-dir"
+    case apiSocket = "api-socket"
+    case metricsAddress = "metrics-address"
+    case healthzAddress = "healthz-address"
+    case proxy
+    case nodePortAddresses = "node-port-addresses"
+    case nodePortLoopback = "node-port-loopback"
+    case clusterCIDR = "cluster-cidr"
+    case masqueradeAll = "masquerade-all"
+    case detectLocal = "detect-local"
+    case minSyncPeriod = "min-sync-period"
+    case mapFrontends = "map-frontends"
+    case mapServices = "map-services"
+    case mapBackends = "map-backends"
+    case logLevel = "log-level"
+    case logFormat = "log-format"
+    case config
+
+    var flag: String { "--" + rawValue }
+    /// `HEDDLE_NODE_NAME`
+    var environmentVariable: String {
+        "HEDDLE_" + String(rawValue.uppercased().map { $0 == "-" ? "_" : $0 })
+    }
+    /// Takes no value on the command line: giving it means true.
+    var isSwitch: Bool { self == .nodePortLoopback || self == .masqueradeAll }
+
+    /// The placeholder of the value and what the option does.
+    var help: (value: String, text: String) {
+        switch self {
+        case .nodeName: ("NAME", "this node's name (default: $NODE_NAME, else the host name)")
+        case .source: ("kubernetes|manifests:DIR", "where services come from (default: kubernetes inside a pod)")
+        case .kubeconfig: ("PATH", "for --source kubernetes outside a pod")
+        case .dataplane: ("auto|ebpf|nftables", "auto probes the kernel and prefers ebpf (default: auto)")
+        case .companion: ("all|external|off", "nftables rules beside eBPF (default: all)")
+        case .cgroup: ("PATH", "cgroup v2 directory to attach eBPF to (default: the cgroup2 root)")
+        case .bpffs: ("PATH", "where maps and links are pinned (default: /sys/fs/bpf/heddle)")
+        case .stateDir: ("PATH", "the agent's own files (default: /var/lib/heddle)")
+        case .apiSocket: ("PATH", "admin socket (default: /run/heddle/agent.sock)")
+        case .metricsAddress: ("HOST:PORT", "/metrics and /proxyMode (default: 127.0.0.1:10249)")
+        case .healthzAddress: ("HOST:PORT", "/healthz, /livez, /readyz (default: 0.0.0.0:10256)")
+        case .proxy: ("spawn|external|off", "the L7 proxy (default: off)")
+        case .nodePortAddresses: ("CIDR[,CIDR...]|primary|all", "where node ports are served (default: primary)")
+        case .nodePortLoopback: ("", "serve node ports on loopback, eBPF only")
+        case .clusterCIDR: ("CIDR[,CIDR]", "addresses of the cluster's pods, one a family")
+        case .masqueradeAll: ("", "masquerade all traffic to cluster IPs")
+        case .detectLocal:
+            (
+                "cluster-cidr|node-cidr|bridge-interface:NAME|interface-prefix:PREFIX",
+                "how this node's pods are told apart (default: cluster-cidr)"
+            )
+        case .minSyncPeriod: ("DURATION", "least time between two writes to the kernel (default: 10ms)")
+        case .mapFrontends: ("N", "most addresses and ports the eBPF maps can hold")
+        case .mapServices: ("N", "most service ports the eBPF maps can hold")
+        case .mapBackends: ("N", "most backends the eBPF maps can hold")
+        case .logLevel: ("LEVEL", "trace, debug, info, notice, warning, error or critical (default: info)")
+        case .logFormat: ("text|json", "(default: text)")
+        case .config: ("FILE", "YAML with the same names; flags and environment win over it")
+        }
+    }
+
+    static var usage: String {
+        var text = """
+            usage: heddle-agent run [options]        program this node's services until stopped
+                   heddle-agent preflight [options]  what this kernel and host offer
+                   heddle-agent version
+
+            options (each also as environment variable HEDDLE_NAME and as key of the configuration file):
+
+            """
+        for option in allCases {
+            let left = "  " + option.flag + (option.isSwitch ? "" : " " + option.help.value)
+            text += left.count < 38 ? left + String(repeating: " ", count: 38 - left.count) : left + "\n" + indent
+            text += option.help.text + "\n"
+        }
+        return text
+    }
+    private static let indent = String(repeating: " ", count: 38)
+}

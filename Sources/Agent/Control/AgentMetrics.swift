@@ -1,0 +1,104 @@
+/// Every metric of the agent. Where kube-proxy has one, its name is used, so that dashboards keep working (spec rows
+/// 148-155); the rest is `heddle_*`.
+import Addressing
+import Telemetry
+
+struct AgentMetrics: Sendable {
+    let registry: MetricRegistry
+
+    let syncDuration: Histogram
+    let fullSyncDuration: Histogram
+    let partialSyncDuration: Histogram
+    let networkProgramming: Histogram
+    let endpointChangesPending: Gauge
+    let endpointChanges: Counter
+    let serviceChangesPending: Gauge
+    let serviceChanges: Counter
+    let lastSync: Gauge
+    let lastQueued: Gauge
+    let noLocalEndpoints: Gauge
+    let syncFailures: Counter
+    let conntrackDeleted: Counter
+    let healthz: Counter
+    let livez: Counter
+
+    let generation: Gauge
+    let inSync: Gauge
+    let drift: Counter
+    let operations: Counter
+    let failures: Counter
+    let refused: Gauge
+    let findings: Gauge
+    let sourceProblems: Gauge
+    let mapEntries: Gauge
+    let mapMaxEntries: Gauge
+    let mapBytes: Gauge
+    let dataplaneEvents: Gauge
+
+    init(_ registry: MetricRegistry = MetricRegistry()) {
+        self.registry = registry
+        let family = ["ip_family"]
+        let kubeProxy = "kubeproxy_sync_proxy_rules_"
+        let short = (0..<15).map { 0.001 * Double(1 << $0) }
+        syncDuration = registry.histogram(
+            kubeProxy + "duration_seconds", "Time to write a plan to the kernel.", labels: family, buckets: short)
+        fullSyncDuration = registry.histogram(
+            "kubeproxy_sync_full_proxy_rules_duration_seconds", "Time to write a full plan.", labels: family,
+            buckets: short)
+        partialSyncDuration = registry.histogram(
+            "kubeproxy_sync_partial_proxy_rules_duration_seconds", "Time to write an incremental plan.",
+            labels: family, buckets: short)
+        networkProgramming = registry.histogram(
+            "kubeproxy_network_programming_duration_seconds",
+            "Time from the change of an endpoint in the cluster until it is in the kernel.", labels: family,
+            buckets: [0.25, 0.5] + (1..<60).map(Double.init) + stride(from: 60.0, to: 120, by: 5)
+                + stride(from: 120.0, through: 300, by: 30))
+        endpointChangesPending = registry.gauge(
+            kubeProxy + "endpoint_changes_pending", "Endpoint changes not yet in the kernel.")
+        endpointChanges = registry.counter(kubeProxy + "endpoint_changes_total", "Endpoint changes seen.")
+        serviceChangesPending = registry.gauge(
+            kubeProxy + "service_changes_pending", "Service changes not yet in the kernel.")
+        serviceChanges = registry.counter(kubeProxy + "service_changes_total", "Service changes seen.")
+        lastSync = registry.gauge(
+            kubeProxy + "last_timestamp_seconds", "When the last plan was written.", labels: family)
+        lastQueued = registry.gauge(
+            kubeProxy + "last_queued_timestamp_seconds", "When a change was last queued.", labels: family)
+        noLocalEndpoints = registry.gauge(
+            kubeProxy + "no_local_endpoints_total",
+            "Service ports under policy Local with endpoints elsewhere but none on this node.",
+            labels: family + ["traffic_policy"])
+        syncFailures = registry.counter(
+            kubeProxy + "nftables_sync_failures_total", "Plans the kernel refused.", labels: family)
+        conntrackDeleted = registry.counter(
+            "kubeproxy_conntrack_reconciler_deleted_entries_total",
+            "UDP flows that were cut because their endpoint went away.", labels: family)
+        healthz = registry.counter("kubeproxy_proxy_healthz_total", "Answers of /healthz.", labels: ["code"])
+        livez = registry.counter("kubeproxy_proxy_livez_total", "Answers of /livez.", labels: ["code"])
+
+        generation = registry.gauge("heddle_generation", "Number of the last plan in the kernel.")
+        inSync = registry.gauge("heddle_in_sync", "1 when nothing waits, nothing failed and nothing was refused.")
+        drift = registry.counter(
+            "heddle_drift_total", "Differences found between the kernel and what was written.", labels: ["dataplane"])
+        operations = registry.counter("heddle_kernel_operations_total", "Kernel entries written or removed.")
+        failures = registry.counter("heddle_sync_failures_total", "Plans that failed and were tried again.")
+        refused = registry.gauge("heddle_refused_services", "Service ports that did not fit.")
+        findings = registry.gauge(
+            "heddle_findings", "Fields and claims of objects that were left out.", labels: ["reason"])
+        sourceProblems = registry.gauge(
+            "heddle_source_problems", "Documents or objects that could not be used.", labels: ["source"])
+        mapEntries = registry.gauge("heddle_map_entries", "Entries in use.", labels: ["map"])
+        mapMaxEntries = registry.gauge("heddle_map_max_entries", "Most entries; 0: no limit.", labels: ["map"])
+        mapBytes = registry.gauge("heddle_map_bytes", "Kernel memory.", labels: ["map"])
+        dataplaneEvents = registry.gauge(
+            "heddle_dataplane_events", "Counters kept by the dataplane.", labels: ["name"])
+        for family in AddressFamily.allCases {
+            syncFailures.add(0, family.description)
+            conntrackDeleted.add(0, family.description)
+            for policy in ["internal", "external"] { noLocalEndpoints.set(0, family.description, policy) }
+        }
+        for code in ["200", "503"] {
+            healthz.add(0, code)
+            livez.add(0, code)
+        }
+    }
+}

@@ -1,0 +1,16 @@
+/// Wire types as HTTP bodies.
+import AdminAPI
+import AdminServer
+import FoundationEssentials
+
+func jsonResponse(_ value: some Encodable, status: Int = 200) -> HTTPResponse {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    // Our wire types hold nothing that JSON cannot say.
+    let body = (try? encoder.encode(value)).map { Array($0) } ?? Array("{}".utf8)
+    return HTTPResponse(status: status, contentType: "application/json", body: body)
+}
+
+func failureResponse(_ sentence: String, status: Int = 400) -> HTTPResponse {
+    jsonResponse(AdminFailure(sentence), status: status)
+}

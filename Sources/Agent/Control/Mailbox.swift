@@ -1,0 +1,59 @@
+/// The one queue through which timers, watchers, servers and signals reach the control actor.
+import Addressing
+import AdminServer
+import Cluster
+
+enum Message: Sendable {
+    /// Write what is due.
+    case settle
+    /// A deadline has passed.
+    case tick
+    /// Every address of every interface.
+    case addresses(Set<IPAddress>)
+    /// Somebody changed kernel objects we own; the name of the dataplane concerned.
+    case foreignChange(dataplane: String)
+    case request(AdminRequest)
+    case stop
+}
+
+/// A question to the actor and where the answer goes.
+struct AdminRequest: Sendable {
+    enum Question: Sendable {
+        case status
+        case services
+        case endpoints(ObjectName)
+        case capacity
+        case verify(repair: Bool)
+        case explain(from: IPAddress, to: SocketAddress, transport: String, interface: String?)
+    }
+    let question: Question
+    let reply: @Sendable (HTTPResponse) -> Void
+}
+
+struct Mailbox: Sendable {
+    let messages: AsyncStream<Message>
+    private let continuation: AsyncStream<Message>.Continuation
+
+    init() { (messages, continuation) = AsyncStream.makeStream() }
+    func send(_ message: Message) { continuation.yield(message) }
+}
+
+/// Where objects come from. The events are consumed once.
+struct AgentSource: Sendable {
+    let name: String
+    let events: AsyncStream<SourceEvent>
+    /// What has to run for as long as the events are wanted; returns when the task is cancelled.
+    let run: @Sendable () async -> Void
+    /// Kept alive as long as the events are wanted.
+    private let owner: any Sendable
+
+    init(
+        name: String, events: AsyncStream<SourceEvent>, owner: any Sendable,
+        run: @escaping @Sendable () async -> Void = {}
+    ) {
+        self.name = name
+        self.events = events
+        self.owner = owner
+        self.run = run
+    }
+}

@@ -1,0 +1,140 @@
+/// What the actor tells the status board and the metrics.
+import Addressing
+import AdminAPI
+import Cluster
+import Compile
+import DataplaneIR
+import Glibc
+import Reconcile
+import Telemetry
+
+/// When the costly part of the status was made.
+struct DetailsState {
+    var generation: UInt64?
+    var capacityAt = Duration.zero
+}
+
+extension NodeAgent {
+    private static let findingsShown = 200
+
+    func prepareStatus() {
+        environment.board.update { contents in
+            contents.status.dataplane.name = dataplane.writer.name
+            contents.status.dataplane.configured = dataplane.reason
+            contents.status.dataplane.companion = dataplane.companion
+            contents.status.sources = environment.sources.map { AgentStatus.Source(name: $0.name) }
+            contents.sourceChangedAt = Array(repeating: nil, count: environment.sources.count)
+        }
+    }
+
+    /// The part that changes with every write; costs the same however many services there are.
+    func publish() {
+        let status = reconciler.status
+        let oldest = reconciler.oldestPending
+        environment.board.update { contents in
+            contents.oldestPending = oldest
+            contents.status.sync.inSync = status.isInSync && isComplete
+            contents.status.sync.generation = status.applied
+            contents.status.sync.pendingChanges = status.pending
+            contents.status.sync.failuresInARow = status.failuresInARow
+            contents.status.sync.failures = status.failures
+            contents.status.sync.lastError = status.lastError
+            contents.status.sync.plans = status.plans
+            contents.status.sync.fullPlans = status.fullPlans
+            contents.status.refused = status.refused.sorted { $0.key < $1.key }
+                .map { .init(service: $0.key.description, reason: $0.value) }
+            contents.status.warnings = nodeWarnings
+        }
+        metrics.generation.set(Double(status.applied))
+        metrics.inSync.set(status.isInSync ? 1 : 0)
+        metrics.refused.set(Double(status.refused.count))
+        metrics.serviceChangesPending.set(Double(changeLog.services))
+        metrics.endpointChangesPending.set(Double(changeLog.endpoints))
+    }
+
+    /// The part that needs a walk over everything or a question to the kernel; done at audits and when asked.
+    func refreshDetails() {
+        if details.generation != reconciler.status.applied { refreshCounts() }
+        details.generation = reconciler.status.applied
+        if now >= details.capacityAt { refreshCapacity() }
+        let counters = (try? dataplane.writer.counters()) ?? [:]
+        environment.board.update { $0.status.counters = counters }
+        metrics.dataplaneEvents.replace(Dictionary(uniqueKeysWithValues: counters.map { ([$0.key], Double($0.value)) }))
+    }
+
+    private func refreshCounts() {
+        var counts = AgentStatus.Counts()
+        counts.services = Set(compiler.programs.keys.map { ObjectName($0.namespace, $0.service) }).count
+        counts.servicePorts = compiler.programs.count
+        for program in compiler.programs.values {
+            counts.frontends += program.frontends.count
+            counts.backends += program.backends.count
+        }
+        let findings = compiler.findings.values.flatMap { $0 }
+        let shown = findings.map(\.description).sorted().prefix(Self.findingsShown)
+        let addresses = node.nodePortAddresses.sorted().map(\.description)
+        environment.board.update { contents in
+            contents.status.counts = counts
+            contents.status.findingCount = findings.count
+            contents.status.findings = Array(shown)
+            contents.status.nodePortAddresses = addresses
+        }
+        metrics.findings.replace(Dictionary(findings.map { ([$0.reason], 1.0) }, uniquingKeysWith: +))
+    }
+
+    /// Counting what a map holds may mean listing it while writes wait, so this is done the less often the more it
+    /// costs.
+    private func refreshCapacity() {
+        let start = now
+        let capacity = (try? dataplane.writer.capacity()) ?? []
+        details.capacityAt = now + max(environment.auditPeriod, min((now - start) * 2000, .seconds(3600)))
+        environment.board.update { $0.status.capacity = capacity }
+        metrics.mapEntries.replace(byName(capacity) { $0.entries })
+        metrics.mapMaxEntries.replace(byName(capacity) { $0.maxEntries })
+        metrics.mapBytes.replace(byName(capacity) { $0.bytes })
+    }
+
+    private func byName(_ maps: [MapUsage], _ value: (MapUsage) -> Int) -> [[String]: Double] {
+        Dictionary(maps.map { ([$0.name], Double(value($0))) }, uniquingKeysWith: +)
+    }
+
+    // MARK: Metrics of writes
+
+    var startedAtWallTime: Double { wallTime - (now - environment.board.now.startedAt).seconds }
+    private var wallTime: Double {
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+    }
+
+    func noteQueued(_ ids: Set<ServicePortID>) {
+        let time = wallTime
+        for family in Set(ids.map(\.family)) { metrics.lastQueued.set(time, family.description) }
+    }
+
+    func noteMetrics(_ plan: Plan, _ receipt: Receipt, took: Double) {
+        let time = wallTime
+        metrics.operations.add(Double(receipt.operations))
+        let touched = Set(plan.upserts.lazy.map(\.id.family)).union(plan.removals.map(\.family))
+        for family in AddressFamily.allCases where plan.isFull || touched.contains(family) {
+            let label = family.description
+            metrics.syncDuration.observe(took, label)
+            (plan.isFull ? metrics.fullSyncDuration : metrics.partialSyncDuration).observe(took, label)
+            metrics.lastSync.set(time, label)
+        }
+        if receipt.staleFlowsRemoved > 0 {
+            // The dataplane does not say which family each flow had; a plan mostly touches one.
+            let family = touched.count == 1 ? touched.first ?? .ipv4 : .ipv4
+            metrics.conntrackDeleted.add(Double(receipt.staleFlowsRemoved), family.description)
+        }
+        for family in AddressFamily.allCases {
+            let count = { (sets: [AddressFamily: Set<ServicePortID>]) in Double(sets[family]?.count ?? 0) }
+            metrics.noLocalEndpoints.set(count(policyGaps.internal), family.description, "internal")
+            metrics.noLocalEndpoints.set(count(policyGaps.external), family.description, "external")
+        }
+        for trigger in changeLog.triggers {
+            metrics.networkProgramming.observe(max(0, time - trigger.time), trigger.family.description)
+        }
+        changeLog = ChangeLog()
+    }
+}

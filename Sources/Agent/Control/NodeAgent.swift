@@ -1,0 +1,162 @@
+/// The control actor: takes in what sources and watchers tell, keeps the desired state, and writes it to the kernel. It
+/// runs on its own thread, which may block in netlink and bpf calls; everything it knows belongs to that thread.
+///
+/// Events only mark what is out of date; `settle`, which runs once the queue is empty, does the work. So a burst of
+/// events costs one compilation and one write.
+import AdminAPI
+import AdminServer
+import Addressing
+import Cluster
+import Compile
+import DataplaneIR
+import Logging
+import Netns
+import Reconcile
+
+actor NodeAgent {
+    /// Everything from outside, so that tests can replace it.
+    struct Environment: Sendable {
+        var sources: [AgentSource]
+        var openDataplane: @Sendable () throws -> OpenDataplane
+        var timers: ServerLoop
+        var board: StatusBoard
+        var metrics: AgentMetrics
+        var log: Logger
+        /// Told after each write which health-check servers must run.
+        var healthChecks: @Sendable ([ObjectName: HealthCheck], NodeProgram) -> Void = { _, _ in }
+        var auditPeriod = Duration.seconds(3)
+    }
+
+    nonisolated let thread: KernelThread
+    nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
+    nonisolated let mailbox = Mailbox()
+
+    let configuration: AgentConfiguration
+    let environment: Environment
+    let dataplane: OpenDataplane
+
+    var state = ClusterState()
+    var dirty = Dirty()
+    var compiler: Compiler
+    var reconciler: Reconciler
+    var nodeInputs = NodeInputs()
+    var node: NodeProgram
+    var nodeWarnings: [String] = []
+    var hasAddresses = false
+    var nodeWasSeen = false
+    var serviceAddresses = ServiceAddressIndex()
+    var policyGaps = LocalPolicyGaps()
+    var completeSources: Set<Int> = []
+    var isComplete = false
+    var changeLog = ChangeLog()
+    var audit: AuditSchedule
+    var deadlines = Deadlines()
+    var details = DetailsState()
+
+    private var settleIsQueued = false
+    private var timer: (at: Duration, timer: ServerLoop.Timer)?
+
+    /// Opens the dataplane on the agent's thread.
+    static func make(
+        _ configuration: AgentConfiguration, thread: KernelThread, environment: Environment
+    ) async throws -> NodeAgent {
+        let agent = try NodeAgent(configuration, thread: thread, environment: environment)
+        await agent.prepareStatus()
+        return agent
+    }
+
+    private init(_ configuration: AgentConfiguration, thread: KernelThread, environment: Environment) throws {
+        self.configuration = configuration
+        self.thread = thread
+        self.environment = environment
+        dataplane = try environment.openDataplane()
+        audit = AuditSchedule(parts: dataplane.parts, period: environment.auditPeriod)
+        compiler = Compiler(node: NodeFacts(name: configuration.nodeName))
+        var options = Reconciler.Options()
+        options.minSyncPeriod = configuration.minSyncPeriod
+        reconciler = Reconciler(options: options)
+        node = NodeProgram(nodeName: configuration.nodeName)
+    }
+
+    var foreignChanges: ForeignChanges? { dataplane.foreignChanges }
+    var now: Duration { environment.board.clock() }
+    var log: Logger { environment.log }
+    var metrics: AgentMetrics { environment.metrics }
+
+    /// Works until `.stop` arrives.
+    func run() async {
+        await withDiscardingTaskGroup { group in
+            for index in environment.sources.indices { group.addTask { await self.follow(index) } }
+            await self.work()
+            group.cancelAll()
+        }
+    }
+
+    private func follow(_ index: Int) async {
+        for await event in environment.sources[index].events { take(event, from: index) }
+    }
+
+    private func work() async {
+        for await message in mailbox.messages {
+            switch message {
+            case .settle:
+                settleIsQueued = false
+                settle()
+            case .tick:
+                timer = nil
+                passDeadlines()
+            case .addresses(let addresses):
+                nodeInputs.interfaceAddresses = addresses
+                hasAddresses = true
+                serviceAddresses.reset(local: addresses, programs: compiler.programs)
+                settleSoon()
+            case .foreignChange(let name):
+                audit.foreignChange(in: name, now: now)
+                deadlines.audit = audit.next
+                armTimer()
+            case .request(let request): answer(request)
+            case .stop: return
+            }
+        }
+    }
+
+    /// After whatever else is already in the queue.
+    func settleSoon() {
+        guard !settleIsQueued else { return }
+        settleIsQueued = true
+        mailbox.send(.settle)
+    }
+
+    // MARK: Deadlines
+
+    struct Deadlines {
+        var reconcile: Duration?
+        var garbage: Duration?
+        var audit: Duration?
+
+        var next: Duration? { [reconcile, garbage, audit].compactMap { $0 }.min() }
+    }
+
+    func armTimer() {
+        guard timer?.at != deadlines.next else { return }
+        timer?.timer.cancel()
+        timer = nil
+        guard let at = deadlines.next else { return }
+        let mailbox = mailbox
+        timer = (at, environment.timers.schedule(after: max(.zero, at - now)) { mailbox.send(.tick) })
+    }
+
+    private func passDeadlines() {
+        let now = now
+        if let at = deadlines.garbage, at <= now {
+            deadlines.garbage = nil
+            collectGarbage()
+        }
+        if let at = deadlines.audit, at <= now {
+            deadlines.audit = nil
+            runAudit()
+        }
+        // Also arms the timer again; a tick that came early is no harm.
+        settle()
+    }
+}

@@ -1,0 +1,53 @@
+/// What the actor last said about itself, for readers on other threads: the health servers must answer while a long
+/// write holds the kernel thread.
+import AdminAPI
+import Synchronization
+
+final class StatusBoard: Sendable {
+    struct Contents: Sendable {
+        var status: AgentStatus
+        /// Points in the agent's monotonic time.
+        var startedAt: Duration
+        var lastSyncAt: Duration?
+        var driftAt: Duration?
+        var auditAt: Duration?
+        var sourceChangedAt: [Duration?] = []
+        /// When the oldest change that is not yet in the kernel came in.
+        var oldestPending: Duration?
+        /// Of our Node object (spec row 144).
+        var nodeEligible = true
+
+        /// The status with its ages as of `now`.
+        func status(now: Duration) -> AgentStatus {
+            var status = status
+            let age = { (at: Duration?) in at.map { (now - $0).seconds } }
+            status.uptimeSeconds = (now - startedAt).seconds
+            status.sync.lastSyncSecondsAgo = age(lastSyncAt)
+            status.drift.lastSecondsAgo = age(driftAt)
+            status.dataplane.provenSecondsAgo = age(auditAt)
+            for (index, at) in sourceChangedAt.enumerated() where index < status.sources.count {
+                status.sources[index].changedSecondsAgo = age(at)
+            }
+            return status
+        }
+    }
+
+    private let contents: Mutex<Contents>
+    let clock: @Sendable () -> Duration
+
+    init(status: AgentStatus, clock: @escaping @Sendable () -> Duration) {
+        contents = Mutex(Contents(status: status, startedAt: clock()))
+        self.clock = clock
+    }
+
+    var now: Contents { contents.withLock { $0 } }
+    func update(_ edit: (inout Contents) -> Void) { contents.withLock { edit(&$0) } }
+    var status: AgentStatus { now.status(now: clock()) }
+}
+
+extension Duration {
+    var seconds: Double {
+        let (seconds, attoseconds) = components
+        return Double(seconds) + Double(attoseconds) / 1e18
+    }
+}

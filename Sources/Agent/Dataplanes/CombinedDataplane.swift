@@ -1,0 +1,39 @@
+/// eBPF with nftables beside it: every plan goes to both. What never passes the socket hooks (clients outside, SCTP,
+/// sockets from before the start) finds the nftables rules. They are written first: once a process of this node reaches
+/// a service, so does everybody else.
+import Reconcile
+
+final class CombinedDataplane: Dataplane {
+    var name: String { primary.name }
+    private let primary: any Dataplane
+    private let companion: any Dataplane
+
+    init(primary: any Dataplane, companion: any Dataplane) {
+        self.primary = primary
+        self.companion = companion
+    }
+
+    /// A failure of one does not keep the other back. Each knows what it has written: a retry costs the one that
+    /// succeeded nothing.
+    func apply(_ plan: Plan) throws(DataplaneError) -> Receipt {
+        let second = Result { () throws(DataplaneError) in try companion.apply(plan) }
+        var receipt = try primary.apply(plan)
+        let other = try second.get()
+        receipt.operations += other.operations
+        receipt.staleFlowsRemoved += other.staleFlowsRemoved
+        receipt.refused.merge(other.refused) { first, second in first == second ? first : "\(first); \(second)" }
+        return receipt
+    }
+
+    func verify(quick: Bool) throws(DataplaneError) -> [Drift] {
+        try primary.verify(quick: quick) + companion.verify(quick: quick)
+    }
+    func collectGarbage() throws(DataplaneError) {
+        try primary.collectGarbage()
+        try companion.collectGarbage()
+    }
+    func capacity() throws(DataplaneError) -> [MapUsage] { try primary.capacity() + companion.capacity() }
+    func counters() throws(DataplaneError) -> [String: UInt64] {
+        try primary.counters().merging(companion.counters()) { $0 &+ $1 }
+    }
+}

@@ -1,0 +1,66 @@
+/// Asks the kernel what it offers and opens the dataplanes. The only place that names their types.
+import CLinux
+import Glibc
+import LinuxDataplane
+import Reconcile
+
+enum DataplaneFactory {
+    static func probe(_ configuration: AgentConfiguration) -> KernelOffers {
+        KernelOffers(
+            ebpf: BPFProbe.run(cgroup: cgroup(configuration), bpffs: configuration.bpffs),
+            nftables: NftablesProbe.run())
+    }
+
+    static func open(_ configuration: AgentConfiguration) throws -> OpenDataplane {
+        let selection = try DataplaneSelection.choose(configuration, probe(configuration))
+        switch (selection.kind, selection.companion) {
+        case (.nftables, _):
+            let (nftables, changes) = try openNftables(.none)
+            return OpenDataplane(
+                writer: nftables, parts: [.init(nftables, fullAudit: .whenTold)], reason: selection.reason,
+                foreignChanges: changes)
+        case (.ebpf, .off):
+            let ebpf = try openEBPF(configuration, hasCompanion: false)
+            return OpenDataplane(
+                writer: ebpf, parts: [.init(ebpf, fullAudit: .paced)], reason: selection.reason)
+        case (.ebpf, let companion):
+            let ebpf = try openEBPF(configuration, hasCompanion: true)
+            let (nftables, changes) = try openNftables(companion == .all ? .all : .external)
+            return OpenDataplane(
+                writer: CombinedDataplane(primary: ebpf, companion: nftables),
+                parts: [.init(ebpf, fullAudit: .paced), .init(nftables, fullAudit: .whenTold)],
+                reason: selection.reason, companion: "nftables (\(companion.rawValue))", foreignChanges: changes)
+        }
+    }
+
+    private static func openEBPF(
+        _ configuration: AgentConfiguration, hasCompanion: Bool
+    ) throws(DataplaneError) -> BPFDataplane {
+        var options = BPFDataplaneOptions(
+            cgroup: cgroup(configuration), bpffs: configuration.bpffs, nodeName: configuration.nodeName)
+        options.sizes.frontends = configuration.mapFrontends.map(Int.init) ?? options.sizes.frontends
+        options.sizes.services = configuration.mapServices.map(Int.init) ?? options.sizes.services
+        options.sizes.backends = configuration.mapBackends.map(Int.init) ?? options.sizes.backends
+        options.companionHandlesSourceRanges = hasCompanion
+        return try BPFDataplane(options: options)
+    }
+
+    private static func openNftables(
+        _ companion: NftablesCompanion
+    ) throws(DataplaneError) -> (NftablesDataplane, ForeignChanges) {
+        let dataplane = try NftablesDataplane(options: NftablesOptions(companion: companion))
+        let monitor = try NftablesMonitor(ownPort: dataplane.portID)
+        dataplane.monitor = monitor
+        return (dataplane, ForeignChanges(dataplane: dataplane.name, monitor: monitor))
+    }
+
+    /// Without --cgroup: where cgroup v2 is mounted, else the usual place, which the probe then finds missing.
+    private static func cgroup(_ configuration: AgentConfiguration) -> String {
+        if let given = configuration.cgroup { return given }
+        var path = [UInt8](repeating: 0, count: Int(PATH_MAX))
+        let found = path.withUnsafeMutableBytes { bytes in
+            clinux_find_mount("cgroup2", bytes.assumingMemoryBound(to: CChar.self).baseAddress, UInt(bytes.count))
+        }
+        return found == 0 ? String(decoding: path.prefix { $0 != 0 }, as: UTF8.self) : "/sys/fs/cgroup"
+    }
+}

@@ -1,0 +1,40 @@
+/// A dataplane ready for use, and how its parts are audited.
+import Reconcile
+
+struct OpenDataplane {
+    /// When a part is compared with the kernel entry by entry; the quick comparison happens at every audit anyway.
+    enum FullAudit: Sendable {
+        /// As often as its cost allows.
+        case paced
+        /// When the kernel says that somebody else changed something.
+        case whenTold
+    }
+    struct Part {
+        let dataplane: any Dataplane
+        let fullAudit: FullAudit
+
+        init(_ dataplane: any Dataplane, fullAudit: FullAudit) {
+            self.dataplane = dataplane
+            self.fullAudit = fullAudit
+        }
+    }
+
+    /// Takes the plans.
+    let writer: any Dataplane
+    let parts: [Part]
+    /// Which one and why, for the log and `agentctl status`.
+    let reason: String
+    let companion: String?
+    let foreignChanges: ForeignChanges?
+
+    init(
+        writer: any Dataplane, parts: [Part], reason: String, companion: String? = nil,
+        foreignChanges: ForeignChanges? = nil
+    ) {
+        self.writer = writer
+        self.parts = parts
+        self.reason = reason
+        self.companion = companion
+        self.foreignChanges = foreignChanges
+    }
+}

@@ -1,0 +1,95 @@
+/// Configuration, Node object and interface addresses -> what the kernel must know about the node. Pure: called again
+/// whenever one of them changes, so all of them are followed live (spec rows 84, 88-93, 103, 166, 167).
+import Addressing
+import Cluster
+import DataplaneIR
+
+struct NodeInputs: Equatable, Sendable {
+    /// Our Node object; nil: none known.
+    var node: Node?
+    var serviceCIDRs: [IPPrefix] = []
+    /// Every address of every interface.
+    var interfaceAddresses: Set<IPAddress> = []
+    /// Interface addresses that some service claims as its own: load balancers put their addresses on interfaces.
+    var serviceAddresses: Set<IPAddress> = []
+}
+
+struct NodeResult: Equatable, Sendable {
+    var program: NodeProgram
+    /// Sentences for the log and `agentctl status`.
+    var warnings: [String] = []
+}
+
+func nodeProgram(_ configuration: AgentConfiguration, _ inputs: NodeInputs) -> NodeResult {
+    var result = NodeResult(program: NodeProgram(nodeName: configuration.nodeName))
+    result.program.localAddresses = inputs.interfaceAddresses
+    result.program.masqueradeAll = configuration.masqueradeAll
+    result.program.serviceCIDRs = inputs.serviceCIDRs
+    result.program.nodePortLoopback = configuration.nodePortLoopback
+    result.program.detector = detector(configuration, inputs, &result.warnings)
+    for family in AddressFamily.allCases {
+        result.program.nodePortAddresses.formUnion(
+            nodePortAddresses(family, configuration, inputs, &result.warnings))
+    }
+    return result
+}
+
+/// First range of each family only (spec row 84).
+private func detector(
+    _ configuration: AgentConfiguration, _ inputs: NodeInputs, _ warnings: inout [String]
+) -> LocalDetector {
+    let firsts = { (ranges: [IPPrefix]) -> LocalDetector in
+        let chosen = AddressFamily.allCases.compactMap { family in ranges.first { $0.family == family } }
+        return chosen.isEmpty ? .none : .cidrs(chosen)
+    }
+    switch configuration.detectLocal {
+    case .clusterCIDR: return firsts(configuration.clusterCIDRs)
+    case .nodeCIDR:
+        let ranges = inputs.node?.podCIDRs ?? []
+        if ranges.isEmpty {
+            warnings.append(
+                "pods of this node cannot be told apart: Node \(configuration.nodeName) has no spec.podCIDRs yet; "
+                    + "node-cidr takes effect as soon as it has")
+        }
+        return firsts(ranges)
+    case .bridge(let name): return .bridge(name)
+    case .interfacePrefix(let prefix): return .interfacePrefix(prefix)
+    }
+}
+
+private func nodePortAddresses(
+    _ family: AddressFamily, _ configuration: AgentConfiguration, _ inputs: NodeInputs, _ warnings: inout [String]
+) -> Set<IPAddress> {
+    // Loopback is never served as a node-port address (spec row 92).
+    let local = inputs.interfaceAddresses.filter { $0.family == family && !$0.isLoopback }
+    switch configuration.nodePortAddresses {
+    case .all: return withoutServiceAddresses(local, inputs)
+    case .primary:
+        if inputs.node?.internalIPs.isEmpty ?? true, family == .ipv4 {
+            warnings.append(
+                "node ports are not served: no Node object named \(configuration.nodeName) gives an InternalIP; add "
+                    + "one, correct --node-name, or pass --node-port-addresses")
+        }
+        guard let primary = inputs.node?.internalIPs.first(where: { $0.family == family }) else { return [] }
+        return local.contains(primary) ? [primary] : []
+    case .cidrs(let ranges):
+        let ours = ranges.filter { $0.family == family }
+        if ours.isEmpty {
+            warnings.append(
+                "--node-port-addresses names no \(family) range, so \(family) node ports are served on every address; "
+                    + "add one to restrict them")
+            return withoutServiceAddresses(local, inputs)
+        }
+        if ours.contains(where: { $0.length > 0 && $0.address.isLoopback }) {
+            warnings.append("--node-port-addresses: loopback is never served; see --node-port-loopback")
+        }
+        if ours.contains(where: { $0.length == 0 }) { return withoutServiceAddresses(local, inputs) }
+        return local.filter { address in ours.contains { $0.contains(address) } }
+    }
+}
+
+/// "All" means the node's addresses, not those a load balancer put on an interface (spec row 96). Some load balancers
+/// announce the node's own address; the Node object tells which those are.
+private func withoutServiceAddresses(_ local: Set<IPAddress>, _ inputs: NodeInputs) -> Set<IPAddress> {
+    local.subtracting(inputs.serviceAddresses.subtracting(inputs.node?.internalIPs ?? []))
+}

@@ -1,0 +1,167 @@
+/// A running agent: puts the parts together, starts them, and stops them on a signal.
+import AdminAPI
+import AdminServer
+import Addressing
+import CLinux
+import Glibc
+import Logging
+import Netns
+
+struct AgentProcess {
+    /// A write that takes longer than this is left to the kernel when the agent must stop: it is atomic.
+    private static let longestStop = Duration.seconds(4)
+
+    let configuration: AgentConfiguration
+    let reread: @Sendable () throws(ConfigurationError) -> AgentConfiguration
+    private let settings: LogSettings
+    private let log: Logger
+    private let loop = ServerLoop()
+    private let metrics = AgentMetrics()
+    private let board: StatusBoard
+
+    init(
+        _ configuration: AgentConfiguration,
+        reread: @escaping @Sendable () throws(ConfigurationError) -> AgentConfiguration
+    ) {
+        self.configuration = configuration
+        self.reread = reread
+        settings = LogSettings(configuration)
+        log = settings.logger()
+        var status = AgentStatus(
+            node: configuration.nodeName, version: AgentProgram.version,
+            dataplane: .init(
+                name: configuration.dataplane == .auto ? "" : configuration.dataplane.rawValue,
+                configured: configuration.dataplane.rawValue))
+        status.pid = getpid()
+        board = StatusBoard(status: status, clock: ProcessSetup.monotonicClock)
+    }
+
+    /// Ends the process when a signal asks for it. The kernel keeps what was written.
+    func run() async throws {
+        try refuseWhatIsNotBuilt()
+        let signals = try SignalWatcher()
+        try ProcessSetup.makeDirectory(
+            configuration.stateDirectory, mode: 0o700, purpose: "state directory", option: .stateDir)
+        let socket = configuration.apiSocket
+        // Before anything touches the kernel: two agents would undo each other's work.
+        guard !ProcessSetup.isAnswering(socket: socket) else {
+            throw StartupError("another agent answers on \(socket); stop it or pass another --api-socket")
+        }
+        let source = try SourceFactory.open(configuration)
+        let health = HealthEndpoint(board: board, metrics: metrics)
+        startServers(health)
+        let checks = HealthCheckServers(
+            on: loop, servesAllAddresses: configuration.nodePortAddresses == .all, log: log,
+            isHealthy: { health.health.isHealthy })
+        let configuration = configuration
+        let agent = try await NodeAgent.make(
+            configuration, thread: try KernelThread(name: "heddle-kernel"),
+            environment: .init(
+                sources: [source], openDataplane: { try DataplaneFactory.open(configuration) }, timers: loop,
+                board: board, metrics: metrics, log: log,
+                healthChecks: { checks.update($0, node: $1) }))
+        let dataplane = board.now.status.dataplane
+        log.info(
+            "heddle-agent \(AgentProgram.version) started on node \(configuration.nodeName)",
+            metadata: [
+                "dataplane": "\(dataplane.name)", "why": "\(dataplane.configured)", "source": "\(source.name)",
+            ])
+        try await openAdminSocket(agent.mailbox)
+        try await work(agent, source, signals)
+    }
+
+    private func refuseWhatIsNotBuilt() throws(StartupError) {
+        if configuration.proxy != .off {
+            throw StartupError("--proxy \(configuration.proxy.rawValue) is not available yet; pass --proxy off")
+        }
+    }
+
+    /// These answer before the dataplane is open, which may take a while.
+    private func startServers(_ health: HealthEndpoint) {
+        let listen = { (address: SocketAddress, responder: @escaping HTTPResponder) in
+            HTTPListener(
+                .tcp(host: address.address.description, port: address.port), on: loop,
+                report: { [log] problem in
+                    if let problem {
+                        log.error("\(problem); still trying")
+                    } else {
+                        log.info("listening on \(address)")
+                    }
+                }, responder: responder
+            ).start()
+        }
+        listen(
+            configuration.metricsAddress,
+            MetricsEndpoint(metrics: metrics, board: board, health: health).respond)
+        // Last, so that whoever sees the node healthy finds the rest too.
+        listen(configuration.healthzAddress, health.respond)
+    }
+
+    private func openAdminSocket(_ mailbox: Mailbox) async throws {
+        let path = configuration.apiSocket
+        let directory = path.split(separator: "/").dropLast().map { "/" + $0 }.joined()
+        try ProcessSetup.makeDirectory(
+            directory.isEmpty ? "/" : directory, mode: 0o755, purpose: "directory of the admin socket",
+            option: .apiSocket)
+        let admin = AdminEndpoint(mailbox: mailbox, board: board, timers: loop)
+        // The socket must never be open to others, not even for the moment until a chmod.
+        let mask = umask(0o177)
+        defer { umask(mask) }
+        do {
+            try await HTTPListener(.unix(path: path), on: loop, responder: admin.respond).startNow()
+        } catch {
+            throw StartupError("cannot open the admin socket \(path): \(error); pass another --api-socket")
+        }
+    }
+
+    private func work(_ agent: NodeAgent, _ source: AgentSource, _ signals: SignalWatcher) async throws {
+        let addresses = try AddressWatcher()
+        let foreign = try ForeignChangeWatcher()
+        let (stream, continuation) = AsyncStream<Int32>.makeStream()
+        await withDiscardingTaskGroup { group in
+            group.addTask { await source.run() }
+            group.addTask { await signals.run { continuation.yield($0) } }
+            group.addTask { [log] in
+                await addresses.run(log: log) { agent.mailbox.send(.addresses($0)) }
+            }
+            if let changes = await agent.foreignChanges {
+                group.addTask { await foreign.run(changes) { agent.mailbox.send(.foreignChange(dataplane: $0)) } }
+            }
+            group.addTask {
+                for await signal in stream {
+                    if signal == SIGHUP { reload() } else { stop(agent, signal) }
+                }
+            }
+            await agent.run()
+            // The watchers' threads wait in system calls; they end with the process, which must not wait for them.
+            unlink(configuration.apiSocket)
+            _exit(0)
+        }
+    }
+
+    private func stop(_ agent: NodeAgent, _ signal: Int32) {
+        log.info("stopping on signal \(signal); what is in the kernel stays in force")
+        agent.mailbox.send(.stop)
+        let path = configuration.apiSocket
+        _ = loop.schedule(after: Self.longestStop) {
+            unlink(path)
+            _exit(0)
+        }
+    }
+
+    /// SIGHUP. The log follows at once; what shapes the kernel state needs a restart, which interrupts nothing.
+    private func reload() {
+        do throws(ConfigurationError) {
+            let new = try reread()
+            settings.change(new)
+            var rest = new
+            (rest.logLevel, rest.logFormat) = (configuration.logLevel, configuration.logFormat)
+            log.notice(
+                rest == configuration
+                    ? "configuration read again"
+                    : "configuration read again: only log-level and log-format follow at once, restart for the rest")
+        } catch {
+            log.error("the new configuration is refused, the old one stays in force: \(error)")
+        }
+    }
+}

@@ -1,0 +1,38 @@
+/// Opens the source of cluster objects that was asked for.
+import KubernetesClient
+import Manifests
+
+enum SourceFactory {
+    static func open(_ configuration: AgentConfiguration) throws -> AgentSource {
+        switch configuration.source {
+        case .manifests(let directory):
+            do throws(SourceError) {
+                let source = try ManifestsSource(directory: directory)
+                return AgentSource(name: "manifests:\(directory)", events: source.events, owner: source)
+            } catch {
+                throw StartupError("\(error)")
+            }
+        case .kubernetes(let kubeconfig): return try kubernetes(kubeconfig, configuration)
+        case nil: throw StartupError("no source of services; pass --source kubernetes or --source manifests:DIR")
+        }
+    }
+
+    private static func kubernetes(
+        _ kubeconfig: String?, _ configuration: AgentConfiguration
+    ) throws(StartupError) -> AgentSource {
+        let access: ClusterAccess
+        do throws(AccessError) {
+            access =
+                if let kubeconfig {
+                    try ClusterAccess.kubeconfig(path: kubeconfig)
+                } else {
+                    try ClusterAccess.inCluster(environment: ProcessSetup.environment)
+                }
+        } catch {
+            throw StartupError(error.description)
+        }
+        let source = KubernetesSource(
+            configuration: .init(access: access, nodeName: configuration.nodeName))
+        return AgentSource(name: source.name, events: source.events, owner: source) { await source.run() }
+    }
+}

@@ -1,0 +1,101 @@
+/// Asks the agent over its Unix socket: one request, one connection, blocking.
+import AdminAPI
+import FoundationEssentials
+import Glibc
+
+struct AdminClient {
+    let socket: String
+
+    /// The body of a successful answer.
+    func get(_ path: String, _ query: [(name: String, value: String)] = []) throws(CommandFailure) -> [UInt8] {
+        let pairs = query.map { "\($0.name)=\(percentEncoded($0.value))" }.joined(separator: "&")
+        let target = pairs.isEmpty ? path : path + "?" + pairs
+        let answer = try exchange("GET \(target) HTTP/1.0\r\n\r\n")
+        guard let (status, body) = parse(answer) else {
+            throw CommandFailure("\(socket) does not answer like a heddle agent")
+        }
+        guard status == 200 else {
+            let sentence = (try? JSONDecoder().decode(AdminFailure.self, from: Data(body)))?.error
+            throw CommandFailure(sentence ?? "the agent answered with status \(status)")
+        }
+        return body
+    }
+
+    func get<Answer: Decodable>(
+        _ type: Answer.Type, _ path: String, _ query: [(name: String, value: String)] = []
+    ) throws(CommandFailure) -> Answer {
+        let body = try get(path, query)
+        guard let answer = try? JSONDecoder().decode(type, from: Data(body)) else {
+            throw CommandFailure(
+                "the agent at \(socket) answers \(path) in another form than this agentctl knows; use its version")
+        }
+        return answer
+    }
+
+    private func exchange(_ request: String) throws(CommandFailure) -> [UInt8] {
+        let descriptor = try connected()
+        defer { close(descriptor) }
+        var answer: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 65536)
+        guard write(descriptor, request, request.utf8.count) == request.utf8.count else {
+            throw CommandFailure("writing to \(socket) failed: \(String(cString: strerror(errno)))")
+        }
+        while true {
+            let count = read(descriptor, &chunk, chunk.count)
+            if count < 0, errno == EINTR { continue }
+            guard count >= 0 else {
+                throw CommandFailure("reading from \(socket) failed: \(String(cString: strerror(errno)))")
+            }
+            if count == 0 { return answer }
+            answer += chunk[..<count]
+        }
+    }
+
+    private func connected() throws(CommandFailure) -> Int32 {
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        let fits = withUnsafeMutableBytes(of: &address.sun_path) { target in
+            target.copyBytes(from: socket.utf8.prefix(target.count - 1))
+            return socket.utf8.count < target.count
+        }
+        guard fits else { throw CommandFailure("--api-socket \(socket) is longer than a socket's path may be") }
+        let descriptor = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        let result = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        guard result == 0 else {
+            let code = errno
+            close(descriptor)
+            let remedy =
+                code == EACCES || code == EPERM ? "run agentctl as root" : "start heddle-agent or pass --api-socket"
+            throw CommandFailure("agent not running at \(socket): \(String(cString: strerror(code))); \(remedy)")
+        }
+        return descriptor
+    }
+
+    private func parse(_ answer: [UInt8]) -> (status: Int, body: [UInt8])? {
+        let end = Array("\r\n\r\n".utf8)
+        guard let at = answer.indices.first(where: { answer[$0...].starts(with: end) }) else { return nil }
+        let words = String(decoding: answer[..<at], as: UTF8.self).split(separator: " ", maxSplits: 2)
+        guard words.count >= 2, words[0].hasPrefix("HTTP/1."), let status = Int(words[1]) else { return nil }
+        return (status, Array(answer[(at + end.count)...]))
+    }
+}
+
+private func percentEncoded(_ text: String) -> String {
+    var result = ""
+    for byte in text.utf8 {
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+            UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"),
+            UInt8(ascii: "/"), UInt8(ascii: ":"):
+            result.unicodeScalars.append(Unicode.Scalar(byte))
+        default:
+            let hex = String(byte, radix: 16, uppercase: true)
+            result += "%" + (hex.count == 1 ? "0" : "") + hex
+        }
+    }
+    return result
+}

@@ -1,0 +1,111 @@
+/// What the agent learned from its sources: `services`, `endpoints`, `routes`; and `explain`, what it means for a flow.
+import AdminAPI
+import ArgumentParser
+
+struct Services: ParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "The services this node serves, as the agent sees them.")
+
+    @OptionGroup var options: SharedOptions
+
+    func run() throws {
+        let list = try options.client.get(ServiceList.self, AdminPath.services)
+        guard options.output != .json else { return try Output.json(list) }
+        if options.output == .wide {
+            var table = Table(
+                "NAMESPACE", "NAME", "PORT", "PROTO", "FRONTENDS", "POLICY", "AFFINITY", "CLUSTER", "LOCAL")
+            for service in list.services {
+                table.add(
+                    service.namespace, service.name, service.port.isEmpty ? "-" : service.port, service.protocol,
+                    service.frontends.joined(separator: ", "), "\(service.internalPolicy)/\(service.externalPolicy)",
+                    service.affinitySeconds.map { "\($0)s" } ?? "-", "\(service.clusterEndpoints)",
+                    "\(service.localEndpoints)")
+            }
+            Output.tell(table.text)
+        } else {
+            var table = Table("NAMESPACE", "NAME", "PORT", "PROTO", "FRONTENDS", "ENDPOINTS")
+            for service in list.services {
+                let first = service.frontends.first ?? "-"
+                let more = service.frontends.count > 1 ? " +\(service.frontends.count - 1)" : ""
+                table.add(
+                    service.namespace, service.name, service.port.isEmpty ? "-" : service.port, service.protocol,
+                    service.refused == nil ? first + more : "REFUSED", "\(service.clusterEndpoints)")
+            }
+            Output.tell(table.text)
+        }
+        for finding in list.findings { Output.complain("note: \(finding)\n") }
+    }
+}
+
+struct Endpoints: ParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "The endpoints of one service, and which are in use.")
+
+    @Argument(help: ArgumentHelp("The service.", valueName: "namespace/name"))
+    var service: String
+    @OptionGroup var options: SharedOptions
+
+    func validate() throws {
+        guard service.split(separator: "/", omittingEmptySubsequences: false).count == 2 else {
+            throw ValidationError("\"\(service)\" is not NAMESPACE/NAME.")
+        }
+    }
+
+    func run() throws {
+        let list = try options.client.get(EndpointList.self, AdminPath.endpoints, [("service", service)])
+        guard list.exists || !list.endpoints.isEmpty else {
+            throw CommandFailure("the agent knows no Service \(service); see agentctl services")
+        }
+        guard options.output != .json else { return try Output.json(list) }
+        var table = Table("ADDRESS", "PORT", "PROTO", "STATE", "NODE", "ZONE", "USED FOR", "SLICE")
+        for endpoint in list.endpoints {
+            table.add(
+                endpoint.address, endpoint.port.isEmpty ? "-" : endpoint.port, endpoint.protocol, state(endpoint),
+                (endpoint.node ?? "-") + (endpoint.local ? " (this)" : ""), endpoint.zone ?? "-",
+                endpoint.usedFor.isEmpty ? "-" : endpoint.usedFor.joined(separator: ", "), endpoint.slice)
+        }
+        Output.tell(table.text)
+        if !list.exists { Output.complain("note: there is no Service \(service), only endpoints for it\n") }
+    }
+
+    private func state(_ endpoint: EndpointView) -> String {
+        if endpoint.terminating { return endpoint.serving ? "terminating, serving" : "terminating" }
+        return endpoint.ready ? "ready" : "not ready"
+    }
+}
+
+struct Routes: ParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "The HTTP routes (not available yet).")
+    @OptionGroup var options: SharedOptions
+
+    func run() throws { throw CommandFailure("routes are not available yet: this version programs services only") }
+}
+
+struct Explain: ParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "What happens to one flow, and who may answer it.")
+
+    @Option(help: ArgumentHelp("Source address.", valueName: "ip"))
+    var from: String
+    @Option(help: ArgumentHelp("Where it connects to.", valueName: "ip:port[/proto]"))
+    var to: String
+    @Option(
+        help: ArgumentHelp(
+            "Interface it arrives on; without it, the node's own addresses mean the node.", valueName: "name"))
+    var interface: String?
+    @OptionGroup var options: SharedOptions
+
+    func run() throws {
+        let parts = to.split(separator: "/", maxSplits: 1).map(String.init)
+        var query = [(name: "from", value: from), (name: "to", value: parts.first ?? "")]
+        if parts.count > 1 { query.append((name: "protocol", value: parts[1])) }
+        if let interface { query.append((name: "interface", value: interface)) }
+        let answer = try options.client.get(Explanation.self, AdminPath.explain, query)
+        guard options.output != .json else { return try Output.json(answer) }
+        switch answer.verdict {
+        case "balance":
+            Output.tell("\(to) is \(answer.service ?? "?"); source address \(answer.source ?? "?"); one of\n")
+            for candidate in answer.candidates { Output.tell("  \(candidate)\n") }
+        case "reject": Output.tell("refused at once: no usable endpoint, or no such port of a cluster IP\n")
+        case "drop": Output.tell("dropped: not let in, no endpoint on this node, or an address nobody has\n")
+        default: Output.tell("not ours: it goes where it wants to go\n")
+        }
+    }
+}

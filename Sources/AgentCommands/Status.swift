@@ -1,0 +1,126 @@
+/// `agentctl status`: is the node doing what it should, and if not, why.
+import AdminAPI
+import ArgumentParser
+import Glibc
+import Reconcile
+
+struct Status: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Whether this node is in sync, and if not, why.")
+
+    @OptionGroup var options: SharedOptions
+    @Option(help: ArgumentHelp("Wait until in sync, at most so long.", valueName: "duration"))
+    var wait: WaitTime?
+
+    func run() throws {
+        let status = try wait.map { try waitUntilInSync($0) } ?? fetch()
+        switch options.output {
+        case .json: try Output.json(status)
+        case .table, .wide: Output.tell(statusText(status, wide: options.output == .wide))
+        }
+        if wait != nil, !(status.ready && status.sync.inSync) { throw ExitCode(1) }
+    }
+
+    private func fetch() throws(CommandFailure) -> AgentStatus {
+        try options.client.get(AgentStatus.self, AdminPath.status)
+    }
+
+    /// The agent may still be starting: a socket that is not there yet is no failure before the time is over.
+    private func waitUntilInSync(_ time: WaitTime) throws(CommandFailure) -> AgentStatus {
+        let end = ContinuousClock.now + time.duration
+        while true {
+            let isLast = ContinuousClock.now >= end
+            do throws(CommandFailure) {
+                let status = try fetch()
+                if isLast || (status.ready && status.sync.inSync) { return status }
+            } catch {
+                if isLast { throw error }
+            }
+            usleep(50_000)
+        }
+    }
+}
+
+/// `30`, `30s`, `500ms`, `2m`
+struct WaitTime: ExpressibleByArgument {
+    let duration: Duration
+
+    init?(argument: String) {
+        let digits = argument.prefix { $0.isNumber }
+        guard let amount = Int64(digits), amount < 1_000_000 else { return nil }
+        switch argument.dropFirst(digits.count) {
+        case "ms": duration = .milliseconds(amount)
+        case "s", "": duration = .seconds(amount)
+        case "m": duration = .seconds(amount * 60)
+        default: return nil
+        }
+    }
+}
+
+func statusText(_ status: AgentStatus, wide: Bool) -> String {
+    var text = ""
+    let line = { (name: String, value: String) in
+        text += name + String(repeating: " ", count: max(1, 16 - name.count)) + value + "\n"
+    }
+    line("node", "\(status.node) (heddle-agent \(status.version), pid \(status.pid), up \(age(status.uptimeSeconds)))")
+    let companion = status.dataplane.companion.map { " with \($0)" } ?? ""
+    line("dataplane", "\(status.dataplane.name)\(companion) (\(status.dataplane.configured))")
+    line("state", stateText(status))
+    line("generation", generationText(status.sync))
+    for source in status.sources { line("source", sourceText(source)) }
+    line(
+        "services",
+        "\(status.counts.services) (\(status.counts.servicePorts) ports, \(status.counts.frontends) frontends, "
+            + "\(status.counts.backends) backends)")
+    line("node ports at", status.nodePortAddresses.isEmpty ? "-" : status.nodePortAddresses.joined(separator: ", "))
+    line("drift", driftText(status.drift))
+    for map in status.capacity where wide || isFilling(map.entries, map.maxEntries) {
+        line("map", "\(map.name): \(map.entries)\(map.maxEntries > 0 ? " of \(map.maxEntries)" : "")")
+    }
+    for warning in status.warnings { line("warning", warning) }
+    for source in status.sources { for problem in source.problems { line("problem", problem) } }
+    for refusal in status.refused { line("refused", "\(refusal.service): \(refusal.reason)") }
+    let shown = wide ? status.findings.count : 10
+    for finding in status.findings.prefix(shown) { line("finding", finding) }
+    let more = status.findingCount - min(shown, status.findings.count)
+    if more > 0 { line("finding", "and \(more) more\(wide ? "" : ", see -o wide")") }
+    if wide {
+        for (name, value) in status.counters.sorted(by: { $0.key < $1.key }) { line("counter", "\(name) \(value)") }
+    }
+    return text
+}
+
+private func stateText(_ status: AgentStatus) -> String {
+    let dataplane = status.dataplane
+    let proof = dataplane.provenSecondsAgo.map {
+        dataplane.proven ? "proven \(age($0)) ago" : "NOT proven \(age($0)) ago"
+    }
+    return [
+        status.ready ? "ready" : "NOT ready", "configured", dataplane.attached ? "attached" : "NOT attached",
+        proof ?? "not yet proven",
+    ].joined(separator: ", ")
+}
+
+private func generationText(_ sync: AgentStatus.Sync) -> String {
+    var text = "\(sync.generation), " + (sync.inSync ? "in sync" : "NOT in sync")
+    if let at = sync.lastSyncSecondsAgo { text += ", written \(age(at)) ago" }
+    if let took = sync.lastSyncDurationSeconds { text += " in \((took * 10000).rounded() / 10) ms" }
+    if sync.pendingChanges > 0 { text += ", \(sync.pendingChanges) changes waiting" }
+    if sync.failuresInARow > 0 { text += ", \(sync.failuresInARow) failures: \(sync.lastError ?? "")" }
+    return text
+}
+
+private func sourceText(_ source: AgentStatus.Source) -> String {
+    var text = source.name + (source.complete ? ", complete" : ", NOT complete")
+    if let at = source.changedSecondsAgo { text += ", changed \(age(at)) ago" }
+    if !source.problems.isEmpty { text += ", \(source.problems.count) problems" }
+    return text
+}
+
+private func driftText(_ drift: AgentStatus.DriftReport) -> String {
+    guard drift.found > 0, let at = drift.lastSecondsAgo else { return "none" }
+    let first = drift.last.first.map { ": \($0)" } ?? ""
+    return "\(drift.found) found, last \(age(at)) ago, \(drift.repaired ? "repaired" : "NOT yet repaired")\(first)"
+}
+
+private func isFilling(_ entries: Int, _ most: Int) -> Bool { most > 0 && entries * 10 >= most * 8 }

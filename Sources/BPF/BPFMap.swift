@@ -1,0 +1,160 @@
+/// Typed access to a bpf map whose keys and values are plain C structs. Calls go straight to the kernel; nothing is
+/// kept here and nothing is allocated per entry.
+import CLibbpf
+import Glibc
+
+package struct BPFMap<Key: BitwiseCopyable, Value: BitwiseCopyable>: Sendable {
+    package let descriptor: BPFDescriptor
+    package let name: String
+    package let maxEntries: Int
+    package let id: UInt32
+
+    /// Fails when the map's sizes are not those of the Swift types: then some other program made it.
+    package init(_ descriptor: BPFDescriptor, name: String) throws(BPFError) {
+        let info = try descriptor.mapInfo()
+        guard Int(info.key_size) == MemoryLayout<Key>.stride, Int(info.value_size) == MemoryLayout<Value>.stride else {
+            throw BPFError(
+                "open map \(name)", EINVAL,
+                detail: "it has \(info.key_size)-byte keys and \(info.value_size)-byte values, "
+                    + "not \(MemoryLayout<Key>.stride) and \(MemoryLayout<Value>.stride)")
+        }
+        self.descriptor = descriptor
+        self.name = name
+        maxEntries = Int(info.max_entries)
+        id = info.id
+    }
+
+    package func update(_ key: Key, _ value: Value) throws(BPFError) {
+        let result = withUnsafePointer(to: key) { key in
+            withUnsafePointer(to: value) { bpf_map_update_elem(descriptor.fd, key, $0, 0) }
+        }
+        if result < 0 { throw BPFError("update map \(name)", -result) }
+    }
+
+    /// nil when the key is absent.
+    package func lookup(_ key: Key) throws(BPFError) -> Value? {
+        var result: Int32 = 0
+        let value = withUnsafeTemporaryAllocation(of: Value.self, capacity: 1) { buffer -> Value? in
+            result = withUnsafePointer(to: key) { bpf_map_lookup_elem(descriptor.fd, $0, buffer.baseAddress) }
+            return result == 0 ? buffer[0] : nil
+        }
+        if result < 0 && result != -ENOENT { throw BPFError("look up in map \(name)", -result) }
+        return value
+    }
+
+    /// No error when the key is absent.
+    package func delete(_ key: Key) throws(BPFError) {
+        let result = withUnsafePointer(to: key) { bpf_map_delete_elem(descriptor.fd, $0) }
+        if result < 0 && result != -ENOENT { throw BPFError("delete from map \(name)", -result) }
+    }
+
+    /// Writes entries in order, many to a system call. On failure `written` entries at the front are in.
+    package func update(
+        batch keys: borrowing [Key], _ values: borrowing [Value], written: inout Int
+    ) throws(BPFError) {
+        written = 0
+        guard !keys.isEmpty else { return }
+        var count = UInt32(keys.count)
+        var options = bpf_map_batch_opts()
+        options.sz = MemoryLayout<bpf_map_batch_opts>.size
+        let result = keys.withUnsafeBufferPointer { keys in
+            values.withUnsafeBufferPointer {
+                bpf_map_update_batch(descriptor.fd, keys.baseAddress, $0.baseAddress, &count, &options)
+            }
+        }
+        written = min(Int(count), keys.count)
+        if result < 0 { throw BPFError("update map \(name)", -result) }
+    }
+
+    /// Deletes entries in order; absent ones are passed over. On failure `deleted` entries at the front are gone.
+    package func delete(batch keys: borrowing [Key], deleted: inout Int) throws(BPFError) {
+        deleted = 0
+        while deleted < keys.count {
+            var count = UInt32(keys.count - deleted)
+            var options = bpf_map_batch_opts()
+            options.sz = MemoryLayout<bpf_map_batch_opts>.size
+            let from = deleted
+            let result = keys.withUnsafeBufferPointer {
+                bpf_map_delete_batch(descriptor.fd, $0.baseAddress.map { $0 + from }, &count, &options)
+            }
+            deleted += min(Int(count), keys.count - from)
+            // The kernel stops at an absent key: go on behind it.
+            if result == -ENOENT {
+                deleted += 1
+            } else if result < 0 {
+                throw BPFError("delete from map \(name)", -result)
+            }
+        }
+    }
+
+    /// Every entry of a hash map, in the kernel's order, read in batches.
+    package func entries(batch size: Int = 4096) throws(BPFError) -> [(key: Key, value: Value)] {
+        var all: [(key: Key, value: Value)] = []
+        var capacity = size
+        var cursor: [UInt64] = [0, 0, 0, 0]
+        var isFirst = true
+        while true {
+            var count = UInt32(capacity)
+            let keys = UnsafeMutablePointer<Key>.allocate(capacity: capacity)
+            let values = UnsafeMutablePointer<Value>.allocate(capacity: capacity)
+            defer {
+                keys.deallocate()
+                values.deallocate()
+            }
+            let before = cursor
+            let result = cursor.withUnsafeMutableBytes { raw in
+                before.withUnsafeBytes {
+                    bpf_map_lookup_batch(
+                        descriptor.fd, isFirst ? nil : UnsafeMutableRawPointer(mutating: $0.baseAddress),
+                        raw.baseAddress, keys, values, &count, nil)
+                }
+            }
+            if result == -ENOSPC {  // one bucket alone has more entries than the batch
+                capacity *= 2
+                cursor = before
+                continue
+            }
+            if result < 0 && result != -ENOENT { throw BPFError("read map \(name)", -result) }
+            for index in 0..<Int(count) { all.append((keys[index], values[index])) }
+            if result == -ENOENT { return all }
+            isFirst = false
+        }
+    }
+
+    /// Every key, one system call each: for map types without batch reading.
+    package func keys() throws(BPFError) -> [Key] {
+        var all: [Key] = []
+        while true {
+            var result: Int32 = 0
+            let next = withUnsafeTemporaryAllocation(of: Key.self, capacity: 1) { buffer -> Key? in
+                if let last = all.last {
+                    result = withUnsafePointer(to: last) {
+                        bpf_map_get_next_key(descriptor.fd, $0, buffer.baseAddress)
+                    }
+                } else {
+                    result = bpf_map_get_next_key(descriptor.fd, nil, buffer.baseAddress)
+                }
+                return result == 0 ? buffer[0] : nil
+            }
+            guard let next else {
+                guard result == -ENOENT else { throw BPFError("walk map \(name)", -result) }
+                return all
+            }
+            all.append(next)
+        }
+    }
+}
+
+extension BPFMap where Value == UInt64 {
+    /// The sum over processors of one entry of a per-processor map.
+    package func sum(_ key: Key) throws(BPFError) -> UInt64 {
+        let processors = Int(libbpf_num_possible_cpus())
+        guard processors > 0 else { throw BPFError("count the processors", Int32(-processors)) }
+        var slots = [UInt64](repeating: 0, count: processors)
+        let result = slots.withUnsafeMutableBytes { slots in
+            withUnsafePointer(to: key) { bpf_map_lookup_elem(descriptor.fd, $0, slots.baseAddress) }
+        }
+        if result < 0 { throw BPFError("look up in map \(name)", -result) }
+        return slots.reduce(0, &+)
+    }
+}

@@ -1,0 +1,143 @@
+/// Pods, as far as endpoints are derived from them.
+import Addressing
+
+extension ObjectDecoder {
+    mutating func pod(_ reader: inout some Reader) throws(DecodeError) -> Pod {
+        var pod = Pod(name: ObjectName("", ""))
+        let metadata = try object(&reader, isNamespaced: true, labels: .all) {
+            (decoder, reader, key) throws(DecodeError) in
+            switch key {
+            case "spec": try decoder.podSpec(&reader, &pod)
+            case "status": try decoder.podStatus(&reader, &pod)
+            default: try reader.skip()
+            }
+        }
+        pod.name = metadata.name
+        pod.labels = metadata.labels
+        pod.isTerminating = metadata.hasDeletionTimestamp
+        return pod
+    }
+
+    private mutating func podSpec(
+        _ reader: inout some Reader, _ pod: inout Pod
+    ) throws(DecodeError) {
+        var sidecarPorts: [Pod.NamedPort] = []
+        try reader.fields { (reader, key) throws(DecodeError) in
+            switch key {
+            case "nodeName":
+                let name = try reader.string()
+                pod.nodeName = name.isEmpty ? nil : interner.intern(name)
+            case "containers":
+                try reader.elements { (reader, _) throws(DecodeError) in
+                    pod.namedPorts += try container(&reader).ports
+                }
+            case "initContainers":
+                try reader.elements { (reader, _) throws(DecodeError) in
+                    // An init container that is always restarted is a sidecar and can serve.
+                    let container = try container(&reader)
+                    if container.isSidecar { sidecarPorts += container.ports }
+                }
+            default: try reader.skip()
+            }
+        }
+        pod.namedPorts += sidecarPorts
+    }
+
+    private mutating func container(_ reader: inout some Reader)
+        throws(DecodeError) -> (ports: [Pod.NamedPort], isSidecar: Bool)
+    {
+        var ports: [Pod.NamedPort] = []
+        var isSidecar = false
+        try reader.fields { (reader, key) throws(DecodeError) in
+            switch key {
+            case "restartPolicy": isSidecar = try reader.string() == "Always"
+            case "ports":
+                try reader.elements { (reader, _) throws(DecodeError) in
+                    if let port = try namedPort(&reader) { ports.append(port) }
+                }
+            default: try reader.skip()
+            }
+        }
+        return (ports, isSidecar)
+    }
+
+    /// nil for a port without name: nothing refers to it.
+    private mutating func namedPort(_ reader: inout some Reader)
+        throws(DecodeError) -> Pod.NamedPort?
+    {
+        let line = reader.line
+        var name = ""
+        var transport = TransportProtocol.tcp
+        var number: UInt16?
+        try reader.fields { (reader, key) throws(DecodeError) in
+            switch key {
+            case "name": name = interner.intern(try reader.string())
+            case "protocol": transport = try reader.transport()
+            case "containerPort": number = try reader.port()
+            default: try reader.skip()
+            }
+        }
+        guard let number else {
+            throw DecodeError("is missing; give a number from 1 to 65535", path: "containerPort", line: line)
+        }
+        return name.isEmpty ? nil : Pod.NamedPort(name: name, transport: transport, port: number)
+    }
+
+    private mutating func podStatus(
+        _ reader: inout some Reader, _ pod: inout Pod
+    ) throws(DecodeError) {
+        var podIP: IPAddress?
+        var podIPs: [IPAddress] = []
+        try reader.fields { (reader, key) throws(DecodeError) in
+            switch key {
+            case "podIP": podIP = try podAddress(&reader, "status.podIP")
+            case "podIPs":
+                try reader.elements { (reader, index) throws(DecodeError) in
+                    try reader.fields { (reader, key) throws(DecodeError) in
+                        guard case "ip" = key else { return try reader.skip() }
+                        if let ip = try podAddress(&reader, "status.podIPs[\(index)].ip") { podIPs.append(ip) }
+                    }
+                }
+            case "phase":
+                let phase = try reader.string()
+                pod.isFinished = phase == "Succeeded" || phase == "Failed"
+            case "conditions":
+                // Without a list of conditions the file was written by hand, and the pod counts as ready.
+                pod.isReady = false
+                try reader.elements { (reader, _) throws(DecodeError) in
+                    if try isReadyCondition(&reader) { pod.isReady = true }
+                }
+            default: try reader.skip()
+            }
+        }
+        pod.addresses = podIPs.isEmpty ? podIP.map { [$0] } ?? [] : podIPs
+    }
+
+    private mutating func podAddress(
+        _ reader: inout some Reader, _ path: String
+    ) throws(DecodeError) -> IPAddress? {
+        let line = reader.line
+        let text = try reader.string()
+        if text.isEmpty { return nil }
+        guard let address = IPAddress(text.trimmed), !address.isUnspecified, !address.isMulticast else {
+            note("\(quoted(text)) is not the IP address of a pod and is ignored", path: path, line: line)
+            return nil
+        }
+        return address
+    }
+
+    private func isReadyCondition(_ reader: inout some Reader)
+        throws(DecodeError) -> Bool
+    {
+        var type = ""
+        var status = ""
+        try reader.fields { (reader, key) throws(DecodeError) in
+            switch key {
+            case "type": type = try reader.string()
+            case "status": status = try reader.string()
+            default: try reader.skip()
+            }
+        }
+        return type == "Ready" && status == "True"
+    }
+}

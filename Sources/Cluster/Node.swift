@@ -1,0 +1,62 @@
+/// Node, Namespace, Pod and ServiceCIDR, reduced.
+package import Addressing
+
+package struct Node: Equatable, Sendable {
+    package var name: String
+    package var labels: [String: String] = [:]
+    package var internalIPs: [IPAddress] = []
+    package var podCIDRs: [IPPrefix] = []
+    /// Taint `ToBeDeletedByClusterAutoscaler` (spec row 144).
+    package var isToBeDeleted = false
+    package var hasDeletionTimestamp = false
+
+    package init(name: String) { self.name = name }
+
+    /// Label `topology.kubernetes.io/zone`; an empty label counts as none (spec row 62).
+    package var zone: String? {
+        labels["topology.kubernetes.io/zone"].flatMap { $0.isEmpty ? nil : $0 }
+    }
+}
+
+package struct Namespace: Equatable, Sendable {
+    package var name: String
+    package var labels: [String: String] = [:]
+
+    package init(name: String) { self.name = name }
+}
+
+package struct Pod: Equatable, Sendable {
+    package struct NamedPort: Equatable, Sendable {
+        package var name: String
+        package var transport: TransportProtocol
+        package var port: UInt16
+
+        package init(name: String, transport: TransportProtocol, port: UInt16) {
+            self.name = name
+            self.transport = transport
+            self.port = port
+        }
+    }
+
+    package var name: ObjectName
+    package var labels: [String: String] = [:]
+    package var addresses: [IPAddress] = []
+    package var nodeName: String?
+    package var isReady = true
+    package var isTerminating = false
+    /// Phase Succeeded or Failed: it will never serve again.
+    package var isFinished = false
+    package var namedPorts: [NamedPort] = []
+
+    package init(name: ObjectName) { self.name = name }
+}
+
+package struct ServiceCIDR: Equatable, Sendable {
+    package var name: String
+    package var cidrs: [IPPrefix]
+
+    package init(name: String, cidrs: [IPPrefix]) {
+        self.name = name
+        self.cidrs = cidrs
+    }
+}

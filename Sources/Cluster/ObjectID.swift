@@ -1,0 +1,66 @@
+/// How Kubernetes objects are named here.
+
+/// `namespace/name`; the namespace is empty for cluster-wide objects.
+package struct ObjectName: Hashable, Sendable, CustomStringConvertible {
+    package let namespace: String
+    package let name: String
+
+    package init(_ namespace: String, _ name: String) {
+        self.namespace = namespace
+        self.name = name
+    }
+    package var description: String { namespace.isEmpty ? name : "\(namespace)/\(name)" }
+}
+
+extension ObjectName: Comparable {
+    package static func < (a: ObjectName, b: ObjectName) -> Bool { (a.namespace, a.name) < (b.namespace, b.name) }
+}
+
+package enum ObjectKind: String, Hashable, Sendable, CaseIterable {
+    case service = "Service"
+    case endpointSlice = "EndpointSlice"
+    case node = "Node"
+    case namespace = "Namespace"
+    case pod = "Pod"
+    case serviceCIDR = "ServiceCIDR"
+
+    package var isNamespaced: Bool { self == .service || self == .endpointSlice || self == .pod }
+}
+
+package struct ObjectID: Hashable, Sendable, CustomStringConvertible {
+    package let kind: ObjectKind
+    package let name: ObjectName
+
+    package init(_ kind: ObjectKind, _ name: ObjectName) {
+        self.kind = kind
+        self.name = name
+    }
+    package var description: String { "\(kind.rawValue) \(name)" }
+}
+
+/// One object of a kind we follow, reduced to what the node needs.
+package enum ClusterObject: Equatable, Sendable {
+    case service(Service)
+    case endpointSlice(EndpointSlice)
+    case node(Node)
+    case namespace(Namespace)
+    case pod(Pod)
+    case serviceCIDR(ServiceCIDR)
+
+    package var id: ObjectID {
+        switch self {
+        case .service(let object): ObjectID(.service, object.name)
+        case .endpointSlice(let object): ObjectID(.endpointSlice, object.name)
+        case .node(let object): ObjectID(.node, ObjectName("", object.name))
+        case .namespace(let object): ObjectID(.namespace, ObjectName("", object.name))
+        case .pod(let object): ObjectID(.pod, object.name)
+        case .serviceCIDR(let object): ObjectID(.serviceCIDR, ObjectName("", object.name))
+        }
+    }
+}
+
+/// What a source tells: an object has this value now, or is gone.
+package enum Change: Equatable, Sendable {
+    case upsert(ClusterObject)
+    case delete(ObjectID)
+}

@@ -1,0 +1,32 @@
+/// What a source of cluster objects (manifests directory, API server) tells the agent, in order.
+
+package enum SourceEvent: Sendable {
+    /// Objects changed; one batch belongs together and is compiled together.
+    case changes([Change])
+    /// Everything that existed at the start has been delivered: the first sync may be written (spec row 158).
+    case synced
+    /// All problems the source has now, replacing what it said before. Empty: all is well.
+    case problems([SourceProblem])
+}
+
+/// A document or object that could not be used. The last good version of the object stays in force.
+package struct SourceProblem: Hashable, Sendable, CustomStringConvertible {
+    /// Where it is: `services.yaml:12`.
+    package let location: String
+    /// `Service default/web`, when known.
+    package let object: String?
+    /// `spec.ports[0].port`, when known.
+    package let field: String?
+    /// What is wrong and what to do, as one sentence.
+    package let message: String
+
+    package init(location: String, object: String? = nil, field: String? = nil, message: String) {
+        self.location = location
+        self.object = object
+        self.field = field
+        self.message = message
+    }
+    package var description: String {
+        ([location] + [object, field].compactMap { $0 } + [message]).joined(separator: ": ")
+    }
+}

@@ -1,0 +1,102 @@
+/// What the watches have to tell, between them and the agent. Changes wait here until the agent asks, and then all come
+/// in one event: a single edit is told at once, a list of fifty thousand objects in as many pieces as the agent takes.
+import Cluster
+import Synchronization
+
+final class EventMailbox: Sendable {
+    private struct State {
+        var changes: [Change] = []
+        /// Kinds of which the first list is not complete.
+        var incomplete: Set<ObjectKind>
+        var didTellSynced = false
+        /// The changes of the first lists were told; `synced` comes before any later one.
+        var owesSynced = false
+        var problems: [ObjectKind: [SourceProblem]] = [:]
+        var hasNewProblems = false
+        var consumer: CheckedContinuation<SourceEvent?, Never>?
+        var isFinished = false
+    }
+    /// Enough for one large list; more than this the agent should not be behind.
+    private static let limit = 20_000
+
+    private let state: Mutex<State>
+
+    init(awaiting kinds: Set<ObjectKind>) { state = Mutex(State(incomplete: kinds)) }
+
+    // MARK: The watches' side
+
+    /// Tells of changes, in order; with `isComplete` they end the kind's first list. Waits as long as the agent is far
+    /// behind, which makes the connection fill up and the server wait.
+    func send(_ changes: [Change], completing kind: ObjectKind? = nil) async {
+        update { state in
+            state.changes += changes
+            if let kind { state.incomplete.remove(kind) }
+        }
+        while isBehind {
+            do { try await Task.sleep(for: .milliseconds(2)) } catch { return }
+        }
+    }
+
+    /// Replaces what is wrong with one kind.
+    func report(_ problems: [SourceProblem], for kind: ObjectKind) {
+        update { state in
+            guard state.problems[kind, default: []] != problems else { return }
+            state.problems[kind] = problems
+            state.hasNewProblems = true
+        }
+    }
+
+    /// The source is stopped: what waits is still told, then the stream ends.
+    func finish() { update { $0.isFinished = true } }
+
+    var incomplete: Set<ObjectKind> { state.withLock { $0.incomplete } }
+    private var isBehind: Bool { state.withLock { $0.changes.count > Self.limit && !$0.isFinished } }
+
+    private func update(_ body: (inout sending State) -> Void) {
+        let delivery = state.withLock { state -> (CheckedContinuation<SourceEvent?, Never>, SourceEvent?)? in
+            body(&state)
+            guard let consumer = state.consumer else { return nil }
+            let event = Self.next(&state)
+            guard event != nil || state.isFinished else { return nil }
+            state.consumer = nil
+            return (consumer, event)
+        }
+        if let (consumer, event) = delivery { consumer.resume(returning: event) }
+    }
+
+    // MARK: The agent's side
+
+    /// The next event; nil once finished. For one consumer.
+    func next() async -> SourceEvent? {
+        await withCheckedContinuation { continuation in
+            let answer = state.withLock { state -> SourceEvent?? in
+                if let event = Self.next(&state) { return .some(event) }
+                if state.isFinished { return .some(nil) }
+                state.consumer = continuation
+                return nil
+            }
+            if let answer { continuation.resume(returning: answer) }
+        }
+    }
+
+    private static func next(_ state: inout State) -> SourceEvent? {
+        if state.owesSynced {
+            state.owesSynced = false
+            state.didTellSynced = true
+            return .synced
+        }
+        let isComplete = state.incomplete.isEmpty && !state.didTellSynced
+        if !state.changes.isEmpty {
+            defer { state.changes = [] }
+            state.owesSynced = isComplete
+            return .changes(state.changes)
+        }
+        if isComplete {
+            state.didTellSynced = true
+            return .synced
+        }
+        guard state.hasNewProblems else { return nil }
+        state.hasNewProblems = false
+        return .problems(ObjectKind.allCases.flatMap { state.problems[$0] ?? [] })
+    }
+}

@@ -1,0 +1,99 @@
+/// An API server as a source of cluster objects: everything there is at the start, then every change as it happens,
+/// through any trouble the server or the network has. What was told stays told: trouble never takes objects away.
+package import Cluster
+
+package final class KubernetesSource: Sendable {
+    package struct Configuration: Sendable {
+        package var access: ClusterAccess
+        /// This node's name: the only Node followed.
+        package var nodeName: String
+        /// Follow the Services with this label `service.kubernetes.io/service-proxy-name` instead of those without it.
+        package var serviceProxyName: String?
+        package var followsNamespaces = false
+        package var timing = Timing()
+
+        package init(access: ClusterAccess, nodeName: String) {
+            self.access = access
+            self.nodeName = nodeName
+        }
+    }
+    package struct Timing: Sendable {
+        /// To a connection.
+        package var connect = Duration.seconds(10)
+        /// From a request to the beginning of its answer; a busy server lets lists wait up to a minute.
+        package var answer = Duration.seconds(90)
+        /// A watch that says nothing for so long is dead: servers send a bookmark every minute.
+        package var silence = Duration.seconds(150)
+        /// Between an empty list that is not believed and the next one.
+        package var doubt = Duration.seconds(15)
+        /// How long optional kinds may hold up the first sync once all others are there (spec row 177).
+        package var optional = Duration.seconds(5)
+
+        /// After failures.
+        var backoff = Backoff()
+
+        package init() {}
+    }
+
+    /// What the source tells, in order, for one consumer. Begins with `run`, ends with `stop` or the end of `run`.
+    package let events: AsyncStream<SourceEvent>
+
+    private let configuration: Configuration
+    private let resources: [WatchedResource]
+    private let mailbox: EventMailbox
+    private let board: StatusBoard
+    private let stopSignal = StopSignal()
+
+    package init(configuration: Configuration) {
+        self.configuration = configuration
+        var resources: [WatchedResource] = [
+            .services(proxyName: configuration.serviceProxyName),
+            .endpointSlices(proxyName: configuration.serviceProxyName), .node(named: configuration.nodeName),
+            .serviceCIDRs,
+        ]
+        if configuration.followsNamespaces { resources.append(.namespaces) }
+        self.resources = resources
+        let mailbox = EventMailbox(awaiting: Set(resources.map(\.kind)))
+        self.mailbox = mailbox
+        board = StatusBoard(resources)
+        events = AsyncStream(unfolding: { await mailbox.next() }, onCancel: { mailbox.finish() })
+    }
+
+    /// The API server's URL.
+    package var name: String { configuration.access.serverName }
+    /// One entry for each kind that is followed.
+    package var status: [WatchStatus] { board.snapshot }
+
+    /// Follows the API server until `stop` or until the task is cancelled.
+    package func run() async {
+        let transport = Transport(configuration.access, timing: configuration.timing)
+        await withTaskGroup { group in
+            for resource in resources {
+                let (mailbox, board, configuration) = (mailbox, board, configuration)
+                group.addTask {
+                    var loop = WatchLoop(
+                        resource, transport: transport, mailbox: mailbox, board: board, configuration: configuration)
+                    await loop.run()
+                }
+            }
+            group.addTask { await self.excuseOptionalKinds() }
+            await stopSignal.wait()
+            group.cancelAll()
+        }
+        mailbox.finish()
+        transport.shutdown()
+    }
+
+    /// Ends `run` and the events.
+    package func stop() { stopSignal.send() }
+
+    /// A kind we can do without must not hold up the first sync when its API answers slowly.
+    private func excuseOptionalKinds() async {
+        let optional = Set(resources.filter(\.isOptional).map(\.kind))
+        do {
+            while !mailbox.incomplete.isSubset(of: optional) { try await Task.sleep(for: .milliseconds(20)) }
+            try await Task.sleep(for: configuration.timing.optional)
+        } catch { return }
+        for kind in optional { await mailbox.send([], completing: kind) }
+    }
+}

@@ -1,0 +1,21 @@
+/// How long to wait after failures: longer each time, and never at the same moment as all the other nodes that lost the
+/// same server.
+
+struct Backoff {
+    /// The longest wait after the first failure; it doubles with each further one.
+    var first = Duration.milliseconds(800)
+    var longest = Duration.seconds(30)
+    /// Failures are forgotten once a connection was good for so long.
+    static let health = Duration.seconds(60)
+
+    private(set) var failures = 0
+
+    mutating func reset() { failures = 0 }
+
+    /// Anything from nothing to the limit ("full jitter"), which spreads the load of many clients best.
+    mutating func next(using random: inout some RandomNumberGenerator) -> Duration {
+        let limit = min(first * (1 << min(failures, 10)), longest)
+        failures += 1
+        return limit * Double.random(in: 0...1, using: &random)
+    }
+}

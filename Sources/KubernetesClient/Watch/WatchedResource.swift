@@ -1,0 +1,53 @@
+/// The kinds we follow, as the API server names them, and which objects of them.
+package import Cluster
+
+package struct WatchedResource: Equatable, Sendable {
+    package let kind: ObjectKind
+    /// `services`: as in roles.
+    package let plural: String
+    /// API group, empty for the core.
+    let group: String
+    /// The collection's path.
+    let path: String
+    var labelSelector = ""
+    var fieldSelector = ""
+    /// Older clusters do not have it.
+    var isOptional = false
+    /// All objects vanishing at once is more likely a fault of the server than somebody's will.
+    var isGuarded = false
+
+    /// Services and EndpointSlices as kube-proxy selects them (spec rows 40, 41, 176).
+    static func services(proxyName: String?) -> WatchedResource {
+        WatchedResource(
+            kind: .service, plural: "services", group: "", path: "/api/v1/services",
+            labelSelector: serviceSelector(proxyName), isGuarded: true)
+    }
+    static func endpointSlices(proxyName: String?) -> WatchedResource {
+        WatchedResource(
+            kind: .endpointSlice, plural: "endpointslices", group: "discovery.k8s.io",
+            path: "/apis/discovery.k8s.io/v1/endpointslices", labelSelector: serviceSelector(proxyName),
+            isGuarded: true)
+    }
+    static func node(named name: String) -> WatchedResource {
+        WatchedResource(
+            kind: .node, plural: "nodes", group: "", path: "/api/v1/nodes", fieldSelector: "metadata.name=\(name)")
+    }
+    static let serviceCIDRs = WatchedResource(
+        kind: .serviceCIDR, plural: "servicecidrs", group: "networking.k8s.io",
+        path: "/apis/networking.k8s.io/v1/servicecidrs", isOptional: true)
+    static let namespaces = WatchedResource(
+        kind: .namespace, plural: "namespaces", group: "", path: "/api/v1/namespaces", isOptional: true)
+
+    private static func serviceSelector(_ proxyName: String?) -> String {
+        let label = "service.kubernetes.io/service-proxy-name"
+        let proxy = proxyName.map { $0.isEmpty ? "!\(label)" : "\(label)=\($0)" } ?? "!\(label)"
+        return "!service.kubernetes.io/headless,\(proxy)"
+    }
+
+    func forbiddenMessage(_ detail: String) -> String {
+        let group = group.isEmpty ? "\"\" (core)" : group
+        return "the API server forbids to list and watch \(plural) (403); allow the verbs list and watch on resource "
+            + "\(plural) of API group \(group) in a ClusterRole bound to the agent's ServiceAccount"
+            + (detail.isEmpty ? "" : "; it said: \(detail)")
+    }
+}

@@ -1,0 +1,107 @@
+/// The programs of service.bpf.c at their hooks, and keeping them attached.
+import BPF
+import Glibc
+import Reconcile
+
+extension CgroupHook {
+    /// In the order in which they are attached. What shows the service again comes before what hides the backend: no
+    /// reply is ever seen from a bare backend.
+    static let all: [CgroupHook] = [
+        .sockRelease, .recvmsg4, .recvmsg6, .getpeername4, .getpeername6, .sendmsg4, .sendmsg6, .connect4, .connect6,
+    ]
+}
+
+/// The links of all hooks to one cgroup.
+struct BPFAttachment {
+    private let directory: String
+    private let cgroupPath: String
+    private let programs: [String: BPFDescriptor]
+    private let programIDs: [String: UInt32]
+    private var links: [String: BPFLink] = [:]
+
+    init(pins: BPFPins, cgroup: String, programs: [String: BPFDescriptor]) throws(BPFError) {
+        directory = pins.links
+        cgroupPath = cgroup
+        self.programs = programs
+        var ids: [String: UInt32] = [:]
+        for (name, program) in programs { ids[name] = try program.programID() }
+        programIDs = ids
+    }
+
+    private func path(_ hook: CgroupHook) -> String { "\(directory)/\(hook.rawValue)" }
+
+    /// Makes every hook run our program at our cgroup, pinned. A link that is there is updated in place: a call meets
+    /// the old program or the new one. Returns how much had to be done.
+    mutating func ensure(_ faults: FaultInjector) throws(BPFError) -> Int {
+        let cgroup = try CgroupDirectory(cgroupPath)
+        try BPFFileSystem.makeDirectory(directory)
+        var operations = 0
+        for hook in CgroupHook.all {
+            guard let program = programs[hook.rawValue] else { continue }
+            let pinned = try BPFDescriptor.pinned(at: path(hook))
+            let link = links[hook.rawValue] ?? pinned.map { BPFLink($0) }
+            if let link, isAttached(link, hook, cgroup) {
+                if try link.state().program != programIDs[hook.rawValue] {
+                    try faults.check("update link \(hook.rawValue)")
+                    try link.update(to: program)
+                    operations += 1
+                }
+                links[hook.rawValue] = link
+            } else {
+                try faults.check("attach \(hook.rawValue)")
+                links[hook.rawValue] = try BPFLink.attach(program, to: cgroup, as: hook)
+                operations += 1
+            }
+            operations += try pin(hook, over: pinned, faults)
+        }
+        for name in BPFFileSystem.names(in: directory) where !CgroupHook.all.contains(where: { $0.rawValue == name }) {
+            try BPFFileSystem.remove("\(directory)/\(name)")
+            operations += 1
+        }
+        return operations
+    }
+
+    private func isAttached(_ link: BPFLink, _ hook: CgroupHook, _ cgroup: borrowing CgroupDirectory) -> Bool {
+        guard let state = try? link.state() else { return false }
+        return state.isAttached(as: hook, to: cgroup.id)
+    }
+
+    private func pin(_ hook: CgroupHook, over pinned: BPFDescriptor?, _ faults: FaultInjector) throws(BPFError) -> Int {
+        guard let link = links[hook.rawValue] else { return 0 }
+        if let pinned, try pinned.linkID() == link.descriptor.linkID() { return 0 }
+        try faults.check("pin link \(hook.rawValue)")
+        try link.descriptor.replacePin(at: path(hook))
+        return 1
+    }
+
+    /// What is wrong with the links; empty: nothing.
+    func drift() -> [Drift] {
+        var drift: [Drift] = []
+        let id = (try? CgroupDirectory(cgroupPath))?.id
+        for hook in CgroupHook.all {
+            let object = "link \(hook.rawValue)"
+            guard let link = links[hook.rawValue], let state = try? link.state() else {
+                drift.append(Drift(object: object, detail: "is not attached"))
+                continue
+            }
+            if id == nil {
+                drift.append(Drift(object: object, detail: "cgroup \(cgroupPath) is gone"))
+            } else if state.cgroup != id {
+                drift.append(Drift(object: object, detail: "is detached from cgroup \(cgroupPath)"))
+            } else if state.program != programIDs[hook.rawValue] {
+                drift.append(Drift(object: object, detail: "runs program \(state.program), which is not ours"))
+            }
+            let pinned = try? BPFDescriptor.pinned(at: path(hook))
+            if (try? pinned?.linkID()) != (try? link.descriptor.linkID()) {
+                drift.append(Drift(object: object, detail: "is not pinned at \(path(hook))"))
+            }
+        }
+        return drift
+    }
+}
+
+extension FaultInjector {
+    func check(_ operation: @autoclosure () -> String) throws(BPFError) {
+        if let code = error(for: operation()) { throw BPFError(operation(), code) }
+    }
+}

@@ -1,0 +1,33 @@
+/// Takes everything of ours out of the kernel, with the agent dead: only pins in our own directories, by name.
+import BPF
+package import Reconcile
+
+package enum BPFCleanup {
+    /// Unpinning the last reference detaches a link and frees a map. Returns what was removed, as paths.
+    @discardableResult
+    package static func run(bpffs: String) throws(DataplaneError) -> [String] {
+        let pins = BPFPins(root: bpffs)
+        // Forward translation ends before the reverse one: no reply is seen from a bare backend.
+        let links = CgroupHook.all.reversed().flatMap { [$0.rawValue, $0.rawValue + "_new"] }.map {
+            "\(pins.links)/\($0)"
+        }
+        let maps = [pins.maps, pins.staging].flatMap { directory in BPFMaps.names.map { "\(directory)/\($0)" } }
+        do throws(BPFError) {
+            var removed: [String] = []
+            for path in links + maps where BPFFileSystem.exists(path) {
+                try BPFFileSystem.remove(path)
+                removed.append(path)
+            }
+            for directory in [pins.links, pins.maps, pins.staging, pins.root] where BPFFileSystem.isBPF(directory) {
+                // Something of somebody else in it: then it stays.
+                if BPFFileSystem.names(in: directory).isEmpty, !BPFFileSystem.isMountPoint(directory) {
+                    try BPFFileSystem.removeDirectory(directory)
+                    removed.append(directory)
+                }
+            }
+            return removed
+        } catch {
+            throw DataplaneError(error)
+        }
+    }
+}

@@ -1,0 +1,152 @@
+/// Node facts in the maps: addresses that serve node ports, service CIDRs, and the configuration the programs read.
+import Addressing
+import BPF
+import CDataplaneABI
+import DataplaneIR
+import Glibc
+import Reconcile
+
+extension BPFDataplane {
+    /// Returns how many entries changed.
+    func writeNode(_ wanted: NodeProgram) throws(BPFError) -> Int {
+        var operations = 0
+        // Loopback never is among them, whoever asks for it (spec row 92).
+        let addresses = wanted.nodePortAddresses.filter { !$0.isLoopback }
+        guard addresses.count <= maps.nodeAddresses.maxEntries else {
+            throw BPFError(
+                "update map node_addresses", E2BIG,
+                detail: "the node has \(addresses.count) addresses for node ports; make the map larger")
+        }
+        for address in mirror.nodeAddresses.subtracting(addresses).sorted() {
+            try faults.check("delete from map node_addresses")
+            try maps.nodeAddresses.delete(heddle_address(address))
+            mirror.nodeAddresses.remove(address)
+            operations += 1
+        }
+        for address in Set(addresses).subtracting(mirror.nodeAddresses).sorted() {
+            try faults.check("update map node_addresses")
+            try maps.nodeAddresses.update(heddle_address(address), 1)
+            mirror.nodeAddresses.insert(address)
+            operations += 1
+        }
+        operations += try writeServiceCIDRs(Set(wanted.serviceCIDRs))
+        operations += writeConfiguration(wanted)
+        if operations > 0 { mustCutSockets = true }
+        node = wanted
+        return operations
+    }
+
+    private func writeServiceCIDRs(_ wanted: Set<IPPrefix>) throws(BPFError) -> Int {
+        var operations = 0
+        for prefix in mirror.serviceCIDRs.subtracting(wanted).sorted() {
+            try faults.check("delete from map service_cidrs")
+            try maps.serviceCIDRs.delete(heddle_prefix(prefix))
+            mirror.serviceCIDRs.remove(prefix)
+            operations += 1
+        }
+        for prefix in wanted.subtracting(mirror.serviceCIDRs).sorted() {
+            try faults.check("update map service_cidrs")
+            try maps.serviceCIDRs.update(heddle_prefix(prefix), 1)
+            mirror.serviceCIDRs.insert(prefix)
+            operations += 1
+        }
+        return operations
+    }
+
+    /// `heddle_config.has_detector`.
+    func detectorBits(_ node: NodeProgram) -> UInt32 {
+        (node.detector.tellsApart(.ipv4) ? 1 : 0) | (node.detector.tellsApart(.ipv6) ? 2 : 0)
+    }
+
+    private func writeConfiguration(_ wanted: NodeProgram) -> Int {
+        let config = maps.config
+        var operations = 0
+        func set(_ field: WritableKeyPath<heddle_config, UInt32>, _ value: UInt32) {
+            guard config.pointee[keyPath: field] != value else { return }
+            config.pointee[keyPath: field] = value
+            operations += 1
+        }
+        set(\.has_service_cidrs, wanted.serviceCIDRs.isEmpty ? 0 : 1)
+        set(\.has_detector, detectorBits(wanted))
+        if config.pointee.node_cookie != nodeCookie {
+            config.pointee.node_cookie = nodeCookie
+            operations += 1
+        }
+        set(\.node_port_loopback, wanted.nodePortLoopback ? 1 : 0)
+        return operations
+    }
+
+    // MARK: Bounds that spare lookups
+
+    /// Before new frontends are written: no bound may exclude one that is served.
+    func widenBounds(_ programs: [ServiceProgram], _ clusterIPs: Set<IPAddress>) {
+        var bounds = FrontendBounds(maps.config.pointee)
+        for program in programs {
+            for frontend in program.frontends where frontend.kind == .nodePort { bounds.include(port: frontend.port) }
+        }
+        for address in clusterIPs { bounds.include(clusterIP: address) }
+        bounds.write(to: maps.config)
+    }
+
+    /// After a full plan: as narrow as what is served.
+    func narrowBounds() {
+        var bounds = FrontendBounds()
+        for key in mirror.owners.keys {
+            switch key.scope {
+            case .node: bounds.include(port: key.port)
+            case .live: bounds.include(clusterIP: key.address)
+            case .address: break
+            }
+        }
+        bounds.write(to: maps.config)
+    }
+}
+
+/// The bounds of heddle_config.
+struct FrontendBounds: Equatable {
+    private var firstIP: [UInt64] = [.max, .max]
+    private var lastIP: [UInt64] = [0, 0]
+    private var firstPort = UInt32.max
+    private var lastPort: UInt32 = 0
+
+    init() {}
+    init(_ config: heddle_config) {
+        firstIP = [config.cluster_ip_first.0, config.cluster_ip_first.1]
+        lastIP = [config.cluster_ip_last.0, config.cluster_ip_last.1]
+        firstPort = config.node_port_first
+        lastPort = config.node_port_last
+    }
+    mutating func include(port: UInt16) {
+        firstPort = min(firstPort, UInt32(port))
+        lastPort = max(lastPort, UInt32(port))
+    }
+    mutating func include(clusterIP: IPAddress) {
+        let family = clusterIP.isIPv4 ? 0 : 1
+        firstIP[family] = min(firstIP[family], clusterIP.low)
+        lastIP[family] = max(lastIP[family], clusterIP.low)
+    }
+    /// True when nothing that `other` lets pass is excluded here.
+    func covers(_ other: FrontendBounds) -> Bool {
+        (0...1).allSatisfy { firstIP[$0] <= other.firstIP[$0] && lastIP[$0] >= other.lastIP[$0] }
+            && firstPort <= other.firstPort && lastPort >= other.lastPort
+    }
+    func write(to config: UnsafeMutablePointer<heddle_config>) {
+        config.pointee.cluster_ip_first = (firstIP[0], firstIP[1])
+        config.pointee.cluster_ip_last = (lastIP[0], lastIP[1])
+        config.pointee.node_port_first = firstPort
+        config.pointee.node_port_last = lastPort
+    }
+}
+
+extension heddle_prefix {
+    init(_ prefix: IPPrefix) {
+        let (high, low) = (prefix.address.high, prefix.address.low)
+        let words = [high >> 32, high, low >> 32, low].map { UInt32(truncatingIfNeeded: $0).bigEndian }
+        self.init(length: UInt32(prefix.mappedLength), word: (words[0], words[1], words[2], words[3]))
+    }
+    var value: IPPrefix? {
+        let words = [word.0, word.1, word.2, word.3].map { UInt64(UInt32(bigEndian: $0)) }
+        let address = IPAddress(high: words[0] << 32 | words[1], low: words[2] << 32 | words[3])
+        return IPPrefix(address, length: Int(length) - (address.isIPv4 ? 96 : 0))
+    }
+}

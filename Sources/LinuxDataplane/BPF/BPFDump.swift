@@ -1,0 +1,65 @@
+/// What the pinned maps hold, read without the agent.
+import Addressing
+import BPF
+import CDataplaneABI
+import DataplaneIR
+package import Reconcile
+
+package enum BPFDump {
+    /// nil when nothing of ours is pinned there.
+    package static func read(bpffs: String) throws(DataplaneError) -> KernelDump? {
+        do throws(BPFError) {
+            guard let maps = try BPFMaps.pinned(in: BPFPins(root: bpffs).maps) else { return nil }
+            return try dump(maps)
+        } catch {
+            throw DataplaneError(error)
+        }
+    }
+
+    /// Counts by reason; nil when nothing of ours is pinned there.
+    package static func counters(bpffs: String) throws(DataplaneError) -> [String: UInt64]? {
+        let maps: BPFMaps?
+        do throws(BPFError) {
+            maps = try BPFMaps.pinned(in: BPFPins(root: bpffs).maps)
+        } catch {
+            throw DataplaneError(error)
+        }
+        guard let maps else { return nil }
+        return try BPFDataplane.counters(maps.reasons)
+    }
+
+    private static func dump(_ maps: BPFMaps) throws(BPFError) -> KernelDump {
+        let state = try KernelState(reading: maps)
+        var entries = 0
+        var frontends: [KernelDump.Frontend] = []
+        for service in state.services.sorted(by: { $0.program.id < $1.program.id }) {
+            entries += service.program.backends.count + 1
+            frontends += service.program.frontends.map { frontend($0, service.program) }
+        }
+        let frontendCount = frontends.count + state.liveAddresses.count + state.strayFrontends.count
+        let counts = [
+            "frontends": frontendCount, "services": state.services.count,
+            "service_names": state.services.count + state.strayNames.count, "backends": entries,
+            "node_addresses": try maps.nodeAddresses.entries().count,
+            "service_cidrs": try maps.serviceCIDRs.keys().count,
+        ]
+        return KernelDump(
+            node: text(maps.meta.pointee.node_name), dataplane: "ebpf",
+            generation: maps.meta.pointee.plan_generation, frontends: frontends, maps: try maps.usage(counts))
+    }
+
+    private static func frontend(_ frontend: Frontend, _ program: ServiceProgram) -> KernelDump.Frontend {
+        let policy = program.policy(for: frontend.kind)
+        let range = program.range(for: policy)
+        let action = !program.hasEndpoints ? "reject" : range.isEmpty ? "drop" : "balance"
+        return KernelDump.Frontend(
+            address: frontend.address?.description ?? "*", port: frontend.port,
+            protocol: program.id.transport.description, kind: frontend.kind.rawValue, service: program.id.displayName,
+            action: action, policy: policy.rawValue, affinitySeconds: program.affinitySeconds ?? 0,
+            backends: program.backends[range].map { backend in
+                KernelDump.Backend(
+                    address: backend.address.address.description, port: backend.address.port,
+                    state: backend.state.contains(.terminating) ? "terminating" : "active", local: backend.isLocal)
+            })
+    }
+}

@@ -1,0 +1,149 @@
+/// Reads services back out of the kernel's tables, without the agent: names are in the comments, counts in the names of
+/// chains.
+import Addressing
+import Netlink
+import Nftables
+package import Reconcile
+
+package enum NftablesDump {
+    /// nil: there is no table of ours.
+    package static func read() throws(DataplaneError) -> KernelDump? {
+        do throws(NetlinkError) {
+            let connection = try NftablesConnection()
+            var result: KernelDump?
+            for family in AddressFamily.allCases {
+                let table = Table(family, TableLayout.name)
+                guard let observed = try TableObservation.read(table, connection, withElements: true),
+                    let (_, node) = TableLayout.parse(comment: observed.comment ?? "")
+                else { continue }
+                var reader = DumpReader(observed.elements.values)
+                for rule in try connection.rules(table) { reader.note(rule) }
+                var dump =
+                    result ?? KernelDump(node: node, dataplane: "nftables", generation: 0, frontends: [], maps: [])
+                dump.generation = max(dump.generation, reader.generation)
+                dump.frontends += reader.frontends()
+                dump.maps += TableUsage.of(observed, table)
+                result = dump
+            }
+            return result
+        } catch {
+            throw DataplaneError(error, remedy: "reading tables needs CAP_NET_ADMIN")
+        }
+    }
+}
+
+/// Joins the elements of one table.
+private struct DumpReader {
+    /// The fields that name a frontend; the set is that of the frontends.
+    private typealias Place = ElementKey
+    private var entries: [Place: TableElement] = [:]
+    private var refusals: [Place: TableElement] = [:]
+    private var slots: [ElementKey: TableElement] = [:]
+    /// Endpoints by chain, for services with affinity.
+    private var sticky: [String: [KernelDump.Backend]] = [:]
+    private(set) var generation: UInt64 = 0
+
+    init(_ elements: some Sequence<TableElement>) {
+        for element in elements {
+            let key = element.key
+            switch key.set {
+            case .serviceIPs, .serviceNodePorts: entries[key] = element
+            case .noEndpointServices: refusals[key.moved(to: .serviceIPs)] = element
+            case .noEndpointNodePorts: refusals[key.moved(to: .serviceNodePorts)] = element
+            case .endpoints, .nodePortEndpoints: slots[key] = element
+            case .generation:
+                generation = element.comment.split(separator: " ").last.flatMap { UInt64($0) } ?? UInt64(key.slot)
+            default: break
+            }
+        }
+    }
+
+    /// The first rules of a sticky service's chain each name an endpoint.
+    mutating func note(_ rule: ObservedRule) {
+        guard rule.chain.hasPrefix("svc-"), let comment = Userdata.comment(in: rule.userdata) else { return }
+        let words = comment.split(separator: " ", maxSplits: 1)
+        guard let first = words.first, let address = SocketAddress(first) else { return }
+        sticky[rule.chain, default: []].append(backend(address, words.count > 1 ? words[1] : ""))
+    }
+
+    private func backend(_ address: SocketAddress, _ flags: some StringProtocol) -> KernelDump.Backend {
+        KernelDump.Backend(
+            address: address.address.description, port: address.port,
+            state: flags.contains("terminating") ? "terminating" : "active", local: flags.contains("local"))
+    }
+
+    func frontends() -> [KernelDump.Frontend] {
+        // A refusal that waits for the collection of garbage is not in force when there is an entry.
+        let places = Set(entries.keys).union(refusals.keys)
+        return places.compactMap(frontend).sorted {
+            ($0.service, $0.kind, $0.address, $0.port, $0.protocol)
+                < ($1.service, $1.kind, $1.address, $1.port, $1.protocol)
+        }
+    }
+
+    private func frontend(_ place: Place) -> KernelDump.Frontend? {
+        let entry = entries[place]
+        let refusal = refusals[place]
+        guard let text = (entry ?? refusal)?.comment, let comment = ServiceComment(text) else { return nil }
+        var chain: String?
+        if case .verdict(let verdict)? = entry?.value { chain = verdict.chain }
+        let backends = backends(place, chain ?? "")
+        let action =
+            if !backends.isEmpty { "balance" } else if refusal?.value == .verdict(.drop) { "drop" } else { "reject" }
+        return KernelDump.Frontend(
+            address: place.set == .serviceNodePorts ? "*" : "\(place.address)", port: place.port,
+            protocol: TransportProtocol(rawValue: place.transport)?.description ?? "\(place.transport)",
+            kind: comment.kind, service: comment.service, action: action, policy: comment.policy,
+            affinitySeconds: comment.affinitySeconds, backends: backends)
+    }
+
+    /// The endpoints that the chain chooses among, each once.
+    private func backends(_ place: Place, _ chain: String) -> [KernelDump.Backend] {
+        var result: [KernelDump.Backend] = []
+        for name in Target.names(in: chain) {
+            let found: [KernelDump.Backend]
+            if let range = Target.slots(name) {
+                var key = place.moved(to: place.set == .serviceNodePorts ? .nodePortEndpoints : .endpoints)
+                found = range.compactMap { slot in
+                    key.slot = UInt32(slot)
+                    guard let element = slots[key], case .endpoint(let address) = element.value else { return nil }
+                    return backend(address, element.comment)
+                }
+            } else {
+                found = sticky[name] ?? []
+            }
+            for backend in found where !result.contains(backend) { result.append(backend) }
+        }
+        return result
+    }
+}
+
+extension ElementKey {
+    /// The same frontend in another set.
+    fileprivate func moved(to set: TableSet) -> ElementKey {
+        var key = ElementKey(set)
+        (key.address, key.transport, key.port) = (address, transport, port)
+        return key
+    }
+}
+
+extension Target {
+    /// The targets that a chain named by `ChainID.name` leads to.
+    static func names(in chain: String) -> [String] {
+        var rest = chain[...]
+        for prefix in ["external-local-", "external-", "cluster-ip-"] where rest.hasPrefix(prefix) {
+            rest = rest.dropFirst(prefix.count)
+            break
+        }
+        return rest.split(separator: "-or-").map(String.init)
+    }
+    /// The slots of a target that spreads: `nodeport-lb-2-from-1` is 1..<3. nil: it does not spread.
+    static func slots(_ name: String) -> Range<Int>? {
+        var words = name.split(separator: "-")
+        if words.first == "nodeport" { words.removeFirst() }
+        guard words.count >= 2, words[0] == "lb", let count = Int(words[1]), count >= 0 else { return nil }
+        guard words.count == 4 else { return 0..<count }
+        guard let offset = Int(words[3]), offset >= 0 else { return nil }
+        return offset..<offset + count
+    }
+}

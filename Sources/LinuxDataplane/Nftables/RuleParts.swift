@@ -1,0 +1,90 @@
+/// Pieces that our rules are put together from, for one family.
+import Addressing
+import DataplaneIR
+import Nftables
+
+/// Set before routing on what postrouting shall masquerade, cleared there; other bits stay (spec row 83).
+let masqueradeMark: UInt32 = 0x4000
+
+struct RuleParts {
+    let family: AddressFamily
+
+    /// Registers an address takes.
+    var addressRegisters: UInt32 { family == .ipv4 ? 1 : 4 }
+    private var addressLength: UInt32 { UInt32(family.byteCount) }
+
+    func source(to register: UInt32 = 0, bytes: UInt32? = nil) -> Expression {
+        .payload(.network, offset: family == .ipv4 ? 12 : 8, length: bytes ?? addressLength, to: register)
+    }
+    func destination(to register: UInt32 = 0) -> Expression {
+        .payload(.network, offset: family == .ipv4 ? 16 : 24, length: addressLength, to: register)
+    }
+    func destinationPort(to register: UInt32) -> Expression {
+        .payload(.transport, offset: 2, length: 2, to: register)
+    }
+    /// `ip daddr . meta l4proto . th dport`
+    var service: [Expression] { [destination()] + nodePortService(from: addressRegisters) }
+    /// `meta l4proto . th dport`
+    func nodePortService(from register: UInt32 = 0) -> [Expression] {
+        [.meta(.transportProtocol, to: register), destinationPort(to: register + 1)]
+    }
+
+    var isNewConnection: [Expression] { isSet(.state, bit: 1 << 3) }
+    var isDestinationNATed: [Expression] { isSet(.status, bit: 1 << 5) }
+    private func isSet(_ key: ConntrackKey, bit: UInt32) -> [Expression] {
+        [
+            .conntrack(key, to: 0), .bitwise(register: 0, mask: bytes(bit), xor: bytes(0)),
+            .compare(register: 0, isEqual: false, bytes(0)),
+        ]
+    }
+    var hasMark: [Expression] {
+        [
+            .meta(.mark, to: 0), .bitwise(register: 0, mask: bytes(masqueradeMark), xor: bytes(0)),
+            .compare(register: 0, isEqual: false, bytes(0)),
+        ]
+    }
+    var setMark: [Expression] {
+        [
+            .meta(.mark, to: 0), .bitwise(register: 0, mask: bytes(~masqueradeMark), xor: bytes(masqueradeMark)),
+            .setMeta(.mark, from: 0),
+        ]
+    }
+    var clearMark: [Expression] {
+        [
+            .meta(.mark, to: 0), .bitwise(register: 0, mask: bytes(~0), xor: bytes(masqueradeMark)),
+            .setMeta(.mark, from: 0),
+        ]
+    }
+    /// RTN_LOCAL: an address of this node.
+    var isSourceLocal: [Expression] { [.sourceAddressType(to: 0), .compare(register: 0, isEqual: true, bytes(2))] }
+
+    /// Matches (or, with `isFromPod: false`, excludes) traffic of this node's pods. nil: there is no detector.
+    func localPod(_ detector: LocalDetector, isFromPod: Bool) -> [Expression]? {
+        switch detector {
+        case .none: return nil
+        case .cidrs:
+            guard let range = detector.cidr(family) else { return nil }
+            return [source()] + mask(range)
+                + [.compare(register: 0, isEqual: isFromPod, range.address.networkBytes)]
+        case .bridge(let name):
+            let padded = Array(name.utf8.prefix(15)) + Array(repeating: 0, count: 16 - min(name.utf8.count, 15))
+            return [.meta(.inputInterfaceName, to: 0), .compare(register: 0, isEqual: isFromPod, padded)]
+        case .interfacePrefix(let prefix):
+            // Compares only the bytes of the prefix; `nft` prints it as "prefix*" (spec row 87: by name, not index).
+            return [
+                .meta(.inputInterfaceName, to: 0),
+                .compare(register: 0, isEqual: isFromPod, Array(prefix.utf8.prefix(15))),
+            ]
+        }
+    }
+    private func mask(_ range: IPPrefix) -> [Expression] {
+        guard range.length < family.bitWidth else { return [] }
+        let mask = (0..<family.byteCount).map { index in
+            let bits = min(max(range.length - index * 8, 0), 8)
+            return UInt8(truncatingIfNeeded: 0xff00 >> bits)
+        }
+        return [.bitwise(register: 0, mask: mask, xor: Array(repeating: 0, count: mask.count))]
+    }
+
+    func bytes(_ value: UInt32) -> [UInt8] { withUnsafeBytes(of: value) { Array($0) } }
+}

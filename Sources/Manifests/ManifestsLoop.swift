@@ -1,0 +1,245 @@
+/// The work of the manifests source's thread: which files to read when, and what follows from them.
+import Cluster
+import Glibc
+import YAML
+
+struct ManifestsLoop: ~Copyable {
+    private let directory: ManifestDirectory
+    private var watch: DirectoryWatch
+    /// Readable or closed at its other end: stop.
+    private let wake: Int32
+    private let continuation: AsyncStream<SourceEvent>.Continuation
+
+    private var decoder: ObjectDecoder
+    private var index = ManifestIndex()
+    private var podEndpoints = PodEndpoints()
+    private var signatures: [String: ManifestDirectory.Signature] = [:]
+    /// Files that are symbolic links: what they lead to can change without an event of their own.
+    private var links: Set<String> = []
+
+    /// Files to read.
+    private var dirty: Set<String> = []
+    /// Files somebody is writing: what they hold now is no version of theirs. Reading waits for the writer to close
+    /// them.
+    private var writing: Set<String> = []
+    /// Files renamed out of sight, and when they count as gone.
+    private var renamedAway: [String: Int] = [:]
+    private var directoryProblem: SourceProblem?
+    private var lastProblems: [SourceProblem]?
+    private var hasSynced = false
+
+    /// How long a file may be gone from sight after a rename: editors rename the old version away before writing the
+    /// new.
+    private static let renameGraceMilliseconds = 100
+    /// A safety net under inotify, which tells nothing about files behind symbolic links and on some network file
+    /// systems.
+    private static let rescanMilliseconds = 30_000
+
+    init(
+        directory: ManifestDirectory, watch: consuming DirectoryWatch, wake: Int32,
+        continuation: AsyncStream<SourceEvent>.Continuation
+    ) {
+        self.directory = directory
+        self.watch = watch
+        self.wake = wake
+        self.continuation = continuation
+        var options = ObjectDecoder.Options()
+        options.defaultNamespace = "default"
+        options.absentPortNameIsEmpty = true
+        decoder = ObjectDecoder(options: options)
+    }
+    deinit { close(wake) }
+
+    /// Returns when told to stop.
+    mutating func run() {
+        attach()
+        deliver()
+        var nextRescan = now + Self.rescanMilliseconds
+        while true {
+            let next = min(nextRescan, renamedAway.values.min() ?? nextRescan)
+            let pause = dirty.isEmpty ? max(0, next - now) : 0
+            switch wait(milliseconds: Int32(clamping: pause)) {
+            case .stop:
+                continuation.finish()
+                return
+            case .events: handleEvents()
+            case .timeout: break
+            }
+            markVanished()
+            if now >= nextRescan {
+                rescan()
+                nextRescan = now + Self.rescanMilliseconds
+            }
+            deliver()
+        }
+    }
+
+    private var now: Int {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return time.tv_sec * 1000 + time.tv_nsec / 1_000_000
+    }
+
+    private var isToldToStop: Bool {
+        var descriptor = pollfd(fd: wake, events: Int16(POLLIN), revents: 0)
+        return poll(&descriptor, 1, 0) > 0
+    }
+
+    private enum Wakeup {
+        case stop
+        case events
+        case timeout
+    }
+    private func wait(milliseconds: Int32) -> Wakeup {
+        var descriptors = [
+            pollfd(fd: wake, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: watch.descriptor, events: Int16(POLLIN), revents: 0),
+        ]
+        while poll(&descriptors, nfds_t(descriptors.count), milliseconds) < 0 {
+            guard errno == EINTR else { return .stop }
+        }
+        if descriptors[0].revents != 0 { return .stop }
+        return descriptors[1].revents != 0 ? .events : .timeout
+    }
+
+    // MARK: Noticing
+
+    private mutating func handleEvents() {
+        var renames: [UInt32: String] = [:]
+        var directoryChanged = false
+        for event in watch.drain() {
+            switch event {
+            case .written(let name), .removed(let name): mark(name)
+            case .writing(let name): expectWriter(of: name)
+            case .created(let name):
+                if directory.isNewRegularFile(name) { expectWriter(of: name) } else { mark(name) }
+            case .attributesChanged(let name): if !writing.contains(name) { mark(name) }
+            case .renamedFrom(let name, let number):
+                renames[number] = name
+                writing.remove(name)
+                dirty.remove(name)
+                if ManifestDirectory.isManifest(name) { renamedAway[name] = now + Self.renameGraceMilliseconds }
+            case .renamedTo(let name, let number):
+                mark(name)
+                // Objects that moved from one manifest to another move at once.
+                if let old = renames[number], ManifestDirectory.isManifest(name) { mark(old) }
+            case .directoryChanged: directoryChanged = true
+            }
+        }
+        if directoryChanged { attach() }
+    }
+
+    private mutating func expectWriter(of name: String) {
+        dirty.remove(name)
+        renamedAway[name] = nil
+        if ManifestDirectory.isManifest(name) { writing.insert(name) }
+    }
+
+    /// Files renamed away long enough ago are gone.
+    private mutating func markVanished() {
+        guard !renamedAway.isEmpty else { return }
+        let now = now
+        for (name, deadline) in renamedAway where deadline <= now { mark(name) }
+    }
+
+    private mutating func mark(_ name: String) {
+        writing.remove(name)
+        renamedAway[name] = nil
+        if ManifestDirectory.isManifest(name) {
+            dirty.insert(name)
+        } else if directory.isSymbolicLink(name) {
+            // ConfigMap mounts swap the link `..data` that all their files lead through.
+            markChanged(links)
+        }
+    }
+    /// Marks those whose file is another one than was read.
+    private mutating func markChanged(_ names: some Sequence<String>) {
+        for name in names {
+            guard let status = directory.status(name), status.signature == signatures[name] else {
+                dirty.insert(name)
+                continue
+            }
+        }
+    }
+
+    /// Begins to watch whatever directory is at the path now and compares all of it with what is known.
+    private mutating func attach() {
+        let error = watch.attach()
+        guard error == 0, let names = directory.list() else {
+            let reason = message(error == 0 ? errno : error)
+            directoryProblem = SourceProblem(
+                location: directory.path,
+                message: "the directory cannot be read: \(reason); until it can, what was read last stays in force")
+            return
+        }
+        directoryProblem = nil
+        writing = []
+        renamedAway = [:]
+        markChanged(Set(names).union(index.fileNames))
+    }
+
+    /// Finds what inotify did not tell. A file written in this very second may be incomplete: it is left to its events
+    /// or to the next time.
+    private mutating func rescan() {
+        if watch.wasReplaced() || directoryProblem != nil { return attach() }
+        guard let names = directory.list() else { return attach() }
+        let today = time(nil)
+        for name in Set(names).union(index.fileNames) {
+            let status = directory.status(name)
+            if status?.signature == signatures[name] { continue }
+            if let status, abs(today - status.writtenSeconds) <= 1 { continue }
+            writing.remove(name)
+            dirty.insert(name)
+        }
+    }
+
+    // MARK: Reading and telling
+
+    private mutating func deliver() {
+        readDirtyFiles()
+        var changes = index.commit()
+        changes += podEndpoints.apply(changes)
+        if !changes.isEmpty { continuation.yield(.changes(changes)) }
+        // What was read of a start that is cut short is not everything.
+        guard !isToldToStop else { return }
+        let problems = (directoryProblem.map { [$0] } ?? []) + index.problems
+        if problems != lastProblems { continuation.yield(.problems(problems)) }
+        lastProblems = problems
+        if !hasSynced, directoryProblem == nil {
+            hasSynced = true
+            continuation.yield(.synced)
+        }
+    }
+
+    private mutating func readDirtyFiles() {
+        guard directoryProblem == nil else { return dirty.removeAll() }
+        let names = dirty.subtracting(writing).subtracting(renamedAway.keys).sorted()
+        dirty = []
+        var readings: [(name: String, file: ManifestFile?, signature: ManifestDirectory.Signature?)] = []
+        readings.reserveCapacity(names.count)
+        for name in names {
+            if isToldToStop { return }
+            switch directory.read(name) {
+            case .bytes(let bytes, let signature):
+                let limits = YAMLLimits()
+                readings.append(
+                    (name, ManifestFile(name: name, bytes: bytes, decoder: &decoder, limits: limits), signature))
+            case .missing: readings.append((name, nil, nil))
+            case .unreadable(let message):
+                let status = directory.status(name)
+                readings.append((name, ManifestFile(unreadable: name, message: message), status?.signature))
+            }
+        }
+        // Whoever began to write a file while it was read makes that reading worthless; its events tell.
+        if !names.isEmpty { handleEvents() }
+        for reading in readings where !writing.contains(reading.name) && renamedAway[reading.name] == nil {
+            index.update(reading.name, reading.file)
+            signatures[reading.name] = reading.signature
+            if reading.file != nil, directory.isSymbolicLink(reading.name) {
+                links.insert(reading.name)
+            } else {
+                links.remove(reading.name)
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+/// A directory of manifests as a source of cluster objects: everything in it at the start, then every change as it
+/// happens. One thread of its own sleeps in `poll` on inotify and does all the work.
+package import Cluster
+import Glibc
+import Synchronization
+
+package final class ManifestsSource: Sendable {
+    /// What the source tells, in order. Ends after `stop`.
+    package let events: AsyncStream<SourceEvent>
+    /// Closing it wakes the thread to its end.
+    private let wakeWriter: Int32
+    private let thread: Mutex<pthread_t?>
+
+    /// Starts reading `directory`, which need not exist yet. Fails if the kernel grants no file descriptors or thread.
+    package init(directory: String, maximumFileBytes: Int = 64 << 20) throws(SourceError) {
+        var sockets: [Int32] = [-1, -1]
+        let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
+        guard socketpair(AF_UNIX, type, 0, &sockets) == 0 else {
+            throw SourceError("cannot create a pair of sockets: \(message(errno)); raise the limit of open files")
+        }
+        let (wakeReader, writer) = (sockets[0], sockets[1])
+        guard let watch = DirectoryWatch(path: directory) else {
+            let reason = message(errno)
+            close(wakeReader)
+            close(writer)
+            throw SourceError("cannot watch \(directory): \(reason); raise fs.inotify.max_user_instances")
+        }
+        let (stream, continuation) = AsyncStream<SourceEvent>.makeStream()
+        let start = Unmanaged.passRetained(
+            ThreadStart(
+                ManifestsLoop(
+                    directory: ManifestDirectory(path: directory, maximumBytes: maximumFileBytes), watch: watch,
+                    wake: wakeReader, continuation: continuation)))
+        var id = pthread_t()
+        let error = pthread_create(
+            &id, nil,
+            { argument in
+                guard let argument else { return nil }
+                let start = Unmanaged<ThreadStart>.fromOpaque(argument).takeRetainedValue()
+                start.run()
+                return nil
+            }, start.toOpaque())
+        guard error == 0 else {
+            start.release()
+            close(writer)
+            throw SourceError("cannot start a thread: \(message(error)); raise the limit of processes")
+        }
+        events = stream
+        wakeWriter = writer
+        thread = Mutex(id)
+    }
+    deinit { stop() }
+
+    /// Ends the stream and the thread; returns when the thread is gone.
+    package func stop() {
+        thread.withLock { thread in
+            guard let id = thread else { return }
+            close(wakeWriter)
+            pthread_join(id, nil)
+            thread = nil
+        }
+    }
+}
+
+package struct SourceError: Error, CustomStringConvertible {
+    package let description: String
+    init(_ description: String) { self.description = description }
+}
+
+/// Carries the loop to its thread.
+private final class ThreadStart {
+    private var loop: ManifestsLoop?
+
+    init(_ loop: consuming ManifestsLoop) { self.loop = consume loop }
+
+    func run() {
+        guard var loop = loop.take() else { return }
+        loop.run()
+    }
+}

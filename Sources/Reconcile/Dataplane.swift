@@ -1,0 +1,104 @@
+/// The seam between deciding and doing. The reconciler owns this protocol; the eBPF and nftables dataplanes in
+/// `LinuxDataplane` implement it. All calls come from one thread, which may block.
+package import DataplaneIR
+
+/// What to write next. Order of work inside a dataplane: add backends, switch frontends, remove backends, so that no
+/// lookup meets a hole.
+package struct Plan: Sendable {
+    /// Counts up by one with every plan.
+    package let generation: UInt64
+    package let node: NodeProgram
+    /// Programs to put in force, in the order of their IDs.
+    package let upserts: [ServiceProgram]
+    /// Programs to withdraw.
+    package let removals: [ServicePortID]
+    /// `upserts` is everything there should be: whatever else the kernel holds of ours must go.
+    package let isFull: Bool
+
+    package init(
+        generation: UInt64, node: NodeProgram, upserts: [ServiceProgram], removals: [ServicePortID], isFull: Bool
+    ) {
+        self.generation = generation
+        self.node = node
+        self.upserts = upserts
+        self.removals = removals
+        self.isFull = isFull
+    }
+}
+
+/// What a dataplane did with a plan.
+package struct Receipt: Sendable {
+    package var generation: UInt64
+    /// Kernel entries written or removed; 0 when the plan changed nothing.
+    package var operations = 0
+    /// Services that did not fit and were left out whole, with the reason. They stay refused until a later plan has
+    /// them again; the dataplane keeps their last version in force when there was one.
+    package var refused: [ServicePortID: String] = [:]
+    /// UDP flows or sockets that were cut because their backend went away.
+    package var staleFlowsRemoved = 0
+
+    package init(generation: UInt64) { self.generation = generation }
+}
+
+/// A failed kernel operation: nothing of the plan, or only whole services of it, is in force. Safe to retry.
+package struct DataplaneError: Error, CustomStringConvertible {
+    /// What was being done, naming the kernel object: `add element services 10.96.0.1:80`.
+    package let operation: String
+    /// errno.
+    package let code: Int32
+    /// The whole sentence, including what to do where that is known.
+    package let description: String
+
+    package init(operation: String, code: Int32, description: String) {
+        self.operation = operation
+        self.code = code
+        self.description = description
+    }
+}
+
+/// One difference between what we wrote and what the kernel holds.
+package struct Drift: Sendable, Equatable, CustomStringConvertible {
+    /// The kernel object: `map services`, `link connect4`.
+    package let object: String
+    /// What is wrong with it: `element 10.96.0.1 . tcp . 80 is missing`.
+    package let detail: String
+
+    package init(object: String, detail: String) {
+        self.object = object
+        self.detail = detail
+    }
+    package var description: String { "\(object): \(detail)" }
+}
+
+/// Fill level of one kernel map.
+package struct MapUsage: Sendable, Equatable, Codable {
+    package var name: String
+    package var type: String
+    package var entries: Int
+    /// 0: no fixed limit.
+    package var maxEntries: Int
+    /// Kernel memory, measured where the kernel tells, else computed from the entry size.
+    package var bytes: Int
+
+    package init(name: String, type: String, entries: Int, maxEntries: Int, bytes: Int) {
+        self.name = name
+        self.type = type
+        self.entries = entries
+        self.maxEntries = maxEntries
+        self.bytes = bytes
+    }
+}
+
+package protocol Dataplane: AnyObject {
+    /// `ebpf` or `nftables`.
+    var name: String { get }
+    /// Writes a plan. Throws when something failed that may work on a retry.
+    func apply(_ plan: Plan) throws(DataplaneError) -> Receipt
+    /// Compares what we wrote last with the kernel. `quick` leaves out what costs a walk over every entry.
+    func verify(quick: Bool) throws(DataplaneError) -> [Drift]
+    /// Frees what was kept for readers of the previous generation. Call it some 100 ms after the last `apply`.
+    func collectGarbage() throws(DataplaneError)
+    func capacity() throws(DataplaneError) -> [MapUsage]
+    /// Human-readable facts for `agentctl status`: attached links, counters by reason.
+    func counters() throws(DataplaneError) -> [String: UInt64]
+}

@@ -1,0 +1,63 @@
+/// What the kernel holds, read back from it: the answer of `agentctl dump-maps`, the same shape for both dataplanes
+/// (CONTRACT, "dump-maps -o json"). Made without asking the agent.
+
+package struct KernelDump: Sendable, Equatable, Codable {
+    package struct Frontend: Sendable, Equatable, Codable {
+        /// An address, or `*` for every node-port address.
+        package var address: String
+        package var port: UInt16
+        package var `protocol`: String
+        package var kind: String
+        /// `namespace/name:port-name`.
+        package var service: String
+        package var action: String
+        package var policy: String
+        package var affinitySeconds: UInt32
+        package var backends: [Backend]
+
+        package init(
+            address: String, port: UInt16, protocol: String, kind: String, service: String, action: String,
+            policy: String, affinitySeconds: UInt32, backends: [Backend]
+        ) {
+            self.address = address
+            self.port = port
+            self.protocol = `protocol`
+            self.kind = kind
+            self.service = service
+            self.action = action
+            self.policy = policy
+            self.affinitySeconds = affinitySeconds
+            self.backends = backends
+        }
+    }
+    package struct Backend: Sendable, Equatable, Codable {
+        package var address: String
+        package var port: UInt16
+        /// `active` or `terminating`.
+        package var state: String
+        package var local: Bool
+        package var weight: Int
+
+        package init(address: String, port: UInt16, state: String, local: Bool, weight: Int = 1) {
+            self.address = address
+            self.port = port
+            self.state = state
+            self.local = local
+            self.weight = weight
+        }
+    }
+
+    package var node: String
+    package var dataplane: String
+    package var generation: UInt64
+    package var frontends: [Frontend]
+    package var maps: [MapUsage]
+
+    package init(node: String, dataplane: String, generation: UInt64, frontends: [Frontend], maps: [MapUsage]) {
+        self.node = node
+        self.dataplane = dataplane
+        self.generation = generation
+        self.frontends = frontends
+        self.maps = maps
+    }
+}

@@ -1,0 +1,61 @@
+/// Measures Heddle; run by scripts/bench, which builds the namespaces around it. Each command prints one line of JSON.
+import Addressing
+import Glibc
+
+struct Usage: Error {}
+
+func option(_ name: String, in arguments: [String]) throws -> String {
+    guard let at = arguments.firstIndex(of: "--" + name), at + 1 < arguments.count else { throw Usage() }
+    return arguments[at + 1]
+}
+func number(_ name: String, in arguments: [String]) throws -> Int {
+    guard let value = Int(try option(name, in: arguments)) else { throw Usage() }
+    return value
+}
+func socketAddress(_ name: String, in arguments: [String]) throws -> SocketAddress {
+    guard let value = SocketAddress(try option(name, in: arguments)) else { throw Usage() }
+    return value
+}
+
+func run(_ arguments: [String]) throws {
+    switch arguments.first {
+    case "programming":
+        try benchProgramming(
+            ProgrammingOptions(
+                dataplane: try option("dataplane", in: arguments),
+                cluster: GeneratedCluster(
+                    services: try number("services", in: arguments), endpoints: try number("endpoints", in: arguments)),
+                updates: try number("updates", in: arguments), target: try socketAddress("target", in: arguments),
+                cgroup: try option("cgroup", in: arguments), bpffs: try option("bpffs", in: arguments)))
+    case "connect":
+        let services = try number("services", in: arguments)
+        let port = GeneratedCluster.port
+        // The last service, so that what is measured was loaded after everything else.
+        try benchConnect(
+            virtual: [SocketAddress(GeneratedCluster.clusterIP(services - 1), port)],
+            direct: try socketAddress("direct", in: arguments), count: try number("count", in: arguments))
+    case "edits":
+        let backends = try (0..<2).map { try socketAddress("backend\($0)", in: arguments) }
+        try benchEdits(
+            directory: try option("manifests", in: arguments), service: try socketAddress("service", in: arguments),
+            backends: backends, count: try number("count", in: arguments))
+    case "manifests":
+        let cluster = GeneratedCluster(
+            services: try number("services", in: arguments), endpoints: try number("endpoints", in: arguments))
+        try writeManifests(cluster, to: try option("out", in: arguments))
+    case "serve":
+        let name = (try? number("name", in: arguments)).map { UInt8(truncatingIfNeeded: $0) }
+        serve(try listen(at: try socketAddress("address", in: arguments)), name: name)
+    default: throw Usage()
+    }
+}
+
+do {
+    try run(Array(CommandLine.arguments.dropFirst()))
+} catch is Usage {
+    print("usage: heddle-bench programming|connect|edits|manifests|serve, with the options scripts/bench gives it")
+    exit(2)
+} catch {
+    print("heddle-bench: \(error)")
+    exit(1)
+}

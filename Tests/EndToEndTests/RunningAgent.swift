@@ -1,0 +1,64 @@
+/// A real `heddle-agent` on a node of a lab, fed from a directory of manifests, and asked through `agentctl`.
+import Glibc
+import TestSupport
+
+enum DataplaneKind: String, CaseIterable, Sendable {
+    case ebpf
+    case nftables
+}
+
+final class RunningAgent {
+    let node: LabNode
+    let manifests: ManifestFolder
+    private let dataplane: DataplaneKind
+    private let directory: TemporaryDirectory
+    private var process: ChildProcess?
+
+    /// Starts the agent and waits until everything in `manifests` is in the kernel.
+    init(on node: LabNode, _ dataplane: DataplaneKind, _ manifests: ManifestFolder) throws {
+        self.node = node
+        self.dataplane = dataplane
+        self.manifests = manifests
+        directory = try TemporaryDirectory()
+        try start()
+        try waitUntilInSync()
+    }
+
+    private var log: String { directory.path + "/agent.log" }
+    private var socket: String { directory.path + "/agent.sock" }
+
+    func start() throws {
+        process = try node.host.spawn(
+            [
+                programDirectory + "/heddle-agent", "run", "--node-name", node.name, "--source",
+                "manifests:\(manifests.path)", "--dataplane", dataplane.rawValue, "--cgroup", node.cgroup, "--bpffs",
+                node.bpffs, "--state-dir", directory.path + "/state", "--api-socket", socket, "--cluster-cidr",
+                Lab.clusterCIDRs.joined(separator: ","),
+            ], log: log)
+    }
+
+    @discardableResult
+    func agentctl(_ arguments: String...) throws -> String {
+        do {
+            return try node.host.run(
+                [programDirectory + "/agentctl"] + arguments + ["--api-socket", socket, "--bpffs", node.bpffs])
+        } catch {
+            throw TestFailure("\(error)\nthe agent's log:\n\(readText(log))")
+        }
+    }
+
+    func waitUntilInSync() throws { try agentctl("status", "--wait", "20s") }
+
+    /// Ends the agent without a chance to do anything.
+    func killAbruptly() throws {
+        process?.signal(SIGKILL)
+        _ = try process?.wait()
+        process = nil
+    }
+    /// Asks it to stop; returns its exit status.
+    func stop() throws -> Int32? {
+        process?.signal(SIGTERM)
+        defer { process = nil }
+        return try process?.wait()
+    }
+}

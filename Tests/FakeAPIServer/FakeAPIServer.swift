@@ -1,0 +1,200 @@
+/// A small API server for tests: list in pages, watch, bookmarks, streamed lists, selectors, expiry of history, bearer
+/// tokens, TLS; and everything it can do wrong, on request (`FakeFault`).
+import NIOCore
+import NIOHTTP1
+import NIOHTTPCompression
+import NIOPosix
+package import NIOSSL
+import Synchronization
+
+package final class FakeAPIServer: Sendable {
+    package struct Options: Sendable {
+        /// Whether `sendInitialEvents` is understood; otherwise it is refused with 422, as by servers without the gate.
+        package var offersStreamedLists = true
+        /// Servers before 1.27 do not know the parameter and ignore it.
+        package var ignoresStreamedLists = false
+        package var acceptedTokens: Set<String> = []
+        package var hasServiceCIDRs = true
+        /// Objects in a page, whatever the client asks for.
+        package var pageSize = 500
+
+        package init() {}
+    }
+    struct Event: Sendable {
+        let version: Int
+        let new: FakeObject?
+        let old: FakeObject?
+    }
+    struct Watcher: Sendable {
+        let channel: any Channel
+        let resource: FakeResource
+        let selectors: Selectors
+    }
+    struct State {
+        var options = Options()
+        var version = 1000
+        var objects: [FakeResource: [String: FakeObject]] = [:]
+        var events: [FakeResource: [Event]] = [:]
+        /// Versions up to this one are forgotten.
+        var forgotten = 0
+        var watchers: [Watcher] = []
+        var requests: [FakeRequest] = []
+        var faults: [FakeResource: [FakeFault]] = [:]
+        var connections: [ObjectIdentifier: any Channel] = [:]
+    }
+
+    let state = Mutex(State())
+    private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    private let listener: Mutex<(any Channel)?> = Mutex(nil)
+    private let tls: NIOSSLContext?
+    package let port: Int
+
+    /// Listens on 127.0.0.1, on a free port unless one is given.
+    package init(port: Int = 0, tls: TLSConfiguration? = nil, compresses: Bool = false) async throws {
+        self.tls = try tls.map { try NIOSSLContext(configuration: $0) }
+        let context = self.tls
+        let box = Box()
+        let channel = try await ServerBootstrap(group: group)
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .childChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    let pipeline = channel.pipeline.syncOperations
+                    if let context { try pipeline.addHandler(NIOSSLServerHandler(context: context)) }
+                    try pipeline.configureHTTPServerPipeline()
+                    if compresses { try pipeline.addHandler(HTTPResponseCompressor()) }
+                    try pipeline.addHandler(FakeConnection(server: box))
+                }
+            }
+            .bind(host: "127.0.0.1", port: port).get()
+        self.port = channel.localAddress?.port ?? 0
+        listener.withLock { $0 = channel }
+        box.server.withLock { $0 = self }
+    }
+
+    package var url: String { "\(tls == nil ? "http" : "https")://127.0.0.1:\(port)" }
+
+    /// Ends all connections and the server.
+    package func stop() async {
+        let channel = listener.withLock { $0.take() }
+        try? await channel?.close().get()
+        dropConnections()
+        try? await group.shutdownGracefully()
+    }
+
+    // MARK: For tests
+
+    package func configure(_ change: @Sendable (inout Options) -> Void) { state.withLock { change(&$0.options) } }
+    package var requests: [FakeRequest] { state.withLock { $0.requests } }
+    package func requests(_ resource: FakeResource) -> [FakeRequest] { requests.filter { $0.resource == resource } }
+    package func watchers(_ resource: FakeResource) -> Int {
+        state.withLock { $0.watchers.count { $0.resource == resource && $0.channel.isActive } }
+    }
+    package var version: Int { state.withLock { $0.version } }
+
+    /// The next requests for this resource meet these faults, one each.
+    package func fail(_ resource: FakeResource, _ faults: FakeFault...) {
+        state.withLock { $0.faults[resource, default: []] += faults }
+    }
+
+    /// Creates or replaces objects.
+    package func put(_ resource: FakeResource, _ objects: FakeObject...) { put(resource, objects) }
+    package func put(_ resource: FakeResource, _ objects: [FakeObject]) {
+        state.withLock { state in
+            for object in objects {
+                state.version += 1
+                var object = object
+                object.resourceVersion = state.version
+                let old = state.objects[resource, default: [:]].updateValue(object, forKey: object.key)
+                tell(&state, resource, Event(version: state.version, new: object, old: old))
+            }
+        }
+    }
+    package func delete(_ resource: FakeResource, _ namespace: String, _ name: String) {
+        state.withLock { state in
+            guard let old = state.objects[resource]?.removeValue(forKey: "\(namespace)/\(name)") else { return }
+            state.version += 1
+            tell(&state, resource, Event(version: state.version, new: nil, old: old))
+        }
+    }
+    /// Changes the store without telling the watchers, and forgets that it happened: only a list shows it.
+    package func deleteSilently(_ resource: FakeResource, _ namespace: String, _ name: String) {
+        state.withLock { state in
+            state.objects[resource]?["\(namespace)/\(name)"] = nil
+            state.version += 1
+            state.forgotten = state.version
+        }
+    }
+    /// Watches from any version before now are answered 410.
+    package func forgetHistory() {
+        state.withLock { state in
+            state.version += 1
+            state.forgotten = state.version
+        }
+    }
+    package func bookmark(_ resource: FakeResource) {
+        state.withLock { sendRaw(&$0, resource, bookmark(resource, $0.version)) }
+    }
+    /// Bytes as they are, into the running watches.
+    package func sendRaw(_ resource: FakeResource, _ text: String) {
+        state.withLock { sendRaw(&$0, resource, text) }
+    }
+    /// Ends the running watches in good order.
+    package func endWatches(_ resource: FakeResource) {
+        state.withLock { state in
+            for watcher in state.watchers where watcher.resource == resource { end(watcher.channel) }
+            state.watchers.removeAll { $0.resource == resource }
+        }
+    }
+    /// Cuts every connection, as a crash does.
+    package func dropConnections() {
+        let channels = state.withLock { state in
+            state.watchers = []
+            return Array(state.connections.values)
+        }
+        for channel in channels { channel.close(promise: nil) }
+    }
+
+    // MARK: Watchers
+
+    func tell(_ state: inout State, _ resource: FakeResource, _ event: Event) {
+        state.events[resource, default: []].append(event)
+        for watcher in state.watchers where watcher.resource == resource {
+            if let line = line(event, resource, watcher.selectors) { send(line, to: watcher.channel) }
+        }
+    }
+
+    /// The event as one who selects sees it: what stops matching is deleted for him.
+    func line(_ event: Event, _ resource: FakeResource, _ selectors: Selectors) -> String? {
+        let isNow = event.new?.matches(selectors) == true
+        let wasBefore = event.old?.matches(selectors) == true
+        guard isNow || wasBefore, var object = isNow ? event.new : event.old else { return nil }
+        object.resourceVersion = event.version
+        let type = isNow ? wasBefore ? "MODIFIED" : "ADDED" : "DELETED"
+        return #"{"type":"\#(type)","object":\#(object.json(resource))}"# + "\n"
+    }
+    func bookmark(_ resource: FakeResource, _ version: Int, endsList: Bool = false) -> String {
+        let annotations = endsList ? #","annotations":{"k8s.io/initial-events-end":"true"}"# : ""
+        return #"{"type":"BOOKMARK","object":{"kind":"\#(resource.kind)","apiVersion":"\#(resource.apiVersion)","#
+            + #""metadata":{"resourceVersion":"\#(version)","creationTimestamp":null\#(annotations)}}}"# + "\n"
+    }
+    private func sendRaw(_ state: inout State, _ resource: FakeResource, _ text: String) {
+        for watcher in state.watchers where watcher.resource == resource { send(text, to: watcher.channel) }
+    }
+    func send(_ text: String, to channel: any Channel) {
+        write([.body(.byteBuffer(ByteBuffer(string: text)))], channel)
+    }
+    func end(_ channel: any Channel) { write([.end(nil)], channel) }
+
+    /// Not at once: whatever a write makes happen to the channel must find our lock open. The loop keeps the order.
+    func write(_ parts: [HTTPServerResponsePart], _ channel: any Channel, thenCut: Bool = false) {
+        channel.eventLoop.execute {
+            for part in parts { channel.writeAndFlush(part, promise: nil) }
+            if thenCut { channel.close(promise: nil) }
+        }
+    }
+}
+
+/// Connections are made before the server knows itself.
+final class Box: Sendable {
+    let server: Mutex<FakeAPIServer?> = Mutex(nil)
+}

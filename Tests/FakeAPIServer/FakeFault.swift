@@ -1,0 +1,30 @@
+/// What the fake API server can do wrong, once for each time it is asked to.
+
+package enum FakeFault: Sendable {
+    /// Answer with this status and nothing else.
+    case status(Int, reason: String = "", message: String = "", headers: [String: String] = [:])
+    /// Answer as usual, but cut the connection after so many bytes of the body.
+    case cut(afterBytes: Int)
+    /// Answer as usual, in pieces of so many bytes.
+    case drip(bytes: Int)
+    /// Answer 200 with this body.
+    case body(String)
+    /// A list, or streamed list, with nothing in it.
+    case empty
+    /// Take the request and never answer.
+    case silence
+    /// Begin a watch and end it in good order at once.
+    case endAtOnce
+}
+
+/// One request as it came.
+package struct FakeRequest: Sendable {
+    package let resource: FakeResource?
+    package let path: String
+    package let query: [String: String]
+    package let headers: [String: String]
+
+    package var isWatch: Bool { query["watch"] == "true" }
+    package var isStreamedList: Bool { query["sendInitialEvents"] == "true" }
+    package var isList: Bool { !isWatch }
+}

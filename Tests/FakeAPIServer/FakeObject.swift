@@ -1,0 +1,103 @@
+/// A Kubernetes object as the fake API server keeps it: what selectors need, and the rest as text.
+
+package struct FakeObject: Sendable, Equatable {
+    package var namespace: String
+    package var name: String
+    package var labels: [String: String] = [:]
+    /// More of `metadata`: `"annotations":{}`.
+    package var moreMetadata = ""
+    /// What follows `metadata`: `"spec":{}`.
+    package var body: String
+    package var resourceVersion = 0
+
+    package init(_ namespace: String, _ name: String, labels: [String: String] = [:], body: String = "") {
+        self.namespace = namespace
+        self.name = name
+        self.labels = labels
+        self.body = body
+    }
+
+    var key: String { "\(namespace)/\(name)" }
+
+    func json(_ resource: FakeResource) -> String {
+        var metadata = [#""name":"\#(name)""#]
+        if !namespace.isEmpty { metadata.append(#""namespace":"\#(namespace)""#) }
+        metadata.append(#""resourceVersion":"\#(resourceVersion)""#)
+        if !labels.isEmpty {
+            let pairs = labels.sorted { $0.key < $1.key }.map { #""\#($0.key)":"\#($0.value)""# }
+            metadata.append(#""labels":{\#(pairs.joined(separator: ","))}"#)
+        }
+        if !moreMetadata.isEmpty { metadata.append(moreMetadata) }
+        let head = #"{"kind":"\#(resource.kind)","apiVersion":"\#(resource.apiVersion)","metadata":{"#
+        return head + metadata.joined(separator: ",") + "}" + (body.isEmpty ? "" : ",") + body + "}"
+    }
+
+    func matches(_ selectors: Selectors) -> Bool {
+        for term in selectors.label.split(separator: ",") {
+            let parts = term.split(separator: "=", omittingEmptySubsequences: false).map(String.init)
+            let isMatch = term.hasPrefix("!") ? labels[String(term.dropFirst())] == nil : labels[parts[0]] == parts.last
+            if !isMatch { return false }
+        }
+        return selectors.field.isEmpty || selectors.field == "metadata.name=\(name)"
+    }
+}
+
+struct Selectors: Sendable {
+    var label = ""
+    var field = ""
+}
+
+package enum FakeResource: String, Sendable, CaseIterable {
+    case services
+    case endpointslices
+    case nodes
+    case servicecidrs
+    case namespaces
+
+    var kind: String {
+        switch self {
+        case .services: "Service"
+        case .endpointslices: "EndpointSlice"
+        case .nodes: "Node"
+        case .servicecidrs: "ServiceCIDR"
+        case .namespaces: "Namespace"
+        }
+    }
+    var apiVersion: String {
+        switch self {
+        case .services, .nodes, .namespaces: "v1"
+        case .endpointslices: "discovery.k8s.io/v1"
+        case .servicecidrs: "networking.k8s.io/v1"
+        }
+    }
+    var path: String { (apiVersion == "v1" ? "/api/" : "/apis/") + apiVersion + "/" + rawValue }
+}
+
+package func service(
+    _ name: String, namespace: String = "default", clusterIP: String = "10.96.0.1", port: Int = 80,
+    labels: [String: String] = [:]
+) -> FakeObject {
+    FakeObject(
+        namespace, name, labels: labels,
+        body: #""spec":{"clusterIP":"\#(clusterIP)","clusterIPs":["\#(clusterIP)"],"type":"ClusterIP","#
+            + #""ports":[{"name":"http","port":\#(port),"protocol":"TCP","targetPort":8080}]},"#
+            + #""status":{"loadBalancer":{}}"#)
+}
+package func endpointSlice(
+    _ name: String, of service: String, namespace: String = "default", addresses: [String] = ["10.1.0.11"]
+) -> FakeObject {
+    let endpoints = addresses.map { #"{"addresses":["\#($0)"],"conditions":{"ready":true},"nodeName":"node-1"}"# }
+    return FakeObject(
+        namespace, name, labels: ["kubernetes.io/service-name": service],
+        body: #""addressType":"IPv4","endpoints":[\#(endpoints.joined(separator: ","))],"#
+            + #""ports":[{"name":"http","port":8080,"protocol":"TCP"}]"#)
+}
+package func node(_ name: String) -> FakeObject {
+    FakeObject(
+        "", name, labels: ["kubernetes.io/hostname": name],
+        body: #""spec":{"podCIDR":"10.1.0.0/24","podCIDRs":["10.1.0.0/24"]},"#
+            + #""status":{"addresses":[{"type":"InternalIP","address":"192.168.50.1"}]}"#)
+}
+package func serviceCIDR(_ name: String, _ cidr: String) -> FakeObject {
+    FakeObject("", name, body: #""spec":{"cidrs":["\#(cidr)"]}"#)
+}

@@ -1,0 +1,69 @@
+/// The clients against a real kernel, each test in a network namespace of its own.
+import Addressing
+import Glibc
+import Netlink
+import Netns
+import Testing
+
+private let refusal: String? = {
+    do {
+        _ = try NetworkNamespace.anonymous()
+        return nil
+    } catch { return "\(error)" }
+}()
+private let required = getenv("HEDDLE_REQUIRE_KERNEL_TESTS") != nil
+
+@Suite(.enabled(if: refusal == nil || required, "no network namespaces here"))
+struct KernelClientTests {
+    @Test func listsAddressesAndHearsOfNewOnes() throws {
+        try NetworkNamespace.anonymous().run {
+            let client = try AddressClient()
+            let loopback = try #require(IPAddress("127.0.0.1"))
+            #expect(try client.addresses().contains { $0.address == loopback && $0.prefixLength == 8 })
+            while try client.waitForChange(milliseconds: 0) {}
+            try addLoopbackAddress(10, 9, 8, 7)
+            #expect(try client.waitForChange(milliseconds: 5_000))
+            let added = try #require(IPAddress("10.9.8.7"))
+            #expect(try client.addresses().contains { $0.address == added && $0.interfaceIndex == 1 })
+        }
+    }
+
+    @Test func errorsNameTheOperation() throws {
+        try NetworkNamespace.anonymous().run {
+            let socket = try NetlinkSocket(.route)
+            // RTM_NEWADDR for an interface that does not exist.
+            let error = #expect(throws: NetlinkError.self) {
+                try socket.request(type: 20, operation: "add address to interface 999") { request in
+                    request.append(UInt32(2 | 32 << 8))
+                    request.append(UInt32(999))
+                    request.put(2, address: IPAddress(v4: 0x0a00_0001))
+                }
+            }
+            #expect(error?.operation == "add address to interface 999")
+            #expect(error?.code == ENODEV)
+        }
+    }
+
+    @Test func listsAndDeletesConntrackEntries() throws {
+        try NetworkNamespace.anonymous().run {
+            let client = try ConntrackClient()
+            for family in AddressFamily.allCases { #expect(try client.entries(family, .udp) == []) }
+            let address = try #require(IPAddress("127.0.0.1"))
+            let entry = ConntrackEntry(
+                original: FlowTuple(
+                    source: SocketAddress(address, 5), destination: SocketAddress(address, 53), transport: .udp),
+                reply: FlowTuple(
+                    source: SocketAddress(address, 53), destination: SocketAddress(address, 5), transport: .udp), id: 1)
+            #expect(try client.delete(entry) == false)
+        }
+    }
+
+    private func addLoopbackAddress(_ a: UInt8, _ b: UInt8, _ c: UInt8, _ d: UInt8) throws {
+        let socket = try NetlinkSocket(.route)
+        try socket.request(type: 20, flags: 0x400, operation: "add address") { request in
+            request.append(UInt32(2 | 32 << 8))
+            request.append(UInt32(1))
+            request.put(2, bytes: [a, b, c, d])
+        }
+    }
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+// Socket load balancing: the destination of connect(2) and sendmsg(2) becomes a backend's address before the first
+// packet exists, and recvmsg(2) and getpeername(2) show the service again. From then on a connection costs what a
+// direct one costs. The programs hook a cgroup and see its processes only; abi.h says how services lie in the maps.
+#include "common.h"
+#include "maps.h"
+#include "block.h"
+#include "frontend.h"
+#include "flows.h"
+
+static __always_inline void remember(struct bpf_sock_addr *ctx, const struct endpoint *to, const struct block *b,
+				     const struct choice *to_backend)
+{
+	struct heddle_origin origin = {
+		.dialled = to->address,
+		.dialled_port = to->port,
+		.backend = to_backend->address,
+		.backend_port = to_backend->port,
+		.svc_id = b->svc_id,
+	};
+	struct heddle_origin *stored =
+		bpf_sk_storage_get(&socket_origin, ctx->sk, &origin, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (stored)
+		*stored = origin;
+	else
+		count(HEDDLE_REASON_storage_failed);
+	if (ctx->protocol == IPPROTO_UDP) {
+		__u64 cookie = bpf_get_socket_cookie(ctx);
+
+		if (bpf_map_update_elem(&udp_sockets, &cookie, &origin, BPF_ANY))
+			count(HEDDLE_REASON_storage_failed);
+	}
+}
+
+/* The socket may have been connected through us before: it is not any more. */
+static __always_inline void forget(struct bpf_sock_addr *ctx)
+{
+	__u64 cookie;
+
+	if (bpf_sk_storage_delete(&socket_origin, ctx->sk) || ctx->protocol != IPPROTO_UDP)
+		return;
+	cookie = bpf_get_socket_cookie(ctx);
+	bpf_map_delete_elem(&udp_sockets, &cookie);
+}
+
+static __always_inline int on_connect(struct bpf_sock_addr *ctx, bool ipv6)
+{
+	struct endpoint to = read_endpoint(ctx, ipv6);
+	const struct heddle_origin none = {};
+	struct block block = {};
+	struct choice choice = {};
+	enum verdict verdict;
+
+	if (ctx->protocol != IPPROTO_TCP && ctx->protocol != IPPROTO_UDP)
+		return 1;
+	verdict = route(ctx, &to, &none, &block, &choice);
+	if (verdict == VERDICT_CHOSEN) {
+		remember(ctx, &to, &block, &choice);
+		write_endpoint(ctx, ipv6, &choice.address, choice.port);
+		count(HEDDLE_REASON_connect_translated);
+		return 1;
+	}
+	forget(ctx);
+	if (verdict != VERDICT_OTHER)
+		return refuse(verdict);
+	count(HEDDLE_REASON_connect_other);
+	return 1;
+}
+
+/* Only for datagrams that name their destination: those of a connected socket go where connect sent it. */
+static __always_inline int on_sendmsg(struct bpf_sock_addr *ctx, bool ipv6)
+{
+	struct endpoint to = read_endpoint(ctx, ipv6);
+	struct heddle_flows *flows = bpf_sk_storage_get(&socket_flows, ctx->sk, NULL, 0);
+	int index = flows ? find_flow_to(flows, &to) : -1;
+	struct heddle_flow *flow = flows ? flow_at(flows, index) : NULL;
+	struct heddle_origin previous = {};
+	struct block block = {};
+	struct choice choice = {};
+	enum verdict verdict;
+
+	if (flow)
+		flows->recent = index;
+	if (flow && is_current(flow)) {
+		write_endpoint(ctx, ipv6, &flow->origin.backend, flow->origin.backend_port);
+		count(HEDDLE_REASON_send_flow);
+		return 1;
+	}
+	if (flow)
+		previous = flow->origin;
+	verdict = route(ctx, &to, &previous, &block, &choice);
+	if (verdict == VERDICT_CHOSEN) {
+		remember_flow(ctx, flows, flow, &to, &block, &choice);
+		write_endpoint(ctx, ipv6, &choice.address, choice.port);
+		count(HEDDLE_REASON_send_translated);
+		return 1;
+	}
+	if (flow)
+		forget_flow(flow);
+	if (verdict != VERDICT_OTHER)
+		return refuse(verdict);
+	count(HEDDLE_REASON_send_other);
+	return 1;
+}
+
+static __always_inline bool is_from_backend(const struct heddle_origin *origin, const struct endpoint *from)
+{
+	return origin->backend_port == from->port && same_address(&origin->backend, &from->address);
+}
+
+static __always_inline int on_recvmsg(struct bpf_sock_addr *ctx, bool ipv6)
+{
+	struct endpoint from = read_endpoint(ctx, ipv6);
+	struct heddle_origin *origin = bpf_sk_storage_get(&socket_origin, ctx->sk, NULL, 0);
+	struct heddle_flows *flows;
+	struct heddle_flow *flow;
+
+	if (!origin || !is_from_backend(origin, &from)) {
+		flows = bpf_sk_storage_get(&socket_flows, ctx->sk, NULL, 0);
+		flow = flows ? flow_at(flows, find_flow_from(flows, &from)) : NULL;
+		origin = flow ? &flow->origin : NULL;
+	}
+	if (!origin) {
+		count(HEDDLE_REASON_reply_other);
+		return 1;
+	}
+	write_endpoint(ctx, ipv6, &origin->dialled, origin->dialled_port);
+	count(HEDDLE_REASON_reply_restored);
+	return 1;
+}
+
+static __always_inline int on_getpeername(struct bpf_sock_addr *ctx, bool ipv6)
+{
+	struct endpoint peer = read_endpoint(ctx, ipv6);
+	struct heddle_origin *origin = bpf_sk_storage_get(&socket_origin, ctx->sk, NULL, 0);
+
+	if (!origin || !is_from_backend(origin, &peer)) {
+		count(HEDDLE_REASON_peer_other);
+		return 1;
+	}
+	write_endpoint(ctx, ipv6, &origin->dialled, origin->dialled_port);
+	count(HEDDLE_REASON_peer_restored);
+	return 1;
+}
+
+SEC("cgroup/sock_release")
+int sock_release(struct bpf_sock *ctx)
+{
+	__u64 cookie;
+
+	if (ctx->protocol == IPPROTO_UDP && bpf_sk_storage_get(&socket_origin, ctx, NULL, 0)) {
+		cookie = bpf_get_socket_cookie(ctx);
+		bpf_map_delete_elem(&udp_sockets, &cookie);
+	}
+	return 1;
+}
+
+/* IPv4-mapped destinations of IPv6 sockets arrive at the hooks for IPv6, in the form the maps use anyway. */
+#define PROGRAM(hook, handler, ipv6)            \
+	SEC("cgroup/" #hook)                    \
+	int hook(struct bpf_sock_addr *ctx)     \
+	{                                       \
+		return handler(ctx, ipv6);      \
+	}
+
+PROGRAM(connect4, on_connect, false)
+PROGRAM(connect6, on_connect, true)
+PROGRAM(sendmsg4, on_sendmsg, false)
+PROGRAM(sendmsg6, on_sendmsg, true)
+PROGRAM(recvmsg4, on_recvmsg, false)
+PROGRAM(recvmsg6, on_recvmsg, true)
+PROGRAM(getpeername4, on_getpeername, false)
+PROGRAM(getpeername6, on_getpeername, true)
+
+char _license[] SEC("license") = "Dual BSD/GPL";
