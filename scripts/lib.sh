@@ -46,6 +46,13 @@ need_swift() {
         die "no swift in PATH: install the toolchain from https://www.swift.org/install/linux"
 }
 
+# Maps and links are pinned in a bpf file system. systemd mounts one; a machine without it has none.
+need_bpffs() {
+    mountpoint -q /sys/fs/bpf && return
+    say "Mounting a bpf file system at /sys/fs/bpf"
+    mount -t bpf bpf /sys/fs/bpf
+}
+
 # Where the cgroup v2 hierarchy is mounted; empty when it is not.
 cgroup2_root() { awk '$3 == "cgroup2" { print $2; exit }' /proc/self/mounts; }
 

@@ -59,12 +59,25 @@ struct ConntrackPurge {
     /// Deletes the stale entries and returns how many.
     func run(_ client: ConntrackClient) throws(NetlinkError) -> Int {
         var removed = 0
-        for family in AddressFamily.allCases where families.contains(family) {
-            for entry in try client.entries(family, .udp, where: { isStale($0) }) where try client.delete(entry) {
+        for (family, destination) in listings {
+            for entry in try client.entries(family, .udp, to: destination, where: { isStale($0) })
+            where try client.delete(entry) {
                 removed += 1
             }
         }
         return removed
+    }
+
+    /// Above this many destinations one listing of everything costs less than one for each: every listing makes the
+    /// kernel walk its whole table, but what it leaves out need not be copied and read.
+    private static let mostListings = 8
+
+    private var listings: [(AddressFamily, ConntrackClient.Destination?)] {
+        let single =
+            frontends.keys.map { ($0.address.family, ConntrackClient.Destination($0.address, $0.port)) }
+            + nodePorts.flatMap { family, ports in ports.keys.map { (family, ConntrackClient.Destination(nil, $0)) } }
+        guard single.count > Self.mostListings else { return single }
+        return AddressFamily.allCases.filter(families.contains).map { ($0, nil) }
     }
 }
 

@@ -3,6 +3,7 @@ import Addressing
 import Glibc
 import Netlink
 import Netns
+import TestSupport
 import Testing
 
 private let refusal: String? = {
@@ -56,6 +57,40 @@ struct KernelClientTests {
                     source: SocketAddress(address, 53), destination: SocketAddress(address, 5), transport: .udp), id: 1)
             #expect(try client.delete(entry) == false)
         }
+    }
+
+    /// What was sent elsewhere is not even handed over by the kernel: a node may track a million flows.
+    @Test func conntrackEntriesAreListedByDestination() throws {
+        try NetworkNamespace.anonymous().run {
+            try run(["ip", "link", "set", "lo", "up"])
+            try run(["nft", "table inet t { chain c { type filter hook output priority 0; ct state new; }; }"])
+            for family in AddressFamily.allCases {
+                let loopback = family == .ipv4 ? IPAddress(v4: 0x7f00_0001) : IPAddress(high: 0, low: 1)
+                for port in [UInt16(5301), 5302] { try sendDatagram(to: SocketAddress(loopback, port)) }
+                let client = try ConntrackClient()
+                var handedOver = 0
+                func ports(_ address: IPAddress?, _ port: UInt16) throws -> [UInt16] {
+                    try client.entries(family, .udp, to: .init(address, port)) { _ in
+                        handedOver += 1
+                        return true
+                    }.map(\.original.destination.port)
+                }
+                #expect(try client.entries(family, .udp).count == 2)
+                #expect(try ports(loopback, 5301) == [5301])
+                #expect(try ports(nil, 5302) == [5302])
+                #expect(try ports(family == .ipv4 ? IPAddress(v4: 0x7f00_0002) : IPAddress(high: 0, low: 2), 5301) == [])
+                #expect(handedOver == 2)
+            }
+        }
+    }
+
+    private func sendDatagram(to destination: SocketAddress) throws {
+        let program = """
+            import socket, sys
+            family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+            socket.socket(family, socket.SOCK_DGRAM).sendto(b"x", (sys.argv[1], int(sys.argv[2])))
+            """
+        try run(["python3", "-c", program, "\(destination.address)", "\(destination.port)"])
     }
 
     private func addLoopbackAddress(_ a: UInt8, _ b: UInt8, _ c: UInt8, _ d: UInt8) throws {
