@@ -78,7 +78,8 @@ struct KernelClientTests {
                 #expect(try client.entries(family, .udp).count == 2)
                 #expect(try ports(loopback, 5301) == [5301])
                 #expect(try ports(nil, 5302) == [5302])
-                #expect(try ports(family == .ipv4 ? IPAddress(v4: 0x7f00_0002) : IPAddress(high: 0, low: 2), 5301) == [])
+                #expect(
+                    try ports(family == .ipv4 ? IPAddress(v4: 0x7f00_0002) : IPAddress(high: 0, low: 2), 5301) == [])
                 #expect(handedOver == 2)
             }
         }
