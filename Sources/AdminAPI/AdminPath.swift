@@ -12,7 +12,7 @@ package enum AdminPath {
     package static let capacity = "/capacity"
     /// With `repair=true` it also writes everything again.
     package static let verify = "/verify"
-    /// Needs `from=IP` and `to=IP:PORT`; takes `protocol=TCP` and `interface=NAME`.
+    /// Needs `from=` an address or NAMESPACE/POD, and `to=IP:PORT`; takes `protocol=TCP` and `interface=NAME`.
     package static let explain = "/explain"
 }
 
@@ -48,19 +48,49 @@ package struct CapacityReport: Codable, Sendable, Equatable {
     package init(maps: [MapUsage]) { self.maps = maps }
 }
 
-/// What happens to one flow, as the interpreter of the programs in force says.
+/// What happens to one flow, as the interpreter of the programs in force says, and how it comes about.
 package struct Explanation: Codable, Sendable, Equatable {
+    package struct Decision: Codable, Sendable, Equatable {
+        /// The field, option or fact it rests on: `spec.internalTrafficPolicy`.
+        package var source: String
+        package var outcome: String
+
+        package init(source: String, outcome: String) {
+            self.source = source
+            self.outcome = outcome
+        }
+    }
+    package struct Endpoint: Codable, Sendable, Equatable {
+        package var address: String
+        /// Why this flow cannot get there; nil: it can.
+        package var excluded: String?
+
+        package init(address: String, excluded: String?) {
+            self.address = address
+            self.excluded = excluded
+        }
+    }
     /// `balance`, `reject`, `drop` or `passthrough`.
     package var verdict: String
+    /// The flow as it was understood: a pod's name has become its address.
+    package var from: String
+    package var to: String
     package var service: String?
+    /// Each as likely as the others.
     package var candidates: [String]
     /// `kept`, `masqueraded`, or how it depends on the choice; nil without a choice.
     package var source: String?
+    /// In the order they were taken.
+    package var decisions: [Decision]
+    /// Every endpoint of the service port, used or not.
+    package var endpoints: [Endpoint]
+    /// The plan that put this in force.
+    package var generation: UInt64
 
-    package init(verdict: String, service: String? = nil, candidates: [String] = [], source: String? = nil) {
+    package init(verdict: String, from: String, to: String) {
         self.verdict = verdict
-        self.service = service
-        self.candidates = candidates
-        self.source = source
+        self.from = from
+        self.to = to
+        (candidates, decisions, endpoints, generation) = ([], [], [], 0)
     }
 }

@@ -1,4 +1,4 @@
-/// What the agent learned from its sources: `services`, `endpoints`, `routes`; and `explain`, what it means for a flow.
+/// What the agent learned from its sources: `services`, `endpoints`, `routes`.
 import AdminAPI
 import ArgumentParser
 
@@ -77,35 +77,4 @@ struct Routes: ParsableCommand {
     @OptionGroup var options: SharedOptions
 
     func run() throws { throw CommandFailure("routes are not available yet: this version programs services only") }
-}
-
-struct Explain: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "What happens to one flow, and who may answer it.")
-
-    @Option(help: ArgumentHelp("Source address.", valueName: "ip"))
-    var from: String
-    @Option(help: ArgumentHelp("Where it connects to.", valueName: "ip:port[/proto]"))
-    var to: String
-    @Option(
-        help: ArgumentHelp(
-            "Interface it arrives on; without it, the node's own addresses mean the node.", valueName: "name"))
-    var interface: String?
-    @OptionGroup var options: SharedOptions
-
-    func run() throws {
-        let parts = to.split(separator: "/", maxSplits: 1).map(String.init)
-        var query = [(name: "from", value: from), (name: "to", value: parts.first ?? "")]
-        if parts.count > 1 { query.append((name: "protocol", value: parts[1])) }
-        if let interface { query.append((name: "interface", value: interface)) }
-        let answer = try options.client.get(Explanation.self, AdminPath.explain, query)
-        guard options.output != .json else { return try Output.json(answer) }
-        switch answer.verdict {
-        case "balance":
-            Output.tell("\(to) is \(answer.service ?? "?"); source address \(answer.source ?? "?"); one of\n")
-            for candidate in answer.candidates { Output.tell("  \(candidate)\n") }
-        case "reject": Output.tell("refused at once: no usable endpoint, or no such port of a cluster IP\n")
-        case "drop": Output.tell("dropped: not let in, no endpoint on this node, or an address nobody has\n")
-        default: Output.tell("not ours: it goes where it wants to go\n")
-        }
-    }
 }

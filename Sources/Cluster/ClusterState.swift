@@ -17,13 +17,15 @@ package struct Dirty: Equatable, Sendable {
     }
 }
 
-/// The objects by name. Pods are not kept: they only matter where endpoints are derived from them (`PodEndpoints`).
+/// The objects by name. Of pods only the addresses are kept, so that a person can name one; where endpoints are derived
+/// from them, `PodEndpoints` does it.
 package struct ClusterState: Sendable {
     package private(set) var services: [ObjectName: Service] = [:]
     package private(set) var slices: [ObjectName: EndpointSlice] = [:]
     package private(set) var nodes: [String: Node] = [:]
     package private(set) var namespaces: [String: Namespace] = [:]
     package private(set) var serviceCIDRs: [String: ServiceCIDR] = [:]
+    package private(set) var podAddresses: [ObjectName: [IPAddress]] = [:]
     /// Slices by the service they belong to. A slice may come before its service, and outlive it (spec row 64).
     private var sliceNames: [ObjectName: Set<ObjectName>] = [:]
 
@@ -53,7 +55,9 @@ package struct ClusterState: Sendable {
         case .upsert(.serviceCIDR(let new)):
             guard serviceCIDRs.updateValue(new, forKey: new.name) != new else { return Dirty() }
             return touching { $0.serviceCIDRs = true }
-        case .upsert(.pod): return Dirty()
+        case .upsert(.pod(let new)):
+            podAddresses[new.name] = new.addresses.isEmpty ? nil : new.addresses
+            return Dirty()
         case .delete(let id): return remove(id)
         }
     }
@@ -91,7 +95,9 @@ package struct ClusterState: Sendable {
         case .namespace:
             namespaces[id.name.name] = nil
             return Dirty()
-        case .pod: return Dirty()
+        case .pod:
+            podAddresses[id.name] = nil
+            return Dirty()
         }
     }
 

@@ -17,7 +17,7 @@ package struct Compiler: Sendable {
     package private(set) var programs: [ServicePortID: ServiceProgram] = [:]
     package private(set) var healthChecks: [ObjectName: HealthCheck] = [:]
     package private(set) var findings: [ObjectName: [Finding]] = [:]
-    private let identity: ProxyIdentity
+    let identity: ProxyIdentity
     private var claims = AddressClaims()
     /// What each service asked for, before conflicts were settled.
     private var asked: [ObjectName: Asked] = [:]

@@ -19,6 +19,7 @@ package struct NodeFacts: Equatable, Sendable {
 struct Candidate {
     let address: SocketAddress
     let conditions: EndpointSlice.Conditions
+    let nodeName: String?
     let isLocal: Bool
     let forZones: [String]?
     let forNodes: [String]?
@@ -26,6 +27,7 @@ struct Candidate {
     init(_ endpoint: EndpointSlice.Endpoint, port: UInt16, node: NodeFacts) {
         address = SocketAddress(endpoint.address, port)
         conditions = endpoint.conditions
+        nodeName = endpoint.nodeName
         isLocal = endpoint.nodeName == node.name
         forZones = endpoint.forZones
         forNodes = endpoint.forNodes
@@ -73,14 +75,67 @@ struct Selection: Equatable {
     var localRange = 0..<0
 }
 
+/// Why an endpoint is not in a set.
+package enum Exclusion: Equatable, Sendable, CustomStringConvertible {
+    case notReady
+    /// It drains while others are ready: it keeps its connections and gets no new ones.
+    case terminating
+    case notServing
+    case otherNode(String?)
+    /// A ready endpoint that the hints mean for others.
+    case hint(String)
+
+    package var description: String {
+        switch self {
+        case .notReady: "not ready"
+        case .terminating: "terminating, and others are ready"
+        case .notServing: "terminating and not serving any more"
+        case .otherNode(let name?): "on node \(name)"
+        case .otherNode(nil): "on no known node"
+        case .hint(let whose): "its hints mean it for \(whose)"
+        }
+    }
+}
+
+/// Spec rows 51-63, for each of the two sets: they are decided separately and need not be nested.
+struct SelectionRules {
+    private let hasReady: Bool
+    private let hasLocalReady: Bool
+    private let hints: Hints
+
+    init(_ candidates: [Candidate], node: NodeFacts) {
+        hasReady = candidates.contains(where: \.isReady)
+        hasLocalReady = candidates.contains { $0.isLocal && $0.isReady }
+        hints = Hints(candidates, node: node)
+    }
+
+    /// nil: it is in the set.
+    func exclusionFromCluster(_ candidate: Candidate) -> Exclusion? {
+        guard hasReady else { return fallback(candidate) }
+        guard candidate.isReady else { return unready(candidate) }
+        return hints.allow(candidate) ? nil : .hint(hints.others)
+    }
+    func exclusionFromLocal(_ candidate: Candidate) -> Exclusion? {
+        guard candidate.isLocal else { return .otherNode(candidate.nodeName) }
+        guard hasLocalReady else { return fallback(candidate) }
+        return candidate.isReady ? nil : unready(candidate)
+    }
+
+    private func fallback(_ candidate: Candidate) -> Exclusion? {
+        if candidate.isServingTerminating { return nil }
+        return candidate.conditions.contains(.terminating) ? .notServing : .notReady
+    }
+    private func unready(_ candidate: Candidate) -> Exclusion {
+        candidate.conditions.contains(.terminating) ? .terminating : .notReady
+    }
+}
+
 /// `candidates` come sorted, and stay so within each part of the block.
 func select(_ candidates: [Candidate], node: NodeFacts) -> Selection {
-    let hasReady = candidates.contains(where: \.isReady)
-    let hasLocalReady = candidates.contains { $0.isLocal && $0.isReady }
-    let hints = Hints(candidates, node: node)
+    let rules = SelectionRules(candidates, node: node)
     func part(_ candidate: Candidate) -> Int? {
-        let inCluster = hasReady ? candidate.isReady && hints.allow(candidate) : candidate.isServingTerminating
-        let inLocal = candidate.isLocal && (hasLocalReady ? candidate.isReady : candidate.isServingTerminating)
+        let inCluster = rules.exclusionFromCluster(candidate) == nil
+        let inLocal = rules.exclusionFromLocal(candidate) == nil
         return switch (inCluster, inLocal) {
         case (true, false): 0
         case (true, true): 1
@@ -125,6 +180,14 @@ private enum Hints {
             self = .zone(zone)
         } else {
             self = .none
+        }
+    }
+    /// Whom the endpoints are for that are not allowed.
+    var others: String {
+        switch self {
+        case .none: "nobody"
+        case .node: "other nodes"
+        case .zone: "other zones"
         }
     }
     func allow(_ candidate: Candidate) -> Bool {

@@ -75,59 +75,192 @@ package struct Interpreter: Sendable {
         }
     }
 
-    package func verdict(for flow: Flow) -> Verdict {
-        guard let (frontend, service) = find(flow) else { return unknown(flow) }
-        guard isAllowed(flow.source, frontend) else { return .drop }
-        guard service.hasEndpoints else { return .reject }
-        let (range, rule) =
-            frontend.kind.isExternal
-            ? external(flow, service) : (service.range(for: service.internalPolicy), internalRule(flow, service))
-        guard !range.isEmpty else { return .drop }
-        return .balance(service: service.id, candidates: service.backends[range].map(\.address), source: rule)
+    package func verdict(for flow: Flow) -> Verdict { explain(flow).verdict }
+
+    /// One thing that was decided on the way to a verdict.
+    package struct Decision: Equatable, Sendable, CustomStringConvertible {
+        /// What it rests on: a field of an object, an option of the agent, or the node's own state.
+        package let source: String
+        /// `policy Local: only endpoints on this node`
+        package let outcome: String
+
+        package init(_ source: String, _ outcome: String) {
+            self.source = source
+            self.outcome = outcome
+        }
+        package var description: String { "\(source): \(outcome)" }
+    }
+
+    package struct Explanation: Equatable, Sendable {
+        package var verdict: Verdict
+        /// The service port whose frontend was met.
+        package var service: ServicePortID?
+        /// The policy whose set of endpoints applies; nil when it did not come to that.
+        package var set: TrafficPolicy?
+        /// In the order they were taken.
+        package var decisions: [Decision]
+    }
+
+    /// The verdict and how it came about: the same steps, noted.
+    package func explain(_ flow: Flow) -> Explanation {
+        var steps: [Decision] = []
+        guard let (frontend, service) = find(flow, &steps) else {
+            return Explanation(verdict: unknown(flow, &steps), decisions: steps)
+        }
+        func end(_ verdict: Verdict, set: TrafficPolicy? = nil) -> Explanation {
+            Explanation(verdict: verdict, service: service.id, set: set, decisions: steps)
+        }
+        guard isAllowed(flow.source, frontend, &steps) else { return end(.drop) }
+        guard service.hasEndpoints else {
+            steps.append(Decision("endpoints", "none is usable anywhere: refused"))
+            return end(.reject)
+        }
+        let set =
+            frontend.kind.isExternal ? externalSet(flow, service, &steps) : internalSet(service, &steps)
+        let range = service.range(for: set)
+        guard !range.isEmpty else {
+            steps.append(Decision("endpoints", "usable ones exist, but none on this node: dropped"))
+            return end(.drop, set: set)
+        }
+        let rule =
+            frontend.kind.isExternal ? externalRule(flow, service, &steps) : internalRule(flow, service, &steps)
+        if let seconds = service.affinitySeconds {
+            steps.append(
+                Decision(
+                    "spec.sessionAffinity", "a client returns to its endpoint within \(seconds) s, if still usable"))
+        }
+        return end(
+            .balance(service: service.id, candidates: service.backends[range].map(\.address), source: rule), set: set)
     }
 
     /// The exact address goes before the node port (spec row 94).
-    private func find(_ flow: Flow) -> (Frontend, ServiceProgram)? {
+    private func find(_ flow: Flow, _ steps: inout [Decision]) -> (Frontend, ServiceProgram)? {
         let (address, port) = (flow.destination.address, flow.destination.port)
         let key = { Key(address: $0, port: port, transport: flow.transport, family: address.family) }
-        if let exact = frontends[key(address)] { return exact }
-        return node.nodePortAddresses.contains(address) && !address.isLoopback ? frontends[key(nil)] : nil
+        if let exact = frontends[key(address)] {
+            steps.append(
+                Decision(
+                    "\(flow.destination)/\(flow.transport)", "\(exact.0.kind.rawValue) of \(exact.1.id.displayName)"))
+            return exact
+        }
+        guard let wildcard = frontends[key(nil)] else { return nil }
+        guard node.nodePortAddresses.contains(address), !address.isLoopback else {
+            steps.append(
+                Decision(
+                    "--node-port-addresses",
+                    "port \(port) is a node port of \(wildcard.1.id.displayName), but \(address) is no address "
+                        + "where this node serves them"))
+            return nil
+        }
+        steps.append(
+            Decision("\(flow.destination)/\(flow.transport)", "node port of \(wildcard.1.id.displayName)"))
+        return wildcard
     }
 
     /// Spec rows 102, 103, 105.
-    private func unknown(_ flow: Flow) -> Verdict {
+    private func unknown(_ flow: Flow, _ steps: inout [Decision]) -> Verdict {
         let address = flow.destination.address
-        if clusterIPs.contains(address) { return .reject }
-        return node.serviceCIDRs.contains { $0.contains(address) } ? .drop : .passthrough
+        if clusterIPs.contains(address) {
+            steps.append(
+                Decision("\(address)", "a cluster IP without port \(flow.destination.port)/\(flow.transport): refused"))
+            return .reject
+        }
+        if let range = node.serviceCIDRs.first(where: { $0.contains(address) }) {
+            steps.append(Decision("ServiceCIDR \(range)", "no service has \(address): dropped"))
+            return .drop
+        }
+        steps.append(Decision("\(flow.destination)/\(flow.transport)", "no service's address: left alone"))
+        return .passthrough
     }
 
     /// Spec rows 36, 37: the address itself may be the source when it is bound on a node that is let in.
-    private func isAllowed(_ source: IPAddress, _ frontend: Frontend) -> Bool {
+    private func isAllowed(_ source: IPAddress, _ frontend: Frontend, _ steps: inout [Decision]) -> Bool {
         let ranges = frontend.sourceRanges
-        let isInRange = { (address: IPAddress) in ranges.contains { $0.contains(address) } }
-        if ranges.isEmpty || isInRange(source) { return true }
-        return source == frontend.address && node.localAddresses.contains(where: isInRange)
+        guard !ranges.isEmpty else { return true }
+        let field = "spec.loadBalancerSourceRanges"
+        if let range = ranges.first(where: { $0.contains(source) }) {
+            steps.append(Decision(field, "\(range) lets \(source) in"))
+            return true
+        }
+        let isOwn =
+            source == frontend.address
+            && node.localAddresses.contains { address in ranges.contains { $0.contains(address) } }
+        steps.append(
+            Decision(field, isOwn ? "\(source) is this node, which is let in" : "no range has \(source): dropped"))
+        return isOwn
+    }
+
+    private func internalSet(_ service: ServiceProgram, _ steps: inout [Decision]) -> TrafficPolicy {
+        steps.append(Decision("spec.internalTrafficPolicy", Self.meaning(service.internalPolicy)))
+        return service.internalPolicy
+    }
+
+    /// Spec rows 77-79: policy Local is about traffic from outside the node only.
+    private func externalSet(
+        _ flow: Flow, _ service: ServiceProgram, _ steps: inout [Decision]
+    ) -> TrafficPolicy {
+        let field = "spec.externalTrafficPolicy"
+        guard service.externalPolicy == .local else {
+            steps.append(Decision(field, Self.meaning(.cluster)))
+            return .cluster
+        }
+        if isFromLocalPod(flow) {
+            steps.append(Decision(field, "Local, but a pod of this node reaches every usable endpoint"))
+            return .cluster
+        }
+        if isFromNode(flow) {
+            steps.append(Decision(field, "Local, but this node itself reaches every usable endpoint"))
+            return .cluster
+        }
+        steps.append(Decision(field, Self.meaning(.local)))
+        return .local
+    }
+
+    private static func meaning(_ policy: TrafficPolicy) -> String {
+        policy == .cluster ? "Cluster: every usable endpoint" : "Local: only usable endpoints on this node"
     }
 
     /// Spec rows 71-74.
-    private func internalRule(_ flow: Flow, _ service: ServiceProgram) -> SourceRule {
-        if node.masqueradeAll { return .masquerade }
-        if !node.detector.tellsApart(flow.source.family) { return keep(service) }
-        return isFromLocalPod(flow) ? keep(service) : .masquerade
+    private func internalRule(
+        _ flow: Flow, _ service: ServiceProgram, _ steps: inout [Decision]
+    ) -> SourceRule {
+        if node.masqueradeAll {
+            steps.append(Decision("--masquerade-all", "the source becomes this node's address"))
+            return .masquerade
+        }
+        guard node.detector.tellsApart(flow.source.family) else {
+            steps.append(Decision("--cluster-cidr", "not given for \(flow.source.family): the source is kept"))
+            return keep(service)
+        }
+        let isPod = isFromLocalPod(flow)
+        steps.append(
+            Decision(
+                "--detect-local",
+                isPod ? "a pod of this node: the source is kept" : "no pod of this node: the source becomes the node's")
+        )
+        return isPod ? keep(service) : .masquerade
     }
 
-    /// Spec rows 75-79.
-    private func external(_ flow: Flow, _ service: ServiceProgram) -> (Range<Int>, SourceRule) {
-        if service.externalPolicy == .cluster { return (service.clusterRange, .masquerade) }
-        if isFromLocalPod(flow) { return (service.clusterRange, keep(service)) }
-        if flow.origin == .node || node.localAddresses.contains(flow.source) {
-            return (service.clusterRange, .masquerade)
-        }
-        return (service.localRange, keep(service))
+    /// Spec rows 75-78.
+    private func externalRule(
+        _ flow: Flow, _ service: ServiceProgram, _ steps: inout [Decision]
+    ) -> SourceRule {
+        let isKept = service.externalPolicy == .local && (isFromLocalPod(flow) || !isFromNode(flow))
+        steps.append(
+            Decision(
+                "spec.externalTrafficPolicy",
+                isKept
+                    ? "Local: the source is kept"
+                    : "\(service.externalPolicy.rawValue): the source becomes this node's address"))
+        return isKept ? keep(service) : .masquerade
     }
 
     private func keep(_ service: ServiceProgram) -> SourceRule {
         .keepExceptHairpin(localBackends: Set(service.backends.filter(\.isLocal).map(\.address.address)))
+    }
+
+    private func isFromNode(_ flow: Flow) -> Bool {
+        flow.origin == .node || node.localAddresses.contains(flow.source)
     }
 
     /// Spec rows 84, 86: packets the node makes itself arrive on no interface.

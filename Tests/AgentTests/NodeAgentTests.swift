@@ -171,10 +171,12 @@ import Testing
             #expect(list.exists && list.endpoints.map(\.address) == ["10.1.0.1:8080"])
             #expect(list.endpoints.first?.usedFor == ["Cluster", "Local"])
             let vip = SocketAddress(IPAddress(v4: 0x0a60_000a), 80)
-            let flow = AdminRequest.Question.explain(
-                from: IPAddress(v4: 0x0a01_0009), to: vip, transport: "TCP", interface: nil)
-            let answer = try await rig.ask(Explanation.self, flow)
+            let answer = try await rig.ask(Explanation.self, .explain(.init(from: "10.1.0.9", to: vip)))
             #expect(answer.verdict == "balance" && answer.candidates == ["10.1.0.1:8080"])
+            #expect(answer.endpoints == [.init(address: "10.1.0.1:8080", excluded: nil)])
+            #expect(
+                answer.decisions.first == .init(source: "10.96.0.10:80/TCP", outcome: "ClusterIP of default/web"))
+            #expect(answer.generation > 0)
         }
     }
 

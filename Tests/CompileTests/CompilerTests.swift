@@ -37,6 +37,27 @@ import Testing
         }
     }
 
+    /// `agentctl explain` leaves out just what the program leaves out, and has a reason for each.
+    @Test func theExplanationOfEveryEndpointAgreesWithTheProgram() {
+        var random = SeededGenerator()
+        var cluster = RandomCluster()
+        var state = ClusterState()
+        var compiler = Compiler(node: node)
+        var excluded = 0
+        for _ in 0..<300 {
+            _ = compiler.update(state.apply(cluster.edit(using: &random)).services, from: state)
+            for program in compiler.programs.values {
+                for policy in [TrafficPolicy.cluster, .local] {
+                    let explained = compiler.explainEndpoints(of: program.id, under: policy, from: state)
+                    let taken = explained.filter { $0.exclusion == nil }.map(\.address)
+                    #expect(taken == program.backends[program.range(for: policy)].map(\.address).sorted())
+                    excluded += explained.count - taken.count
+                }
+            }
+        }
+        #expect(excluded > 100, "the test hardly excluded anything")
+    }
+
     @Test func noTwoProgramsHaveTheSameFrontend() {
         var random = SeededGenerator()
         var cluster = RandomCluster()

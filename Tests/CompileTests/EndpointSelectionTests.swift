@@ -119,4 +119,22 @@ import Testing
         ])
         #expect(all.map(\.address.port) == [81, 82])
     }
+
+    @Test func everyEndpointThatIsLeftOutHasItsReason() {
+        let all = [
+            endpoint(1, ready, on: "here", zones: ["a"]), endpoint(2, ready, zones: ["b"]), endpoint(3, [.serving]),
+            endpoint(4, draining, on: "here"), endpoint(5, [.terminating]), endpoint(6, ready, on: nil, zones: ["a"]),
+        ].map { Candidate($0, port: 80, node: node) }
+        let rules = SelectionRules(all, node: node)
+        #expect(
+            all.map { rules.exclusionFromCluster($0)?.description } == [
+                nil, "its hints mean it for other zones", "not ready", "terminating, and others are ready",
+                "terminating, and others are ready", nil,
+            ])
+        #expect(
+            all.map { rules.exclusionFromLocal($0)?.description } == [
+                nil, "on node there", "on node there", "terminating, and others are ready", "on node there",
+                "on no known node",
+            ])
+    }
 }

@@ -24,7 +24,14 @@ struct AdminRequest: Sendable {
         case endpoints(ObjectName)
         case capacity
         case verify(repair: Bool)
-        case explain(from: IPAddress, to: SocketAddress, transport: String, interface: String?)
+        case explain(FlowQuestion)
+    }
+    struct FlowQuestion: Sendable {
+        /// An address, or NAMESPACE/NAME of a pod.
+        var from: String
+        var to: SocketAddress
+        var transport = "TCP"
+        var interface: String?
     }
     let question: Question
     let reply: @Sendable (HTTPResponse) -> Void

@@ -19,8 +19,7 @@ extension NodeAgent {
             reply(request) { () throws(DataplaneError) in CapacityReport(maps: try dataplane.writer.capacity()) }
         case .verify(let repair):
             reply(request) { () throws(DataplaneError) in try verifyNow(repair: repair) }
-        case .explain(let from, let to, let transport, let interface):
-            request.reply(explain(from: from, to: to, transport: transport, interface: interface))
+        case .explain(let flow): request.reply(explain(flow))
         }
     }
 
@@ -93,32 +92,5 @@ extension NodeAgent {
             view.usedFor.append(policy.rawValue)
         }
         return view
-    }
-
-    private func explain(from: IPAddress, to: SocketAddress, transport: String, interface: String?) -> HTTPResponse {
-        guard let transport = TransportProtocol(transport) else {
-            return failureResponse("protocol \"\(transport)\" is not TCP, UDP or SCTP")
-        }
-        let isNode = interface == nil && node.localAddresses.contains(from)
-        let flow = Flow(
-            source: from, destination: to, transport: transport,
-            origin: isNode ? .node : .interface(interface ?? ""))
-        let verdict = Interpreter(DataplaneProgram(node: node, services: compiler.programs)).verdict(for: flow)
-        switch verdict {
-        case .passthrough: return jsonResponse(Explanation(verdict: "passthrough"))
-        case .reject: return jsonResponse(Explanation(verdict: "reject"))
-        case .drop: return jsonResponse(Explanation(verdict: "drop"))
-        case .balance(let service, let candidates, let source):
-            let rule =
-                switch source {
-                case .masquerade: "masqueraded"
-                case .keepExceptHairpin(let local):
-                    local.contains(from) ? "kept, masqueraded if the client itself is chosen" : "kept"
-                }
-            return jsonResponse(
-                Explanation(
-                    verdict: "balance", service: service.displayName, candidates: candidates.map(\.description),
-                    source: rule))
-        }
     }
 }

@@ -43,12 +43,13 @@ struct AdminEndpoint: Sendable {
             guard parts.count == 2 else { return .failure(AdminFailure("pass service=NAMESPACE/NAME")) }
             return .success(.endpoints(ObjectName(parts[0], parts[1])))
         case AdminPath.explain:
-            guard let from = IPAddress(query["from"] ?? ""), let to = SocketAddress(query["to"] ?? "") else {
-                return .failure(AdminFailure("pass from=IP and to=IP:PORT"))
+            guard let from = query["from"], let to = SocketAddress(query["to"] ?? "") else {
+                return .failure(AdminFailure("pass from=IP or from=NAMESPACE/POD, and to=IP:PORT"))
             }
-            return .success(
-                .explain(
-                    from: from, to: to, transport: query["protocol"] ?? "TCP", interface: query["interface"]))
+            var flow = AdminRequest.FlowQuestion(from: from, to: to)
+            flow.transport = query["protocol"] ?? flow.transport
+            flow.interface = query["interface"]
+            return .success(.explain(flow))
         default: return .success(nil)
         }
     }

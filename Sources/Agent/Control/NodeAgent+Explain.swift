@@ -1,0 +1,66 @@
+/// `agentctl explain`: one flow through the interpreter of what is in force.
+import AdminAPI
+import AdminServer
+import Addressing
+import Cluster
+import Compile
+import DataplaneIR
+import Reconcile
+
+extension NodeAgent {
+    func explain(_ question: AdminRequest.FlowQuestion) -> HTTPResponse {
+        guard let transport = TransportProtocol(question.transport) else {
+            return failureResponse("protocol \"\(question.transport)\" is not TCP, UDP or SCTP")
+        }
+        guard let from = address(of: question.from, family: question.to.address.family) else {
+            return failureResponse(
+                "\"\(question.from)\" is neither an address nor the NAMESPACE/NAME of a pod the agent knows "
+                    + "with an \(question.to.address.family) address; pass the pod's IP")
+        }
+        let isNode = question.interface == nil && node.localAddresses.contains(from)
+        let flow = Flow(
+            source: from, destination: question.to, transport: transport,
+            origin: isNode ? .node : .interface(question.interface ?? ""))
+        let program = DataplaneProgram(node: node, services: compiler.programs)
+        return jsonResponse(answer(flow, Interpreter(program).explain(flow)))
+    }
+
+    private func address(of from: String, family: AddressFamily) -> IPAddress? {
+        if let address = IPAddress(from) { return address }
+        let parts = from.split(separator: "/").map(String.init)
+        guard parts.count <= 2, let name = parts.last else { return nil }
+        let pod = ObjectName(parts.count == 2 ? parts[0] : "default", name)
+        return state.podAddresses[pod]?.first { $0.family == family }
+    }
+
+    private func answer(_ flow: Flow, _ explained: Interpreter.Explanation) -> Explanation {
+        let to = "\(flow.destination)/\(flow.transport)"
+        var answer = Explanation(verdict: "", from: "\(flow.source)", to: to)
+        switch explained.verdict {
+        case .passthrough: answer.verdict = "passthrough"
+        case .reject: answer.verdict = "reject"
+        case .drop: answer.verdict = "drop"
+        case .balance(_, let candidates, let source):
+            answer.verdict = "balance"
+            answer.candidates = candidates.map(\.description)
+            answer.source =
+                switch source {
+                case .masquerade: "masqueraded"
+                case .keepExceptHairpin(let local):
+                    local.contains(flow.source) ? "kept, masqueraded if the client itself is chosen" : "kept"
+                }
+        }
+        answer.decisions = explained.decisions.map { .init(source: $0.source, outcome: $0.outcome) }
+        answer.generation = reconciler.status.applied
+        guard let service = explained.service else { return answer }
+        answer.service = service.displayName
+        let policy = explained.set ?? .cluster
+        answer.endpoints = compiler.explainEndpoints(of: service, under: policy, from: state).map {
+            .init(address: "\($0.address)", excluded: $0.exclusion?.description)
+        }
+        if let reason = reconciler.status.refused[service] {
+            answer.decisions.append(.init(source: "kernel", outcome: "this version is not in force: \(reason)"))
+        }
+        return answer
+    }
+}
