@@ -53,6 +53,7 @@ let package = Package(
         library("DataplaneIR", ["Addressing"]),
         library("Compile", ["Addressing", "Cluster", "DataplaneIR"]),
         library("Reconcile", ["Addressing", "DataplaneIR"]),
+        library("RouteIR", ["Addressing"]),
         // L2: kernel interfaces and formats.
         library("YAML", ["CLibyaml"], linker: yamlLibraries),
         library("Netns", ["CLinux"]),
@@ -87,6 +88,7 @@ let package = Package(
         tests("DataplaneIR", ["Addressing", "DataplaneIR"]),
         tests("Compile", ["Addressing", "Cluster", "Compile", "DataplaneIR", "TestSupport"]),
         tests("Reconcile", ["Addressing", "DataplaneIR", "Reconcile", "TestSupport"]),
+        tests("RouteIR", ["Addressing", "RouteIR", "TestSupport"]),
         tests("YAML", ["YAML", "TestSupport"]),
         tests("Manifests", ["Addressing", "Cluster", "Manifests", "YAML", "TestSupport"]),
         tests("Netns", ["Addressing", "Netns", "TestSupport"]),
@@ -164,6 +166,7 @@ if isSet("HEDDLE_FUZZ") {
             linkerSettings: [.unsafeFlags(["-use-ld=lld"])])
     }
     package.targets += [
+        fuzzer("fuzz-hand-over", "HandOver", ["RouteIR"]),
         fuzzer("fuzz-manifests", "Manifests", ["Cluster", "Manifests"]),
         fuzzer("fuzz-objects-json", "ObjectsJSON", ["Cluster", "Manifests", "PullJSON", "YAML"]),
     ]
