@@ -49,11 +49,11 @@ let package = Package(
         library("Addressing"),
         library("PullJSON"),
         // L1: the pure core.
-        library("Cluster", ["Addressing", "PullJSON"]),
+        library("RouteIR", ["Addressing"]),
+        library("Cluster", ["Addressing", "PullJSON", "RouteIR"]),
         library("DataplaneIR", ["Addressing"]),
         library("Compile", ["Addressing", "Cluster", "DataplaneIR"]),
         library("Reconcile", ["Addressing", "DataplaneIR"]),
-        library("RouteIR", ["Addressing"]),
         // L2: kernel interfaces and formats.
         library("YAML", ["CLibyaml"], linker: yamlLibraries),
         library("Netns", ["CLinux"]),
@@ -84,7 +84,7 @@ let package = Package(
             swiftSettings: strict),
         tests("Addressing", ["Addressing", "TestSupport"]),
         tests("PullJSON", ["PullJSON", "TestSupport"]),
-        tests("Cluster", ["Addressing", "Cluster", "Manifests", "PullJSON", "TestSupport", "YAML"]),
+        tests("Cluster", ["Addressing", "Cluster", "Manifests", "PullJSON", "RouteIR", "TestSupport", "YAML"]),
         tests("DataplaneIR", ["Addressing", "DataplaneIR"]),
         tests("Compile", ["Addressing", "Cluster", "Compile", "DataplaneIR", "TestSupport"]),
         tests("Reconcile", ["Addressing", "DataplaneIR", "Reconcile", "TestSupport"]),

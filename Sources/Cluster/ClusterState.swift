@@ -1,24 +1,28 @@
 /// Everything known about the cluster, and which services a change touches.
 package import Addressing
+package import RouteIR
 
 /// What a change made out of date. Empty for a change that changed nothing.
 package struct Dirty: Equatable, Sendable {
     package var services: Set<ObjectName> = []
     package var nodes: Set<String> = []
     package var serviceCIDRs = false
+    /// Who has which address.
+    package var workloads = false
 
     package init() {}
-    package var isEmpty: Bool { services.isEmpty && nodes.isEmpty && !serviceCIDRs }
+    package var isEmpty: Bool { services.isEmpty && nodes.isEmpty && !serviceCIDRs && !workloads }
 
     package mutating func formUnion(_ other: Dirty) {
         services.formUnion(other.services)
         nodes.formUnion(other.nodes)
         serviceCIDRs = serviceCIDRs || other.serviceCIDRs
+        workloads = workloads || other.workloads
     }
 }
 
-/// The objects by name. Of pods only the addresses are kept, so that a person can name one; where endpoints are derived
-/// from them, `PodEndpoints` does it.
+/// The objects by name. Of pods only addresses and names are kept, for people and for telemetry; where endpoints are
+/// derived from them, `PodEndpoints` does it.
 package struct ClusterState: Sendable {
     package private(set) var services: [ObjectName: Service] = [:]
     package private(set) var slices: [ObjectName: EndpointSlice] = [:]
@@ -26,6 +30,10 @@ package struct ClusterState: Sendable {
     package private(set) var namespaces: [String: Namespace] = [:]
     package private(set) var serviceCIDRs: [String: ServiceCIDR] = [:]
     package private(set) var podAddresses: [ObjectName: [IPAddress]] = [:]
+    package private(set) var workloads: [ObjectName: Workload] = [:]
+    package private(set) var routes: [ObjectID: Route] = [:]
+    /// Routes by the services they are attached to, which need not exist.
+    private var routeIDs: [ObjectName: Set<ObjectID>] = [:]
     /// Slices by the service they belong to. A slice may come before its service, and outlive it (spec row 64).
     private var sliceNames: [ObjectName: Set<ObjectName>] = [:]
 
@@ -35,6 +43,13 @@ package struct ClusterState: Sendable {
     package func slices(of service: ObjectName) -> [EndpointSlice] {
         guard let names = sliceNames[service] else { return [] }
         return (names.count > 1 ? names.sorted() : Array(names)).compactMap { slices[$0] }
+    }
+    /// The routes attached to a service: the older first, then by name (spec 1.9).
+    package func routes(of service: ObjectName) -> [Route] {
+        guard let ids = routeIDs[service] else { return [] }
+        return ids.compactMap { routes[$0] }.sorted {
+            ($0.creationTime, $0.name, $0.kind == .grpc ? 0 : 1) < ($1.creationTime, $1.name, $1.kind == .grpc ? 0 : 1)
+        }
     }
     /// Every range of every ServiceCIDR object, sorted.
     package var serviceCIDRRanges: [IPPrefix] { Set(serviceCIDRs.values.flatMap(\.cidrs)).sorted() }
@@ -56,8 +71,8 @@ package struct ClusterState: Sendable {
             guard serviceCIDRs.updateValue(new, forKey: new.name) != new else { return Dirty() }
             return touching { $0.serviceCIDRs = true }
         case .upsert(.pod(let new)):
-            podAddresses[new.name] = new.addresses.isEmpty ? nil : new.addresses
-            return Dirty()
+            return put(new)
+        case .upsert(.route(let new)): return put(new)
         case .delete(let id): return remove(id)
         }
     }
@@ -75,6 +90,33 @@ package struct ClusterState: Sendable {
             if let service = new.service { sliceNames[service, default: []].insert(new.name) }
         }
         return touching { $0.services.formUnion([old?.service, new.service].compactMap { $0 }) }
+    }
+
+    private mutating func put(_ new: Pod) -> Dirty {
+        // A pod that has ended keeps its name but not its addresses: another may have them by now.
+        let addresses = new.isFinished ? [] : new.addresses
+        let workload = addresses.isEmpty || new.isOnHostNetwork ? nil : Workload(new)
+        let isSame = podAddresses[new.name] ?? [] == addresses && workloads[new.name] == workload
+        podAddresses[new.name] = addresses.isEmpty ? nil : addresses
+        workloads[new.name] = workload
+        return isSame ? Dirty() : touching { $0.workloads = true }
+    }
+
+    private mutating func put(_ new: Route) -> Dirty {
+        let old = routes.updateValue(new, forKey: new.id)
+        guard old != new else { return Dirty() }
+        return relink(new.id, from: old, to: new)
+    }
+
+    /// Keeps the index of parents; all of them, old and new, are touched.
+    private mutating func relink(_ id: ObjectID, from old: Route?, to new: Route?) -> Dirty {
+        for parent in old?.parents ?? [] {
+            routeIDs[parent.service]?.remove(id)
+            if routeIDs[parent.service]?.isEmpty == true { routeIDs[parent.service] = nil }
+        }
+        for parent in new?.parents ?? [] { routeIDs[parent.service, default: []].insert(id) }
+        let parents = (old?.parents ?? []) + (new?.parents ?? [])
+        return touching { $0.services = Set(parents.map(\.service)) }
     }
 
     private mutating func remove(_ id: ObjectID) -> Dirty {
@@ -96,8 +138,11 @@ package struct ClusterState: Sendable {
             namespaces[id.name.name] = nil
             return Dirty()
         case .pod:
-            podAddresses[id.name] = nil
-            return Dirty()
+            workloads[id.name] = nil
+            return podAddresses.removeValue(forKey: id.name) == nil ? Dirty() : touching { $0.workloads = true }
+        case .httpRoute, .grpcRoute:
+            guard let old = routes.removeValue(forKey: id) else { return Dirty() }
+            return relink(id, from: old, to: nil)
         }
     }
 

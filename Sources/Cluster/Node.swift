@@ -47,6 +47,12 @@ package struct Pod: Equatable, Sendable {
     /// Phase Succeeded or Failed: it will never serve again.
     package var isFinished = false
     package var namedPorts: [NamedPort] = []
+    /// Uses the node's own addresses, so an address does not tell it from others.
+    package var isOnHostNetwork = false
+    package var serviceAccount = "default"
+    /// What controls it: kind and name.
+    package var ownerKind: String?
+    package var ownerName: String?
 
     package init(name: ObjectName) { self.name = name }
 }

@@ -23,8 +23,15 @@ package enum ObjectKind: String, Hashable, Sendable, CaseIterable {
     case namespace = "Namespace"
     case pod = "Pod"
     case serviceCIDR = "ServiceCIDR"
+    case httpRoute = "HTTPRoute"
+    case grpcRoute = "GRPCRoute"
 
-    package var isNamespaced: Bool { self == .service || self == .endpointSlice || self == .pod }
+    package var isNamespaced: Bool {
+        switch self {
+        case .service, .endpointSlice, .pod, .httpRoute, .grpcRoute: true
+        case .node, .namespace, .serviceCIDR: false
+        }
+    }
 }
 
 package struct ObjectID: Hashable, Sendable, CustomStringConvertible {
@@ -46,6 +53,7 @@ package enum ClusterObject: Equatable, Sendable {
     case namespace(Namespace)
     case pod(Pod)
     case serviceCIDR(ServiceCIDR)
+    case route(Route)
 
     package var id: ObjectID {
         switch self {
@@ -55,6 +63,7 @@ package enum ClusterObject: Equatable, Sendable {
         case .namespace(let object): ObjectID(.namespace, ObjectName("", object.name))
         case .pod(let object): ObjectID(.pod, object.name)
         case .serviceCIDR(let object): ObjectID(.serviceCIDR, ObjectName("", object.name))
+        case .route(let object): object.id
         }
     }
 }

@@ -70,6 +70,8 @@ package struct Service: Equatable, Sendable {
     package var proxyName: String?
     /// Label `service.kubernetes.io/headless`, whatever its value (spec row 41).
     package var hasHeadlessLabel = false
+    /// Annotations that begin with `heddle.io/`.
+    package var annotations: [String: String] = [:]
     /// Seconds since 1970; decides between two services that claim one address (spec, decisions). 0 when unknown.
     package var creationTime: Int64 = 0
 

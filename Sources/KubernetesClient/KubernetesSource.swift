@@ -49,7 +49,7 @@ package final class KubernetesSource: Sendable {
         var resources: [WatchedResource] = [
             .services(proxyName: configuration.serviceProxyName),
             .endpointSlices(proxyName: configuration.serviceProxyName), .node(named: configuration.nodeName),
-            .serviceCIDRs,
+            .serviceCIDRs, .httpRoutes, .grpcRoutes,
         ]
         if configuration.followsNamespaces { resources.append(.namespaces) }
         self.resources = resources

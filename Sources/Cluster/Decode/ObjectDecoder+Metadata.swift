@@ -9,6 +9,10 @@ extension ObjectDecoder {
         var creationTime: Int64 = 0
         var hasDeletionTimestamp = false
         var lastChangeTriggerTime: Double?
+        /// Those that begin with `heddle.io/`.
+        var annotations: [String: String] = [:]
+        /// The owner that controls it: kind and name.
+        var owner: (kind: String, name: String)?
     }
     enum LabelChoice {
         case all
@@ -52,8 +56,11 @@ extension ObjectDecoder {
             case "deletionTimestamp":
                 metadata.hasDeletionTimestamp = true
                 try reader.skip()
-            case "annotations":
-                metadata.lastChangeTriggerTime = try lastChangeTriggerTime(&reader)
+            case "annotations": try annotations(&reader, &metadata)
+            case "ownerReferences":
+                try reader.elements { (reader, _) throws(DecodeError) in
+                    metadata.owner = try controller(&reader) ?? metadata.owner
+                }
             default: try reader.skip()
             }
         }
@@ -91,19 +98,32 @@ extension ObjectDecoder {
         }
     }
 
-    private mutating func lastChangeTriggerTime(
-        _ reader: inout some Reader
-    ) throws(DecodeError) -> Double? {
-        var result: Double?
+    private mutating func annotations(_ reader: inout some Reader, _ metadata: inout Metadata) throws(DecodeError) {
         try reader.fields { (reader, key) throws(DecodeError) in
             switch key {
             case "endpoints.kubernetes.io/last-change-trigger-time":
-                result = try time(
+                metadata.lastChangeTriggerTime = try time(
                     &reader, "metadata.annotations[\"endpoints.kubernetes.io/last-change-trigger-time\"]")
+            case _ where key.hasPrefix("heddle.io/"):
+                metadata.annotations[key.string] = try reader.string()
             default: try reader.skip()
             }
         }
-        return result
+    }
+
+    /// nil for an owner that does not control the object.
+    private mutating func controller(_ reader: inout some Reader) throws(DecodeError) -> (kind: String, name: String)? {
+        var owner = (kind: "", name: "")
+        var isController = false
+        try reader.fields { (reader, key) throws(DecodeError) in
+            switch key {
+            case "kind": owner.kind = interner.intern(try reader.string())
+            case "name": owner.name = interner.intern(try reader.string())
+            case "controller": isController = try reader.bool()
+            default: try reader.skip()
+            }
+        }
+        return isController ? owner : nil
     }
 
     /// A time that cannot be read decides nothing that matters: it is noted and counts as unknown.

@@ -14,6 +14,8 @@ extension ObjectDecoder {
         }
         pod.name = metadata.name
         pod.labels = metadata.labels
+        pod.ownerKind = metadata.owner?.kind
+        pod.ownerName = metadata.owner?.name
         pod.isTerminating = metadata.hasDeletionTimestamp
         return pod
     }
@@ -27,6 +29,8 @@ extension ObjectDecoder {
             case "nodeName":
                 let name = try reader.string()
                 pod.nodeName = name.isEmpty ? nil : interner.intern(name)
+            case "hostNetwork": pod.isOnHostNetwork = try reader.bool()
+            case "serviceAccountName": pod.serviceAccount = interner.intern(try reader.string())
             case "containers":
                 try reader.elements { (reader, _) throws(DecodeError) in
                     pod.namedPorts += try container(&reader).ports

@@ -16,6 +16,7 @@ extension ObjectDecoder {
         }
         service.name = metadata.name
         service.creationTime = metadata.creationTime
+        service.annotations = metadata.annotations
         service.proxyName = metadata.labels["service.kubernetes.io/service-proxy-name"].map { interner.intern($0) }
         service.hasHeadlessLabel = metadata.labels["service.kubernetes.io/headless"] != nil
         return service

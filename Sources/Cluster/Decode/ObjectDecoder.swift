@@ -37,6 +37,8 @@ package struct ObjectDecoder {
             case .namespace: .namespace(try namespace(&reader))
             case .pod: .pod(try pod(&reader))
             case .serviceCIDR: .serviceCIDR(try serviceCIDR(&reader))
+            case .httpRoute: .route(try route(.http, &reader))
+            case .grpcRoute: .route(try route(.grpc, &reader))
             }
         if notesLeftOut > 0 {
             notes.append(DecodeNote(path: "", message: "\(notesLeftOut) more like these", line: line))
@@ -64,6 +66,8 @@ extension ObjectKind {
         case ("v1", "Namespace"): self = .namespace
         case ("v1", "Pod"): self = .pod
         case ("networking.k8s.io/v1", "ServiceCIDR"), ("networking.k8s.io/v1beta1", "ServiceCIDR"): self = .serviceCIDR
+        case ("gateway.networking.k8s.io/v1", "HTTPRoute"): self = .httpRoute
+        case ("gateway.networking.k8s.io/v1", "GRPCRoute"): self = .grpcRoute
         default: return nil
         }
     }

@@ -49,6 +49,11 @@ package struct FieldKey: ~Escapable {
 
     package var string: String { bytes.withUnsafeBufferPointer { String(decoding: $0, as: UTF8.self) } }
 
+    package func hasPrefix(_ prefix: StaticString) -> Bool {
+        bytes.count >= prefix.utf8CodeUnitCount
+            && bytes.withUnsafeBufferPointer { key in prefix.withUTF8Buffer { key.starts(with: $0) } }
+    }
+
     package static func ~= (name: StaticString, key: FieldKey) -> Bool {
         name.utf8CodeUnitCount == key.bytes.count
             && key.bytes.withUnsafeBufferPointer { key in name.withUTF8Buffer { key.elementsEqual($0) } }

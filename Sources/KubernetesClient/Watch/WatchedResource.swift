@@ -38,6 +38,16 @@ package struct WatchedResource: Equatable, Sendable {
     static let namespaces = WatchedResource(
         kind: .namespace, plural: "namespaces", group: "", path: "/api/v1/namespaces", isOptional: true)
 
+    /// Gateway API; without its definitions nothing is routed.
+    static let httpRoutes = route(.httpRoute, "httproutes")
+    static let grpcRoutes = route(.grpcRoute, "grpcroutes")
+
+    private static func route(_ kind: ObjectKind, _ plural: String) -> WatchedResource {
+        WatchedResource(
+            kind: kind, plural: plural, group: "gateway.networking.k8s.io",
+            path: "/apis/gateway.networking.k8s.io/v1/\(plural)", isOptional: true)
+    }
+
     private static func serviceSelector(_ proxyName: String?) -> String {
         let label = "service.kubernetes.io/service-proxy-name"
         let proxy = proxyName.map { $0.isEmpty ? "!\(label)" : "\(label)=\($0)" } ?? "!\(label)"
