@@ -87,16 +87,3 @@ private func backendText(_ backend: KernelDump.Backend, wide: Bool) -> String {
 private func joined(_ address: String, _ port: UInt16) -> String {
     address.contains(":") ? "[\(address)]:\(port)" : "\(address):\(port)"
 }
-
-struct Cleanup: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        abstract: "Removes everything Heddle put into the kernel, and nothing else.",
-        discussion: "Stop the agent first, or it will write everything again.")
-    @OptionGroup var options: SharedOptions
-
-    func run() throws {
-        let removed = try KernelAccess.cleanup(bpffs: options.bpffs)
-        if options.output == .json { return try Output.json(removed) }
-        Output.tell(removed.isEmpty ? "nothing of Heddle was there\n" : removed.map { "removed \($0)\n" }.joined())
-    }
-}

@@ -30,4 +30,13 @@ enum KernelAccess {
         guard failures.isEmpty else { throw CommandFailure(failures.joined(separator: "; ")) }
         return removed
     }
+
+    /// What kube-proxy left: what was removed and what could not be, in words.
+    static func cleanupKubeProxy() throws(CommandFailure) -> (removed: [String], left: [String]) {
+        do throws(DataplaneError) {
+            return try KubeProxyLeftovers.find().remove()
+        } catch {
+            throw CommandFailure("\(error)")
+        }
+    }
 }

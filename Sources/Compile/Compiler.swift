@@ -17,7 +17,7 @@ package struct Compiler: Sendable {
     package private(set) var programs: [ServicePortID: ServiceProgram] = [:]
     package private(set) var healthChecks: [ObjectName: HealthCheck] = [:]
     package private(set) var findings: [ObjectName: [Finding]] = [:]
-    let identity: ProxyIdentity
+    let options: CompilerOptions
     private var claims = AddressClaims()
     /// What each service asked for, before conflicts were settled.
     private var asked: [ObjectName: Asked] = [:]
@@ -27,9 +27,9 @@ package struct Compiler: Sendable {
         var claims: [ServicePortID: [Frontend]]
     }
 
-    package init(node: NodeFacts, identity: ProxyIdentity = ProxyIdentity()) {
+    package init(node: NodeFacts, options: CompilerOptions = CompilerOptions()) {
         self.node = node
-        self.identity = identity
+        self.options = options
     }
 
     /// Brings the programs of the dirty services up to date.
@@ -63,7 +63,7 @@ package struct Compiler: Sendable {
         let service = state.services[name]
         var compiled = CompiledService()
         if let service {
-            compiled = compile(service, slices: state.slices(of: name), node: node, identity: identity)
+            compiled = compile(service, slices: state.slices(of: name), node: node, options: options)
         }
         let touched = claim(name, compiled.programs, creationTime: service?.creationTime ?? 0)
         var kept: [ServiceProgram] = []

@@ -15,7 +15,7 @@ extension Compiler {
     package func explainEndpoints(
         of id: ServicePortID, under policy: TrafficPolicy, from state: borrowing ClusterState
     ) -> [ExplainedEndpoint] {
-        let slices = state.slices(of: ObjectName(id.namespace, id.service)).filter(identity.handles)
+        let slices = state.slices(of: ObjectName(id.namespace, id.service)).filter(options.handles)
         let candidates = mergedCandidates(
             slices, portName: id.portName, transport: id.transport, family: id.family, node: node)
         let rules = SelectionRules(candidates, node: node)

@@ -3,10 +3,12 @@ import Addressing
 package import Cluster
 import DataplaneIR
 
-/// Label values that say whose service it is (spec row 40).
-package struct ProxyIdentity: Equatable, Sendable {
-    /// Our `service-proxy-name`; nil: we take the services without the label.
+/// Which services, and what of them, this node serves at all.
+package struct CompilerOptions: Equatable, Sendable {
+    /// Our `service-proxy-name`; nil: we take the services without the label (spec row 40).
     package var proxyName: String?
+    /// `spec.externalIPs` lets anybody who may write a Service take over an address (spec row 16).
+    package var servesExternalIPs = true
 
     package init(proxyName: String? = nil) { self.proxyName = proxyName }
 
@@ -34,14 +36,22 @@ struct CompiledService {
     var findings: [Finding] = []
 }
 
-func compile(_ service: Service, slices all: [EndpointSlice], node: NodeFacts, identity: ProxyIdentity)
+func compile(_ service: Service, slices all: [EndpointSlice], node: NodeFacts, options: CompilerOptions)
     -> CompiledService
 {
     var result = CompiledService()
     // Headless, ExternalName and unallocated services are never proxied, whatever else they say (spec rows 6-8).
-    guard identity.handles(service), service.type != .externalName, !service.clusterIPs.isEmpty else { return result }
-    let slices = all.filter(identity.handles)
-    result.findings = findings(service, slices)
+    guard options.handles(service), service.type != .externalName, !service.clusterIPs.isEmpty else { return result }
+    var service = service
+    if !options.servesExternalIPs, !service.externalIPs.isEmpty {
+        result.findings.append(
+            Finding(
+                reason: "external-ips-off", object: ObjectID(.service, service.name), field: "spec.externalIPs",
+                message: "not served: the agent runs with --no-external-ips"))
+        service.externalIPs = []
+    }
+    let slices = all.filter(options.handles)
+    result.findings += findings(service, slices)
 
     for family in AddressFamily.allCases {
         guard let clusterIP = service.clusterIPs.first(where: { $0.family == family }) else { continue }

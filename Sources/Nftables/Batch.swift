@@ -209,6 +209,14 @@ extension Batch {
             nftnl_rule_nlmsg_build_payload($0, object)
         }
     }
+    package mutating func deleteRule(_ handle: UInt64, from chain: String, in table: Table) {
+        let object = ruleObject(chain, table)
+        defer { nftnl_rule_free(object) }
+        nftnl_rule_set_u64(object, UInt16(NFTNL_RULE_HANDLE.rawValue), handle)
+        self.object(NFT_MSG_DELRULE, table, flags: 0, "delete rule \(handle) from chain \(table.label) \(chain)") {
+            nftnl_rule_nlmsg_build_payload($0, object)
+        }
+    }
     private func ruleObject(_ chain: String, _ table: Table) -> OpaquePointer {
         let object = allocated(nftnl_rule_alloc())
         nftnl_rule_set_str(object, UInt16(NFTNL_RULE_TABLE.rawValue), table.name)

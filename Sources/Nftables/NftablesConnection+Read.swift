@@ -34,6 +34,13 @@ package struct ObservedRule: Sendable, Equatable {
     }
 }
 
+package struct ObservedJump: Sendable, Equatable {
+    /// Where the rule stands.
+    package let chain: String
+    package let handle: UInt64
+    package let target: String
+}
+
 extension NftablesConnection {
     package func tables(_ family: AddressFamily) throws(NetlinkError) -> [ObservedTable] {
         try list(NFT_MSG_GETTABLE, family: family, "list tables (\(family))") { _ in
@@ -100,6 +107,24 @@ extension NftablesConnection {
         }
     }
 
+    /// The rules that jump or go to another chain.
+    package func jumps(_ table: Table) throws(NetlinkError) -> [ObservedJump] {
+        try list(NFT_MSG_GETRULE, family: table.family, "list rules of table \(table.label)") { request in
+            request.put(UInt16(NFTA_RULE_TABLE.rawValue), string: table.name)
+        } read: { message, result in
+            let attributes = message.attributes(after: 4)
+            guard let chain = attributes.first(UInt16(NFTA_RULE_CHAIN.rawValue))?.string,
+                let handle = attributes.first(UInt16(NFTA_RULE_HANDLE.rawValue))?.bigEndian(UInt64.self),
+                let expressions = attributes.first(UInt16(NFTA_RULE_EXPRESSIONS.rawValue))
+            else { return }
+            var list = expressions.nested
+            while let expression = list.next() {
+                guard let target = jumpTarget(expression.nested) else { continue }
+                result.append(ObservedJump(chain: chain, handle: handle, target: target))
+            }
+        }
+    }
+
     /// What `read` makes of each element of a set.
     package func elements<Item>(
         of set: String, in table: Table, read: (borrowing ObservedElement) -> Item?
@@ -116,6 +141,16 @@ extension NftablesConnection {
             }
         }
     }
+}
+
+/// The chain that an expression leads to; nil for all but jump and goto.
+private func jumpTarget(_ expression: borrowing AttributeReader) -> String? {
+    guard let data = expression.first(UInt16(NFTA_EXPR_DATA.rawValue)),
+        expression.first(UInt16(NFTA_EXPR_NAME.rawValue))?.string == "immediate",
+        let immediate = data.nested.first(UInt16(NFTA_IMMEDIATE_DATA.rawValue)),
+        let verdict = immediate.nested.first(UInt16(NFTA_DATA_VERDICT.rawValue))
+    else { return nil }
+    return verdict.nested.first(UInt16(NFTA_VERDICT_CHAIN.rawValue))?.string
 }
 
 /// One element of a set, read in place.

@@ -36,6 +36,8 @@ package struct Receipt: Sendable {
     package var refused: [ServicePortID: String] = [:]
     /// UDP flows or sockets that were cut because their backend went away.
     package var staleFlowsRemoved = 0
+    /// What looking for tracked flows took, in seconds; nil: there was no need to look.
+    package var staleFlowsSeconds: Double?
 
     package init(generation: UInt64) { self.generation = generation }
 }

@@ -102,6 +102,35 @@ import Testing
         }
     }
 
+    @Test func row16_externalIPsCanBeSwitchedOff() {
+        var options = CompilerOptions()
+        options.servesExternalIPs = false
+        var service = Service(name: ObjectName("ns", "s"))
+        service.clusterIPs = [IPAddress(v4: 0x0a60_0001)]
+        service.ports = [Service.Port(port: 80)]
+        service.externalIPs = [IPAddress(v4: 0x0102_0304)]
+        var state = ClusterState()
+        var compiler = Compiler(node: node, options: options)
+        _ = compiler.update(state.apply(.upsert(.service(service))).services, from: state)
+        #expect(compiler.programs.values.flatMap(\.frontends).map(\.kind) == [.clusterIP])
+        #expect(compiler.findings[service.name]?.map(\.reason) == ["external-ips-off"])
+    }
+
+    @Test func row40_onlyServicesOfOurProxyName() {
+        func served(_ label: String?, _ ours: String?) -> Bool {
+            var service = Service(name: ObjectName("ns", "s"))
+            service.clusterIPs = [IPAddress(v4: 0x0a60_0001)]
+            service.ports = [Service.Port(port: 80)]
+            service.proxyName = label
+            var state = ClusterState()
+            var compiler = Compiler(node: node, options: CompilerOptions(proxyName: ours))
+            _ = compiler.update(state.apply(.upsert(.service(service))).services, from: state)
+            return !compiler.programs.isEmpty
+        }
+        #expect(served(nil, nil) && served("heddle", "heddle"))
+        #expect(!served("heddle", nil) && !served(nil, "heddle") && !served("other", "heddle"))
+    }
+
     @Test func aServiceThatBecomesExternalNameAndBack() {
         var state = ClusterState()
         var compiler = Compiler(node: node)

@@ -49,6 +49,10 @@ struct AgentConfiguration: Equatable, Sendable {
     var clusterCIDRs: [IPPrefix] = []
     var masqueradeAll = false
     var detectLocal = DetectLocal.clusterCIDR
+    /// nil: the services without that label.
+    var serviceProxyName: String?
+    var servesExternalIPs = true
+    var conntrack = ConntrackSettings()
     var minSyncPeriod = Duration.milliseconds(10)
     var mapFrontends: UInt32?
     var mapServices: UInt32?
@@ -124,6 +128,9 @@ extension AgentConfiguration {
         try reader.value(.minSyncPeriod, "a duration of at most 1h like 10ms or 1s", into: &minSyncPeriod) { text in
             parseDuration(text).flatMap { $0 <= .seconds(3600) ? $0 : nil }
         }
+        try reader.value(.serviceProxyName, "a label value", into: &serviceProxyName) { $0.isEmpty ? nil : $0 }
+        try reader.value(.noExternalIPs, "true or false", into: &servesExternalIPs) { boolean($0).map { !$0 } }
+        try conntrack.read(reader)
         try reader.value(.mapFrontends, "a number of at least 1", into: &mapFrontends, mapSize)
         try reader.value(.mapServices, "a number of at least 1", into: &mapServices, mapSize)
         try reader.value(.mapBackends, "a number of at least 1", into: &mapBackends, mapSize)

@@ -18,7 +18,16 @@ enum OptionName: String, CaseIterable {
     case clusterCIDR = "cluster-cidr"
     case masqueradeAll = "masquerade-all"
     case detectLocal = "detect-local"
+    case serviceProxyName = "service-proxy-name"
+    case noExternalIPs = "no-external-ips"
     case minSyncPeriod = "min-sync-period"
+    case conntrackMaxPerCore = "conntrack-max-per-core"
+    case conntrackMin = "conntrack-min"
+    case conntrackTCPTimeoutEstablished = "conntrack-tcp-timeout-established"
+    case conntrackTCPTimeoutCloseWait = "conntrack-tcp-timeout-close-wait"
+    case conntrackUDPTimeout = "conntrack-udp-timeout"
+    case conntrackUDPTimeoutStream = "conntrack-udp-timeout-stream"
+    case conntrackTCPBeLiberal = "conntrack-tcp-be-liberal"
     case mapFrontends = "map-frontends"
     case mapServices = "map-services"
     case mapBackends = "map-backends"
@@ -32,7 +41,12 @@ enum OptionName: String, CaseIterable {
         "HEDDLE_" + String(rawValue.uppercased().map { $0 == "-" ? "_" : $0 })
     }
     /// Takes no value on the command line: giving it means true.
-    var isSwitch: Bool { self == .nodePortLoopback || self == .masqueradeAll }
+    var isSwitch: Bool {
+        switch self {
+        case .nodePortLoopback, .masqueradeAll, .noExternalIPs, .conntrackTCPBeLiberal: true
+        default: false
+        }
+    }
 
     /// The placeholder of the value and what the option does.
     var help: (value: String, text: String) {
@@ -58,6 +72,12 @@ enum OptionName: String, CaseIterable {
                 "cluster-cidr|node-cidr|bridge-interface:NAME|interface-prefix:PREFIX",
                 "how this node's pods are told apart (default: cluster-cidr)"
             )
+        case .serviceProxyName:
+            ("NAME", "serve only Services whose label service.kubernetes.io/service-proxy-name is this")
+        case .noExternalIPs: ("", "do not serve spec.externalIPs")
+        case .conntrackMaxPerCore, .conntrackMin, .conntrackTCPTimeoutEstablished, .conntrackTCPTimeoutCloseWait,
+            .conntrackUDPTimeout, .conntrackUDPTimeoutStream, .conntrackTCPBeLiberal:
+            conntrackHelp
         case .minSyncPeriod: ("DURATION", "least time between two writes to the kernel (default: 10ms)")
         case .mapFrontends: ("N", "most addresses and ports the eBPF maps can hold")
         case .mapServices: ("N", "most service ports the eBPF maps can hold")
@@ -65,6 +85,19 @@ enum OptionName: String, CaseIterable {
         case .logLevel: ("LEVEL", "trace, debug, info, notice, warning, error or critical (default: info)")
         case .logFormat: ("text|json", "(default: text)")
         case .config: ("FILE", "YAML with the same names; flags and environment win over it")
+        }
+    }
+
+    /// kube-proxy's names and defaults (spec rows 186, 187).
+    private var conntrackHelp: (value: String, text: String) {
+        switch self {
+        case .conntrackMaxPerCore: ("N", "tracked connections a core; 0 leaves the limit alone (default: 32768)")
+        case .conntrackMin: ("N", "least limit of tracked connections (default: 131072)")
+        case .conntrackTCPTimeoutEstablished: ("DURATION", "idle established TCP; 0 leaves it alone (default: 24h)")
+        case .conntrackTCPTimeoutCloseWait: ("DURATION", "TCP in CLOSE_WAIT; 0 leaves it alone (default: 1h)")
+        case .conntrackUDPTimeout: ("DURATION", "UDP without an answer; 0 leaves it alone (default: 0)")
+        case .conntrackUDPTimeoutStream: ("DURATION", "UDP with answers; 0 leaves it alone (default: 0)")
+        default: ("", "let TCP packets outside the window pass conntrack")
         }
     }
 

@@ -19,6 +19,8 @@ struct AgentMetrics: Sendable {
     let noLocalEndpoints: Gauge
     let syncFailures: Counter
     let conntrackDeleted: Counter
+    let conntrackDuration: Histogram
+    let cleanupFailures: Counter
     let healthz: Counter
     let livez: Counter
 
@@ -28,6 +30,7 @@ struct AgentMetrics: Sendable {
     let operations: Counter
     let failures: Counter
     let refused: Gauge
+    let leftovers: Gauge
     let findings: Gauge
     let sourceProblems: Gauge
     let mapEntries: Gauge
@@ -72,6 +75,12 @@ struct AgentMetrics: Sendable {
         conntrackDeleted = registry.counter(
             "kubeproxy_conntrack_reconciler_deleted_entries_total",
             "UDP flows that were cut because their endpoint went away.", labels: family)
+        conntrackDuration = registry.histogram(
+            "kubeproxy_conntrack_reconciler_sync_duration_seconds", "Time to find and cut stale UDP flows.",
+            labels: family, buckets: short)
+        cleanupFailures = registry.counter(
+            kubeProxy + "nftables_cleanup_failures_total", "Replaced entries that could not be freed at once.",
+            labels: family)
         healthz = registry.counter("kubeproxy_proxy_healthz_total", "Answers of /healthz.", labels: ["code"])
         livez = registry.counter("kubeproxy_proxy_livez_total", "Answers of /livez.", labels: ["code"])
 
@@ -81,6 +90,8 @@ struct AgentMetrics: Sendable {
             "heddle_drift_total", "Differences found between the kernel and what was written.", labels: ["dataplane"])
         operations = registry.counter("heddle_kernel_operations_total", "Kernel entries written or removed.")
         failures = registry.counter("heddle_sync_failures_total", "Plans that failed and were tried again.")
+        leftovers = registry.gauge(
+            "heddle_kube_proxy_leftovers", "1 when rules of kube-proxy were found in the kernel.")
         refused = registry.gauge("heddle_refused_services", "Service ports that did not fit.")
         findings = registry.gauge(
             "heddle_findings", "Fields and claims of objects that were left out.", labels: ["reason"])
@@ -91,8 +102,14 @@ struct AgentMetrics: Sendable {
         mapBytes = registry.gauge("heddle_map_bytes", "Kernel memory.", labels: ["map"])
         dataplaneEvents = registry.gauge(
             "heddle_dataplane_events", "Counters kept by the dataplane.", labels: ["name"])
+        startAtZero()
+    }
+
+    /// A counter that appears only with its first event cannot be told from one that is missing.
+    private func startAtZero() {
         for family in AddressFamily.allCases {
             syncFailures.add(0, family.description)
+            cleanupFailures.add(0, family.description)
             conntrackDeleted.add(0, family.description)
             for policy in ["internal", "external"] { noLocalEndpoints.set(0, family.description, policy) }
         }

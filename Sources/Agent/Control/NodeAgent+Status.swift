@@ -5,6 +5,7 @@ import Cluster
 import Compile
 import DataplaneIR
 import Glibc
+import Logging
 import Reconcile
 import Telemetry
 
@@ -18,6 +19,9 @@ extension NodeAgent {
     private static let findingsShown = 200
 
     func prepareStatus() {
+        leftovers = environment.leftovers()
+        for warning in dataplane.warnings + leftovers { log.warning("\(warning)") }
+        metrics.leftovers.set(Double(leftovers.count))
         environment.board.update { contents in
             contents.status.dataplane.name = dataplane.writer.name
             contents.status.dataplane.configured = dataplane.reason
@@ -43,7 +47,7 @@ extension NodeAgent {
             contents.status.sync.fullPlans = status.fullPlans
             contents.status.refused = status.refused.sorted { $0.key < $1.key }
                 .map { .init(service: $0.key.description, reason: $0.value) }
-            contents.status.warnings = nodeWarnings
+            contents.status.warnings = nodeWarnings + dataplane.warnings + leftovers
         }
         metrics.generation.set(Double(status.applied))
         metrics.inSync.set(status.isInSync ? 1 : 0)
@@ -57,6 +61,11 @@ extension NodeAgent {
         if details.generation != reconciler.status.applied { refreshCounts() }
         details.generation = reconciler.status.applied
         if now >= details.capacityAt { refreshCapacity() }
+        if !leftovers.isEmpty {
+            leftovers = environment.leftovers()
+            metrics.leftovers.set(Double(leftovers.count))
+            publish()
+        }
         let counters = (try? dataplane.writer.counters()) ?? [:]
         environment.board.update { $0.status.counters = counters }
         metrics.dataplaneEvents.replace(Dictionary(uniqueKeysWithValues: counters.map { ([$0.key], Double($0.value)) }))
@@ -122,11 +131,10 @@ extension NodeAgent {
             (plan.isFull ? metrics.fullSyncDuration : metrics.partialSyncDuration).observe(took, label)
             metrics.lastSync.set(time, label)
         }
-        if receipt.staleFlowsRemoved > 0 {
-            // The dataplane does not say which family each flow had; a plan mostly touches one.
-            let family = touched.count == 1 ? touched.first ?? .ipv4 : .ipv4
-            metrics.conntrackDeleted.add(Double(receipt.staleFlowsRemoved), family.description)
-        }
+        // The dataplane does not say which family each flow had; a plan mostly touches one.
+        let flowFamily = (touched.count == 1 ? touched.first ?? .ipv4 : .ipv4).description
+        metrics.conntrackDeleted.add(Double(receipt.staleFlowsRemoved), flowFamily)
+        if let seconds = receipt.staleFlowsSeconds { metrics.conntrackDuration.observe(seconds, flowFamily) }
         for family in AddressFamily.allCases {
             let count = { (sets: [AddressFamily: Set<ServicePortID>]) in Double(sets[family]?.count ?? 0) }
             metrics.noLocalEndpoints.set(count(policyGaps.internal), family.description, "internal")

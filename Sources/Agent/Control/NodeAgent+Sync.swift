@@ -179,6 +179,7 @@ extension NodeAgent {
             try dataplane.writer.collectGarbage()
         } catch {
             // It stays for the next time; nothing that serves traffic depends on it.
+            for family in AddressFamily.allCases { metrics.cleanupFailures.add(1, family.description) }
             log.warning("freeing replaced kernel entries failed: \(error)")
             deadlines.garbage = now + .seconds(1)
         }

@@ -18,6 +18,8 @@ actor NodeAgent {
     struct Environment: Sendable {
         var sources: [AgentSource]
         var openDataplane: @Sendable () throws -> OpenDataplane
+        /// Sentences about what another service proxy left in the kernel.
+        var leftovers: @Sendable () -> [String] = { [] }
         var timers: ServerLoop
         var board: StatusBoard
         var metrics: AgentMetrics
@@ -42,6 +44,8 @@ actor NodeAgent {
     var nodeInputs = NodeInputs()
     var node: NodeProgram
     var nodeWarnings: [String] = []
+    /// Looked for again as long as there are any.
+    var leftovers: [String] = []
     var hasAddresses = false
     var nodeWasSeen = false
     var serviceAddresses = ServiceAddressIndex()
@@ -71,7 +75,9 @@ actor NodeAgent {
         self.environment = environment
         dataplane = try environment.openDataplane()
         audit = AuditSchedule(parts: dataplane.parts, period: environment.auditPeriod)
-        compiler = Compiler(node: NodeFacts(name: configuration.nodeName))
+        var compilerOptions = CompilerOptions(proxyName: configuration.serviceProxyName)
+        compilerOptions.servesExternalIPs = configuration.servesExternalIPs
+        compiler = Compiler(node: NodeFacts(name: configuration.nodeName), options: compilerOptions)
         var options = Reconciler.Options()
         options.minSyncPeriod = configuration.minSyncPeriod
         reconciler = Reconciler(options: options)

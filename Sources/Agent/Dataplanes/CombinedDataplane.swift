@@ -21,6 +21,7 @@ final class CombinedDataplane: Dataplane {
         let other = try second.get()
         receipt.operations += other.operations
         receipt.staleFlowsRemoved += other.staleFlowsRemoved
+        receipt.staleFlowsSeconds = other.staleFlowsSeconds ?? receipt.staleFlowsSeconds
         receipt.refused.merge(other.refused) { first, second in first == second ? first : "\(first); \(second)" }
         return receipt
     }

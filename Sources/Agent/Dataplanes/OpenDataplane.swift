@@ -26,6 +26,8 @@ struct OpenDataplane {
     let reason: String
     let companion: String?
     let foreignChanges: ForeignChanges?
+    /// What the host lacks or has too much of, for the log and `agentctl status`.
+    var warnings: [String] = []
 
     init(
         writer: any Dataplane, parts: [Part], reason: String, companion: String? = nil,

@@ -57,8 +57,13 @@ struct AgentProcess {
         let agent = try await NodeAgent.make(
             configuration, thread: try KernelThread(name: "heddle-kernel"),
             environment: .init(
-                sources: [source], openDataplane: { try DataplaneFactory.open(configuration) }, timers: loop,
-                board: board, metrics: metrics, log: log,
+                sources: [source],
+                openDataplane: {
+                    var dataplane = try DataplaneFactory.open(configuration)
+                    dataplane.warnings = HostSettings.apply(configuration.conntrack) + HostSettings.nodePortRange()
+                    return dataplane
+                },
+                leftovers: HostSettings.kubeProxyLeftovers, timers: loop, board: board, metrics: metrics, log: log,
                 healthChecks: { checks.update($0, node: $1) }))
         let dataplane = board.now.status.dataplane
         log.info(

@@ -31,8 +31,9 @@ enum SourceFactory {
         } catch {
             throw StartupError(error.description)
         }
-        let source = KubernetesSource(
-            configuration: .init(access: access, nodeName: configuration.nodeName))
+        var options = KubernetesSource.Configuration(access: access, nodeName: configuration.nodeName)
+        options.serviceProxyName = configuration.serviceProxyName
+        let source = KubernetesSource(configuration: options)
         return AgentSource(name: source.name, events: source.events, owner: source) { await source.run() }
     }
 }

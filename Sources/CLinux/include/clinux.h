@@ -6,6 +6,7 @@
 #include "bpf_probe.h"
 #include "cgroups.h"
 #include "events.h"
+#include "legacy_iptables.h"
 #include "namespaces.h"
 #include "netlink_filter.h"
 #include "process.h"

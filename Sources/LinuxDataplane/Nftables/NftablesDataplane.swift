@@ -166,7 +166,11 @@ package final class NftablesDataplane: Dataplane {
     private func finish(_ plan: Plan, operations: Int) throws(DataplaneError) -> Receipt {
         var receipt = Receipt(generation: plan.generation)
         receipt.operations = operations
-        receipt.staleFlowsRemoved = runPurge()
+        if !purge.isEmpty {
+            let start = ContinuousClock.now
+            receipt.staleFlowsRemoved = runPurge()
+            receipt.staleFlowsSeconds = (ContinuousClock.now - start) / .seconds(1)
+        }
         return receipt
     }
 

@@ -1,0 +1,64 @@
+/// What the agent sets and looks at on the node once, when the dataplane is open. Nothing here is fatal: what cannot be
+/// done becomes a warning in the log and in `agentctl status`.
+import Addressing
+import Glibc
+import LinuxDataplane
+import Reconcile
+
+enum HostSettings {
+    private static let netfilter = "/proc/sys/net/netfilter/"
+
+    /// In the network namespace of the calling thread.
+    static func apply(_ settings: ConntrackSettings) -> [String] {
+        // Without conntrack in the kernel there is nothing to set: eBPF alone tracks no connections.
+        guard access(netfilter + "nf_conntrack_max", F_OK) == 0 else { return [] }
+        var failures: [String] = []
+        for sysctl in settings.sysctls(cores: Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) {
+            let path = netfilter + sysctl.name
+            let current = read(path)
+            if current == sysctl.value || (sysctl.raisesOnly && (current ?? 0) > sysctl.value) { continue }
+            // The limit belongs to the machine: in a network namespace of its own a node may not change it.
+            if sysctl.raisesOnly, access(path, W_OK) != 0, current != nil { continue }
+            if let problem = write("\(sysctl.value)\n", path) { failures.append("\(sysctl.name): \(problem)") }
+        }
+        guard !failures.isEmpty else { return [] }
+        return [
+            "connection tracking keeps the kernel's settings (\(failures.joined(separator: "; "))); set them on the "
+                + "host, or give the agent a writable /proc/sys"
+        ]
+    }
+
+    /// What kube-proxy left; empty when nothing, or when it cannot be told.
+    static func kubeProxyLeftovers() -> [String] {
+        do throws(DataplaneError) {
+            return try KubeProxyLeftovers.find().warnings
+        } catch {
+            return ["cannot look for rules of kube-proxy: \(error)"]
+        }
+    }
+
+    /// A node port that the kernel also gives to outgoing connections is now and then taken away from them.
+    static func nodePortRange() -> [String] {
+        guard let range = text("/proc/sys/net/ipv4/ip_local_port_range") else { return [] }
+        let reserved = text("/proc/sys/net/ipv4/ip_local_reserved_ports") ?? ""
+        return PortRanges.nodePortWarning(ephemeral: range, reserved: reserved).map { [$0] } ?? []
+    }
+
+    private static func text(_ path: String) -> String? {
+        let file = open(path, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { return nil }
+        defer { close(file) }
+        var bytes = [UInt8](repeating: 0, count: 4096)
+        let count = Glibc.read(file, &bytes, bytes.count)
+        return count >= 0 ? String(decoding: bytes.prefix(count).filter { $0 != 0x0a }, as: UTF8.self) : nil
+    }
+    private static func read(_ path: String) -> Int? { text(path).flatMap { Int($0) } }
+
+    private static func write(_ text: String, _ path: String) -> String? {
+        let file = open(path, O_WRONLY | O_CLOEXEC)
+        guard file >= 0 else { return String(cString: strerror(errno)) }
+        defer { close(file) }
+        let bytes = Array(text.utf8)
+        return Glibc.write(file, bytes, bytes.count) == bytes.count ? nil : String(cString: strerror(errno))
+    }
+}
