@@ -52,7 +52,7 @@ let package = Package(
         library("RouteIR", ["Addressing"]),
         library("Cluster", ["Addressing", "PullJSON", "RouteIR"]),
         library("DataplaneIR", ["Addressing"]),
-        library("Compile", ["Addressing", "Cluster", "DataplaneIR"]),
+        library("Compile", ["Addressing", "Cluster", "DataplaneIR", "RouteIR"]),
         library("Reconcile", ["Addressing", "DataplaneIR"]),
         // L2: kernel interfaces and formats.
         library("YAML", ["CLibyaml"], linker: yamlLibraries),
@@ -86,7 +86,7 @@ let package = Package(
         tests("PullJSON", ["PullJSON", "TestSupport"]),
         tests("Cluster", ["Addressing", "Cluster", "Manifests", "PullJSON", "RouteIR", "TestSupport", "YAML"]),
         tests("DataplaneIR", ["Addressing", "DataplaneIR"]),
-        tests("Compile", ["Addressing", "Cluster", "Compile", "DataplaneIR", "TestSupport"]),
+        tests("Compile", ["Addressing", "Cluster", "Compile", "DataplaneIR", "RouteIR", "TestSupport"]),
         tests("Reconcile", ["Addressing", "DataplaneIR", "Reconcile", "TestSupport"]),
         tests("RouteIR", ["Addressing", "RouteIR", "TestSupport"]),
         tests("YAML", ["YAML", "TestSupport"]),

@@ -1,0 +1,130 @@
+/// Which routes apply to which port of a service (spec 1.10): by port, by the protocol the port speaks, for all clients
+/// or for those of one namespace, and one kind of route a port.
+import Addressing
+import Cluster
+import RouteIR
+
+/// The routes of one port, each list in order of age.
+struct AttachedRoutes: Equatable {
+    var producer: [Route] = []
+    var consumers: [String: [Route]] = [:]
+}
+
+/// What a port says it speaks, by appProtocol or, without one, by its name up to the first `-`.
+enum DeclaredProtocol: Equatable {
+    case http(RoutedProtocol)
+    case other
+    case unknown
+
+    init(_ port: Service.Port) {
+        let given = port.appProtocol?.lowercased() ?? ""
+        guard given.isEmpty else {
+            self = Self.byAppProtocol[given].map(DeclaredProtocol.http) ?? .other
+            return
+        }
+        let name = port.name.lowercased()
+        let prefix = name.hasPrefix("grpc-web") ? "http" : String(name.prefix { $0 != "-" })
+        self = Self.byName[prefix].map(DeclaredProtocol.http) ?? (Self.otherNames.contains(prefix) ? .other : .unknown)
+    }
+
+    private static let byName: [String: RoutedProtocol] = [
+        "http": .http1, "ws": .http1, "http2": .h2c, "h2c": .h2c, "grpc": .grpc,
+    ]
+    private static let byAppProtocol: [String: RoutedProtocol] = byName.merging([
+        "kubernetes.io/h2c": .h2c, "kubernetes.io/ws": .http1, "http/1.1": .http1, "grpc-web": .http1,
+    ]) { first, _ in first }
+    private static let otherNames: Set<String> = [
+        "https", "tls", "tcp", "udp", "mongo", "mysql", "redis", "postgres", "postgresql", "kafka", "amqp", "ldap",
+        "smtp", "ssh", "dns", "wss",
+    ]
+}
+
+/// Routes by port number; `report` is told what is not done and why.
+func attach(
+    _ routes: [Route], to service: Service, report: (Finding) -> Void = { _ in }
+) -> [UInt16: AttachedRoutes] {
+    var result: [UInt16: AttachedRoutes] = [:]
+    for route in routes {
+        for (index, parent) in route.parents.enumerated() where parent.service == service.name {
+            for port in ports(of: service, for: parent, route, index, report) {
+                if route.name.namespace == service.name.namespace {
+                    result[port, default: AttachedRoutes()].producer.appendOnce(route)
+                } else {
+                    result[port, default: AttachedRoutes()].consumers[route.name.namespace, default: []]
+                        .appendOnce(route)
+                }
+            }
+        }
+    }
+    for (port, var attached) in result {
+        attached.producer = oneKind(attached.producer, service, port, report)
+        for (namespace, routes) in attached.consumers {
+            attached.consumers[namespace] = oneKind(routes, service, port, report)
+        }
+        result[port] = attached
+    }
+    return result
+}
+
+private func ports(
+    of service: Service, for parent: Route.Parent, _ route: Route, _ index: Int, _ report: (Finding) -> Void
+) -> [UInt16] {
+    let field = "spec.parentRefs[\(index)]"
+    func refuse(_ reason: String, _ message: String) {
+        report(Finding(reason: reason, object: route.id, field: field, message: message))
+    }
+    guard service.type != .externalName, !service.clusterIPs.isEmpty else {
+        refuse("no-cluster-ip", "Service \(service.name) has no cluster IP, so no traffic for it can be routed")
+        return []
+    }
+    let tcp = service.ports.filter { $0.transport == .tcp }
+    let isNamed = parent.port != nil || parent.sectionName != nil
+    let meant = tcp.filter {
+        (parent.port == nil || $0.port == parent.port) && (parent.sectionName == nil || $0.name == parent.sectionName)
+    }
+    guard !meant.isEmpty else {
+        refuse("no-such-port", "Service \(service.name) has no such TCP port; correct the reference or the Service")
+        return []
+    }
+    return meant.filter { port in
+        switch DeclaredProtocol(port) {
+        case .http: return true
+        case .other:
+            if isNamed {
+                refuse(
+                    "not-http",
+                    "port \(port.port) of Service \(service.name) does not speak HTTP by its "
+                        + "\(port.appProtocol == nil ? "name" : "appProtocol"); set appProtocol to http or grpc")
+            }
+            return false
+        case .unknown:
+            // Somebody says the port is HTTP by routing it; of several ports it must be said which.
+            if !isNamed, tcp.count > 1 {
+                refuse(
+                    "unknown-protocol",
+                    "port \(port.port) of Service \(service.name) is not routed: nothing says that it speaks HTTP; set "
+                        + "appProtocol or name the port in parentRefs")
+            }
+            return isNamed || tcp.count == 1
+        }
+    }.map(\.port)
+}
+
+/// GRPCRoutes go before HTTPRoutes on one port.
+private func oneKind(_ routes: [Route], _ service: Service, _ port: UInt16, _ report: (Finding) -> Void) -> [Route] {
+    guard let winner = routes.first(where: { $0.kind == .grpc }) else { return routes }
+    for loser in routes where loser.kind == .http {
+        report(
+            Finding(
+                reason: "route-conflict", object: loser.id, field: "spec.parentRefs",
+                message: "is not used on port \(port) of Service \(service.name): GRPCRoute \(winner.name) is attached "
+                    + "to it and goes first; use one kind for a port"))
+    }
+    return routes.filter { $0.kind == .grpc }
+}
+
+extension [Route] {
+    fileprivate mutating func appendOnce(_ route: Route) {
+        if !contains(where: { $0.id == route.id }) { append(route) }
+    }
+}

@@ -1,0 +1,297 @@
+/// Cluster state -> what the L7 proxy is told, incrementally: a change of endpoints makes one cluster anew, a change of
+/// a route its services. Compiling everything from scratch gives the same result (tested).
+import Addressing
+package import Cluster
+import DataplaneIR
+package import RouteIR
+
+package struct RouteCompiler: Sendable {
+    /// Its generation grows with every update that changed something.
+    package private(set) var snapshot: ProxySnapshot
+    private let identity: ProxyIdentity
+    private var node: NodeFacts
+    /// Services that routes are attached to.
+    private var parents: [ObjectName: Parent] = [:]
+    /// Services that rules name, and by whose routes.
+    private var users: [ObjectName: Set<ObjectName>] = [:]
+    /// Of each service in `users`: what a reference to it depends on.
+    private var seen: [ObjectName: Service] = [:]
+    private var policyFindings: [ObjectName: [Finding]] = [:]
+
+    private struct Parent: Sendable {
+        var services: [RoutedService] = []
+        /// Of its own and of its rules' backends.
+        var clusters: Set<ClusterID> = []
+        /// Services named by rules, whether or not they exist.
+        var named: Set<ObjectName> = []
+        var findings: [Finding] = []
+    }
+
+    package init(node: NodeFacts, identity: ProxyIdentity = ProxyIdentity(), generation: UInt64 = 0) {
+        self.node = node
+        self.identity = identity
+        snapshot = ProxySnapshot(generation: generation, node: ProxyNode(name: node.name, zone: node.zone))
+    }
+
+    /// What is wrong with routes and with the annotations of services they use.
+    package var findings: [Finding] {
+        parents.sorted { $0.key < $1.key }.flatMap(\.value.findings)
+            + policyFindings.sorted { $0.key < $1.key }.flatMap(\.value)
+    }
+    /// Whether any route is attached to a service, which is what a proxy is needed for.
+    package var isNeeded: Bool { !snapshot.services.isEmpty }
+
+    /// Brings the snapshot up to date; false if nothing changed.
+    package mutating func update(
+        _ dirty: Set<ObjectName>, workloads: Bool, node: NodeFacts, from state: borrowing ClusterState
+    ) -> Bool {
+        let before = snapshot
+        let nodeDiffers = node != self.node
+        self.node = node
+        snapshot.node = ProxyNode(name: node.name, zone: node.zone)
+        var clusters = Set(snapshot.clusters.keys.filter { nodeDiffers || dirty.contains($0.service) })
+        var queue = dirty
+        for name in dirty where users[name] != nil && !isSameTarget(seen[name], state.services[name]) {
+            queue.formUnion(users[name] ?? [])
+        }
+        let virtualBefore = routedAddresses
+        for name in queue { clusters.formUnion(compileParent(name, state)) }
+        // A connection of the proxy to an address that is routed would come back to it.
+        let virtual = routedAddresses
+        if virtual != virtualBefore { clusters.formUnion(snapshot.clusters.keys) }
+        let wanted = parents.values.reduce(into: Set<ClusterID>()) { $0.formUnion($1.clusters) }
+        for id in snapshot.clusters.keys where !wanted.contains(id) { snapshot.clusters[id] = nil }
+        clusters.formUnion(wanted.filter { snapshot.clusters[$0] == nil })
+        for id in clusters where wanted.contains(id) { snapshot.clusters[id] = cluster(id, state, virtual) }
+        updatePolicyFindings(wanted, state)
+        if workloads || snapshot.clusters != before.clusters { updateWorkloads(state) }
+        guard snapshot != before else { return false }
+        snapshot.generation += 1
+        return true
+    }
+
+    private var routedAddresses: Set<IPAddress> {
+        Set(snapshot.services.values.flatMap { $0.frontends.map(\.address) })
+    }
+
+    // MARK: Services and rules
+
+    /// Returns the clusters that must be made anew.
+    private mutating func compileParent(_ name: ObjectName, _ state: borrowing ClusterState) -> Set<ClusterID> {
+        let old = parents[name]
+        let routes = state.routes(of: name)
+        let new = routes.isEmpty ? nil : compile(name, routes, state)
+        parents[name] = new
+        for service in old?.services ?? [] { snapshot.services[service.id] = nil }
+        for service in new?.services ?? [] { snapshot.services[service.id] = service }
+        for used in old?.named.subtracting(new?.named ?? []) ?? [] {
+            users[used]?.remove(name)
+            if users[used]?.isEmpty == true { (users[used], seen[used]) = (nil, nil) }
+        }
+        for used in new?.named ?? [] {
+            users[used, default: []].insert(name)
+            seen[used] = state.services[used]
+        }
+        // A new kind of route may change what a cluster speaks.
+        return old?.services == new?.services ? [] : (new?.clusters ?? [])
+    }
+
+    private func compile(_ name: ObjectName, _ routes: [Route], _ state: borrowing ClusterState) -> Parent {
+        var result = Parent()
+        guard let service = state.services[name], identity.handles(service) else {
+            result.findings = routes.map {
+                Finding(
+                    reason: "no-parent", object: $0.id, field: "spec.parentRefs",
+                    message: "Service \(name) does not exist, so nothing is routed for it; create it or remove the "
+                        + "reference")
+            }
+            return result
+        }
+        let attached = attach(routes, to: service) { result.findings.append($0) }
+        let services = state.services
+        func rules(_ routes: [Route]) -> [RouteRule] {
+            let rules = routes.flatMap { route in
+                var compiler = RuleCompiler(route) { target($0, services) }
+                let rules = compiler.rules()
+                result.findings += compiler.findings
+                return rules
+            }
+            result.findings += conflicts(routes, rules)
+            return rules
+        }
+        for port in service.ports where port.transport == .tcp {
+            guard let attached = attached[port.port] else { continue }
+            let id = RoutedServiceID(namespace: name.namespace, name: name.name, port: port.port)
+            var routed = RoutedService(
+                id: id, portName: port.name, clientSpeaks: spoken(port, attached.producer.first?.kind))
+            routed.frontends = service.clusterIPs.map { SocketAddress($0, port.port) }.sorted()
+            if !attached.producer.isEmpty { routed.producerRoutes = rules(attached.producer) }
+            routed.consumerRoutes = attached.consumers.mapValues(rules)
+            result.services.append(routed)
+            result.clusters.insert(id)
+            result.clusters.formUnion(routed.targets)
+        }
+        result.named = Set(
+            routes.flatMap(\.rules).flatMap { rule in
+                rule.backends.map(\.reference.name) + rule.mirrored + rule.backends.flatMap(\.mirrored)
+            })
+        // The same route on several ports says the same several times.
+        var once: Set<Finding> = []
+        result.findings = result.findings.filter { once.insert($0).inserted }
+        return result
+    }
+
+    private func spoken(_ port: Service.Port, _ kind: Route.Kind?) -> RoutedProtocol {
+        if case .http(let spoken) = DeclaredProtocol(port) { spoken } else { kind == .grpc ? .grpc : .http1 }
+    }
+
+    private func isSameTarget(_ a: Service?, _ b: Service?) -> Bool {
+        a?.ports == b?.ports && a?.type == b?.type && (a == nil) == (b == nil)
+    }
+
+    /// Two rules with one and the same match: the later one never gets a request by it.
+    private func conflicts(_ routes: [Route], _ rules: [RouteRule]) -> [Finding] {
+        var first: [RouteMatch: String] = [:]
+        var findings: [Finding] = []
+        for rule in rules {
+            for match in rule.matches {
+                guard let winner = first[match] else {
+                    first[match] = rule.name
+                    continue
+                }
+                guard let route = routes.first(where: { rule.name.hasPrefix("\($0.name) ") }) else { continue }
+                findings.append(
+                    Finding(
+                        reason: "route-conflict", object: route.id, field: "spec.rules",
+                        message: "a match of \(rule.name) is also one of \(winner), which is older and gets the "
+                            + "requests; change one of them"))
+            }
+        }
+        return findings
+    }
+}
+
+private func target(_ reference: Route.BackendReference, _ services: [ObjectName: Service]) -> WeightedBackend.Target {
+    guard reference.group.isEmpty || reference.group == "core", reference.kind == "Service" else {
+        return .invalid("kind \(reference.kind) is not supported, only Service is")
+    }
+    guard let service = services[reference.name], service.type != .externalName else {
+        return .invalid("Service \(reference.name) does not exist")
+    }
+    guard let port = reference.port, service.ports.contains(where: { $0.port == port && $0.transport == .tcp }) else {
+        return .invalid(
+            "Service \(reference.name) has no TCP port \(reference.port.map(String.init) ?? "of no number")")
+    }
+    return .cluster(ClusterID(namespace: reference.name.namespace, name: reference.name.name, port: port))
+}
+
+extension RoutedServiceID {
+    var service: ObjectName { ObjectName(namespace, name) }
+}
+
+extension RoutedService {
+    /// Every cluster its rules name, also for mirroring.
+    fileprivate var targets: [ClusterID] {
+        let rules = (producerRoutes ?? []) + consumerRoutes.values.flatMap(\.self)
+        let filters = rules.flatMap { $0.filters + $0.backends.flatMap(\.filters) }
+        let mirrors = filters.compactMap { if case .mirror(let mirror) = $0 { mirror.target } else { nil } }
+        return (rules.flatMap { $0.backends.map(\.target) } + mirrors).compactMap { target in
+            if case .cluster(let id) = target { id } else { nil }
+        }
+    }
+}
+
+extension Route.Rule {
+    fileprivate var mirrored: [ObjectName] { mirrorTargets(filters) }
+}
+extension Route.Backend {
+    fileprivate var mirrored: [ObjectName] { mirrorTargets(filters) }
+}
+private func mirrorTargets(_ filters: [Route.Filter]) -> [ObjectName] {
+    filters.compactMap { if case .mirror(let reference, _, _) = $0 { reference.name } else { nil } }
+}
+
+// MARK: Clusters and workloads
+
+extension RouteCompiler {
+    private func cluster(
+        _ id: ClusterID, _ state: borrowing ClusterState, _ virtual: Set<IPAddress>
+    ) -> UpstreamCluster {
+        var cluster = UpstreamCluster(id: id)
+        guard let service = state.services[id.service],
+            let port = service.ports.first(where: { $0.port == id.port && $0.transport == .tcp })
+        else { return cluster }
+        let slices = state.slices(of: id.service).filter(identity.handles)
+        // A pod of a dual-stack service is one endpoint, not two.
+        let family = service.clusterIPs.first?.family ?? slices.compactMap(\.addressType.family).first ?? .ipv4
+        let candidates = mergedCandidates(
+            slices, portName: port.name, transport: .tcp, family: family, node: node)
+        let selection = select(candidates, node: node)
+        let range = service.internalTrafficPolicy == .local ? selection.localRange : selection.clusterRange
+        let places = Dictionary(
+            slices.flatMap(\.endpoints).map { ($0.address, $0) }, uniquingKeysWith: { first, _ in first })
+        cluster.endpoints = selection.backends.enumerated().compactMap { index, backend in
+            let isSelected = range.contains(index)
+            let isDraining = !isSelected && backend.state.isSuperset(of: [.serving, .terminating])
+            guard isSelected || isDraining, !virtual.contains(backend.address.address) else { return nil }
+            let place = places[backend.address.address]
+            return Endpoint(
+                backend.address, zone: place?.zone, node: place?.nodeName,
+                isDraining: isDraining)
+        }.sorted { $0.address < $1.address }
+        cluster.wire = wire(of: port, id)
+        cluster.policy = ServicePolicy(service).policy
+        return cluster
+    }
+
+    private func wire(of port: Service.Port, _ id: ClusterID) -> UpstreamCluster.Wire {
+        switch DeclaredProtocol(port) {
+        case .http(.h2c), .http(.grpc): return .h2c
+        case .http(.http1), .other: return .http1
+        case .unknown:
+            // Nothing is said: what a GRPCRoute sends there is gRPC.
+            let isCalled = snapshot.services.values.contains { service in
+                service.rulesOfAllClients.contains { rule in
+                    rule.kind == .grpc && rule.backends.contains { $0.target == .cluster(id) }
+                }
+            }
+            return isCalled ? .h2c : .http1
+        }
+    }
+
+    private mutating func updatePolicyFindings(_ clusters: Set<ClusterID>, _ state: borrowing ClusterState) {
+        let services = Set(clusters.map(\.service))
+        policyFindings = policyFindings.filter { services.contains($0.key) }
+        for name in services {
+            guard let service = state.services[name], !service.annotations.isEmpty else {
+                policyFindings[name] = nil
+                continue
+            }
+            let findings = ServicePolicy(service).findings
+            policyFindings[name] = findings.isEmpty ? nil : findings
+        }
+    }
+
+    /// The pods of this node, which are the clients, and those that requests are sent to.
+    private mutating func updateWorkloads(_ state: borrowing ClusterState) {
+        guard isNeeded else {
+            snapshot.workloads = [:]
+            return
+        }
+        let targets = Set(snapshot.clusters.values.flatMap { $0.endpoints.map(\.address.address) })
+        var workloads: [IPAddress: Workload] = [:]
+        for (name, workload) in state.workloads {
+            for address in state.podAddresses[name] ?? []
+            where workload.node == node.name || workload.node.isEmpty || targets.contains(address) {
+                // Two pods with one address: one of them is about to go, whichever; the choice must only be stable.
+                if let other = workloads[address], other.pod <= workload.pod { continue }
+                workloads[address] = workload
+            }
+        }
+        snapshot.workloads = workloads
+    }
+}
+
+extension RoutedService {
+    fileprivate var rulesOfAllClients: [RouteRule] { (producerRoutes ?? []) + consumerRoutes.values.flatMap(\.self) }
+}

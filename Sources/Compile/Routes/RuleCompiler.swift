@@ -1,0 +1,189 @@
+/// A route's rules -> rules as the proxy matches them: references looked up, expressions compiled, gRPC methods turned
+/// into paths. A rule that cannot do what it says answers with an error; it is never quietly left out or let through.
+import Cluster
+import RouteIR
+
+struct RuleCompiler {
+    let route: Route
+    /// The service port a reference means, or why it means none.
+    let resolve: (Route.BackendReference) -> WeightedBackend.Target
+    private(set) var findings: [Finding] = []
+    private var field = ""
+
+    init(_ route: Route, resolve: @escaping (Route.BackendReference) -> WeightedBackend.Target) {
+        self.route = route
+        self.resolve = resolve
+    }
+
+    mutating func rules() -> [RouteRule] {
+        if !route.hostnames.isEmpty {
+            field = "spec.hostnames"
+            note(
+                "ignored-hostnames", "have no meaning for a Service: routes apply to its cluster IP, whatever the Host")
+        }
+        for key in route.annotations.keys.sorted() where key != Self.retryAnnotation {
+            field = "metadata.annotations[\"\(key)\"]"
+            note("unknown-annotation", "is unknown on a route and does nothing; see docs/l7.md")
+        }
+        return route.rules.indices.compactMap { rule($0) }
+    }
+
+    static let retryAnnotation = "heddle.io/retry-non-idempotent"
+
+    private mutating func note(_ reason: String, _ message: String) {
+        findings.append(Finding(reason: reason, object: route.id, field: field, message: message))
+    }
+
+    private mutating func rule(_ index: Int) -> RouteRule? {
+        let source = route.rules[index]
+        let path = "spec.rules[\(index)]"
+        for name in source.ignoredFields {
+            field = "\(path).\(name)"
+            note("unsupported-field", "is not supported and does nothing")
+        }
+        var matches: [RouteMatch] = []
+        for (number, match) in (source.matches.isEmpty ? [Route.Match()] : source.matches).enumerated() {
+            field = "\(path).matches[\(number)]"
+            if let match = compile(match) { matches.append(match) }
+        }
+        // Every match was refused: nothing can come here.
+        guard !matches.isEmpty else { return nil }
+        let kindName = route.kind == .http ? "" : "grpc "
+        let ruleName = source.name.map { " (\($0))" } ?? ""
+        var rule = RouteRule(
+            name: "\(route.name) \(kindName)rule \(index)\(ruleName)", kind: route.kind == .http ? .http : .grpc,
+            matches: matches)
+        rule.filters = filters(source.filters, source, at: path)
+        for (number, backend) in source.backends.enumerated() {
+            field = "\(path).backendRefs[\(number)]"
+            rule.backends.append(
+                WeightedBackend(
+                    target(backend.reference), weight: backend.weight,
+                    filters: filters(backend.filters, source, at: field)))
+        }
+        field = "\(path).backendRefs"
+        if !rule.backends.isEmpty, rule.backends.allSatisfy({ $0.weight == 0 }) {
+            note("no-weight", "every weight is 0, so requests are answered with 500; give one backend a weight")
+        }
+        rule.timeouts = source.timeouts
+        rule.retry = source.retry
+        if route.annotations[Self.retryAnnotation] == "true" { rule.retry?.classes.insert(.nonIdempotent) }
+        return rule
+    }
+
+    // MARK: Matches
+
+    private mutating func compile(_ match: Route.Match) -> RouteMatch? {
+        guard let path = path(match.path), let headers = fields(match.headers), let query = fields(match.query) else {
+            return nil
+        }
+        return RouteMatch(path: path, method: match.method, headers: headers, query: query)
+    }
+
+    private mutating func path(_ path: Route.PathMatch) -> PathMatch? {
+        switch path {
+        case .exact(let text): return .exact(text)
+        case .prefix(let text): return .prefix(text)
+        case .regularExpression(let text): return pattern(text).map(PathMatch.regex)
+        case .call(let service, let method):
+            // The path of a call is /service/method.
+            guard service?.isRegularExpression != true, method?.isRegularExpression != true, let service else {
+                let any = Route.TextMatch("[^/]+", isRegularExpression: true)
+                return pattern("/" + expression(service ?? any) + "/" + expression(method ?? any)).map(PathMatch.regex)
+            }
+            return method.map { .exact("/\(service.text)/\($0.text)") } ?? .prefix("/\(service.text)")
+        }
+    }
+
+    private func expression(_ match: Route.TextMatch) -> String {
+        match.isRegularExpression ? "(?:\(match.text))" : "\\Q\(match.text)\\E"
+    }
+
+    private mutating func fields(_ fields: [Route.FieldMatch]) -> [FieldMatch]? {
+        var result: [FieldMatch] = []
+        for field in fields {
+            if field.value.isRegularExpression {
+                guard let pattern = pattern(field.value.text) else { return nil }
+                result.append(FieldMatch(field.name, .regex(pattern)))
+            } else {
+                result.append(FieldMatch(field.name, .exact(field.value.text)))
+            }
+        }
+        return result
+    }
+
+    private mutating func pattern(_ text: String) -> Pattern? {
+        do throws(PatternError) {
+            return try Pattern(text)
+        } catch {
+            note("invalid-regex", "never matches: the regular expression \(text.debugDescription) has \(error)")
+            return nil
+        }
+    }
+
+    // MARK: Backends and filters
+
+    private mutating func target(_ reference: Route.BackendReference) -> WeightedBackend.Target {
+        let target = resolve(reference)
+        if case .invalid(let reason) = target {
+            note("invalid-backend", "\(reason); its share of requests is answered with 500")
+        }
+        return target
+    }
+
+    private mutating func filters(_ filters: [Route.Filter], _ rule: Route.Rule, at path: String) -> [RouteFilter] {
+        var result: [RouteFilter] = []
+        let kinds = filters.map { filter in
+            switch filter {
+            case .redirect: "redirect"
+            case .rewrite: "rewrite"
+            default: ""
+            }
+        }
+        for (number, filter) in filters.enumerated() {
+            field = "\(path).filters[\(number)]"
+            if kinds[number] != "", kinds[..<number].contains(where: { $0 != "" }) {
+                result.append(unresolved("a second redirect or rewrite; keep one"))
+                continue
+            }
+            result.append(self.filter(filter, rule))
+        }
+        return result
+    }
+
+    private mutating func filter(_ filter: Route.Filter, _ rule: Route.Rule) -> RouteFilter {
+        switch filter {
+        case .ready(let filter): return filter
+        case .mirror(let reference, let numerator, let denominator):
+            return .mirror(Mirror(target(reference), numerator: numerator, denominator: denominator))
+        case .redirect(var redirect, let path):
+            guard let path else { return .redirect(redirect) }
+            guard let edit = edit(path, rule) else { return unresolved(Self.needsOnePrefix) }
+            redirect.path = edit
+            return .redirect(redirect)
+        case .rewrite(let hostname, let path):
+            guard let path else { return .rewrite(Rewrite(hostname: hostname)) }
+            guard let edit = edit(path, rule) else { return unresolved(Self.needsOnePrefix) }
+            return .rewrite(Rewrite(hostname: hostname, path: edit))
+        case .unknown(let type): return unresolved("a filter of type \(type.debugDescription), which is not supported")
+        }
+    }
+
+    private static let needsOnePrefix = "ReplacePrefixMatch, which needs a rule with exactly one match, a PathPrefix"
+
+    private func edit(_ change: Route.PathChange, _ rule: Route.Rule) -> PathEdit? {
+        switch change {
+        case .full(let path): return .full(path)
+        case .prefix(let replacement):
+            guard rule.matches.count <= 1, case .prefix(let matched) = (rule.matches.first ?? Route.Match()).path else {
+                return nil
+            }
+            return .replacePrefix(matched, with: replacement)
+        }
+    }
+
+    private mutating func unresolved(_ what: String) -> RouteFilter {
+        note("unsupported-filter", "is \(what); requests are answered with 500")
+        return .unresolved(what)
+    }
+}
