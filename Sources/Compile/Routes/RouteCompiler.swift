@@ -8,7 +8,7 @@ package import RouteIR
 package struct RouteCompiler: Sendable {
     /// Its generation grows with every update that changed something.
     package private(set) var snapshot: ProxySnapshot
-    private let identity: ProxyIdentity
+    private let options: CompilerOptions
     private var node: NodeFacts
     /// Services that routes are attached to.
     private var parents: [ObjectName: Parent] = [:]
@@ -27,9 +27,9 @@ package struct RouteCompiler: Sendable {
         var findings: [Finding] = []
     }
 
-    package init(node: NodeFacts, identity: ProxyIdentity = ProxyIdentity(), generation: UInt64 = 0) {
+    package init(node: NodeFacts, options: CompilerOptions = CompilerOptions(), generation: UInt64 = 0) {
         self.node = node
-        self.identity = identity
+        self.options = options
         snapshot = ProxySnapshot(generation: generation, node: ProxyNode(name: node.name, zone: node.zone))
     }
 
@@ -98,7 +98,7 @@ package struct RouteCompiler: Sendable {
 
     private func compile(_ name: ObjectName, _ routes: [Route], _ state: borrowing ClusterState) -> Parent {
         var result = Parent()
-        guard let service = state.services[name], identity.handles(service) else {
+        guard let service = state.services[name], options.handles(service) else {
             result.findings = routes.map {
                 Finding(
                     reason: "no-parent", object: $0.id, field: "spec.parentRefs",
@@ -221,7 +221,7 @@ extension RouteCompiler {
         guard let service = state.services[id.service],
             let port = service.ports.first(where: { $0.port == id.port && $0.transport == .tcp })
         else { return cluster }
-        let slices = state.slices(of: id.service).filter(identity.handles)
+        let slices = state.slices(of: id.service).filter(options.handles)
         // A pod of a dual-stack service is one endpoint, not two.
         let family = service.clusterIPs.first?.family ?? slices.compactMap(\.addressType.family).first ?? .ipv4
         let candidates = mergedCandidates(
