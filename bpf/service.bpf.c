@@ -7,6 +7,7 @@
 #include "block.h"
 #include "frontend.h"
 #include "flows.h"
+#include "proxy.h"
 
 static __always_inline void remember(struct bpf_sock_addr *ctx, const struct endpoint *to, const struct block *b,
 				     const struct choice *to_backend)
@@ -55,10 +56,10 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, bool ipv6)
 	if (ctx->protocol != IPPROTO_TCP && ctx->protocol != IPPROTO_UDP)
 		return 1;
 	verdict = route(ctx, &to, &none, &block, &choice);
-	if (verdict == VERDICT_CHOSEN) {
+	if (verdict == VERDICT_CHOSEN || verdict == VERDICT_PROXIED) {
 		remember(ctx, &to, &block, &choice);
 		write_endpoint(ctx, ipv6, &choice.address, choice.port);
-		count(HEDDLE_REASON_connect_translated);
+		count(verdict == VERDICT_CHOSEN ? HEDDLE_REASON_connect_translated : HEDDLE_REASON_connect_proxied);
 		return 1;
 	}
 	forget(ctx);
@@ -153,6 +154,21 @@ int sock_release(struct bpf_sock *ctx)
 		cookie = bpf_get_socket_cookie(ctx);
 		bpf_map_delete_elem(&udp_sockets, &cookie);
 	}
+	return 1;
+}
+
+SEC("sockops")
+int sock_ops(struct bpf_sock_ops *ctx)
+{
+	if (ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB)
+		note_client(ctx);
+	return 1;
+}
+
+SEC("cgroup/getsockopt")
+int getsockopt(struct bpf_sockopt *ctx)
+{
+	answer_original_destination(ctx);
 	return 1;
 }
 

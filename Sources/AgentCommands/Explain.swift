@@ -52,6 +52,9 @@ struct Explain: ParsableCommand {
             let count = answer.candidates.count
             return "\(answer.service ?? "?"), \(count == 1 ? "1 endpoint" : "one of \(count) endpoints"), "
                 + "source address \(answer.source ?? "?"), generation \(answer.generation)"
+        case "proxy":
+            return "\(answer.service ?? "?"), routed: the L7 proxy at \(answer.candidates.joined()) chooses for each "
+                + "request; add --method, --path and --header"
         case "reject": return "refused at once"
         case "drop": return "dropped"
         default: return "not ours, it goes where it wants to go"

@@ -4,6 +4,8 @@ import CLibbpf
 package enum CgroupHook: String, Sendable {
     case connect4, connect6, sendmsg4, sendmsg6, recvmsg4, recvmsg6, getpeername4, getpeername6
     case sockRelease = "sock_release"
+    case sockOps = "sock_ops"
+    case getsockopt
 
     var attachType: bpf_attach_type {
         switch self {
@@ -16,6 +18,8 @@ package enum CgroupHook: String, Sendable {
         case .getpeername4: BPF_CGROUP_INET4_GETPEERNAME
         case .getpeername6: BPF_CGROUP_INET6_GETPEERNAME
         case .sockRelease: BPF_CGROUP_INET_SOCK_RELEASE
+        case .sockOps: BPF_CGROUP_SOCK_OPS
+        case .getsockopt: BPF_CGROUP_GETSOCKOPT
         }
     }
 }

@@ -51,6 +51,8 @@ package struct ClusterState: Sendable {
             ($0.creationTime, $0.name, $0.kind == .grpc ? 0 : 1) < ($1.creationTime, $1.name, $1.kind == .grpc ? 0 : 1)
         }
     }
+    /// Services that routes name as their parents, which need not exist.
+    package var routedServices: Set<ObjectName> { Set(routeIDs.keys) }
     /// Every range of every ServiceCIDR object, sorted.
     package var serviceCIDRRanges: [IPPrefix] { Set(serviceCIDRs.values.flatMap(\.cidrs)).sorted() }
     /// Services that exist or have slices.

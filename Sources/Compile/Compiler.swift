@@ -17,7 +17,7 @@ package struct Compiler: Sendable {
     package private(set) var programs: [ServicePortID: ServiceProgram] = [:]
     package private(set) var healthChecks: [ObjectName: HealthCheck] = [:]
     package private(set) var findings: [ObjectName: [Finding]] = [:]
-    let options: CompilerOptions
+    package private(set) var options: CompilerOptions
     private var claims = AddressClaims()
     /// What each service asked for, before conflicts were settled.
     private var asked: [ObjectName: Asked] = [:]
@@ -56,6 +56,15 @@ package struct Compiler: Sendable {
         return update(state.knownServices, from: state)
     }
 
+    /// The L7 proxy came up or went down: services with routes are what it may matter to.
+    package mutating func update(
+        proxy: CompilerOptions.L7Proxy, from state: borrowing ClusterState
+    ) -> ProgramChanges {
+        guard proxy != options.proxy else { return ProgramChanges() }
+        options.proxy = proxy
+        return update(state.routedServices, from: state)
+    }
+
     /// Compiles one service; returns the others that its claims touch.
     private mutating func compileOne(
         _ name: ObjectName, _ state: borrowing ClusterState, _ before: inout [ServicePortID: ServiceProgram?]
@@ -63,7 +72,8 @@ package struct Compiler: Sendable {
         let service = state.services[name]
         var compiled = CompiledService()
         if let service {
-            compiled = compile(service, slices: state.slices(of: name), node: node, options: options)
+            compiled = compile(
+                service, slices: state.slices(of: name), routes: state.routes(of: name), node: node, options: options)
         }
         let touched = claim(name, compiled.programs, creationTime: service?.creationTime ?? 0)
         var kept: [ServiceProgram] = []

@@ -10,7 +10,28 @@ package struct CompilerOptions: Equatable, Sendable {
     /// `spec.externalIPs` lets anybody who may write a Service take over an address (spec row 16).
     package var servesExternalIPs = true
 
+    /// Whether this node has an L7 proxy for what is routed, and what to do while it is down.
+    package var proxy = L7Proxy.off
+    /// For services that do not say it themselves (`heddle.io/l7-failure`).
+    package var failsOpen = false
+
+    package enum L7Proxy: Sendable {
+        /// There is none: routes are not followed.
+        case off
+        case down
+        case up
+    }
+
     package init(proxyName: String? = nil) { self.proxyName = proxyName }
+
+    /// Down and failing closed, connections go to the proxy's address all the same, which refuses them.
+    fileprivate func routes(_ service: Service) -> Bool {
+        switch proxy {
+        case .off: false
+        case .up: true
+        case .down: !(ServicePolicy.failsOpen(service) ?? failsOpen)
+        }
+    }
 
     func handles(_ service: Service) -> Bool { service.proxyName == proxyName && !service.hasHeadlessLabel }
     func handles(_ slice: EndpointSlice) -> Bool { slice.proxyName == proxyName && !slice.hasHeadlessLabel }
@@ -36,9 +57,9 @@ struct CompiledService {
     var findings: [Finding] = []
 }
 
-func compile(_ service: Service, slices all: [EndpointSlice], node: NodeFacts, options: CompilerOptions)
-    -> CompiledService
-{
+func compile(
+    _ service: Service, slices all: [EndpointSlice], routes: [Route], node: NodeFacts, options: CompilerOptions
+) -> CompiledService {
     var result = CompiledService()
     // Headless, ExternalName and unallocated services are never proxied, whatever else they say (spec rows 6-8).
     guard options.handles(service), service.type != .externalName, !service.clusterIPs.isEmpty else { return result }
@@ -53,6 +74,8 @@ func compile(_ service: Service, slices all: [EndpointSlice], node: NodeFacts, o
     let slices = all.filter(options.handles)
     result.findings += findings(service, slices)
 
+    // Without routes, which is what nearly every service is, this costs nothing.
+    let routed = routes.isEmpty || !options.routes(service) ? [:] : attach(routes, to: service)
     for family in AddressFamily.allCases {
         guard let clusterIP = service.clusterIPs.first(where: { $0.family == family }) else { continue }
         for port in service.ports {
@@ -64,7 +87,9 @@ func compile(_ service: Service, slices all: [EndpointSlice], node: NodeFacts, o
                     id: ServicePortID(
                         namespace: service.name.namespace, service: service.name.name, portName: port.name,
                         transport: port.transport, family: family),
-                    frontends: frontends(service, port, clusterIP: clusterIP),
+                    frontends: frontends(
+                        service, port, clusterIP: clusterIP,
+                        isProxied: port.transport == .tcp && routed[port.port] != nil),
                     backends: selection.backends, clusterRange: selection.clusterRange,
                     localRange: selection.localRange, internalPolicy: policy(service.internalTrafficPolicy),
                     externalPolicy: policy(service.externalTrafficPolicy), affinitySeconds: service.affinitySeconds,
@@ -84,10 +109,12 @@ private func policy(_ policy: Service.TrafficPolicy) -> DataplaneIR.TrafficPolic
 
 /// Each address of the service once. An address given twice keeps the kind with the stricter rules: a load-balancer
 /// address carries source ranges, an external IP does not.
-private func frontends(_ service: Service, _ port: Service.Port, clusterIP: IPAddress) -> [Frontend] {
+private func frontends(
+    _ service: Service, _ port: Service.Port, clusterIP: IPAddress, isProxied: Bool
+) -> [Frontend] {
     let family = clusterIP.family
     let ranges = service.sourceRanges.filter { $0.family == family }
-    var result = [Frontend(.clusterIP, clusterIP, port.port)]
+    var result = [Frontend(.clusterIP, clusterIP, port.port, isProxied: isProxied)]
     var seen: Set<IPAddress> = [clusterIP]
     for ingress in service.ingress
     where ingress.address.family == family && !ingress.isProxyMode && isServable(ingress.address) {

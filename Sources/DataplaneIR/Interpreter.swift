@@ -34,6 +34,8 @@ package enum Verdict: Equatable, Sendable {
     case drop
     /// To one of `candidates`, each as likely as the others.
     case balance(service: ServicePortID, candidates: [SocketAddress], source: SourceRule)
+    /// To the L7 proxy of this node, which chooses for each request.
+    case proxy(service: ServicePortID, listener: SocketAddress)
 }
 
 /// What becomes of the packet's source address.
@@ -111,6 +113,12 @@ package struct Interpreter: Sendable {
             Explanation(verdict: verdict, service: service.id, set: set, decisions: steps)
         }
         guard isAllowed(flow.source, frontend, &steps) else { return end(.drop) }
+        if frontend.isProxied {
+            let listener = node.proxyListener(service.id.family)
+            let outcome = listener.map { "to the L7 proxy at \($0)" } ?? "but there is no L7 proxy: refused"
+            steps.append(Decision("HTTPRoute, GRPCRoute", "routes are attached to it: \(outcome)"))
+            return end(listener.map { .proxy(service: service.id, listener: $0) } ?? .reject)
+        }
         guard service.hasEndpoints else {
             steps.append(Decision("endpoints", "none is usable anywhere: refused"))
             return end(.reject)

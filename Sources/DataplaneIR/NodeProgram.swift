@@ -38,10 +38,17 @@ package struct NodeProgram: Equatable, Sendable {
     package var masqueradeAll = false
     /// Ranges whose unallocated addresses are dropped (spec row 103).
     package var serviceCIDRs: [IPPrefix] = []
+    /// Where the L7 proxy of this node listens, at most one address a family, reachable from pods and from the node.
+    /// Without one in a family what is routed refuses there.
+    package var proxyListeners: Set<SocketAddress> = []
     /// Serve node ports on loopback to processes of this node (eBPF only; spec, decisions).
     package var nodePortLoopback = false
 
     package init(nodeName: String) { self.nodeName = nodeName }
+
+    package func proxyListener(_ family: AddressFamily) -> SocketAddress? {
+        proxyListeners.filter { $0.address.family == family }.min()
+    }
 }
 
 /// Everything the dataplane must do.

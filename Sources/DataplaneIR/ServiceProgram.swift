@@ -56,8 +56,14 @@ package struct Frontend: Hashable, Sendable {
     package let port: UInt16
     /// Clients allowed in; empty: everybody. Load-balancer addresses only (spec row 36).
     package let sourceRanges: [IPPrefix]
+    /// A TCP cluster IP whose connections the node's L7 proxy answers (`NodeProgram.proxyListeners`).
+    package let isProxied: Bool
 
-    package init(_ kind: Kind, _ address: IPAddress?, _ port: UInt16, sourceRanges: [IPPrefix] = []) {
+    package init(
+        _ kind: Kind, _ address: IPAddress?, _ port: UInt16, sourceRanges: [IPPrefix] = [], isProxied: Bool = false
+    ) {
+        precondition(!isProxied || kind == .clusterIP, "only cluster IPs are routed")
+        self.isProxied = isProxied
         self.kind = kind
         self.address = address
         self.port = port

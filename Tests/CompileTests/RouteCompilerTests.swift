@@ -338,8 +338,7 @@ private func route(
                 }
                 let before = shop.compiler.snapshot
                 #expect(shop.compile() == (shop.compiler.snapshot.generation > before.generation))
-                var fresh = RouteCompiler(
-                    node: NodeFacts(name: "node-a", zone: "z1"), generation: shop.compiler.snapshot.generation - 1)
+                var fresh = RouteCompiler(node: NodeFacts(name: "node-a", zone: "z1"))
                 let all = shop.state.knownServices.union(shop.state.routes.values.flatMap { $0.parents.map(\.service) })
                 _ = fresh.update(all, workloads: true, node: NodeFacts(name: "node-a", zone: "z1"), from: shop.state)
                 #expect(shop.compiler.snapshot.services == fresh.snapshot.services)

@@ -1,5 +1,6 @@
 /// The servers of a pod: every listener says who it is and whom it saw, `NAME|CLIENT|PORT`, once when a TCP connection
-/// arrives and once for whatever is received. One epoll thread serves them all.
+/// arrives and once for whatever is received. One epoll thread serves them all. A listener named `@dialled` gives as
+/// its name what SO_ORIGINAL_DST says of the connection, as a proxy would ask.
 import Addressing
 import CLinux
 import Glibc
@@ -78,9 +79,18 @@ final class Server: Sendable {
         }
     }
 
-    private func greeting(_ listener: Listener, _ client: SocketAddress?) -> [UInt8] {
+    private func greeting(_ listener: Listener, _ client: SocketAddress?, connection: Int32? = nil) -> [UInt8] {
         let (address, port) = client.map { ("\($0.address)", $0.port) } ?? ("?", 0)
-        return Array("\(listener.name)|\(address)|\(port)\n".utf8)
+        let dialled = connection.map { dialledAddress($0, isIPv6: client.map { !$0.address.isIPv4 } ?? false) }
+        let name = listener.name == "@dialled" ? dialled?.map(\.description) ?? "nothing" : listener.name
+        return Array("\(name)|\(address)|\(port)\n".utf8)
+    }
+
+    private func dialledAddress(_ descriptor: Int32, isIPv6: Bool) -> SocketAddress? {
+        let originalDestination: Int32 = 80
+        let level = Int32(isIPv6 ? IPPROTO_IPV6 : IPPROTO_IP)
+        let answer = readingSockaddr { Int(getsockopt(descriptor, level, originalDestination, $0, $1)) }
+        return answer.result == 0 ? answer.address : nil
     }
 
     private func accept(_ listener: Listener, _ connections: inout [Int32: [UInt8]]) {
@@ -88,7 +98,7 @@ final class Server: Sendable {
             let (result, client) = readingSockaddr { Int(Glibc.accept(listener.descriptor, $0, $1)) }
             guard result >= 0 else { return }
             let descriptor = Int32(result)
-            let text = greeting(listener, client)
+            let text = greeting(listener, client, connection: descriptor)
             _ = send(descriptor, text, text.count, doNotWait)
             connections[descriptor] = text
             watch(descriptor)

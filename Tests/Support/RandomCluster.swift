@@ -15,6 +15,8 @@ package struct RandomCluster {
         /// Node ports, load-balancer addresses, external IPs, policies and affinity as well as cluster IPs.
         package var external = true
         package var affinity = true
+        /// Routes come and go, for the L7 proxy.
+        package var routed = false
         /// Endpoint addresses to choose from, by family; made up when empty.
         package var endpoints: [AddressFamily: [IPAddress]] = [:]
         /// Where those endpoints are; any node when empty.
@@ -39,6 +41,11 @@ package struct RandomCluster {
     package mutating func edit(using random: inout some RandomNumberGenerator) -> Change {
         let number = Int.random(in: 0..<options.services, using: &random)
         let name = ObjectName("ns", "svc-\(number)")
+        if options.routed, random.oneIn(6) {
+            var route = Route(kind: .http, name: name)
+            route.parents = [.init(service: name)]
+            return random.oneIn(3) ? .delete(route.id) : .upsert(.route(route))
+        }
         if random.oneIn(3) {
             if services[name] != nil, random.oneIn(5) {
                 services[name] = nil
@@ -73,6 +80,7 @@ package struct RandomCluster {
         service.clusterIPs = options.families.filter { _ in !random.oneIn(6) }.map { address($0, 1 + shared) }
         service.ports = options.transports.filter { _ in !random.oneIn(4) }.map { transport in
             var port = Service.Port(name: "\(transport)".lowercased(), transport: transport, port: 80)
+            if options.routed, transport == .tcp { port.appProtocol = "http" }
             if options.external, random.oneIn(2) { port.nodePort = 30000 + UInt16(random.oneIn(8) ? 0 : number) }
             return port
         }

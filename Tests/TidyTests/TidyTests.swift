@@ -7,7 +7,7 @@ import Testing
 
     @Test func theTreeIsFound() {
         #expect(SourceTree.files.count > 50)
-        #expect(Self.modules.dependencies["Sources/Compile"] == ["Addressing", "Cluster", "DataplaneIR"])
+        #expect(Self.modules.dependencies["Sources/Compile"] == ["Addressing", "Cluster", "DataplaneIR", "RouteIR"])
     }
 
     @Test func importsFollowTheModuleTable() {

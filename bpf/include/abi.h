@@ -20,7 +20,7 @@
 
 #include <linux/types.h>
 
-#define HEDDLE_SCHEMA_VERSION 1
+#define HEDDLE_SCHEMA_VERSION 2
 
 /* 16 bytes in network order; IPv4 is IPv4-mapped (::ffff:a.b.c.d), so there is one form for both families. */
 struct heddle_address {
@@ -51,6 +51,8 @@ enum heddle_kind {
 	/* A load-balancer address with source ranges. No source is known yet when a socket connects: the packet is left to
 	 * the nftables companion. It must be found all the same, or the address would count as unallocated. */
 	HEDDLE_KIND_FILTERED = 4,
+	/* A cluster IP whose connections the node's L7 proxy answers. The block is published all the same. */
+	HEDDLE_KIND_PROXIED = 5,
 };
 
 /*
@@ -141,6 +143,20 @@ struct heddle_flows {
 	struct heddle_flow flow[HEDDLE_FLOWS];
 };
 
+/* The other end of a connection that the proxy accepted ... */
+struct heddle_client {
+	struct heddle_address address;
+	__u16 port; /* network order */
+	__u16 unused[3];
+};
+
+/* ... and what it had dialled. */
+struct heddle_dialled {
+	struct heddle_address address;
+	__u16 port; /* network order */
+	__u16 unused[3];
+};
+
 struct heddle_prefix {
 	__u32 length; /* in bits of the 128-bit form */
 	__u32 word[4];
@@ -161,7 +177,10 @@ struct heddle_config {
 	/* Pods are told apart, bit 0: in IPv4, bit 1: in IPv6; under policy Local they reach the cluster set. */
 	__u32 has_detector;
 	__u32 node_port_loopback;
-	__u32 unused;
+	__u16 proxy_port; /* network order; 0: there is no proxy, what is routed refuses */
+	__u16 unused;
+	/* Where the proxy listens, reachable from pods and from the node: IPv4 [0] and IPv6 [1]. */
+	struct heddle_address proxy_address[2];
 };
 
 /* One entry, written through mmap. */
@@ -177,6 +196,7 @@ struct heddle_meta {
 /* One for each way out of a program, X(name, what it says). */
 #define HEDDLE_REASONS(X)                                                                                    \
 	X(connect_other, "connect to something that is no service")                                          \
+	X(connect_proxied, "connect sent to the L7 proxy")                                                   \
 	X(connect_translated, "connect sent to a backend")                                                   \
 	X(send_other, "datagram to something that is no service")                                            \
 	X(send_translated, "datagram of a new flow sent to a backend")                                       \
@@ -211,8 +231,10 @@ HEDDLE_SIZE(heddle_affinity, 16);
 HEDDLE_SIZE(heddle_origin, 40);
 HEDDLE_SIZE(heddle_flow, 56);
 HEDDLE_SIZE(heddle_flows, 8 + HEDDLE_FLOWS * 56);
+HEDDLE_SIZE(heddle_client, 24);
+HEDDLE_SIZE(heddle_dialled, 24);
 HEDDLE_SIZE(heddle_prefix, 20);
-HEDDLE_SIZE(heddle_config, 64);
+HEDDLE_SIZE(heddle_config, 96);
 HEDDLE_SIZE(heddle_meta, 280);
 #undef HEDDLE_SIZE
 

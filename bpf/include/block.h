@@ -28,6 +28,7 @@ enum verdict {
 	VERDICT_OTHER, /* no service */
 	VERDICT_FILTERED, /* the companion decides by the source address */
 	VERDICT_CHOSEN,
+	VERDICT_PROXIED,
 	VERDICT_NO_ENDPOINTS,
 	VERDICT_NO_LOCAL,
 	VERDICT_WRONG_PORT,

@@ -17,6 +17,7 @@ enum found {
 	FOUND_NOTHING,
 	FOUND_BLOCK,
 	FOUND_FILTERED, /* served, but not here */
+	FOUND_PROXIED,
 	FOUND_TROUBLE, /* look again */
 };
 
@@ -35,6 +36,8 @@ static __always_inline enum found find_block(const struct heddle_frontend_key *k
 		return FOUND_TROUBLE;
 	if (b->kind == HEDDLE_KIND_FILTERED)
 		return FOUND_FILTERED;
+	if (b->kind == HEDDLE_KIND_PROXIED)
+		return FOUND_PROXIED;
 	word = bpf_map_lookup_elem(&services, &b->slot);
 	if (!word)
 		return FOUND_TROUBLE;
@@ -74,6 +77,17 @@ static __always_inline bool still_serves(const struct block *b, const struct hed
 	return search.found;
 }
 
+static __always_inline enum verdict choose_proxy(const struct block *b, const volatile struct heddle_config *cfg,
+						 struct choice *out)
+{
+	__u32 family = b->family_bit == 2;
+
+	out->address.high = cfg->proxy_address[family].high;
+	out->address.low = cfg->proxy_address[family].low;
+	out->port = cfg->proxy_port;
+	return out->port && out->address.low ? VERDICT_PROXIED : VERDICT_NO_ENDPOINTS;
+}
+
 /*
  * `previous`: the flow's last backend, kept if it still serves; its svc_id is 0 if there is none. Returns a verdict.
  * Global, as find_flow_* are: the verifier checks it once by itself, not again on every path of its callers; that
@@ -95,6 +109,8 @@ __noinline int balance(const struct heddle_frontend_key *key, __u64 client, cons
 			return VERDICT_OTHER;
 		if (found == FOUND_FILTERED)
 			return VERDICT_FILTERED;
+		if (found == FOUND_PROXIED)
+			return choose_proxy(b, cfg, out);
 		if (found == FOUND_TROUBLE)
 			continue;
 		if (still_serves(b, previous)) {

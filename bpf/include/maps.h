@@ -87,6 +87,14 @@ struct {
 	__type(value, struct heddle_origin);
 } udp_sockets SEC(".maps");
 
+/* Read once, when the proxy accepts: the youngest are what is needed. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct heddle_client);
+	__type(value, struct heddle_dialled);
+} proxy_clients SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);

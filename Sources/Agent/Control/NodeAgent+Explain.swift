@@ -40,6 +40,9 @@ extension NodeAgent {
         case .passthrough: answer.verdict = "passthrough"
         case .reject: answer.verdict = "reject"
         case .drop: answer.verdict = "drop"
+        case .proxy(_, let listener):
+            answer.verdict = "proxy"
+            answer.candidates = [listener.description]
         case .balance(_, let candidates, let source):
             answer.verdict = "balance"
             answer.candidates = candidates.map(\.description)

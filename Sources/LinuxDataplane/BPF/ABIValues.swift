@@ -71,14 +71,19 @@ extension heddle_frontend {
 
 extension Frontend {
     /// enum heddle_kind.
-    var abiKind: UInt8 { sourceRanges.isEmpty ? kind.abiNumber : Self.filteredKind }
+    var abiKind: UInt8 {
+        isProxied ? Self.proxiedKind : sourceRanges.isEmpty ? kind.abiNumber : Self.filteredKind
+    }
     private static let filteredKind: UInt8 = 4
+    private static let proxiedKind: UInt8 = 5
     /// The maps do not hold the ranges, only that there are some.
     var withoutRanges: Frontend { sourceRanges.isEmpty ? self : Frontend(kind, address, port, sourceRanges: [.some]) }
 
     init?(abiKind: UInt8, _ address: IPAddress?, _ port: UInt16) {
         if abiKind == Self.filteredKind {
             self.init(.loadBalancer, address, port, sourceRanges: [.some])
+        } else if abiKind == Self.proxiedKind {
+            self.init(.clusterIP, address, port, isProxied: true)
         } else {
             guard let kind = Kind(abiNumber: abiKind) else { return nil }
             self.init(kind, address, port)

@@ -1,5 +1,6 @@
 /// The programs of service.bpf.c at their hooks, and keeping them attached.
 import BPF
+import DataplaneIR
 import Glibc
 import Reconcile
 
@@ -7,8 +8,13 @@ extension CgroupHook {
     /// In the order in which they are attached. What shows the service again comes before what hides the backend: no
     /// reply is ever seen from a bare backend.
     static let all: [CgroupHook] = [
-        .sockRelease, .recvmsg4, .recvmsg6, .getpeername4, .getpeername6, .sendmsg4, .sendmsg6, .connect4, .connect6,
+        .getsockopt, .sockOps, .sockRelease, .recvmsg4, .recvmsg6, .getpeername4, .getpeername6, .sendmsg4, .sendmsg6,
+        .connect4, .connect6,
     ]
+    /// Every getsockopt(2) and every TCP connection passes these two: only where a proxy needs them.
+    static func needed(by node: NodeProgram) -> [CgroupHook] {
+        node.proxyListeners.isEmpty ? all.filter { $0 != .getsockopt && $0 != .sockOps } : all
+    }
 }
 
 /// The links of all hooks to one cgroup.
@@ -30,13 +36,13 @@ struct BPFAttachment {
 
     private func path(_ hook: CgroupHook) -> String { "\(directory)/\(hook.rawValue)" }
 
-    /// Makes every hook run our program at our cgroup, pinned. A link that is there is updated in place: a call meets
-    /// the old program or the new one. Returns how much had to be done.
-    mutating func ensure(_ faults: FaultInjector) throws(BPFError) -> Int {
+    /// Makes these hooks run our programs at our cgroup, pinned, and no others. A link that is there is updated in
+    /// place: a call meets the old program or the new one. Returns how much had to be done.
+    mutating func ensure(_ hooks: [CgroupHook], _ faults: FaultInjector) throws(BPFError) -> Int {
         let cgroup = try CgroupDirectory(cgroupPath)
         try BPFFileSystem.makeDirectory(directory)
         var operations = 0
-        for hook in CgroupHook.all {
+        for hook in hooks {
             guard let program = programs[hook.rawValue] else { continue }
             let pinned = try BPFDescriptor.pinned(at: path(hook))
             let link = links[hook.rawValue] ?? pinned.map { BPFLink($0) }
@@ -54,8 +60,9 @@ struct BPFAttachment {
             }
             operations += try pin(hook, over: pinned, faults)
         }
-        for name in BPFFileSystem.names(in: directory) where !CgroupHook.all.contains(where: { $0.rawValue == name }) {
+        for name in BPFFileSystem.names(in: directory) where !hooks.contains(where: { $0.rawValue == name }) {
             try BPFFileSystem.remove("\(directory)/\(name)")
+            links[name] = nil
             operations += 1
         }
         return operations
@@ -75,10 +82,10 @@ struct BPFAttachment {
     }
 
     /// What is wrong with the links; empty: nothing.
-    func drift() -> [Drift] {
+    func drift(_ hooks: [CgroupHook]) -> [Drift] {
         var drift: [Drift] = []
         let id = (try? CgroupDirectory(cgroupPath))?.id
-        for hook in CgroupHook.all {
+        for hook in hooks {
             let object = "link \(hook.rawValue)"
             guard let link = links[hook.rawValue], let state = try? link.state() else {
                 drift.append(Drift(object: object, detail: "is not attached"))

@@ -28,7 +28,7 @@ extension BPFDataplane {
         if plan.isFull { narrowBounds() }
         isMirrorDoubtful = false
 
-        receipt.operations += try attachment.ensure(faults)
+        receipt.operations += try attachment.ensure(CgroupHook.needed(by: plan.node), faults)
         if isStaged {
             try pins.putStagingInPlace()
             isStaged = false

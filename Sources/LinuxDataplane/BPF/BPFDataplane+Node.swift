@@ -73,7 +73,35 @@ extension BPFDataplane {
             operations += 1
         }
         set(\.node_port_loopback, wanted.nodePortLoopback ? 1 : 0)
+        let proxy = ProxyFields(wanted)
+        if ProxyFields(config.pointee) != proxy {
+            proxy.write(to: config)
+            operations += 1
+        }
         return operations
+    }
+
+    /// What of heddle_config says where the proxy is.
+    struct ProxyFields: Equatable {
+        private var port: UInt16 = 0
+        private var addresses: [IPAddress?] = [nil, nil]
+
+        init(_ node: NodeProgram) {
+            for (index, family) in [AddressFamily.ipv4, .ipv6].enumerated() {
+                guard let listener = node.proxyListener(family) else { continue }
+                port = listener.port
+                addresses[index] = listener.address
+            }
+        }
+        init(_ config: heddle_config) {
+            port = UInt16(bigEndian: config.proxy_port)
+            addresses = [config.proxy_address.0, config.proxy_address.1].map { $0.low == 0 ? nil : $0.value }
+        }
+        func write(to config: UnsafeMutablePointer<heddle_config>) {
+            let raw = addresses.map { $0.map { heddle_address($0) } ?? heddle_address(high: 0, low: 0) }
+            config.pointee.proxy_address = (raw[0], raw[1])
+            config.pointee.proxy_port = port.bigEndian
+        }
     }
 
     // MARK: Bounds that spare lookups

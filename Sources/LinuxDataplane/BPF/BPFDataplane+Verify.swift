@@ -14,7 +14,7 @@ extension BPFDataplane {
             if isMirrorDoubtful {
                 drift.append(Drift(object: "maps", detail: "the last update failed; a full plan puts them right"))
             }
-            drift += attachment.drift()
+            drift += attachment.drift(CgroupHook.needed(by: node))
             drift += pinDrift()
             drift += try serviceDrift()
             drift += configurationDrift()
@@ -73,6 +73,7 @@ extension BPFDataplane {
             FrontendBounds(config).covers(bounds) && config.has_service_cidrs == (node.serviceCIDRs.isEmpty ? 0 : 1)
             && config.has_detector == detectorBits(node)
             && config.node_port_loopback == (node.nodePortLoopback ? 1 : 0) && config.node_cookie == nodeCookie
+            && ProxyFields(config) == ProxyFields(node)
         return isRight || isFresh ? [] : [Drift(object: "map config", detail: "was changed")]
     }
 

@@ -51,12 +51,13 @@ package enum BPFDump {
     private static func frontend(_ frontend: Frontend, _ program: ServiceProgram) -> KernelDump.Frontend {
         let policy = program.policy(for: frontend.kind)
         let range = program.range(for: policy)
-        let action = !program.hasEndpoints ? "reject" : range.isEmpty ? "drop" : "balance"
+        let action =
+            frontend.isProxied ? "proxy" : !program.hasEndpoints ? "reject" : range.isEmpty ? "drop" : "balance"
         return KernelDump.Frontend(
             address: frontend.address?.description ?? "*", port: frontend.port,
             protocol: program.id.transport.description, kind: frontend.kind.rawValue, service: program.id.displayName,
             action: action, policy: policy.rawValue, affinitySeconds: program.affinitySeconds ?? 0,
-            backends: program.backends[range].map { backend in
+            backends: program.backends[frontend.isProxied ? 0..<0 : range].map { backend in
                 KernelDump.Backend(
                     address: backend.address.address.description, port: backend.address.port,
                     state: backend.state.contains(.terminating) ? "terminating" : "active", local: backend.isLocal)

@@ -7,10 +7,12 @@ import Glibc
 final class BPFMaps {
     static let names = [
         "frontends", "services", "backends", "service_names", "node_addresses", "service_cidrs", "affinity",
-        "socket_origin", "socket_flows", "udp_sockets", "config", "meta", "reasons",
+        "socket_origin", "socket_flows", "udp_sockets", "proxy_clients", "config", "meta", "reasons",
     ]
     /// Maps whose content means the same after the others were rebuilt with other sizes.
-    static let independent: Set<String> = ["socket_origin", "socket_flows", "udp_sockets", "reasons"]
+    static let independent: Set<String> = [
+        "socket_origin", "socket_flows", "udp_sockets", "proxy_clients", "reasons",
+    ]
 
     let descriptors: [String: BPFDescriptor]
     let frontends: BPFMap<heddle_frontend_key, heddle_frontend>

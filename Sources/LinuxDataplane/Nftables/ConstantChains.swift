@@ -19,6 +19,8 @@ enum ConstantChain {
     static let reject = "reject-chain"
     /// For frontends of other machines' addresses without endpoints: no node port may answer in their place.
     static let noEndpoints = "no-endpoints"
+    /// For cluster IPs that are routed: to the L7 proxy of this node.
+    static let proxy = "l7-proxy"
     static let markClusterIP = "mark-cluster-ip"
     private static let services = "services"
     private static let masquerading = "masquerading"
@@ -32,6 +34,7 @@ enum ConstantChain {
         return [
             ChainSpec(name: reject, rules: rejectRules(parts)),
             ChainSpec(name: noEndpoints),
+            ChainSpec(name: proxy, rules: proxyRules(parts, node)),
             ChainSpec(name: markClusterIP, rules: markRules(parts, node)),
             ChainSpec(name: services, rules: serviceRules(parts)),
             ChainSpec(name: masquerading, rules: masqueradeRules(parts)),
@@ -82,6 +85,19 @@ enum ConstantChain {
         return [
             Rule(isTCP + [.rejectWithReset]),
             Rule([.rejectPortUnreachable(parts.family == .ipv4 ? .ipv4 : .ipv6)]),
+        ]
+    }
+
+    /// To an address of the node rather than `redirect`, which needs one on the interface the packet came in by.
+    /// Without a proxy the packet goes on to the cluster IP, which refuses.
+    private static func proxyRules(_ parts: RuleParts, _ node: NodeProgram) -> [Rule] {
+        guard let listener = node.proxyListener(parts.family) else { return [] }
+        return [
+            Rule([
+                .load(listener.address.networkBytes, to: 0),
+                .load([UInt8(listener.port >> 8), UInt8(listener.port & 255)], to: parts.addressRegisters),
+                .destinationNAT(parts.family == .ipv4 ? .ipv4 : .ipv6, address: 0, port: parts.addressRegisters),
+            ])
         ]
     }
 

@@ -89,7 +89,11 @@ private struct DumpReader {
         if case .verdict(let verdict)? = entry?.value { chain = verdict.chain }
         let backends = backends(place, chain ?? "")
         let action =
-            if !backends.isEmpty { "balance" } else if refusal?.value == .verdict(.drop) { "drop" } else { "reject" }
+            if chain == ConstantChain.proxy {
+                "proxy"
+            } else if !backends.isEmpty { "balance" } else if refusal?.value == .verdict(.drop) { "drop" } else {
+                "reject"
+            }
         return KernelDump.Frontend(
             address: place.set == .serviceNodePorts ? "*" : "\(place.address)", port: place.port,
             protocol: TransportProtocol(rawValue: place.transport)?.description ?? "\(place.transport)",

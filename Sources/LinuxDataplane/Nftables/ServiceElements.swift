@@ -49,6 +49,13 @@ struct ServiceElements {
         if frontend.kind == .clusterIP, let address = frontend.address {
             shared.append(ElementKey(.clusterIPs, address))
         }
+        if frontend.isProxied {
+            own.append(
+                TableElement(
+                    key: key(.serviceIPs, .serviceNodePorts), value: .verdict(.goto(ConstantChain.proxy)),
+                    comment: comment))
+            return
+        }
         let (chain, isComplete) = entry(frontend, program)
         if let chain {
             chains.append(chain)

@@ -150,7 +150,10 @@ final class TableMirror {
                 chains.refresh(.stickyEndpoint(endpoint.hash), &staged.chains, context)
             }
         }
-        if let old = plan.oldNode, old.detector != plan.node.detector || old.masqueradeAll != plan.node.masqueradeAll {
+        if let old = plan.oldNode,
+            old.detector != plan.node.detector || old.masqueradeAll != plan.node.masqueradeAll
+                || old.proxyListeners != plan.node.proxyListeners
+        {
             chains.refreshAll(&staged.chains, context)
             let before = ConstantChain.all(family, old)
             for (spec, old) in zip(ConstantChain.all(family, plan.node), before) where spec != old {

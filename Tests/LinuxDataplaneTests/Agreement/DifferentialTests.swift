@@ -26,6 +26,7 @@ struct DifferentialTests {
             options.sourceRanges = ["192.168.60.0/24", "10.244.1.0/24", "fd00:60::/32", "192.168.50.1/32"].compactMap {
                 IPPrefix($0)
             }
+            options.routed = true
             var cluster = RandomCluster(options: options)
             for round in 0..<10 {
                 let edits = round == 0 ? 40 : Int.random(in: 1...6, using: &random)
@@ -88,7 +89,11 @@ private struct FlowCheck {
     /// nil if the kernel did what the interpreter says.
     func complaint(about probe: Probe) throws -> String? {
         let verdict = interpreter.verdict(for: probe.flow)
-        let isBalanced = if case .balance = verdict { true } else { false }
+        let isBalanced =
+            switch verdict {
+            case .balance, .proxy: true
+            case .passthrough, .reject, .drop: false
+            }
         // An error reaches only a connected UDP socket.
         let kind: LabPod.Kind =
             probe.flow.transport == .tcp ? .tcp : isBalanced && probe.flow.source.low % 2 == 0 ? .udp : .udpConnected
@@ -100,6 +105,7 @@ private struct FlowCheck {
             case .reject: isRefused(result, [ECONNREFUSED], probe)
             case .drop: isRefused(result, self.kind == .ebpf ? [ETIMEDOUT, EHOSTUNREACH] : [ETIMEDOUT], probe)
             case .passthrough: result.answered == 0
+            case .proxy(_, let listener): isProxied(result, listener, probe)
             }
         return isRight
             ? nil : "\(kind) from \(probe.origin.name) to \(probe.flow.destination): should \(verdict), got \(result)"
@@ -109,7 +115,7 @@ private struct FlowCheck {
     /// machine, is forgotten until the next SYN a second later.
     private func timeout(_ verdict: Verdict) -> Int {
         switch verdict {
-        case .balance: 1500
+        case .balance, .proxy: 1500
         case .reject: 2500
         case .drop, .passthrough: 250
         }
@@ -120,6 +126,14 @@ private struct FlowCheck {
         let fromNode: Set<Int32> = probe.origin === node.node.host && probe.flow.transport == .udp ? [EPERM] : []
         return result.answered == 0 && !result.errors.isEmpty
             && Set(result.errors.keys).isSubset(of: expected.union(fromNode))
+    }
+
+    /// The proxy, a listener that answers with what SO_ORIGINAL_DST says, has the connection and knows the service.
+    private func isProxied(_ result: FlowResult, _ listener: SocketAddress, _ probe: Probe) -> Bool {
+        let dialled = probe.flow.destination
+        let isSourceKept = result.clients.keys.allSatisfy { $0 == probe.flow.source } || probe.origin === node.node.host
+        return result.failed == 0 && result.names == [dialled.description] && Set(result.peers.keys) == [dialled]
+            && isSourceKept
     }
 
     private func isBalancedRight(

@@ -19,6 +19,7 @@ enum DataplaneKind: String, CaseIterable, Sendable {
 /// One node with a dataplane, three pods on it, two on another node, and a client outside. Every pod answers on two
 /// ports, TCP and UDP, with its own `address:port`.
 final class NodeUnderTest {
+    static let proxyPort: UInt16 = 15001
     static let backendPorts: [UInt16] = [8080, 9090]
     let lab: Lab
     let node: LabNode
@@ -48,7 +49,13 @@ final class NodeUnderTest {
         for (network, gateway) in [("10.96.0.0/16", "\(node.host.v4)"), ("fd00:96::/32", "\(node.host.v6)")] {
             try run(["ip", "-n", "\(lab.prefix)-router", "route", "add", network, "via", gateway])
         }
-        compiler = Compiler(node: NodeFacts(name: RandomCluster.nodeName, zone: RandomCluster.zones[0]))
+        for address in [node.host.v4, node.host.v6] {
+            try node.host.listen(.tcp, SocketAddress(address, Self.proxyPort), name: "@dialled")
+        }
+        var options = CompilerOptions()
+        options.proxy = .up
+        compiler = Compiler(
+            node: NodeFacts(name: RandomCluster.nodeName, zone: RandomCluster.zones[0]), options: options)
         let namespace = try node.namespace()
         dataplanes = try namespace.run {
             let nftables = try NftablesDataplane()
@@ -66,6 +73,7 @@ final class NodeUnderTest {
         program.nodePortAddresses = [node.host.v4, node.host.v6]
         program.localAddresses = [node.host.v4, node.host.v6, IPAddress(v4: 0x7f00_0001), IPAddress(high: 0, low: 1)]
         program.detector = .cidrs(Lab.clusterCIDRs.compactMap { IPPrefix($0) })
+        program.proxyListeners = Set([node.host.v4, node.host.v6].map { SocketAddress($0, Self.proxyPort) })
         program.serviceCIDRs = ["10.96.0.0/16", "fd00:96::/32"].compactMap { IPPrefix($0) }
         return program
     }

@@ -102,14 +102,14 @@ import Testing
             let foreign = test.options.bpffs + "/foreign"
             #expect(mkdir(foreign, 0o700) == 0)
             let removed = try BPFCleanup.run(bpffs: test.options.bpffs)
-            #expect(removed.count == 9 + 13 + 2)
+            #expect(removed.count == 9 + 14 + 2)
             #expect(directoryEntries(test.options.bpffs) == ["foreign"])
             #expect(try BPFDump.read(bpffs: test.options.bpffs) == nil)
             rmdir(foreign)
             #expect(try BPFCleanup.run(bpffs: test.options.bpffs) == [test.options.bpffs])
             #expect(try BPFCleanup.run(bpffs: test.options.bpffs) == [])
             // A dataplane that still runs notices and puts everything back.
-            #expect(try test.dataplane.verify(quick: true).count == 9 + 13)
+            #expect(try test.dataplane.verify(quick: true).count == 9 + 14)
             try test.applyAgain()
             #expect(try test.dataplane.verify(quick: false) == [])
             #expect(try test.client.flow(.tcp, to: Self.vip).answered == 1)
