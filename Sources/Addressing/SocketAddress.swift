@@ -1,6 +1,6 @@
 /// Transport protocols and address:port pairs.
 
-package enum TransportProtocol: UInt8, Hashable, Sendable, CaseIterable, CustomStringConvertible {
+package enum TransportProtocol: UInt8, Hashable, Sendable, Codable, CaseIterable, CustomStringConvertible {
     case tcp = 6
     case udp = 17
     case sctp = 132

@@ -33,11 +33,35 @@ package struct AgentStatus: Codable, Sendable, Equatable {
         /// Age of the last change it told; nil: none yet.
         package var changedSecondsAgo: Double?
         package var problems: [String]
+        /// One a kind, for a source that watches an API server.
+        package var watches: [Watch]
 
         package init(name: String) {
             self.name = name
             complete = false
             problems = []
+            watches = []
+        }
+    }
+    package struct Watch: Codable, Sendable, Equatable {
+        /// `endpointslices`
+        package var resource: String
+        /// `starting`, `listing`, `watching`, `waiting` or `off`.
+        package var state: String
+        /// What is wrong; nil: all is well.
+        package var message: String?
+        package var resourceVersion: String?
+        package var objects: Int
+        package var refusedObjects: Int
+        package var errors: Int
+        package var reconnects: Int
+        /// Since the server last sent anything.
+        package var heardSecondsAgo: Double?
+
+        package init(resource: String, state: String) {
+            self.resource = resource
+            self.state = state
+            (objects, refusedObjects, errors, reconnects) = (0, 0, 0, 0)
         }
     }
     package struct Sync: Codable, Sendable, Equatable {
@@ -96,6 +120,10 @@ package struct AgentStatus: Codable, Sendable, Equatable {
     package var ready: Bool
     package var dataplane: Dataplane
     package var sources: [Source]
+    /// What is in force while the source is away since the start; nil: the source's own state.
+    package var snapshot: String?
+    /// Age of the snapshot in force.
+    package var snapshotSecondsAgo: Double?
     package var sync: Sync
     package var drift: DriftReport
     package var counts: Counts

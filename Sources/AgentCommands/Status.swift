@@ -60,14 +60,18 @@ struct WaitTime: ExpressibleByArgument {
 func statusText(_ status: AgentStatus, wide: Bool) -> String {
     var text = ""
     let line = { (name: String, value: String) in
-        text += name + String(repeating: " ", count: max(1, 16 - name.count)) + value + "\n"
+        text += name + String(repeating: " ", count: max(1, 18 - name.count)) + value + "\n"
     }
     line("node", "\(status.node) (heddle-agent \(status.version), pid \(status.pid), up \(age(status.uptimeSeconds)))")
     let companion = status.dataplane.companion.map { " with \($0)" } ?? ""
     line("dataplane", "\(status.dataplane.name)\(companion) (\(status.dataplane.configured))")
     line("state", stateText(status))
     line("generation", generationText(status.sync))
-    for source in status.sources { line("source", sourceText(source)) }
+    for source in status.sources {
+        line("source", sourceText(source))
+        for watch in source.watches { line("  " + watch.resource, watchText(watch, wide: wide)) }
+    }
+    if let snapshot = status.snapshot { line("snapshot", snapshot) }
     line(
         "services",
         "\(status.counts.services) (\(status.counts.servicePorts) ports, \(status.counts.frontends) frontends, "
@@ -115,6 +119,17 @@ private func sourceText(_ source: AgentStatus.Source) -> String {
     if let at = source.changedSecondsAgo { text += ", changed \(age(at)) ago" }
     if !source.problems.isEmpty { text += ", \(source.problems.count) problems" }
     return text
+}
+
+private func watchText(_ watch: AgentStatus.Watch, wide: Bool) -> String {
+    var text = "\(watch.state), \(watch.objects) objects"
+    if watch.refusedObjects > 0 { text += " and \(watch.refusedObjects) that cannot be used" }
+    if let at = watch.heardSecondsAgo { text += ", heard \(age(at)) ago" }
+    if watch.errors > 0 { text += ", \(watch.errors) errors" }
+    if wide {
+        text += ", \(watch.reconnects) reconnects, version \(watch.resourceVersion ?? "-")"
+    }
+    return text + (watch.message.map { ": \($0)" } ?? "")
 }
 
 private func driftText(_ drift: AgentStatus.DriftReport) -> String {

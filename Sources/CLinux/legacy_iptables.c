@@ -60,7 +60,7 @@ int clinux_legacy_iptables_has(int family, const char *table, const char *chain)
 
 	if (!is_in_use(family, table))
 		return 0;
-	descriptor = socket(family, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+	descriptor = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (descriptor < 0)
 		return -errno;
 	result = has_chain(descriptor, family, table, chain);

@@ -58,6 +58,12 @@ package struct ClusterState: Sendable {
     /// Services that exist or have slices.
     package var knownServices: Set<ObjectName> { Set(services.keys).union(sliceNames.keys) }
 
+    /// Every object that decides what is programmed: what a snapshot keeps.
+    package var objects: [ClusterObject] {
+        services.values.map { .service($0) } + slices.values.map { .endpointSlice($0) } + nodes.values.map { .node($0) }
+            + serviceCIDRs.values.map { .serviceCIDR($0) } + routes.values.map { .route($0) }
+    }
+
     /// Takes a change in and says what it touched.
     package mutating func apply(_ change: Change) -> Dirty {
         switch change {

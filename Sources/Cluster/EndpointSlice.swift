@@ -1,8 +1,8 @@
 /// The parts of an EndpointSlice that decide what a node does.
 package import Addressing
 
-package struct EndpointSlice: Equatable, Sendable {
-    package enum AddressType: String, CaseIterable, Sendable {
+package struct EndpointSlice: Equatable, Sendable, Codable {
+    package enum AddressType: String, CaseIterable, Sendable, Codable {
         case ipv4 = "IPv4"
         case ipv6 = "IPv6"
         case fqdn = "FQDN"
@@ -15,7 +15,7 @@ package struct EndpointSlice: Equatable, Sendable {
             }
         }
     }
-    package struct Port: Equatable, Sendable {
+    package struct Port: Equatable, Sendable, Codable {
         package var name: String
         package var transport: TransportProtocol
         package var port: UInt16
@@ -27,7 +27,7 @@ package struct EndpointSlice: Equatable, Sendable {
         }
     }
     /// ready, serving and terminating, after the defaults of spec row 50.
-    package struct Conditions: OptionSet, Hashable, Sendable {
+    package struct Conditions: OptionSet, Hashable, Sendable, Codable {
         package let rawValue: UInt8
         package init(rawValue: UInt8) { self.rawValue = rawValue }
         package static let ready = Conditions(rawValue: 1)
@@ -42,7 +42,7 @@ package struct EndpointSlice: Equatable, Sendable {
             if terminating ?? false { insert(.terminating) }
         }
     }
-    package struct Endpoint: Equatable, Sendable {
+    package struct Endpoint: Equatable, Sendable, Codable {
         /// `addresses[0]`, the only one used (spec row 47).
         package var address: IPAddress
         package var conditions: Conditions

@@ -1,7 +1,7 @@
 /// Node, Namespace, Pod and ServiceCIDR, reduced.
 package import Addressing
 
-package struct Node: Equatable, Sendable {
+package struct Node: Equatable, Sendable, Codable {
     package var name: String
     package var labels: [String: String] = [:]
     package var internalIPs: [IPAddress] = []
@@ -18,15 +18,15 @@ package struct Node: Equatable, Sendable {
     }
 }
 
-package struct Namespace: Equatable, Sendable {
+package struct Namespace: Equatable, Sendable, Codable {
     package var name: String
     package var labels: [String: String] = [:]
 
     package init(name: String) { self.name = name }
 }
 
-package struct Pod: Equatable, Sendable {
-    package struct NamedPort: Equatable, Sendable {
+package struct Pod: Equatable, Sendable, Codable {
+    package struct NamedPort: Equatable, Sendable, Codable {
         package var name: String
         package var transport: TransportProtocol
         package var port: UInt16
@@ -57,7 +57,7 @@ package struct Pod: Equatable, Sendable {
     package init(name: ObjectName) { self.name = name }
 }
 
-package struct ServiceCIDR: Equatable, Sendable {
+package struct ServiceCIDR: Equatable, Sendable, Codable {
     package var name: String
     package var cidrs: [IPPrefix]
 

@@ -1,7 +1,7 @@
 /// How Kubernetes objects are named here.
 
 /// `namespace/name`; the namespace is empty for cluster-wide objects.
-package struct ObjectName: Hashable, Sendable, CustomStringConvertible {
+package struct ObjectName: Hashable, Sendable, Codable, CustomStringConvertible {
     package let namespace: String
     package let name: String
 
@@ -46,7 +46,7 @@ package struct ObjectID: Hashable, Sendable, CustomStringConvertible {
 }
 
 /// One object of a kind we follow, reduced to what the node needs.
-package enum ClusterObject: Equatable, Sendable {
+package enum ClusterObject: Equatable, Sendable, Codable {
     case service(Service)
     case endpointSlice(EndpointSlice)
     case node(Node)
@@ -68,8 +68,27 @@ package enum ClusterObject: Equatable, Sendable {
     }
 }
 
+extension ClusterObject {
+    /// Service `default/kubernetes` and its slices: the way to the API server itself.
+    package var isOfAPIServer: Bool {
+        let name = ObjectName("default", "kubernetes")
+        return switch self {
+        case .service(let service): service.name == name
+        case .endpointSlice(let slice): slice.service == name
+        default: false
+        }
+    }
+}
+
 /// What a source tells: an object has this value now, or is gone.
 package enum Change: Equatable, Sendable {
     case upsert(ClusterObject)
     case delete(ObjectID)
+
+    package var id: ObjectID {
+        switch self {
+        case .upsert(let object): object.id
+        case .delete(let id): id
+        }
+    }
 }

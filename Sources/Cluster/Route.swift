@@ -2,13 +2,13 @@
 /// they match is compiled elsewhere.
 package import RouteIR
 
-package struct Route: Equatable, Sendable {
-    package enum Kind: Sendable {
+package struct Route: Equatable, Sendable, Codable {
+    package enum Kind: Sendable, Codable {
         case http
         case grpc
     }
     /// A Service this route is attached to. Other parents, Gateways above all, are somebody else's and left out.
-    package struct Parent: Hashable, Sendable {
+    package struct Parent: Hashable, Sendable, Codable {
         package var service: ObjectName
         /// nil: every port.
         package var port: UInt16?
@@ -21,7 +21,7 @@ package struct Route: Equatable, Sendable {
             self.sectionName = sectionName
         }
     }
-    package struct BackendReference: Equatable, Sendable {
+    package struct BackendReference: Equatable, Sendable, Codable {
         package var group = ""
         package var kind = "Service"
         package var name: ObjectName
@@ -32,14 +32,14 @@ package struct Route: Equatable, Sendable {
             self.port = port
         }
     }
-    package struct Backend: Equatable, Sendable {
+    package struct Backend: Equatable, Sendable, Codable {
         package var reference: BackendReference
         package var weight: UInt32 = 1
         package var filters: [Filter] = []
 
         package init(_ reference: BackendReference) { self.reference = reference }
     }
-    package struct TextMatch: Equatable, Sendable {
+    package struct TextMatch: Equatable, Sendable, Codable {
         package var text: String
         package var isRegularExpression: Bool
 
@@ -48,7 +48,7 @@ package struct Route: Equatable, Sendable {
             self.isRegularExpression = isRegularExpression
         }
     }
-    package struct FieldMatch: Equatable, Sendable {
+    package struct FieldMatch: Equatable, Sendable, Codable {
         package var name: String
         package var value: TextMatch
 
@@ -57,14 +57,14 @@ package struct Route: Equatable, Sendable {
             self.value = value
         }
     }
-    package enum PathMatch: Equatable, Sendable {
+    package enum PathMatch: Equatable, Sendable, Codable {
         case exact(String)
         case prefix(String)
         case regularExpression(String)
         /// Of a GRPCRoute; at least one is there.
         case call(service: TextMatch?, method: TextMatch?)
     }
-    package struct Match: Equatable, Sendable {
+    package struct Match: Equatable, Sendable, Codable {
         package var path = PathMatch.prefix("/")
         package var method: String?
         package var headers: [FieldMatch] = []
@@ -73,11 +73,11 @@ package struct Route: Equatable, Sendable {
         package init() {}
     }
     /// How a redirect or rewrite changes the path: the prefix it replaces is that of the rule's match.
-    package enum PathChange: Equatable, Sendable {
+    package enum PathChange: Equatable, Sendable, Codable {
         case full(String)
         case prefix(String)
     }
-    package enum Filter: Equatable, Sendable {
+    package enum Filter: Equatable, Sendable, Codable {
         /// Complete as it is.
         case ready(RouteFilter)
         case redirect(Redirect, path: PathChange?)
@@ -86,7 +86,7 @@ package struct Route: Equatable, Sendable {
         /// The type's name.
         case unknown(String)
     }
-    package struct Rule: Equatable, Sendable {
+    package struct Rule: Equatable, Sendable, Codable {
         package var name: String?
         /// Empty: everything.
         package var matches: [Match] = []

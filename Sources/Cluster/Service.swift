@@ -1,19 +1,19 @@
 /// The parts of a Kubernetes Service that decide what a node does.
 package import Addressing
 
-package struct Service: Equatable, Sendable {
-    package enum ServiceType: String, CaseIterable, Sendable {
+package struct Service: Equatable, Sendable, Codable {
+    package enum ServiceType: String, CaseIterable, Sendable, Codable {
         case clusterIP = "ClusterIP"
         case nodePort = "NodePort"
         case loadBalancer = "LoadBalancer"
         case externalName = "ExternalName"
     }
     /// internalTrafficPolicy and externalTrafficPolicy.
-    package enum TrafficPolicy: String, CaseIterable, Sendable {
+    package enum TrafficPolicy: String, CaseIterable, Sendable, Codable {
         case cluster = "Cluster"
         case local = "Local"
     }
-    package struct Port: Equatable, Sendable {
+    package struct Port: Equatable, Sendable, Codable {
         /// Empty for the single unnamed port (spec row 20).
         package var name: String
         package var transport: TransportProtocol
@@ -36,11 +36,11 @@ package struct Service: Equatable, Sendable {
             self.targetPort = targetPort ?? .number(port)
         }
     }
-    package enum TargetPort: Equatable, Sendable {
+    package enum TargetPort: Equatable, Sendable, Codable {
         case number(UInt16)
         case name(String)
     }
-    package struct Ingress: Equatable, Sendable {
+    package struct Ingress: Equatable, Sendable, Codable {
         package var address: IPAddress
         /// `ipMode: Proxy`: packets must reach the real load balancer, so the address is not ours (spec row 12).
         package var isProxyMode: Bool

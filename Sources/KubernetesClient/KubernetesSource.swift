@@ -26,6 +26,8 @@ package final class KubernetesSource: Sendable {
         package var silence = Duration.seconds(150)
         /// Between an empty list that is not believed and the next one.
         package var doubt = Duration.seconds(15)
+        /// Between two events for objects, once ten were sent.
+        package var event = Duration.seconds(2)
         /// How long optional kinds may hold up the first sync once all others are there (spec row 177).
         package var optional = Duration.seconds(5)
 
@@ -43,6 +45,7 @@ package final class KubernetesSource: Sendable {
     private let mailbox: EventMailbox
     private let board: StatusBoard
     private let stopSignal = StopSignal()
+    private let recorder: EventRecorder
 
     package init(configuration: Configuration) {
         self.configuration = configuration
@@ -56,6 +59,7 @@ package final class KubernetesSource: Sendable {
         let mailbox = EventMailbox(awaiting: Set(resources.map(\.kind)))
         self.mailbox = mailbox
         board = StatusBoard(resources)
+        recorder = EventRecorder(nodeName: configuration.nodeName, pause: configuration.timing.event)
         events = AsyncStream(unfolding: { await mailbox.next() }, onCancel: { mailbox.finish() })
     }
 
@@ -64,19 +68,26 @@ package final class KubernetesSource: Sendable {
     /// One entry for each kind that is followed.
     package var status: [WatchStatus] { board.snapshot }
 
+    /// Tells whoever owns the object. Does not wait; the same thing is told once.
+    package func record(_ event: ObjectEvent) { recorder.record(event) }
+    /// Events that could not be delivered, and why if that can be mended.
+    package var droppedEvents: (count: Int, problem: String?) { (recorder.dropped, recorder.problem) }
+
     /// Follows the API server until `stop` or until the task is cancelled.
     package func run() async {
         let transport = Transport(configuration.access, timing: configuration.timing)
         await withTaskGroup { group in
             for resource in resources {
-                let (mailbox, board, configuration) = (mailbox, board, configuration)
+                let (mailbox, board, configuration, recorder) = (mailbox, board, configuration, recorder)
                 group.addTask {
                     var loop = WatchLoop(
-                        resource, transport: transport, mailbox: mailbox, board: board, configuration: configuration)
+                        resource, transport: transport, mailbox: mailbox, board: board, configuration: configuration,
+                        recorder: recorder)
                     await loop.run()
                 }
             }
             group.addTask { await self.excuseOptionalKinds() }
+            group.addTask { await self.recorder.run(transport, self.resources) }
             await stopSignal.wait()
             group.cancelAll()
         }

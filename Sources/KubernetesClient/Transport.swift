@@ -46,12 +46,29 @@ struct Transport: Sendable {
     func renewCredentials() async { await credentials.renew() }
 
     /// Sends a GET and returns as soon as the answer begins.
-    func get(_ path: String, query: [(name: String, value: String)]) async throws -> HTTPClientResponse {
+    func get(_ path: String, query: [(name: String, value: String)] = []) async throws -> HTTPClientResponse {
+        try await send(path, query: query)
+    }
+
+    /// Creates an object, given as JSON, in a collection.
+    func post(_ path: String, json: String) async throws -> HTTPClientResponse {
+        try await send(path, query: [], body: json)
+    }
+
+    private func send(
+        _ path: String, query: [(name: String, value: String)], body: String? = nil
+    ) async throws -> HTTPClientResponse {
         let credential = try await credentials.current()
         let server = access.server
         let text = query.map { "\($0.name)=\(percentEncoded($0.value))" }.joined(separator: "&")
         let host = server.authority(host: access.tlsServerName)
-        var request = HTTPClientRequest(url: "\(server.scheme)://\(host)\(server.path)\(path)?\(text)")
+        let end = text.isEmpty ? "" : "?" + text
+        var request = HTTPClientRequest(url: "\(server.scheme)://\(host)\(server.path)\(path)\(end)")
+        if let body {
+            request.method = .POST
+            request.headers.add(name: "Content-Type", value: "application/json")
+            request.body = .bytes(ByteBuffer(string: body))
+        }
         request.headers.add(name: "Host", value: server.authority())
         request.headers.add(name: "Accept", value: "application/json")
         request.headers.add(name: "Accept-Encoding", value: "gzip")

@@ -63,11 +63,13 @@ package struct Reconciler: Sendable {
         guard !ids.isEmpty else { return }
         pending.formUnion(ids)
         oldestPending = oldestPending ?? now
+        updateStatus()
     }
 
     package mutating func nodeChanged(now: Duration) {
         nodeChanged = true
         oldestPending = oldestPending ?? now
+        updateStatus()
     }
 
     /// The kernel differs from what was written, or may: write everything that differs, now.
@@ -75,6 +77,7 @@ package struct Reconciler: Sendable {
         needsFull = true
         notBefore = min(notBefore, now)
         oldestPending = oldestPending ?? now
+        updateStatus()
     }
 
     // MARK: What to do

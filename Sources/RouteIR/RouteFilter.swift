@@ -1,7 +1,7 @@
 /// What a route does to a request or its answer. The pure parts of redirect and rewrite are here as well, so that the
 /// proxy and `explain` agree on them.
 
-package enum RouteFilter: Hashable, Sendable {
+package enum RouteFilter: Hashable, Sendable, Codable {
     case requestHeaders(HeaderEdit)
     case responseHeaders(HeaderEdit)
     case redirect(Redirect)
@@ -12,7 +12,7 @@ package enum RouteFilter: Hashable, Sendable {
     case unresolved(String)
 }
 
-package struct HeaderField: Hashable, Sendable {
+package struct HeaderField: Hashable, Sendable, Codable {
     package var name: String
     package var value: String
 
@@ -23,7 +23,7 @@ package struct HeaderField: Hashable, Sendable {
 }
 
 /// `set` first, then `add`, then `remove`; names count in any case.
-package struct HeaderEdit: Hashable, Sendable {
+package struct HeaderEdit: Hashable, Sendable, Codable {
     package var set: [HeaderField]
     package var add: [HeaderField]
     package var remove: [String]
@@ -36,7 +36,7 @@ package struct HeaderEdit: Hashable, Sendable {
     package var isEmpty: Bool { self.set.isEmpty && add.isEmpty && remove.isEmpty }
 }
 
-package enum PathEdit: Hashable, Sendable {
+package enum PathEdit: Hashable, Sendable, Codable {
     case full(String)
     /// The prefix that the rule matched and what stands in its place.
     case replacePrefix(String, with: String)
@@ -59,7 +59,7 @@ package enum PathEdit: Hashable, Sendable {
     }
 }
 
-package struct Rewrite: Hashable, Sendable {
+package struct Rewrite: Hashable, Sendable, Codable {
     package var hostname: String?
     package var path: PathEdit?
 
@@ -69,7 +69,7 @@ package struct Rewrite: Hashable, Sendable {
     }
 }
 
-package struct Redirect: Hashable, Sendable {
+package struct Redirect: Hashable, Sendable, Codable {
     package var scheme: String?
     package var hostname: String?
     package var path: PathEdit?
@@ -101,7 +101,7 @@ package struct Redirect: Hashable, Sendable {
 }
 
 /// A copy of the request whose answer is thrown away.
-package struct Mirror: Hashable, Sendable {
+package struct Mirror: Hashable, Sendable, Codable {
     package var target: WeightedBackend.Target
     /// This many of `denominator` requests.
     package var numerator: UInt32
@@ -114,7 +114,7 @@ package struct Mirror: Hashable, Sendable {
     }
 }
 
-package struct CORSPolicy: Hashable, Sendable {
+package struct CORSPolicy: Hashable, Sendable, Codable {
     /// `*`, `https://host` or `https://*.host`.
     package var allowOrigins: [String] = []
     package var allowMethods: [String] = []

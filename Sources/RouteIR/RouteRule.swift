@@ -6,7 +6,7 @@ package struct RouteRule: Hashable, Sendable {
         case http
         case grpc
     }
-    package struct Timeouts: Hashable, Sendable {
+    package struct Timeouts: Hashable, Sendable, Codable {
         /// From the request's last byte in to the answer's last byte out, all tries together. nil: none.
         package var request: Duration?
         /// Of each try.
@@ -77,7 +77,7 @@ package struct FieldMatch: Hashable, Sendable {
 }
 
 package struct WeightedBackend: Hashable, Sendable {
-    package enum Target: Hashable, Sendable {
+    package enum Target: Hashable, Sendable, Codable {
         case cluster(ClusterID)
         /// Answered with 500 for this reason; keeps its share.
         case invalid(String)
@@ -96,8 +96,8 @@ package struct WeightedBackend: Hashable, Sendable {
 }
 
 /// When a request may be sent again (spec 6.3).
-package struct RetryPolicy: Hashable, Sendable {
-    package struct Classes: OptionSet, Hashable, Sendable {
+package struct RetryPolicy: Hashable, Sendable, Codable {
+    package struct Classes: OptionSet, Hashable, Sendable, Codable {
         package let rawValue: UInt8
         package init(rawValue: UInt8) { self.rawValue = rawValue }
         /// The backend cannot have seen it: connecting failed, REFUSED_STREAM. Always safe, on without a policy too.

@@ -2,7 +2,7 @@
 package import Addressing
 
 /// A port of a Service, by number, as routes name it.
-package struct RoutedServiceID: Hashable, Sendable, CustomStringConvertible {
+package struct RoutedServiceID: Hashable, Sendable, Codable, CustomStringConvertible {
     package let namespace: String
     package let name: String
     package let port: UInt16

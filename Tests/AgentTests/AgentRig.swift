@@ -25,11 +25,14 @@ struct AgentRig: Sendable {
     /// Runs `body` beside an agent with interface addresses but without any object yet.
     static func run(
         _ configuration: AgentConfiguration = AgentConfiguration(nodeName: "node-a"),
-        auditPeriod: Duration = .milliseconds(20), _ body: (AgentRig) async throws -> Void
+        auditPeriod: Duration = .milliseconds(20), snapshot: SnapshotAccess = SnapshotAccess(),
+        _ body: (AgentRig) async throws -> Void
     ) async throws {
         let loop = ServerLoop()
         let thread = try KernelThread(name: "test-kernel")
-        let rig = try await AgentRig(configuration, loop: loop, thread: thread, auditPeriod: auditPeriod)
+        let rig = try await AgentRig(
+            configuration, loop: loop, thread: thread, auditPeriod: auditPeriod,
+            snapshot: snapshot)
         try await withThrowingTaskGroup { group in
             group.addTask { await rig.agent.run() }
             defer {
@@ -43,7 +46,8 @@ struct AgentRig: Sendable {
     }
 
     private init(
-        _ configuration: AgentConfiguration, loop: ServerLoop, thread: KernelThread, auditPeriod: Duration
+        _ configuration: AgentConfiguration, loop: ServerLoop, thread: KernelThread, auditPeriod: Duration,
+        snapshot: SnapshotAccess
     ) async throws {
         board = StatusBoard(
             status: AgentStatus(
@@ -67,6 +71,7 @@ struct AgentRig: Sendable {
                     Dictionary(uniqueKeysWithValues: checks.map { ($0.key.description, $0.value.localEndpoints) }))
             })
         environment.auditPeriod = auditPeriod
+        environment.snapshot = snapshot
         agent = try await NodeAgent.make(configuration, thread: thread, environment: environment)
     }
 

@@ -30,6 +30,13 @@ func decodeSlice(_ text: String) throws -> EndpointSlice? {
     if case .endpointSlice(let slice) = try decode(.endpointSlice, text) { slice } else { nil }
 }
 
+@Suite struct TimestampTests {
+    @Test(arguments: [0, 951_782_400, 1_709_251_199, 1_795_593_600, 4_102_444_799]) func textAndBack(_ seconds: Int) {
+        #expect(Timestamp.seconds(Timestamp.text(seconds)) == Double(seconds))
+    }
+    @Test func leapDay() { #expect(Timestamp.text(951_827_696) == "2000-02-29T12:34:56Z") }
+}
+
 @Suite struct ObjectDecoderTests {
     @Test func serviceWithEveryField() throws {
         let text = """

@@ -15,6 +15,7 @@ package final class FakeAPIServer: Sendable {
         package var ignoresStreamedLists = false
         package var acceptedTokens: Set<String> = []
         package var hasServiceCIDRs = true
+        package var forbidsEvents = false
         /// Objects in a page, whatever the client asks for.
         package var pageSize = 500
 
@@ -39,6 +40,8 @@ package final class FakeAPIServer: Sendable {
         var forgotten = 0
         var watchers: [Watcher] = []
         var requests: [FakeRequest] = []
+        var eventNames: Set<String> = []
+        var createdEvents: [String] = []
         var faults: [FakeResource: [FakeFault]] = [:]
         var connections: [ObjectIdentifier: any Channel] = [:]
     }
@@ -89,6 +92,8 @@ package final class FakeAPIServer: Sendable {
     package func watchers(_ resource: FakeResource) -> Int {
         state.withLock { $0.watchers.count { $0.resource == resource && $0.channel.isActive } }
     }
+    /// The Events that were created, as they came.
+    package var createdEvents: [String] { state.withLock { $0.createdEvents } }
     package var version: Int { state.withLock { $0.version } }
 
     /// The next requests for this resource meet these faults, one each.

@@ -9,6 +9,7 @@ final class FakeConnection: ChannelInboundHandler {
 
     private let box: Box
     private var head: HTTPRequestHead?
+    private var body = ""
 
     init(server: Box) { box = server }
 
@@ -27,18 +28,18 @@ final class FakeConnection: ChannelInboundHandler {
     }
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         switch unwrapInboundIn(data) {
-        case .head(let head): self.head = head
-        case .body: break
+        case .head(let head): (self.head, body) = (head, "")
+        case .body(let bytes): body += String(buffer: bytes)
         case .end:
             guard let head, let server = box.server.withLock({ $0 }) else { return context.close(promise: nil) }
-            server.answer(head, context.channel)
+            server.answer(head, body, context.channel)
         }
     }
     func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
 }
 
 extension FakeAPIServer {
-    func answer(_ head: HTTPRequestHead, _ channel: any Channel) {
+    func answer(_ head: HTTPRequestHead, _ body: String, _ channel: any Channel) {
         let parts = head.uri.split(separator: "?", maxSplits: 1).map(String.init)
         let resource = FakeResource.allCases.first { $0.path == parts[0] }
         var query: [String: String] = [:]
@@ -51,8 +52,33 @@ extension FakeAPIServer {
         let request = FakeRequest(resource: resource, path: parts[0], query: query, headers: headers)
         state.withLock { state in
             state.requests.append(request)
-            answer(request, channel, &state)
+            if head.method == .POST {
+                create(request, body, channel, &state)
+            } else if let object = object(at: parts[0], &state) {
+                reply(channel, object)
+            } else {
+                answer(request, channel, &state)
+            }
         }
+    }
+
+    /// Only events are created here; one of each name.
+    private func create(_ request: FakeRequest, _ body: String, _ channel: any Channel, _ state: inout State) {
+        guard request.path.hasSuffix("/events"), !state.options.forbidsEvents else {
+            return refuse(channel, 403, "Forbidden", "events is forbidden")
+        }
+        let name = body.split(separator: "\"name\":\"").dropFirst().first?.prefix { $0 != "\"" }.description ?? ""
+        guard state.eventNames.insert(name).inserted else { return refuse(channel, 409, "AlreadyExists", "exists") }
+        state.createdEvents.append(body)
+        reply(channel, body)
+    }
+
+    /// A single object, at `.../namespaces/NAMESPACE/RESOURCE/NAME` or `.../RESOURCE/NAME`.
+    private func object(at path: String, _ state: inout State) -> String? {
+        let parts = path.split(separator: "/").map(String.init)
+        guard parts.count >= 4, let resource = FakeResource(rawValue: parts[parts.count - 2]) else { return nil }
+        let namespace = parts[parts.count - 4] == "namespaces" ? parts[parts.count - 3] : ""
+        return state.objects[resource]?["\(namespace)/\(parts[parts.count - 1])"]?.json(resource)
     }
 
     private func answer(_ request: FakeRequest, _ channel: any Channel, _ state: inout State) {

@@ -22,7 +22,7 @@ package struct FakeObject: Sendable, Equatable {
     func json(_ resource: FakeResource) -> String {
         var metadata = [#""name":"\#(name)""#]
         if !namespace.isEmpty { metadata.append(#""namespace":"\#(namespace)""#) }
-        metadata.append(#""resourceVersion":"\#(resourceVersion)""#)
+        metadata.append(#""uid":"uid-of-\#(name)","resourceVersion":"\#(resourceVersion)""#)
         if !labels.isEmpty {
             let pairs = labels.sorted { $0.key < $1.key }.map { #""\#($0.key)":"\#($0.value)""# }
             metadata.append(#""labels":{\#(pairs.joined(separator: ","))}"#)

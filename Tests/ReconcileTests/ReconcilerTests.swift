@@ -48,6 +48,21 @@ import Testing
         #expect(first?.upserts.map(\.id) == [id("a")])
     }
 
+    @Test func whatWaitsForItsTimeIsNotInSync() {
+        var options = Reconciler.Options()
+        options.minSyncPeriod = .seconds(1)
+        for change in [
+            { (reconciler: inout Reconciler) in reconciler.changed([self.id("a")], now: .zero) },
+            { $0.nodeChanged(now: .zero) },
+        ] {
+            var reconciler = settled(options)
+            #expect(reconciler.status.isInSync)
+            change(&reconciler)
+            #expect(waits(reconciler.next(now: .milliseconds(1), programs: programs("a"), node: node)) == .seconds(1))
+            #expect(!reconciler.status.isInSync)
+        }
+    }
+
     @Test func afterTheFirstOnlyWhatChanged() {
         var reconciler = settled()
         reconciler.changed([id("a"), id("gone")], now: .zero)

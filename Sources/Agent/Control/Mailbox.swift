@@ -1,5 +1,6 @@
 /// The one queue through which timers, watchers, servers and signals reach the control actor.
 import Addressing
+import AdminAPI
 import AdminServer
 import Cluster
 
@@ -51,16 +52,24 @@ struct AgentSource: Sendable {
     let events: AsyncStream<SourceEvent>
     /// What has to run for as long as the events are wanted; returns when the task is cancelled.
     let run: @Sendable () async -> Void
+    /// How each watch of an API server is doing.
+    let watches: @Sendable () -> [AgentStatus.Watch]
+    /// Tells whoever owns an object; does not wait.
+    let record: @Sendable (ObjectEvent) -> Void
     /// Kept alive as long as the events are wanted.
     private let owner: any Sendable
 
     init(
         name: String, events: AsyncStream<SourceEvent>, owner: any Sendable,
+        watches: @escaping @Sendable () -> [AgentStatus.Watch] = { [] },
+        record: @escaping @Sendable (ObjectEvent) -> Void = { _ in },
         run: @escaping @Sendable () async -> Void = {}
     ) {
         self.name = name
         self.events = events
         self.owner = owner
+        self.watches = watches
+        self.record = record
         self.run = run
     }
 }

@@ -37,6 +37,7 @@ extension NodeAgent {
         let oldest = reconciler.oldestPending
         environment.board.update { contents in
             contents.oldestPending = oldest
+            contents.status.ready = isComplete && status.applied > 0
             contents.status.sync.inSync = status.isInSync && isComplete
             contents.status.sync.generation = status.applied
             contents.status.sync.pendingChanges = status.pending
@@ -67,7 +68,11 @@ extension NodeAgent {
             publish()
         }
         let counters = (try? dataplane.writer.counters()) ?? [:]
-        environment.board.update { $0.status.counters = counters }
+        let watches = environment.sources.map { $0.watches() }
+        environment.board.update { contents in
+            contents.status.counters = counters
+            for (index, watches) in watches.enumerated() { contents.status.sources[index].watches = watches }
+        }
         metrics.dataplaneEvents.replace(Dictionary(uniqueKeysWithValues: counters.map { ([$0.key], Double($0.value)) }))
     }
 
@@ -110,7 +115,7 @@ extension NodeAgent {
     // MARK: Metrics of writes
 
     var startedAtWallTime: Double { wallTime - (now - environment.board.now.startedAt).seconds }
-    private var wallTime: Double {
+    var wallTime: Double {
         var time = timespec()
         clock_gettime(CLOCK_REALTIME, &time)
         return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9

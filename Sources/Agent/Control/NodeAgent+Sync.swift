@@ -36,9 +36,12 @@ extension NodeAgent {
     }
 
     private func take(_ change: Change) {
+        if snapshot.isInForce { snapshot.unconfirmed.remove(change.id) }
+        if !isComplete, environment.snapshot.load != nil { toldIDs.insert(change.id) }
         let touched = state.apply(change)
         guard !touched.isEmpty else { return }
         dirty.formUnion(touched)
+        noteStateChange()
         switch change {
         case .upsert(.service): noteServiceChange()
         case .upsert(.endpointSlice(let slice)):
@@ -76,10 +79,14 @@ extension NodeAgent {
     func settle() {
         if !isComplete, hasAddresses, completeSources.count == environment.sources.count {
             isComplete = true
+            toldIDs = []
+            deadlines.snapshot = nil
+            confirmSnapshot()
             reconciler.sourceIsComplete()
+            noteStateChange()
         }
         // Nothing is compiled before everything is known: half a list would compile twice (spec row 158).
-        if isComplete { compile() }
+        if isComplete || snapshot.isInForce { compile() }
         deadlines.reconcile = nil
         planning: while true {
             switch reconciler.next(now: now, programs: compiler.programs, node: node) {
@@ -105,6 +112,7 @@ extension NodeAgent {
         }
         if dirty.serviceCIDRs { nodeInputs.serviceCIDRs = state.serviceCIDRRanges }
         if !dirty.services.isEmpty { changed.formUnion(compiler.update(dirty.services, from: state).all) }
+        tellFindings(of: dirty.services.union(changed.map { ObjectName($0.namespace, $0.service) }))
         let healthChecksMayDiffer = !dirty.services.isEmpty || !dirty.nodes.isEmpty
         dirty = Dirty()
         if !changed.isEmpty {
@@ -160,9 +168,9 @@ extension NodeAgent {
         environment.board.update { contents in
             contents.lastSyncAt = end
             contents.status.sync.lastSyncDurationSeconds = (end - start).seconds
-            contents.status.ready = true
             contents.status.dataplane.attached = true
         }
+        tellRefused(receipt)
         for (id, reason) in receipt.refused { log.error("\(id.displayName) was not programmed: \(reason)") }
         log.log(
             level: plan.isFull ? .info : .debug, "wrote generation \(plan.generation)",

@@ -20,6 +20,7 @@ actor NodeAgent {
         var openDataplane: @Sendable () throws -> OpenDataplane
         /// Sentences about what another service proxy left in the kernel.
         var leftovers: @Sendable () -> [String] = { [] }
+        var snapshot = SnapshotAccess()
         var timers: ServerLoop
         var board: StatusBoard
         var metrics: AgentMetrics
@@ -56,6 +57,9 @@ actor NodeAgent {
     var audit: AuditSchedule
     var deadlines = Deadlines()
     var details = DetailsState()
+    var snapshot = SnapshotState()
+    /// What the source has told before its first lists were complete; a snapshot must not undo it.
+    var toldIDs: Set<ObjectID> = []
 
     private var settleIsQueued = false
     private var timer: (at: Duration, timer: ServerLoop.Timer)?
@@ -91,6 +95,8 @@ actor NodeAgent {
 
     /// Works until `.stop` arrives.
     func run() async {
+        if environment.snapshot.load != nil { deadlines.snapshot = now + environment.snapshot.patience }
+        armTimer()
         await withDiscardingTaskGroup { group in
             for index in environment.sources.indices { group.addTask { await self.follow(index) } }
             await self.work()
@@ -121,7 +127,9 @@ actor NodeAgent {
                 deadlines.audit = audit.next
                 armTimer()
             case .request(let request): answer(request)
-            case .stop: return
+            case .stop:
+                saveSnapshot()
+                return
             }
         }
     }
@@ -139,8 +147,9 @@ actor NodeAgent {
         var reconcile: Duration?
         var garbage: Duration?
         var audit: Duration?
+        var snapshot: Duration?
 
-        var next: Duration? { [reconcile, garbage, audit].compactMap { $0 }.min() }
+        var next: Duration? { [reconcile, garbage, audit, snapshot].compactMap { $0 }.min() }
     }
 
     func armTimer() {
@@ -161,6 +170,10 @@ actor NodeAgent {
         if let at = deadlines.audit, at <= now {
             deadlines.audit = nil
             runAudit()
+        }
+        if let at = deadlines.snapshot, at <= now {
+            deadlines.snapshot = nil
+            passSnapshotDeadline()
         }
         // Also arms the timer again; a tick that came early is no harm.
         settle()

@@ -12,6 +12,8 @@ final class StatusBoard: Sendable {
         var driftAt: Duration?
         var auditAt: Duration?
         var sourceChangedAt: [Duration?] = []
+        /// When the snapshot that is in force was written.
+        var snapshotWrittenAt: Duration?
         /// When the oldest change that is not yet in the kernel came in.
         var oldestPending: Duration?
         /// Of our Node object (spec row 144).
@@ -24,6 +26,7 @@ final class StatusBoard: Sendable {
             status.uptimeSeconds = (now - startedAt).seconds
             status.sync.lastSyncSecondsAgo = age(lastSyncAt)
             status.drift.lastSecondsAgo = age(driftAt)
+            status.snapshotSecondsAgo = age(snapshotWrittenAt)
             status.dataplane.provenSecondsAgo = age(auditAt)
             for (index, at) in sourceChangedAt.enumerated() where index < status.sources.count {
                 status.sources[index].changedSecondsAgo = age(at)

@@ -51,9 +51,10 @@ struct AgentProcess {
         let health = HealthEndpoint(board: board, metrics: metrics)
         startServers(health)
         let checks = HealthCheckServers(
-            on: loop, servesAllAddresses: configuration.nodePortAddresses == .all, log: log,
+            on: loop, servesAllAddresses: configuration.nodePortAddresses == .all, log: log, record: source.record,
             isHealthy: { health.health.isHealthy })
         let configuration = configuration
+        let snapshots = try makeSnapshots(source)
         let agent = try await NodeAgent.make(
             configuration, thread: try KernelThread(name: "heddle-kernel"),
             environment: .init(
@@ -63,7 +64,8 @@ struct AgentProcess {
                     dataplane.warnings = HostSettings.apply(configuration.conntrack) + HostSettings.nodePortRange()
                     return dataplane
                 },
-                leftovers: HostSettings.kubeProxyLeftovers, timers: loop, board: board, metrics: metrics, log: log,
+                leftovers: HostSettings.kubeProxyLeftovers, snapshot: snapshots?.access ?? SnapshotAccess(),
+                timers: loop, board: board, metrics: metrics, log: log,
                 healthChecks: { checks.update($0, node: $1) }))
         let dataplane = board.now.status.dataplane
         log.info(
@@ -72,7 +74,13 @@ struct AgentProcess {
                 "dataplane": "\(dataplane.name)", "why": "\(dataplane.configured)", "source": "\(source.name)",
             ])
         try await openAdminSocket(agent.mailbox)
-        try await work(agent, source, signals)
+        try await work(agent, source, signals, snapshots)
+    }
+
+    /// A directory on this node needs no second copy; an API server may be away at the next start.
+    private func makeSnapshots(_ source: AgentSource) throws -> Snapshots? {
+        guard case .kubernetes = configuration.source else { return nil }
+        return try Snapshots(configuration, source: source.name, log: log)
     }
 
     private func refuseWhatIsNotBuilt() throws(StartupError) {
@@ -119,7 +127,9 @@ struct AgentProcess {
         }
     }
 
-    private func work(_ agent: NodeAgent, _ source: AgentSource, _ signals: SignalWatcher) async throws {
+    private func work(
+        _ agent: NodeAgent, _ source: AgentSource, _ signals: SignalWatcher, _ snapshots: Snapshots?
+    ) async throws {
         let addresses = try AddressWatcher()
         let foreign = try ForeignChangeWatcher()
         let (stream, continuation) = AsyncStream<Int32>.makeStream()
@@ -137,7 +147,9 @@ struct AgentProcess {
                     if signal == SIGHUP { reload() } else { stop(agent, signal) }
                 }
             }
+            if let snapshots { group.addTask { await snapshots.run() } }
             await agent.run()
+            await snapshots?.flush()
             // The watchers' threads wait in system calls; they end with the process, which must not wait for them.
             unlink(configuration.apiSocket)
             _exit(0)

@@ -1,4 +1,5 @@
 /// Opens the source of cluster objects that was asked for.
+import AdminAPI
 import KubernetesClient
 import Manifests
 
@@ -34,6 +35,23 @@ enum SourceFactory {
         var options = KubernetesSource.Configuration(access: access, nodeName: configuration.nodeName)
         options.serviceProxyName = configuration.serviceProxyName
         let source = KubernetesSource(configuration: options)
-        return AgentSource(name: source.name, events: source.events, owner: source) { await source.run() }
+        return AgentSource(
+            name: source.name, events: source.events, owner: source,
+            watches: { source.status.map(AgentStatus.Watch.init) },
+            record: { source.record($0) }
+        ) { await source.run() }
+    }
+}
+
+extension AgentStatus.Watch {
+    fileprivate init(_ status: WatchStatus) {
+        self.init(resource: status.resource, state: status.state.rawValue)
+        message = status.message
+        resourceVersion = status.resourceVersion
+        objects = status.objects
+        refusedObjects = status.refusedObjects
+        errors = status.errors
+        reconnects = status.reconnects
+        heardSecondsAgo = status.age?.seconds
     }
 }

@@ -22,15 +22,18 @@ final class HealthCheckServers: Sendable {
     private let isHealthy: @Sendable () -> Bool
     private let servesAllAddresses: Bool
     private let log: Logger
+    private let record: @Sendable (ObjectEvent) -> Void
     private let state = Mutex(State())
 
     /// `servesAllAddresses`: node ports are served on every address of the node, so one wildcard listener will do.
     init(
-        on loop: ServerLoop, servesAllAddresses: Bool, log: Logger, isHealthy: @escaping @Sendable () -> Bool
+        on loop: ServerLoop, servesAllAddresses: Bool, log: Logger,
+        record: @escaping @Sendable (ObjectEvent) -> Void = { _ in }, isHealthy: @escaping @Sendable () -> Bool
     ) {
         self.loop = loop
         self.servesAllAddresses = servesAllAddresses
         self.log = log
+        self.record = record
         self.isHealthy = isHealthy
     }
 
@@ -67,8 +70,14 @@ final class HealthCheckServers: Sendable {
     private func listener(for key: Key) -> HTTPListener {
         HTTPListener(
             key.address, on: loop,
-            report: { [log] problem in
-                if let problem { log.warning("health check of Service \(key.service): \(problem); still trying") }
+            report: { [log, record] problem in
+                guard let problem else { return }
+                log.warning("health check of Service \(key.service): \(problem); still trying")
+                record(
+                    ObjectEvent(
+                        ObjectID(.service, key.service), reason: "FailedToStartServiceHealthcheck",
+                        message: "\(problem)",
+                        isOfThisNode: true))
             },
             responder: { [weak self] _, reply in reply(self?.response(for: key.service) ?? .notFound) })
     }

@@ -22,6 +22,24 @@ package enum Timestamp {
         return Double(days(year, month, day) * 86400 + time) + fraction
     }
 
+    /// `2026-01-31T12:00:00Z`, for times since 1970.
+    package static func text(_ seconds: Int) -> String {
+        let (day, time) = seconds.quotientAndRemainder(dividingBy: 86400)
+        // The inverse of `days`, by the same calendar that begins in March.
+        let shifted = day + 719_468
+        let era = (shifted >= 0 ? shifted : shifted - 146_096) / 146_097
+        let dayOfEra = shifted - era * 146_097
+        let yearOfEra = (dayOfEra - dayOfEra / 1460 + dayOfEra / 36524 - dayOfEra / 146_096) / 365
+        let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
+        let marchMonth = (5 * dayOfYear + 2) / 153
+        let month = marchMonth < 10 ? marchMonth + 3 : marchMonth - 9
+        let year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
+        let date = [year, month, dayOfYear - (153 * marchMonth + 2) / 5 + 1]
+        let clock = [time / 3600, time / 60 % 60, time % 60]
+        let two = { (number: Int) in number < 10 ? "0\(number)" : "\(number)" }
+        return date.map(two).joined(separator: "-") + "T" + clock.map(two).joined(separator: ":") + "Z"
+    }
+
     /// Seconds east of Greenwich.
     private static func zone(_ rest: inout Substring.UTF8View) -> Int? {
         if skip(&rest, "Z", "z") { return 0 }

@@ -60,14 +60,3 @@ struct ObjectTable {
         return .complete(gone: gone.sorted())
     }
 }
-
-extension ClusterObject {
-    fileprivate var isOfAPIServer: Bool {
-        let name = ObjectName("default", "kubernetes")
-        return switch self {
-        case .service(let service): service.name == name
-        case .endpointSlice(let slice): slice.service == name
-        default: false
-        }
-    }
-}

@@ -99,6 +99,10 @@ extension WatchLoop {
         } catch {
             table.keep(name)
             refusals.refuse(name, field: error.path, message: error.message)
+            recorder.record(
+                ObjectEvent(
+                    ObjectID(resource.kind, name), reason: "InvalidObject",
+                    message: "\(error.path): \(error.message); its last good version stays in force"))
         }
     }
 

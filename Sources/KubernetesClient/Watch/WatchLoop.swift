@@ -11,6 +11,7 @@ struct WatchLoop {
     let mailbox: EventMailbox
     let board: StatusBoard
     let configuration: KubernetesSource.Configuration
+    let recorder: EventRecorder
     var machine: WatchMachine
     var table: ObjectTable
     var decoder = ObjectDecoder()
@@ -29,13 +30,14 @@ struct WatchLoop {
 
     init(
         _ resource: WatchedResource, transport: Transport, mailbox: EventMailbox, board: StatusBoard,
-        configuration: KubernetesSource.Configuration
+        configuration: KubernetesSource.Configuration, recorder: EventRecorder
     ) {
         self.resource = resource
         self.transport = transport
         self.mailbox = mailbox
         self.board = board
         self.configuration = configuration
+        self.recorder = recorder
         machine = WatchMachine(resource: resource, backoff: configuration.timing.backoff)
         table = ObjectTable(resource)
     }

@@ -54,6 +54,16 @@ package struct WatchedResource: Equatable, Sendable {
         return "!service.kubernetes.io/headless,\(proxy)"
     }
 
+    /// `v1`, `discovery.k8s.io/v1`
+    var apiVersion: String { group.isEmpty ? "v1" : group + "/v1" }
+
+    /// Where one object is.
+    func path(of name: ObjectName) -> String {
+        guard !name.namespace.isEmpty else { return "\(path)/\(name.name)" }
+        let prefix = path.dropLast(plural.count)
+        return "\(prefix)namespaces/\(name.namespace)/\(plural)/\(name.name)"
+    }
+
     func forbiddenMessage(_ detail: String) -> String {
         let group = group.isEmpty ? "\"\" (core)" : group
         return "the API server forbids to list and watch \(plural) (403); allow the verbs list and watch on resource "

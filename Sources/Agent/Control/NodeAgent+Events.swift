@@ -1,0 +1,33 @@
+/// What the compiler and the kernel leave out becomes an Event on the object, where the source can tell its owner.
+import Cluster
+import Compile
+import DataplaneIR
+import Reconcile
+
+extension NodeAgent {
+    /// After compiling: `names` are the services that may have changed.
+    func tellFindings(of names: Set<ObjectName>) {
+        for name in names {
+            for finding in compiler.findings[name] ?? [] {
+                tell(
+                    ObjectEvent(
+                        finding.object, reason: ObjectEvent.reason(fromWord: finding.reason),
+                        message: "\(finding.field): \(finding.message)"))
+            }
+        }
+    }
+
+    func tellRefused(_ receipt: Receipt) {
+        for (id, reason) in receipt.refused {
+            tell(
+                ObjectEvent(
+                    ObjectID(.service, ObjectName(id.namespace, id.service)), reason: "NotProgrammed",
+                    message: "\(id.displayName) is not served on node \(configuration.nodeName): \(reason)",
+                    isOfThisNode: true))
+        }
+    }
+
+    private func tell(_ event: ObjectEvent) {
+        for source in environment.sources { source.record(event) }
+    }
+}

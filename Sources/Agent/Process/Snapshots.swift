@@ -1,0 +1,59 @@
+/// The snapshot's way between the control actor, which must not wait, and the file.
+import CLinux
+import Cluster
+import Glibc
+import LinuxDataplane
+import Logging
+import Netns
+import Reconcile
+
+struct Snapshots: Sendable {
+    private let store: SnapshotStore
+    private let log: Logger
+    private let states: AsyncStream<ClusterState>
+    private let continuation: AsyncStream<ClusterState>.Continuation
+    private let end: (stream: AsyncStream<Void>, continuation: AsyncStream<Void>.Continuation)
+    let access: SnapshotAccess
+
+    init(_ configuration: AgentConfiguration, source: String, log: Logger) throws(NetnsError) {
+        let file = SnapshotFile(
+            directory: configuration.stateDirectory, node: configuration.nodeName, source: source)
+        store = try SnapshotStore(file)
+        self.log = log
+        // Only the newest state is worth writing.
+        let (states, continuation) = AsyncStream<ClusterState>.makeStream(bufferingPolicy: .bufferingNewest(1))
+        (self.states, self.continuation) = (states, continuation)
+        end = AsyncStream.makeStream()
+        var access = SnapshotAccess()
+        access.save = { continuation.yield($0) }
+        access.load = { () throws(SnapshotError) in try file.read() }
+        access.kernelHoldsServices = { Self.kernelHoldsServices(bpffs: configuration.bpffs) }
+        self.access = access
+    }
+
+    /// Until `flush`.
+    func run() async {
+        for await state in states { await write(state) }
+        end.continuation.finish()
+    }
+
+    /// Returns when what was handed over is written.
+    func flush() async {
+        continuation.finish()
+        for await _ in end.stream {}
+    }
+
+    private func write(_ state: ClusterState) async {
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        if let problem = await store.write(state, at: Double(time.tv_sec)) { log.warning("\(problem)") }
+    }
+
+    private static func kernelHoldsServices(bpffs: String) -> Bool {
+        // What cannot be read is left alone as well.
+        do throws(DataplaneError) {
+            let dumps = [try BPFDump.read(bpffs: bpffs), try NftablesDump.read()]
+            return dumps.contains { !($0?.frontends.isEmpty ?? true) }
+        } catch { return true }
+    }
+}
