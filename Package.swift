@@ -146,12 +146,13 @@ if !isSet("HEDDLE_CORE") {
         tests("AdminServer", ["AdminServer"]),
         tests(
             "KubernetesClient",
-            ["Addressing", "Cluster", "FakeAPIServer", "KubernetesClient", "PullJSON", "TestSupport"] + nio + tls),
+            ["Addressing", "Cluster", "FakeAPIServer", "KubernetesClient", "PullJSON", "TestSupport", "YAML"] + nio
+                + tls),
         tests(
             "Agent",
             [
                 "Addressing", "AdminAPI", "AdminServer", "Agent", "Cluster", "Compile", "DataplaneIR",
-                "LinuxDataplane", "Netns", "Reconcile", "Telemetry", "TestSupport", log,
+                "LinuxDataplane", "Netns", "Reconcile", "Telemetry", "TestSupport", "YAML", log,
             ]),
         tests("AgentCommands", ["AdminAPI", "AgentCommands", "Reconcile"]),
         tests("EndToEnd", ["AdminAPI", "Addressing", "TestSupport"]),

@@ -49,11 +49,7 @@ package final class KubernetesSource: Sendable {
 
     package init(configuration: Configuration) {
         self.configuration = configuration
-        var resources: [WatchedResource] = [
-            .services(proxyName: configuration.serviceProxyName),
-            .endpointSlices(proxyName: configuration.serviceProxyName), .node(named: configuration.nodeName),
-            .serviceCIDRs, .httpRoutes, .grpcRoutes,
-        ]
+        var resources = Self.resources(nodeName: configuration.nodeName, proxyName: configuration.serviceProxyName)
         if configuration.followsNamespaces { resources.append(.namespaces) }
         self.resources = resources
         let mailbox = EventMailbox(awaiting: Set(resources.map(\.kind)))
@@ -61,6 +57,14 @@ package final class KubernetesSource: Sendable {
         board = StatusBoard(resources)
         recorder = EventRecorder(nodeName: configuration.nodeName, pause: configuration.timing.event)
         events = AsyncStream(unfolding: { await mailbox.next() }, onCancel: { mailbox.finish() })
+    }
+
+    /// What the agent follows: the role in deploy/ allows just this.
+    static func resources(nodeName: String, proxyName: String?) -> [WatchedResource] {
+        [
+            .services(proxyName: proxyName), .endpointSlices(proxyName: proxyName), .node(named: nodeName),
+            .serviceCIDRs, .httpRoutes, .grpcRoutes,
+        ]
     }
 
     /// The API server's URL.
