@@ -126,14 +126,15 @@ if !isSet("HEDDLE_CORE") {
     let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
     package.targets += [
         library("AdminAPI", ["Reconcile"]),
-        library("AdminServer", nio),
+        library("AdminServer", ["RouteIR"] + nio),
         library("KubernetesClient", ["Cluster", "PullJSON", "YAML"] + nio + tls),
         library(
             "Agent",
             [
                 "Addressing", "AdminAPI", "AdminServer", "CLinux", "Cluster", "Compile", "DataplaneIR",
-                "KubernetesClient", "LinuxDataplane", "Manifests", "Netlink", "Netns", "Reconcile", "Telemetry", "YAML",
-                log,
+                "KubernetesClient", "LinuxDataplane", "Manifests", "Netlink", "Netns", "Reconcile", "RouteIR",
+                "Telemetry",
+                "YAML", log,
             ]),
         library(
             "AgentCommands",
@@ -143,7 +144,7 @@ if !isSet("HEDDLE_CORE") {
         .target(
             name: "FakeAPIServer", dependencies: ["TestSupport"] + nio + tls, path: "Tests/FakeAPIServer",
             swiftSettings: strict),
-        tests("AdminServer", ["AdminServer"]),
+        tests("AdminServer", ["Addressing", "AdminServer", "RouteIR"]),
         tests(
             "KubernetesClient",
             ["Addressing", "Cluster", "FakeAPIServer", "KubernetesClient", "PullJSON", "TestSupport", "YAML"] + nio
@@ -152,7 +153,7 @@ if !isSet("HEDDLE_CORE") {
             "Agent",
             [
                 "Addressing", "AdminAPI", "AdminServer", "Agent", "Cluster", "Compile", "DataplaneIR",
-                "LinuxDataplane", "Netns", "Reconcile", "Telemetry", "TestSupport", "YAML", log,
+                "LinuxDataplane", "Netns", "Reconcile", "RouteIR", "Telemetry", "TestSupport", "YAML", log,
             ]),
         tests("AgentCommands", ["AdminAPI", "AgentCommands", "Reconcile"]),
         tests("EndToEnd", ["AdminAPI", "Addressing", "TestSupport"]),

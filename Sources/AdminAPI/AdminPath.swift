@@ -13,7 +13,11 @@ package enum AdminPath {
     /// With `repair=true` it also writes everything again.
     package static let verify = "/verify"
     /// Needs `from=` an address or NAMESPACE/POD, and `to=IP:PORT`; takes `protocol=TCP` and `interface=NAME`.
+    /// With `method=`, `path=` and `header=` (lines of `name: value`) also which rule of a routed service it meets.
     package static let explain = "/explain"
+    package static let routes = "/routes"
+    /// What the L7 proxy says of itself: `what=config`, `what=upstreams` and so on. Its answer is passed on as it is.
+    package static let proxy = "/proxy"
 }
 
 package struct AdminFailure: Codable, Sendable, Error, CustomStringConvertible {
@@ -86,6 +90,8 @@ package struct Explanation: Codable, Sendable, Equatable {
     package var endpoints: [Endpoint]
     /// The plan that put this in force.
     package var generation: UInt64
+    /// What the L7 proxy does with the request; nil: no request was given, or it is not routed.
+    package var routing: Routing?
 
     package init(verdict: String, from: String, to: String) {
         self.verdict = verdict

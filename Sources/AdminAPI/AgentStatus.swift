@@ -94,6 +94,43 @@ package struct AgentStatus: Codable, Sendable, Equatable {
 
         package init() { (found, last, repaired) = (0, [], true) }
     }
+    package struct Proxy: Codable, Sendable, Equatable {
+        package struct Instance: Codable, Sendable, Equatable {
+            package var pid: UInt32
+            package var version: String
+            /// Of the configuration it works with; 0: none.
+            package var generation: UInt64
+            /// Why it refused the last one; nil: it did not.
+            package var refusal: String?
+            package var answering: Bool
+
+            package init(pid: UInt32, version: String, generation: UInt64, refusal: String?, answering: Bool) {
+                self.pid = pid
+                self.version = version
+                self.generation = generation
+                self.refusal = refusal
+                self.answering = answering
+            }
+        }
+        /// `spawn`, `external` or `off`.
+        package var mode: String
+        /// `not needed`, `starting`, `not yet heard of`, `up`, `down` or `off`.
+        package var state: String
+        /// `open` or `closed`: what becomes of routed services while it is down.
+        package var failure: String
+        /// The configuration handed over last.
+        package var generation: UInt64
+        /// Service ports with routes.
+        package var routedServices: Int
+        package var listeners: [String]
+        package var instances: [Instance]
+
+        package init(mode: String) {
+            self.mode = mode
+            (state, failure, generation, routedServices) = ("not needed", "closed", 0, 0)
+            (listeners, instances) = ([], [])
+        }
+    }
     package struct Counts: Codable, Sendable, Equatable {
         package var services: Int
         package var servicePorts: Int
@@ -127,6 +164,8 @@ package struct AgentStatus: Codable, Sendable, Equatable {
     package var sync: Sync
     package var drift: DriftReport
     package var counts: Counts
+    /// The L7 proxy.
+    package var proxy: Proxy
     package var nodePortAddresses: [String]
     package var capacity: [MapUsage]
     /// Counters of the dataplane by name.
@@ -144,6 +183,7 @@ package struct AgentStatus: Codable, Sendable, Equatable {
         self.version = version
         self.dataplane = dataplane
         (pid, uptimeSeconds, ready) = (0, 0, false)
+        proxy = Proxy(mode: "off")
         (sources, sync, drift, counts) = ([], Sync(), DriftReport(), Counts())
         (nodePortAddresses, capacity, counters, refused) = ([], [], [:], [])
         (findings, findingCount, warnings) = ([], 0, [])

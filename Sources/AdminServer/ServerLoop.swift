@@ -8,7 +8,7 @@ import Synchronization
 
 package final class ServerLoop: Sendable {
     private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-    private var loop: any EventLoop { group.next() }
+    var loop: any EventLoop { group.next() }
     /// A client that says nothing for so long is disconnected.
     private let idleTimeout = TimeAmount.seconds(90)
 

@@ -9,6 +9,7 @@ struct Explain: ParsableCommand {
             agentctl explain --from 10.244.1.11 --to 10.96.0.20:80
             agentctl explain --from shop/web-0 --to 10.96.0.10:53/UDP
             agentctl explain --from 203.0.113.7 --to 192.168.0.2:30080
+            agentctl explain --from shop/web-0 --to 10.96.0.20:80 --path /cart?id=1 --header 'x-canary: 1'
             """)
 
     @Option(help: ArgumentHelp("Where the flow comes from.", valueName: "ip|namespace/pod"))
@@ -19,6 +20,12 @@ struct Explain: ParsableCommand {
         help: ArgumentHelp(
             "Interface it arrives on; without it, the node's own addresses mean the node.", valueName: "name"))
     var interface: String?
+    @Option(help: "Method of a request sent over it, for routed services.")
+    var method: String?
+    @Option(help: "Its path, with a query if it has one.")
+    var path: String?
+    @Option(help: ArgumentHelp("One of its headers.", valueName: "name: value"))
+    var header: [String] = []
     @OptionGroup var options: SharedOptions
 
     func run() throws {
@@ -26,6 +33,9 @@ struct Explain: ParsableCommand {
         var query = [(name: "from", value: from), (name: "to", value: parts.first ?? "")]
         if parts.count > 1 { query.append((name: "protocol", value: parts[1])) }
         if let interface { query.append((name: "interface", value: interface)) }
+        if let method { query.append((name: "method", value: method)) }
+        if let path { query.append((name: "path", value: path)) }
+        if !header.isEmpty { query.append((name: "header", value: header.joined(separator: "\n"))) }
         let answer = try options.client.get(Explanation.self, AdminPath.explain, query)
         guard options.output != .json else { return try Output.json(answer) }
         Output.tell(Self.text(answer))
@@ -36,6 +46,7 @@ struct Explain: ParsableCommand {
         var decisions = Table("DECIDED BY", "OUTCOME")
         for decision in answer.decisions { decisions.add(decision.source, decision.outcome) }
         text += decisions.text
+        if let routing = answer.routing { text += "\n" + Self.text(routing) }
         guard !answer.endpoints.isEmpty else { return text }
         var endpoints = Table("ENDPOINT", "TAKEN", "WHY NOT")
         for endpoint in answer.endpoints {
@@ -44,6 +55,24 @@ struct Explain: ParsableCommand {
                 endpoint.address, isTaken ? "yes" : "no", endpoint.excluded ?? (isTaken ? "" : answer.verdict))
         }
         return text + "\n" + endpoints.text
+    }
+
+    static func text(_ routing: Routing) -> String {
+        var text = "\(routing.outcome)\n\n"
+        var candidates = Table("RULE", "MATCH", "MET")
+        for candidate in routing.candidates {
+            candidates.add(candidate.rule, candidate.match, candidate.mismatch ?? "yes")
+        }
+        text += candidates.text
+        for filter in routing.filters { text += "filter: \(filter)\n" }
+        guard !routing.backends.isEmpty else { return text }
+        var backends = Table("BACKEND", "SHARE", "ENDPOINTS")
+        for backend in routing.backends {
+            backends.add(
+                backend.target, "\((backend.share * 10).rounded() / 10) %",
+                backend.endpoints.isEmpty ? "none: 503" : backend.endpoints.joined(separator: ", "))
+        }
+        return text + "\n" + backends.text
     }
 
     private static func summary(_ answer: Explanation) -> String {

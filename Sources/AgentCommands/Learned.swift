@@ -1,4 +1,4 @@
-/// What the agent learned from its sources: `services`, `endpoints`, `routes`.
+/// What the agent learned from its sources: `services`, `endpoints`.
 import AdminAPI
 import ArgumentParser
 
@@ -70,11 +70,4 @@ struct Endpoints: ParsableCommand {
         if endpoint.terminating { return endpoint.serving ? "terminating, serving" : "terminating" }
         return endpoint.ready ? "ready" : "not ready"
     }
-}
-
-struct Routes: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "The HTTP routes (not available yet).")
-    @OptionGroup var options: SharedOptions
-
-    func run() throws { throw CommandFailure("routes are not available yet: this version programs services only") }
 }

@@ -77,6 +77,7 @@ func statusText(_ status: AgentStatus, wide: Bool) -> String {
         "\(status.counts.services) (\(status.counts.servicePorts) ports, \(status.counts.frontends) frontends, "
             + "\(status.counts.backends) backends)")
     line("node ports at", status.nodePortAddresses.isEmpty ? "-" : status.nodePortAddresses.joined(separator: ", "))
+    if status.proxy.routedServices > 0 || wide { line("proxy", proxyText(status.proxy)) }
     line("drift", driftText(status.drift))
     for map in status.capacity where wide || isFilling(map.entries, map.maxEntries) {
         line("map", "\(map.name): \(map.entries)\(map.maxEntries > 0 ? " of \(map.maxEntries)" : "")")
@@ -136,6 +137,20 @@ private func driftText(_ drift: AgentStatus.DriftReport) -> String {
     guard drift.found > 0, let at = drift.lastSecondsAgo else { return "none" }
     let first = drift.last.first.map { ": \($0)" } ?? ""
     return "\(drift.found) found, last \(age(at)) ago, \(drift.repaired ? "repaired" : "NOT yet repaired")\(first)"
+}
+
+func proxyText(_ proxy: AgentStatus.Proxy) -> String {
+    var text = "\(proxy.state), \(proxy.routedServices) routed service ports, configuration \(proxy.generation)"
+    text += ", fails \(proxy.failure)"
+    for instance in proxy.instances {
+        text += "; pid \(instance.pid) (\(instance.version)) "
+        text +=
+            instance.generation == proxy.generation
+            ? "has it" : instance.generation == 0 ? "has none" : "has \(instance.generation)"
+        if !instance.answering { text += ", does NOT answer" }
+        if let refusal = instance.refusal { text += ", REFUSED the last: \(refusal)" }
+    }
+    return text
 }
 
 private func isFilling(_ entries: Int, _ most: Int) -> Bool { most > 0 && entries * 10 >= most * 8 }

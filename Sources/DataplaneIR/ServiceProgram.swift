@@ -137,6 +137,9 @@ package struct ServiceProgram: Equatable, Sendable {
     /// policy Local that finds none here is dropped (spec row 99).
     package var hasEndpoints: Bool { !clusterRange.isEmpty || !localRange.isEmpty }
 
+    /// Some of its connections go to the L7 proxy.
+    package var isProxied: Bool { frontends.contains(where: \.isProxied) }
+
     package func policy(for kind: Frontend.Kind) -> TrafficPolicy { kind.isExternal ? externalPolicy : internalPolicy }
     package func range(for policy: TrafficPolicy) -> Range<Int> { policy == .cluster ? clusterRange : localRange }
 

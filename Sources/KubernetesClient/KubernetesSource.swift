@@ -46,6 +46,7 @@ package final class KubernetesSource: Sendable {
     private let board: StatusBoard
     private let stopSignal = StopSignal()
     private let recorder: EventRecorder
+    private let podSignal = StopSignal()
 
     package init(configuration: Configuration) {
         self.configuration = configuration
@@ -92,12 +93,24 @@ package final class KubernetesSource: Sendable {
             }
             group.addTask { await self.excuseOptionalKinds() }
             group.addTask { await self.recorder.run(transport, self.resources) }
+            group.addTask {
+                await self.podSignal.wait()
+                guard !Task.isCancelled else { return }
+                self.board.add(.pods)
+                var loop = WatchLoop(
+                    .pods, transport: transport, mailbox: self.mailbox, board: self.board,
+                    configuration: self.configuration, recorder: self.recorder)
+                await loop.run()
+            }
             await stopSignal.wait()
             group.cancelAll()
         }
         mailbox.finish()
         transport.shutdown()
     }
+
+    /// Follows all pods from now on.
+    package func followPods() { podSignal.send() }
 
     /// Ends `run` and the events.
     package func stop() { stopSignal.send() }

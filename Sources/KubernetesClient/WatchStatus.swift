@@ -56,6 +56,8 @@ final class StatusBoard: Sendable {
         }
     }
 
+    /// For a kind that is followed later than the others.
+    func add(_ resource: WatchedResource) { entries.withLock { $0.append(Entry(status: WatchStatus(resource))) } }
     func heard(_ kind: ObjectKind) { change(kind) { $0.heard = .now } }
     func update(_ kind: ObjectKind, _ body: (inout WatchStatus) -> Void) { change(kind) { body(&$0.status) } }
 

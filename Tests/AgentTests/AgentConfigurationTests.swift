@@ -30,7 +30,7 @@ import Testing
         let configuration = try parse()
         #expect(configuration.nodeName == "host")
         #expect(configuration.source == .manifests(directory: "/m"))
-        #expect(configuration.dataplane == .auto && configuration.companion == .all && configuration.proxy == .off)
+        #expect(configuration.dataplane == .auto && configuration.companion == .all && configuration.proxy == .spawn)
         #expect(configuration.metricsAddress.description == "127.0.0.1:10249")
         #expect(configuration.healthzAddress.description == "0.0.0.0:10256")
         #expect(configuration.nodePortAddresses == .primary)

@@ -26,13 +26,12 @@ struct AgentRig: Sendable {
     static func run(
         _ configuration: AgentConfiguration = AgentConfiguration(nodeName: "node-a"),
         auditPeriod: Duration = .milliseconds(20), snapshot: SnapshotAccess = SnapshotAccess(),
-        _ body: (AgentRig) async throws -> Void
+        proxy: ProxyLink? = nil, _ body: (AgentRig) async throws -> Void
     ) async throws {
         let loop = ServerLoop()
         let thread = try KernelThread(name: "test-kernel")
         let rig = try await AgentRig(
-            configuration, loop: loop, thread: thread, auditPeriod: auditPeriod,
-            snapshot: snapshot)
+            configuration, loop: loop, thread: thread, auditPeriod: auditPeriod, snapshot: snapshot, proxy: proxy)
         try await withThrowingTaskGroup { group in
             group.addTask { await rig.agent.run() }
             defer {
@@ -47,7 +46,7 @@ struct AgentRig: Sendable {
 
     private init(
         _ configuration: AgentConfiguration, loop: ServerLoop, thread: KernelThread, auditPeriod: Duration,
-        snapshot: SnapshotAccess
+        snapshot: SnapshotAccess, proxy: ProxyLink?
     ) async throws {
         board = StatusBoard(
             status: AgentStatus(
@@ -72,6 +71,7 @@ struct AgentRig: Sendable {
             })
         environment.auditPeriod = auditPeriod
         environment.snapshot = snapshot
+        environment.proxy = proxy
         agent = try await NodeAgent.make(configuration, thread: thread, environment: environment)
     }
 

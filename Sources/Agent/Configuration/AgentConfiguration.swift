@@ -16,6 +16,9 @@ struct AgentConfiguration: Equatable, Sendable {
     enum ProxyMode: String, Sendable, CaseIterable {
         case spawn, external, off
     }
+    enum L7Failure: String, Sendable, CaseIterable {
+        case open, closed
+    }
     enum NodePortAddresses: Equatable, Sendable {
         /// The addresses of the Node object.
         case primary
@@ -43,7 +46,11 @@ struct AgentConfiguration: Equatable, Sendable {
     var apiSocket = "/run/heddle/agent.sock"
     var metricsAddress = SocketAddress(IPAddress(v4: 0x7f00_0001), 10249)
     var healthzAddress = SocketAddress(IPAddress(v4: 0), 10256)
-    var proxy = ProxyMode.off
+    var proxy = ProxyMode.spawn
+    var proxyPort: UInt16 = 15001
+    /// Empty: beside the admin socket.
+    private var givenProxySocket = ""
+    var l7Failure = L7Failure.closed
     var nodePortAddresses = NodePortAddresses.primary
     var nodePortLoopback = false
     var clusterCIDRs: [IPPrefix] = []
@@ -61,6 +68,11 @@ struct AgentConfiguration: Equatable, Sendable {
     var logFormat = LogLine.Format.text
 
     init(nodeName: String) { self.nodeName = nodeName }
+
+    var proxySocket: String {
+        guard givenProxySocket.isEmpty else { return givenProxySocket }
+        return (apiSocket.lastIndex(of: "/").map { apiSocket[...$0] } ?? "/") + "proxy.sock"
+    }
 }
 
 extension AgentConfiguration {
@@ -102,6 +114,13 @@ extension AgentConfiguration {
         try reader.choice(.dataplane, into: &dataplane)
         try reader.choice(.companion, into: &companion)
         try reader.choice(.proxy, into: &proxy)
+        try reader.choice(.l7Failure, into: &l7Failure)
+        try reader.value(.proxyPort, "a port from 1 to 65535", into: &proxyPort) {
+            UInt16($0).flatMap { $0 > 0 ? $0 : nil }
+        }
+        try reader.value(.proxySocket, "an absolute path of at most 107 bytes", into: &givenProxySocket) { text in
+            text.utf8.count <= 107 ? absolutePath(text) : nil
+        }
         try reader.choice(.logLevel, into: &logLevel)
         try reader.choice(.logFormat, into: &logFormat)
         try reader.value(.cgroup, "an absolute path", into: &cgroup) { absolutePath($0) }

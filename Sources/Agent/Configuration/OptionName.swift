@@ -13,6 +13,9 @@ enum OptionName: String, CaseIterable {
     case metricsAddress = "metrics-address"
     case healthzAddress = "healthz-address"
     case proxy
+    case proxyPort = "proxy-port"
+    case proxySocket = "proxy-socket"
+    case l7Failure = "l7-failure"
     case nodePortAddresses = "node-port-addresses"
     case nodePortLoopback = "node-port-loopback"
     case clusterCIDR = "cluster-cidr"
@@ -62,7 +65,10 @@ enum OptionName: String, CaseIterable {
         case .apiSocket: ("PATH", "admin socket (default: /run/heddle/agent.sock)")
         case .metricsAddress: ("HOST:PORT", "/metrics and /proxyMode (default: 127.0.0.1:10249)")
         case .healthzAddress: ("HOST:PORT", "/healthz, /livez, /readyz (default: 0.0.0.0:10256)")
-        case .proxy: ("spawn|external|off", "the L7 proxy (default: off)")
+        case .proxy: ("spawn|external|off", "the L7 proxy, once there is a route (default: spawn)")
+        case .proxyPort: ("PORT", "where the L7 proxy listens (default: 15001)")
+        case .proxySocket: ("PATH", "where it gets its configuration (default: proxy.sock beside --api-socket)")
+        case .l7Failure: ("open|closed", "routed services while it is down: balance or refuse (default: closed)")
         case .nodePortAddresses: ("CIDR[,CIDR...]|primary|all", "where node ports are served (default: primary)")
         case .nodePortLoopback: ("", "serve node ports on loopback, eBPF only")
         case .clusterCIDR: ("CIDR[,CIDR]", "addresses of the cluster's pods, one a family")

@@ -32,6 +32,8 @@ struct AgentMetrics: Sendable {
     let refused: Gauge
     let leftovers: Gauge
     let findings: Gauge
+    let proxyUp: Gauge
+    let routedServices: Gauge
     let sourceProblems: Gauge
     let mapEntries: Gauge
     let mapMaxEntries: Gauge
@@ -93,6 +95,8 @@ struct AgentMetrics: Sendable {
         leftovers = registry.gauge(
             "heddle_kube_proxy_leftovers", "1 when rules of kube-proxy were found in the kernel.")
         refused = registry.gauge("heddle_refused_services", "Service ports that did not fit.")
+        proxyUp = registry.gauge("heddle_l7_proxy_up", "1 when an L7 proxy is connected, configured and answers.")
+        routedServices = registry.gauge("heddle_routed_service_ports", "Service ports with routes.")
         findings = registry.gauge(
             "heddle_findings", "Fields and claims of objects that were left out.", labels: ["reason"])
         sourceProblems = registry.gauge(

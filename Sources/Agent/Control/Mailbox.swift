@@ -13,6 +13,8 @@ enum Message: Sendable {
     case addresses(Set<IPAddress>)
     /// Somebody changed kernel objects we own; the name of the dataplane concerned.
     case foreignChange(dataplane: String)
+    /// The L7 proxies that are connected now.
+    case proxies([HandOverServer.Proxy])
     case request(AdminRequest)
     case stop
 }
@@ -26,6 +28,9 @@ struct AdminRequest: Sendable {
         case capacity
         case verify(repair: Bool)
         case explain(FlowQuestion)
+        case routes
+        /// To the proxy itself.
+        case proxy(String)
     }
     struct FlowQuestion: Sendable {
         /// An address, or NAMESPACE/NAME of a pod.
@@ -33,6 +38,8 @@ struct AdminRequest: Sendable {
         var to: SocketAddress
         var transport = "TCP"
         var interface: String?
+        /// What is sent over it.
+        var request: ExplainedRequest?
     }
     let question: Question
     let reply: @Sendable (HTTPResponse) -> Void
@@ -56,6 +63,8 @@ struct AgentSource: Sendable {
     let watches: @Sendable () -> [AgentStatus.Watch]
     /// Tells whoever owns an object; does not wait.
     let record: @Sendable (ObjectEvent) -> Void
+    /// Names of pods are wanted from now on; sources that have them anyway need not be told.
+    let followPods: @Sendable () -> Void
     /// Kept alive as long as the events are wanted.
     private let owner: any Sendable
 
@@ -63,8 +72,9 @@ struct AgentSource: Sendable {
         name: String, events: AsyncStream<SourceEvent>, owner: any Sendable,
         watches: @escaping @Sendable () -> [AgentStatus.Watch] = { [] },
         record: @escaping @Sendable (ObjectEvent) -> Void = { _ in },
-        run: @escaping @Sendable () async -> Void = {}
+        followPods: @escaping @Sendable () -> Void = {}, run: @escaping @Sendable () async -> Void = {}
     ) {
+        self.followPods = followPods
         self.name = name
         self.events = events
         self.owner = owner

@@ -20,6 +20,8 @@ extension NodeAgent {
         case .verify(let repair):
             reply(request) { () throws(DataplaneError) in try verifyNow(repair: repair) }
         case .explain(let flow): request.reply(explain(flow))
+        case .routes: request.reply(jsonResponse(routeList()))
+        case .proxy(let what): askProxy(what, request)
         }
     }
 

@@ -22,7 +22,12 @@ extension NodeAgent {
             source: from, destination: question.to, transport: transport,
             origin: isNode ? .node : .interface(question.interface ?? ""))
         let program = DataplaneProgram(node: node, services: compiler.programs)
-        return jsonResponse(answer(flow, Interpreter(program).explain(flow)))
+        let explained = Interpreter(program).explain(flow)
+        var answer = answer(flow, explained)
+        if case .proxy = explained.verdict, let request = question.request {
+            answer.routing = routing(of: request, from: from, to: question.to)
+        }
+        return jsonResponse(answer)
     }
 
     private func address(of from: String, family: AddressFamily) -> IPAddress? {

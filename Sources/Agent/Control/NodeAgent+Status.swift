@@ -7,6 +7,7 @@ import DataplaneIR
 import Glibc
 import Logging
 import Reconcile
+import RouteIR
 import Telemetry
 
 /// When the costly part of the status was made.
@@ -48,8 +49,11 @@ extension NodeAgent {
             contents.status.sync.fullPlans = status.fullPlans
             contents.status.refused = status.refused.sorted { $0.key < $1.key }
                 .map { .init(service: $0.key.description, reason: $0.value) }
-            contents.status.warnings = nodeWarnings + dataplane.warnings + leftovers
+            contents.status.warnings = nodeWarnings + dataplane.warnings + leftovers + proxyWarnings
+            contents.status.proxy = proxyStatus
         }
+        metrics.proxyUp.set(proxy.phase == .up ? 1 : 0)
+        metrics.routedServices.set(Double(routes.snapshot.services.count))
         metrics.generation.set(Double(status.applied))
         metrics.inSync.set(status.isInSync ? 1 : 0)
         metrics.refused.set(Double(status.refused.count))
@@ -84,7 +88,7 @@ extension NodeAgent {
             counts.frontends += program.frontends.count
             counts.backends += program.backends.count
         }
-        let findings = compiler.findings.values.flatMap { $0 }
+        let findings = compiler.findings.values.flatMap { $0 } + routes.findings
         let shown = findings.map(\.description).sorted().prefix(Self.findingsShown)
         let addresses = node.nodePortAddresses.sorted().map(\.description)
         environment.board.update { contents in
@@ -115,7 +119,8 @@ extension NodeAgent {
     // MARK: Metrics of writes
 
     var startedAtWallTime: Double { wallTime - (now - environment.board.now.startedAt).seconds }
-    var wallTime: Double {
+    var wallTime: Double { Self.wallTime }
+    static var wallTime: Double {
         var time = timespec()
         clock_gettime(CLOCK_REALTIME, &time)
         return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9

@@ -77,6 +77,7 @@ extension NodeAgent {
 
     /// Brings the kernel to where it should be, as far as that may happen now.
     func settle() {
+        let isFirst = !isComplete
         if !isComplete, hasAddresses, completeSources.count == environment.sources.count {
             isComplete = true
             toldIDs = []
@@ -86,11 +87,15 @@ extension NodeAgent {
             noteStateChange()
         }
         // Nothing is compiled before everything is known: half a list would compile twice (spec row 158).
-        if isComplete || snapshot.isInForce { compile() }
+        if isComplete || snapshot.isInForce { compile(isFirst: isFirst) }
         deadlines.reconcile = nil
-        planning: while true {
+        let mayWrite = proxy.mayWrite(now: now)
+        deadlines.proxy = proxy.deadline
+        planning: while mayWrite {
             switch reconciler.next(now: now, programs: compiler.programs, node: node) {
-            case .rest: break planning
+            case .rest:
+                trimHandedOver()
+                break planning
             case .wait(let until):
                 deadlines.reconcile = until
                 break planning
@@ -101,9 +106,9 @@ extension NodeAgent {
         publish()
     }
 
-    private func compile() {
+    private func compile(isFirst: Bool) {
         let ours = configuration.nodeName
-        var changed = Set<ServicePortID>()
+        var (changed, routesDiffer) = compileRoutes(isFirst: isFirst)
         if dirty.nodes.contains(ours) {
             let node = state.nodes[ours]
             nodeInputs.node = node
@@ -121,6 +126,7 @@ extension NodeAgent {
             reconciler.changed(changed, now: now)
             noteQueued(changed)
         }
+        handOver(changed, routesDiffer: routesDiffer)
         let nodeDiffers = updateNode()
         if healthChecksMayDiffer || nodeDiffers { environment.healthChecks(compiler.healthChecks, node) }
     }
@@ -128,7 +134,8 @@ extension NodeAgent {
     /// True if the node program is another than before.
     private func updateNode() -> Bool {
         nodeInputs.serviceAddresses = serviceAddresses.addresses
-        let result = nodeProgram(configuration, nodeInputs)
+        var result = nodeProgram(configuration, nodeInputs)
+        result.program.proxyListeners = proxyListeners()
         for warning in result.warnings where !nodeWarnings.contains(warning) { log.warning("\(warning)") }
         nodeWarnings = result.warnings
         guard result.program != node else { return false }

@@ -12,6 +12,7 @@ import DataplaneIR
 import Logging
 import Netns
 import Reconcile
+import RouteIR
 
 actor NodeAgent {
     /// Everything from outside, so that tests can replace it.
@@ -28,6 +29,8 @@ actor NodeAgent {
         /// Told after each write which health-check servers must run.
         var healthChecks: @Sendable ([ObjectName: HealthCheck], NodeProgram) -> Void = { _, _ in }
         var auditPeriod = Duration.seconds(3)
+        /// nil: no L7 proxy.
+        var proxy: ProxyLink?
     }
 
     nonisolated let thread: KernelThread
@@ -41,6 +44,9 @@ actor NodeAgent {
     var state = ClusterState()
     var dirty = Dirty()
     var compiler: Compiler
+    var routes: RouteCompiler
+    var proxy: ProxyControl
+    var proxyWasNeeded = false
     var reconciler: Reconciler
     var nodeInputs = NodeInputs()
     var node: NodeProgram
@@ -81,7 +87,12 @@ actor NodeAgent {
         audit = AuditSchedule(parts: dataplane.parts, period: environment.auditPeriod)
         var compilerOptions = CompilerOptions(proxyName: configuration.serviceProxyName)
         compilerOptions.servesExternalIPs = configuration.servesExternalIPs
-        compiler = Compiler(node: NodeFacts(name: configuration.nodeName), options: compilerOptions)
+        compilerOptions.failsOpen = configuration.l7Failure == .open
+        let facts = NodeFacts(name: configuration.nodeName)
+        compiler = Compiler(node: facts, options: compilerOptions)
+        routes = RouteCompiler(node: facts, options: compilerOptions)
+        // Milliseconds since 1970: no agent makes a thousand generations a second for long.
+        proxy = ProxyControl(nodeName: configuration.nodeName, generation: UInt64(max(0, Self.wallTime * 1000)))
         var options = Reconciler.Options()
         options.minSyncPeriod = configuration.minSyncPeriod
         reconciler = Reconciler(options: options)
@@ -126,6 +137,7 @@ actor NodeAgent {
                 audit.foreignChange(in: name, now: now)
                 deadlines.audit = audit.next
                 armTimer()
+            case .proxies(let proxies): take(proxies)
             case .request(let request): answer(request)
             case .stop:
                 saveSnapshot()
@@ -148,8 +160,9 @@ actor NodeAgent {
         var garbage: Duration?
         var audit: Duration?
         var snapshot: Duration?
+        var proxy: Duration?
 
-        var next: Duration? { [reconcile, garbage, audit, snapshot].compactMap { $0 }.min() }
+        var next: Duration? { [reconcile, garbage, audit, snapshot, proxy].compactMap { $0 }.min() }
     }
 
     func armTimer() {

@@ -38,7 +38,6 @@ struct AgentProcess {
 
     /// Ends the process when a signal asks for it. The kernel keeps what was written.
     func run() async throws {
-        try refuseWhatIsNotBuilt()
         let signals = try SignalWatcher()
         try ProcessSetup.makeDirectory(
             configuration.stateDirectory, mode: 0o700, purpose: "state directory", option: .stateDir)
@@ -55,6 +54,12 @@ struct AgentProcess {
             isHealthy: { health.health.isHealthy })
         let configuration = configuration
         let snapshots = try makeSnapshots(source)
+        let (proxies, sendProxies) = AsyncStream<[HandOverServer.Proxy]>.makeStream()
+        let handOver = HandOverServer(on: loop) { sendProxies.yield($0) }
+        let child = ProxyChild(ProxyChild.command(configuration), timers: loop, log: log)
+        let link = ProxyLink(
+            publish: { handOver.publish($0) }, ask: { handOver.ask($0, $1) },
+            update: { if configuration.proxy == .spawn { child.update(isWanted: $0, isServed: $1) } })
         let agent = try await NodeAgent.make(
             configuration, thread: try KernelThread(name: "heddle-kernel"),
             environment: .init(
@@ -66,7 +71,8 @@ struct AgentProcess {
                 },
                 leftovers: HostSettings.kubeProxyLeftovers, snapshot: snapshots?.access ?? SnapshotAccess(),
                 timers: loop, board: board, metrics: metrics, log: log,
-                healthChecks: { checks.update($0, node: $1) }))
+                healthChecks: { checks.update($0, node: $1) },
+                proxy: configuration.proxy == .off ? nil : link))
         let dataplane = board.now.status.dataplane
         log.info(
             "heddle-agent \(AgentProgram.version) started on node \(configuration.nodeName)",
@@ -74,19 +80,14 @@ struct AgentProcess {
                 "dataplane": "\(dataplane.name)", "why": "\(dataplane.configured)", "source": "\(source.name)",
             ])
         try await openAdminSocket(agent.mailbox)
-        try await work(agent, source, signals, snapshots)
+        if configuration.proxy != .off { try await openProxySocket(handOver) }
+        try await work(agent, source, signals, snapshots, proxies)
     }
 
     /// A directory on this node needs no second copy; an API server may be away at the next start.
     private func makeSnapshots(_ source: AgentSource) throws -> Snapshots? {
         guard case .kubernetes = configuration.source else { return nil }
         return try Snapshots(configuration, source: source.name, log: log)
-    }
-
-    private func refuseWhatIsNotBuilt() throws(StartupError) {
-        if configuration.proxy != .off {
-            throw StartupError("--proxy \(configuration.proxy.rawValue) is not available yet; pass --proxy off")
-        }
     }
 
     /// These answer before the dataplane is open, which may take a while.
@@ -127,14 +128,27 @@ struct AgentProcess {
         }
     }
 
+    private func openProxySocket(_ server: HandOverServer) async throws {
+        let path = configuration.proxySocket
+        let mask = umask(0o177)
+        defer { umask(mask) }
+        do {
+            try await server.start(path: path)
+        } catch {
+            throw StartupError("cannot open the socket for the L7 proxy \(path): \(error); pass another --proxy-socket")
+        }
+    }
+
     private func work(
-        _ agent: NodeAgent, _ source: AgentSource, _ signals: SignalWatcher, _ snapshots: Snapshots?
+        _ agent: NodeAgent, _ source: AgentSource, _ signals: SignalWatcher, _ snapshots: Snapshots?,
+        _ proxies: AsyncStream<[HandOverServer.Proxy]>
     ) async throws {
         let addresses = try AddressWatcher()
         let foreign = try ForeignChangeWatcher()
         let (stream, continuation) = AsyncStream<Int32>.makeStream()
         await withDiscardingTaskGroup { group in
             group.addTask { await source.run() }
+            group.addTask { for await list in proxies { agent.mailbox.send(.proxies(list)) } }
             group.addTask { await signals.run { continuation.yield($0) } }
             group.addTask { [log] in
                 await addresses.run(log: log) { agent.mailbox.send(.addresses($0)) }

@@ -38,7 +38,7 @@ enum SourceFactory {
         return AgentSource(
             name: source.name, events: source.events, owner: source,
             watches: { source.status.map(AgentStatus.Watch.init) },
-            record: { source.record($0) }
+            record: { source.record($0) }, followPods: { source.followPods() }
         ) { await source.run() }
     }
 }

@@ -49,7 +49,15 @@ struct AdminEndpoint: Sendable {
             var flow = AdminRequest.FlowQuestion(from: from, to: to)
             flow.transport = query["protocol"] ?? flow.transport
             flow.interface = query["interface"]
+            if query["method"] != nil || query["path"] != nil || query["header"] != nil {
+                flow.request = ExplainedRequest(
+                    method: query["method"] ?? "GET", target: query["path"] ?? "/", headers: query["header"] ?? "")
+            }
             return .success(.explain(flow))
+        case AdminPath.routes: return .success(.routes)
+        case AdminPath.proxy:
+            guard let what = query["what"], !what.isEmpty else { return .failure(AdminFailure("pass what=config")) }
+            return .success(.proxy(what))
         default: return .success(nil)
         }
     }

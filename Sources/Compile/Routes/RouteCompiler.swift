@@ -27,10 +27,10 @@ package struct RouteCompiler: Sendable {
         var findings: [Finding] = []
     }
 
-    package init(node: NodeFacts, options: CompilerOptions = CompilerOptions(), generation: UInt64 = 0) {
+    package init(node: NodeFacts, options: CompilerOptions = CompilerOptions()) {
         self.node = node
         self.options = options
-        snapshot = ProxySnapshot(generation: generation, node: ProxyNode(name: node.name, zone: node.zone))
+        snapshot = ProxySnapshot(node: ProxyNode(name: node.name, zone: node.zone))
     }
 
     /// What is wrong with routes and with the annotations of services they use.
@@ -45,8 +45,9 @@ package struct RouteCompiler: Sendable {
     package mutating func update(
         _ dirty: Set<ObjectName>, workloads: Bool, node: NodeFacts, from state: borrowing ClusterState
     ) -> Bool {
-        let before = snapshot
         let nodeDiffers = node != self.node
+        guard nodeDiffers || workloads || !dirty.isEmpty else { return false }
+        let before = snapshot
         self.node = node
         snapshot.node = ProxyNode(name: node.name, zone: node.zone)
         var clusters = Set(snapshot.clusters.keys.filter { nodeDiffers || dirty.contains($0.service) })

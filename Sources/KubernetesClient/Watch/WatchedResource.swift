@@ -42,6 +42,10 @@ package struct WatchedResource: Equatable, Sendable {
     static let httpRoutes = route(.httpRoute, "httproutes")
     static let grpcRoutes = route(.grpcRoute, "grpcroutes")
 
+    /// Only for their names in telemetry: followed once something is routed.
+    static let pods = WatchedResource(
+        kind: .pod, plural: "pods", group: "", path: "/api/v1/pods", isOptional: true)
+
     private static func route(_ kind: ObjectKind, _ plural: String) -> WatchedResource {
         WatchedResource(
             kind: kind, plural: plural, group: "gateway.networking.k8s.io",

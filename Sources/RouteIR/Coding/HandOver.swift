@@ -3,14 +3,15 @@
 ///
 ///     proxy                                   agent
 ///       hello(version, pid, generation) ──►
-///                                       ◄──   update(base nil: everything, or since that generation)
-///       ack(generation)                 ──►        the next update starts from here
+///                                       ◄──   update(base nil: everything)
+///       ack(generation)                 ──►        the next update is the difference to this one
 ///       nack(generation, reason)        ──►        the proxy keeps its last good one; shown in `agentctl status`
 ///                                       ◄──   query(id, "health" | "upstreams" | ...)
 ///       answer(id, JSON)                ──►
 ///
-/// One update is under way at a time. After a nack the agent sends nothing before the configuration changed, and then
-/// all of it. The proxy keeps its whole snapshot on disk, as the frame of an update without base.
+/// Every query is answered within five seconds, an unknown one with `{"error": ...}`; a proxy that does not counts as
+/// down. One update is under way at a time. After a nack the agent sends nothing before the configuration changed, and
+/// then all of it. The proxy keeps its whole snapshot on disk, as the frame of an update without base.
 
 package enum HandOverMessage: Equatable, Sendable {
     /// `generation`: of the config it starts with, from disk; 0 for none.

@@ -1,0 +1,205 @@
+/// Where the L7 proxies of the node come for their configuration: a Unix socket, one session a proxy. Everything here
+/// lives on the server loop; what proxies are there is told to whoever asked to hear of it.
+import NIOCore
+import NIOPosix
+package import RouteIR
+
+package final class HandOverServer: Sendable {
+    /// A connected proxy that has said who it is.
+    package struct Proxy: Equatable, Sendable {
+        package var pid: UInt32
+        package var version: String
+        /// Of the config it works with; 0: none.
+        package var generation: UInt64
+        /// Why it refused the last one; nil: it did not.
+        package var refusal: String?
+        /// It answers questions, or has not been asked for long enough.
+        package var isAnswering: Bool
+
+        package init(pid: UInt32, version: String, generation: UInt64, refusal: String? = nil, isAnswering: Bool = true)
+        {
+            self.pid = pid
+            self.version = version
+            self.generation = generation
+            self.refusal = refusal
+            self.isAnswering = isAnswering
+        }
+        /// Traffic can be sent to it.
+        package var isUp: Bool { isAnswering && generation > 0 }
+    }
+
+    private struct State {
+        var snapshot: ProxySnapshot?
+        var sessions: [ObjectIdentifier: HandOverHandler] = [:]
+        var reported: [Proxy] = []
+        var listener: (any Channel)?
+        /// Connections so far.
+        var count: UInt64 = 0
+    }
+    private let loop: any EventLoop
+    private let state: NIOLoopBoundBox<State>
+    private let onChange: @Sendable ([Proxy]) -> Void
+
+    package init(on loop: ServerLoop, onChange: @escaping @Sendable ([Proxy]) -> Void) {
+        self.loop = loop.loop
+        state = .makeBoxSendingValue(State(), eventLoop: loop.loop)
+        self.onChange = onChange
+    }
+
+    /// Opens the socket, for this user only, or throws.
+    package func start(path: String) async throws {
+        let bootstrap = ServerBootstrap(group: loop).childChannelInitializer { channel in
+            channel.eventLoop.makeCompletedFuture {
+                try channel.pipeline.syncOperations.addHandler(HandOverHandler(server: self))
+            }
+        }
+        let listener = try await bootstrap.bind(unixDomainSocketPath: path, cleanupExistingSocketFile: true).get()
+        loop.execute { self.state.value.listener = listener }
+        loop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { [weak self] task in
+            guard let self else { return task.cancel() }
+            for session in state.value.sessions.values { session.checkHealth() }
+            report()
+        }
+    }
+
+    package func stop() {
+        loop.execute {
+            self.state.value.listener?.close(promise: nil)
+            for session in self.state.value.sessions.values { session.close() }
+        }
+    }
+
+    /// Hands this configuration to every proxy, now and to those that come later.
+    package func publish(_ snapshot: ProxySnapshot) {
+        loop.execute {
+            self.state.value.snapshot = snapshot
+            for session in self.state.value.sessions.values { session.offer(snapshot) }
+        }
+    }
+
+    /// Asks the proxy that came last; nil: there is none, or it did not answer.
+    package func ask(_ question: String, _ reply: @escaping @Sendable ([UInt8]?) -> Void) {
+        loop.execute {
+            let newest = self.state.value.sessions.values.filter { $0.proxy != nil }.max { $0.number < $1.number }
+            if let newest { newest.ask(question, reply) } else { reply(nil) }
+        }
+    }
+
+    // MARK: On the loop
+
+    fileprivate func opened(_ session: HandOverHandler) {
+        state.value.count += 1
+        session.number = state.value.count
+        state.value.sessions[ObjectIdentifier(session)] = session
+        if let snapshot = state.value.snapshot { session.offer(snapshot) }
+    }
+    fileprivate func closed(_ session: HandOverHandler) {
+        state.value.sessions[ObjectIdentifier(session)] = nil
+        report()
+    }
+    fileprivate func report() {
+        let proxies = state.value.sessions.values.sorted { $0.number < $1.number }.compactMap(\.proxy)
+        guard proxies != state.value.reported else { return }
+        state.value.reported = proxies
+        onChange(proxies)
+    }
+}
+
+/// One proxy's connection.
+private final class HandOverHandler: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    private struct Question {
+        let reply: @Sendable ([UInt8]?) -> Void
+        var ticks = 0
+    }
+    /// Checks of health, a second apart, that an answer may take.
+    private static let patience = 5
+
+    private let server: HandOverServer
+    private var session = HandOverSession()
+    private var context: ChannelHandlerContext?
+    private var received: [UInt8] = []
+    private var questions: [UInt64: Question] = [:]
+    private var lastQuestion: UInt64 = 0
+    private var isAnswering = true
+    /// Later connections have larger ones.
+    var number: UInt64 = 0
+
+    init(server: HandOverServer) { self.server = server }
+
+    var proxy: HandOverServer.Proxy? {
+        session.identity.map {
+            HandOverServer.Proxy(
+                pid: $0.pid, version: $0.version, generation: session.generation, refusal: session.refusal?.reason,
+                isAnswering: isAnswering)
+        }
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        self.context = context
+        server.opened(self)
+    }
+    func channelInactive(context: ChannelHandlerContext) {
+        self.context = nil
+        for question in questions.values { question.reply(nil) }
+        questions = [:]
+        server.closed(self)
+    }
+    func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+    func close() { context?.close(promise: nil) }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        received += unwrapInboundIn(data).readableBytesView
+        do throws(WireError) {
+            var start = 0
+            while let (message, length) = try HandOverFrame.decode(received.span.extracting(droppingFirst: start)) {
+                start += length
+                take(message)
+            }
+            received.removeFirst(start)
+        } catch {
+            // Of another release, or no proxy at all: there is nothing to talk about.
+            context.close(promise: nil)
+        }
+        server.report()
+    }
+
+    private func take(_ message: HandOverMessage) {
+        if case .answer(let id, let bytes) = message {
+            isAnswering = true
+            questions.removeValue(forKey: id)?.reply(bytes)
+        } else if let answer = session.receive(message) {
+            send(answer)
+        }
+    }
+
+    func offer(_ snapshot: ProxySnapshot) {
+        if let message = session.offer(snapshot) { send(message) }
+    }
+
+    func ask(_ question: String, _ reply: @escaping @Sendable ([UInt8]?) -> Void) {
+        lastQuestion += 1
+        questions[lastQuestion] = Question(reply: reply)
+        send(.query(id: lastQuestion, question))
+    }
+
+    func checkHealth() {
+        for (id, var question) in questions {
+            question.ticks += 1
+            questions[id] = question
+            guard question.ticks > Self.patience else { continue }
+            isAnswering = false
+            questions[id] = nil
+            question.reply(nil)
+        }
+        if session.identity != nil, questions.isEmpty { ask("health") { _ in } }
+    }
+
+    private func send(_ message: HandOverMessage) {
+        guard let context else { return }
+        let buffer = context.channel.allocator.buffer(bytes: HandOverFrame.encode(message))
+        context.writeAndFlush(wrapOutboundOut(buffer), promise: nil)
+    }
+}

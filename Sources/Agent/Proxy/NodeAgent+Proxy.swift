@@ -1,0 +1,121 @@
+/// Routes in the control actor: compiling them, handing them to the proxy, and what the status says of it.
+import AdminAPI
+import AdminServer
+import Addressing
+import Cluster
+import Compile
+import DataplaneIR
+import Logging
+import RouteIR
+
+/// How the actor reaches the proxies of the node.
+struct ProxyLink: Sendable {
+    var publish: @Sendable (ProxySnapshot) -> Void
+    /// A question to the newest proxy; nil: no answer.
+    var ask: @Sendable (String, @escaping @Sendable ([UInt8]?) -> Void) -> Void
+    /// Whether one must run, and whether one is connected.
+    var update: @Sendable (_ isNeeded: Bool, _ isServed: Bool) -> Void
+}
+
+extension NodeAgent {
+    /// Compiles routes; returns the programs that differ because the proxy came, went or is needed for the first time.
+    func compileRoutes(isFirst: Bool) -> (changed: Set<ServicePortID>, routesDiffer: Bool) {
+        let facts = NodeFacts(
+            name: configuration.nodeName, zone: state.nodes[configuration.nodeName]?.zone)
+        let hadFindings = !routes.findings.isEmpty
+        let routesDiffer = routes.update(dirty.services, workloads: dirty.workloads, node: facts, from: state)
+        // Findings change without a write to the kernel.
+        if hadFindings || !routes.findings.isEmpty { details.generation = nil }
+        guard configuration.proxy != .off else { return ([], false) }
+        if routes.isNeeded, !proxyWasNeeded {
+            proxyWasNeeded = true
+            for source in environment.sources { source.followPods() }
+        }
+        let available = proxy.step(isNeeded: routes.isNeeded, isFirst: isFirst, now: now)
+        environment.proxy?.update(routes.isNeeded, !proxy.proxies.isEmpty)
+        return (compiler.update(proxy: available, from: state).all, routesDiffer)
+    }
+
+    /// After all programs are up to date, before the kernel hears of them.
+    func handOver(_ changed: Set<ServicePortID>, routesDiffer: Bool) {
+        guard configuration.proxy != .off else { return }
+        let snapshot = proxy.changed(
+            changed, compiler.programs, routes: routesDiffer ? routes.snapshot : nil, now: now)
+        if let snapshot { environment.proxy?.publish(snapshot) }
+    }
+
+    /// After the kernel has everything.
+    func trimHandedOver() {
+        if let snapshot = proxy.written(routes.snapshot) { environment.proxy?.publish(snapshot) }
+    }
+
+    /// Where the proxy is reached: once there was a route, and from then on, because what is in the kernel must not
+    /// lose its target before it is replaced.
+    func proxyListeners() -> Set<SocketAddress> {
+        guard proxyWasNeeded else { return [] }
+        return Set(
+            AddressFamily.allCases.compactMap { family in
+                let local = nodeInputs.interfaceAddresses.filter {
+                    $0.family == family && !$0.isLoopback && !$0.isLinkLocal && !$0.isMulticast
+                }
+                let primary = nodeInputs.node?.internalIPs.first { local.contains($0) }
+                let own = local.subtracting(nodeInputs.serviceAddresses)
+                return (primary ?? own.min()).map { SocketAddress($0, configuration.proxyPort) }
+            })
+    }
+
+    func take(_ proxies: [HandOverServer.Proxy]) {
+        for gone in proxy.proxies where !proxies.contains(where: { $0.pid == gone.pid }) {
+            log.notice("L7 proxy \(gone.pid) is gone")
+        }
+        for new in proxies {
+            let old = proxy.proxies.first { $0.pid == new.pid }
+            if old == nil { log.notice("L7 proxy \(new.pid) (\(new.version)) is here") }
+            if old?.isAnswering == true, !new.isAnswering { log.error("L7 proxy \(new.pid) does not answer") }
+            if let refusal = new.refusal, old?.refusal != refusal {
+                log.error("L7 proxy \(new.pid) refused the configuration and keeps its last one: \(refusal)")
+            }
+        }
+        proxy.proxies = proxies
+        settleSoon()
+    }
+
+    var proxyStatus: AgentStatus.Proxy {
+        var status = AgentStatus.Proxy(mode: configuration.proxy.rawValue)
+        status.state =
+            switch proxy.phase {
+            case .notNeeded: "not needed"
+            case .starting: "starting"
+            case .assumed: "not yet heard of"
+            case .up: "up"
+            case .down: "down"
+            }
+        if configuration.proxy == .off { status.state = "off" }
+        status.failure = configuration.l7Failure.rawValue
+        status.generation = proxy.published.generation
+        status.routedServices = routes.snapshot.services.count
+        status.listeners = node.proxyListeners.sorted().map(\.description)
+        status.instances = proxy.proxies.map {
+            .init(
+                pid: $0.pid, version: $0.version, generation: $0.generation, refusal: $0.refusal,
+                answering: $0.isAnswering)
+        }
+        return status
+    }
+
+    /// Sentences for the status and the log.
+    var proxyWarnings: [String] {
+        guard routes.isNeeded else { return [] }
+        if configuration.proxy == .off {
+            return ["routes are attached to Services but not followed: the agent runs with --proxy off"]
+        }
+        guard proxy.phase == .down else { return [] }
+        let count = routes.snapshot.services.count
+        return [
+            "the L7 proxy is down: \(count) routed service ports "
+                + (configuration.l7Failure == .closed
+                    ? "refuse connections (unless heddle.io/l7-failure says open)"
+                    : "are balanced without their routes (unless heddle.io/l7-failure says closed)")
+        ]
+    }
+}

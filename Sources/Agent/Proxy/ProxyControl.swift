@@ -1,0 +1,115 @@
+/// When routed traffic may go to the L7 proxy, and in which order kernel and proxy learn of a change. Pure; the actor
+/// gives it the time and does what it says.
+///
+/// A service goes to the proxy only once a proxy has its routes, and the proxy forgets a service only once the kernel
+/// sends nothing there any more: so neither adding nor removing a route costs a connection.
+import AdminServer
+import Compile
+import DataplaneIR
+import RouteIR
+
+struct ProxyControl {
+    enum Phase: Equatable, Sendable {
+        /// No route is attached to any service.
+        case notNeeded
+        /// The first route has just come and a proxy is starting: services are balanced as before until then.
+        case starting(until: Duration)
+        /// The agent has just started: the kernel may send traffic to a proxy that has not come to us yet.
+        case assumed(until: Duration)
+        case up
+        case down
+    }
+    private static let startTime = Duration.seconds(5)
+    /// How long the kernel waits for a proxy to take a new configuration.
+    private static let acknowledgeTime = Duration.seconds(1)
+
+    private(set) var phase = Phase.notNeeded
+    private(set) var published: ProxySnapshot
+    var proxies: [HandOverServer.Proxy] = []
+    /// The published one still has services that are not routed any more.
+    private var isUntrimmed = false
+    private var gate: Duration?
+    private var proxied: Set<ServicePortID> = []
+
+    /// Generations go on from `generation`, which must be larger than any an earlier agent gave.
+    init(nodeName: String, generation: UInt64) {
+        published = ProxySnapshot(generation: generation, node: ProxyNode(name: nodeName))
+    }
+
+    var deadline: Duration? {
+        let phaseEnd: Duration? =
+            switch phase {
+            case .starting(let until), .assumed(let until): until
+            case .notNeeded, .up, .down: nil
+            }
+        return [phaseEnd, gate].compactMap { $0 }.min()
+    }
+
+    /// What the compiler must count with. `isFirst`: nothing was compiled before.
+    mutating func step(isNeeded: Bool, isFirst: Bool, now: Duration) -> CompilerOptions.L7Proxy {
+        if !isNeeded {
+            phase = .notNeeded
+        } else if proxies.contains(where: \.isUp) {
+            phase = .up
+        } else {
+            switch phase {
+            case .notNeeded:
+                phase = isFirst ? .assumed(until: now + Self.startTime) : .starting(until: now + Self.startTime)
+            case .starting(let until), .assumed(let until): if now >= until { phase = .down }
+            case .up: phase = .down
+            case .down: break
+            }
+        }
+        return switch phase {
+        case .notNeeded, .starting: .off
+        case .assumed, .up: .up
+        case .down: .down
+        }
+    }
+
+    /// Programs changed; says what to hand to the proxy, if anything.
+    mutating func changed(
+        _ ids: Set<ServicePortID>, _ programs: [ServicePortID: ServiceProgram], routes: ProxySnapshot?, now: Duration
+    ) -> ProxySnapshot? {
+        let wanted = ids.filter { programs[$0]?.isProxied == true }
+        let isMore = !wanted.isSubset(of: proxied)
+        proxied.subtract(ids)
+        proxied.formUnion(wanted)
+        defer {
+            if isMore, phase == .up, !isAcknowledged { gate = now + Self.acknowledgeTime }
+        }
+        guard let routes else { return nil }
+        var next = routes
+        for (id, service) in published.services where next.services[id] == nil {
+            next.services[id] = service
+            isUntrimmed = true
+        }
+        if isUntrimmed { next.clusters.merge(published.clusters) { new, _ in new } }
+        return publish(next)
+    }
+
+    /// The kernel has everything; says what to hand to the proxy, if anything.
+    mutating func written(_ routes: ProxySnapshot) -> ProxySnapshot? {
+        guard isUntrimmed else { return nil }
+        isUntrimmed = false
+        return publish(routes)
+    }
+
+    private mutating func publish(_ snapshot: ProxySnapshot) -> ProxySnapshot {
+        let generation = published.generation + 1
+        published = snapshot
+        published.generation = generation
+        return published
+    }
+
+    /// Whether the kernel may be written.
+    mutating func mayWrite(now: Duration) -> Bool {
+        guard let end = gate, now < end, !isAcknowledged else {
+            gate = nil
+            return true
+        }
+        return false
+    }
+
+    private var isAcknowledged: Bool { proxies.contains { $0.isUp && $0.generation >= published.generation } }
+}

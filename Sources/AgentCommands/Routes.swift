@@ -1,0 +1,49 @@
+/// `agentctl routes` and `agentctl proxy`: what is routed how, and the L7 proxy that does it.
+import AdminAPI
+import ArgumentParser
+
+struct Routes: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "The routes of services, in the order in which they are tried.")
+
+    @Argument(help: ArgumentHelp("Only this service.", valueName: "namespace/name"))
+    var service: String?
+    @OptionGroup var options: SharedOptions
+
+    func run() throws {
+        var list = try options.client.get(RouteList.self, AdminPath.routes)
+        if let service { list.entries.removeAll { !$0.service.hasPrefix(service + ":") } }
+        guard options.output != .json else { return try Output.json(list) }
+        var table = Table("SERVICE", "CLIENTS", "MATCH", "RULE", "BACKENDS", "FILTERS", "TIMEOUT", "RETRIES")
+        for entry in list.entries {
+            table.add(
+                entry.service, entry.clients, entry.match, entry.rule, text(entry.backends), text(entry.filters),
+                entry.timeout ?? "-", entry.retries ?? "-")
+        }
+        Output.tell(table.text)
+        for finding in list.findings { Output.complain("note: \(finding)\n") }
+    }
+
+    private func text(_ parts: [String]) -> String { parts.isEmpty ? "-" : parts.joined(separator: "; ") }
+}
+
+struct ProxyCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "proxy", abstract: "The L7 proxy of this node: its state, or what it says of itself.",
+        discussion: "proxy status asks the agent; everything else, such as config or upstreams, is asked of the proxy.")
+
+    @Argument(help: "status, config, upstreams, ...")
+    var what = "status"
+    @OptionGroup var options: SharedOptions
+
+    func run() throws {
+        guard what == "status" else {
+            let answer = try options.client.get(AdminPath.proxy, [("what", what)])
+            return Output.tell(String(decoding: answer, as: UTF8.self) + "\n")
+        }
+        let status = try options.client.get(AgentStatus.self, AdminPath.status)
+        guard options.output != .json else { return try Output.json(status.proxy) }
+        Output.tell(proxyText(status.proxy) + "\n")
+        for warning in status.warnings where warning.contains("L7 proxy") { Output.complain("note: \(warning)\n") }
+    }
+}

@@ -1,0 +1,126 @@
+// A proxy that comes for its configuration, over a real Unix socket.
+import Addressing
+import Glibc
+import RouteIR
+import Synchronization
+import Testing
+
+@testable import AdminServer
+
+/// The other end: blocking, one message at a time.
+private final class FakeProxy {
+    private let descriptor: Int32
+    private var received: [UInt8] = []
+
+    init(path: String) throws {
+        descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+        let result = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        try #require(result == 0, "connect to \(path): \(errno)")
+        var patience = timeval(tv_sec: 20, tv_usec: 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
+    }
+    deinit { close(descriptor) }
+
+    func send(_ message: HandOverMessage) { send(HandOverFrame.encode(message)) }
+    func send(_ bytes: [UInt8]) { _ = write(descriptor, bytes, bytes.count) }
+
+    /// The next message that is no question about health; nil: the other end closed.
+    func next() throws -> HandOverMessage? {
+        while true {
+            let bytes = received
+            let frame = try HandOverFrame.decode(bytes.span)
+            if let (message, length) = frame {
+                received.removeFirst(length)
+                guard case .query(let id, "health") = message else { return message }
+                send(.answer(id: id, Array("{}".utf8)))
+                continue
+            }
+            var chunk = [UInt8](repeating: 0, count: 65536)
+            let count = read(descriptor, &chunk, chunk.count)
+            guard count > 0 else { return nil }
+            received += chunk[..<count]
+        }
+    }
+}
+
+@Suite struct HandOverServerTests {
+    private final class Heard: Sendable {
+        private let state = Mutex<[[HandOverServer.Proxy]]>([])
+        var all: [[HandOverServer.Proxy]] { state.withLock { $0 } }
+        func add(_ proxies: [HandOverServer.Proxy]) { state.withLock { $0.append(proxies) } }
+    }
+
+    private func snapshot(_ generation: UInt64, _ names: String...) -> ProxySnapshot {
+        var snapshot = ProxySnapshot(generation: generation, node: ProxyNode(name: "n"))
+        for name in names {
+            let id = RoutedServiceID(namespace: "a", name: name, port: 80)
+            snapshot.services[id] = RoutedService(id: id, portName: "", clientSpeaks: .http1)
+        }
+        return snapshot
+    }
+
+    private func withServer(_ body: (HandOverServer, String, Heard) async throws -> Void) async throws {
+        let path = "/tmp/heddle-hand-over-\(getpid())-\(UInt32.random(in: 0...UInt32.max)).sock"
+        let loop = ServerLoop()
+        let heard = Heard()
+        let server = HandOverServer(on: loop) { heard.add($0) }
+        try await server.start(path: path)
+        do { try await body(server, path, heard) } catch {
+            server.stop()
+            throw error
+        }
+        server.stop()
+        await loop.shutdown()
+        unlink(path)
+    }
+
+    @Test func everythingThenDifferencesThenEverythingAfterARefusal() async throws {
+        try await withServer { server, path, heard in
+            server.publish(snapshot(7, "web"))
+            let proxy = try FakeProxy(path: path)
+            proxy.send(.hello(version: "1", pid: 42, generation: 3))
+            guard case .update(let first)? = try proxy.next() else { throw Unexpected() }
+            #expect(first.base == nil && first.generation == 7 && first.services.count == 1)
+            proxy.send(.ack(7))
+            server.publish(snapshot(8, "web", "api"))
+            guard case .update(let second)? = try proxy.next() else { throw Unexpected() }
+            #expect(second.base == 7 && second.services.map(\.id.name) == ["api"])
+            // While one is under way the next has to wait, and what came in between is skipped.
+            server.publish(snapshot(9, "web"))
+            server.publish(snapshot(10, "db"))
+            proxy.send(.nack(8, reason: "no"))
+            guard case .update(let third)? = try proxy.next() else { throw Unexpected() }
+            #expect(third.base == nil && third.generation == 10 && third.services.map(\.id.name) == ["db"])
+            proxy.send(.ack(10))
+            let answer = Task {
+                await withCheckedContinuation { done in server.ask("config") { done.resume(returning: $0) } }
+            }
+            guard case .query(let id, "config")? = try proxy.next() else { throw Unexpected() }
+            proxy.send(.answer(id: id, [1, 2]))
+            #expect(await answer.value == [1, 2])
+            #expect(heard.all.last == [.init(pid: 42, version: "1", generation: 10)])
+            #expect(heard.all.contains { $0.first?.refusal == "no" && $0.first?.generation == 7 })
+        }
+    }
+
+    @Test func whoeverTalksNonsenseIsDisconnected() async throws {
+        try await withServer { server, path, _ in
+            server.publish(snapshot(1, "web"))
+            let stranger = try FakeProxy(path: path)
+            stranger.send(Array("GET / HTTP/1.1\r\nHost: nobody\r\n\r\n".utf8))
+            #expect(try stranger.next() == nil)
+            let proxy = try FakeProxy(path: path)
+            proxy.send(.hello(version: "1", pid: 1, generation: 0))
+            #expect(try proxy.next() != nil)
+        }
+    }
+
+    private struct Unexpected: Error {}
+}

@@ -1,0 +1,90 @@
+// The order in which kernel and proxy learn of a change, and what happens while there is no proxy.
+import Addressing
+import AdminServer
+import Cluster
+import Compile
+import DataplaneIR
+import RouteIR
+import Testing
+
+@testable import Agent
+
+@Suite struct ProxyControlTests {
+    private func proxy(_ generation: UInt64, isAnswering: Bool = true) -> HandOverServer.Proxy {
+        .init(pid: 1, version: "v", generation: generation, isAnswering: isAnswering)
+    }
+    private let id = ServicePortID(
+        namespace: "shop", service: "web", portName: "http", transport: .tcp, family: .ipv4)
+
+    private func program(isProxied: Bool) -> ServiceProgram {
+        ServiceProgram(
+            id: id, frontends: [Frontend(.clusterIP, IPAddress(v4: 1), 80, isProxied: isProxied)], backends: [],
+            clusterRange: 0..<0, localRange: 0..<0)
+    }
+    private func snapshot(_ names: String...) -> ProxySnapshot {
+        var snapshot = ProxySnapshot(node: ProxyNode(name: "n"))
+        for name in names {
+            let id = RoutedServiceID(namespace: "shop", name: name, port: 80)
+            snapshot.services[id] = RoutedService(id: id, portName: "", clientSpeaks: .http1)
+        }
+        return snapshot
+    }
+
+    @Test func theFirstRouteWaitsForAProxy() {
+        var control = ProxyControl(nodeName: "n", generation: 100)
+        #expect(control.step(isNeeded: false, isFirst: true, now: .zero) == .off)
+        #expect(control.step(isNeeded: true, isFirst: false, now: .seconds(10)) == .off)
+        #expect(control.phase == .starting(until: .seconds(15)) && control.deadline == .seconds(15))
+        control.proxies = [proxy(0)]
+        #expect(control.step(isNeeded: true, isFirst: false, now: .seconds(11)) == .off)
+        control.proxies = [proxy(101)]
+        #expect(control.step(isNeeded: true, isFirst: false, now: .seconds(12)) == .up)
+        control.proxies = [proxy(101, isAnswering: false)]
+        #expect(control.step(isNeeded: true, isFirst: false, now: .seconds(13)) == .down)
+        control.proxies = [proxy(101)]
+        #expect(control.step(isNeeded: true, isFirst: false, now: .seconds(14)) == .up)
+    }
+
+    @Test func anAgentThatStartsTrustsTheProxyThatMayRun() {
+        var control = ProxyControl(nodeName: "n", generation: 100)
+        #expect(control.step(isNeeded: true, isFirst: true, now: .zero) == .up)
+        #expect(control.step(isNeeded: true, isFirst: false, now: .seconds(4)) == .up)
+        #expect(control.step(isNeeded: true, isFirst: false, now: .seconds(5)) == .down)
+    }
+
+    @Test func theKernelWaitsUntilTheProxyHasTheRoutes() {
+        var control = ProxyControl(nodeName: "n", generation: 100)
+        control.proxies = [proxy(100)]
+        _ = control.step(isNeeded: true, isFirst: false, now: .zero)
+        let handed = control.changed([id], [id: program(isProxied: true)], routes: snapshot("web"), now: .zero)
+        #expect(handed?.generation == 101)
+        #expect(control.mayWrite(now: .milliseconds(10)) == false)
+        #expect(control.deadline == .seconds(1))
+        control.proxies = [proxy(101)]
+        #expect(control.mayWrite(now: .milliseconds(20)) == true)
+        #expect(control.deadline == nil)
+        // The same program once more is nothing new.
+        _ = control.changed([id], [id: program(isProxied: true)], routes: snapshot("web"), now: .seconds(2))
+        #expect(control.mayWrite(now: .seconds(2)) == true)
+    }
+
+    @Test func aProxyThatDoesNotTakeItHoldsNothingUpForLong() {
+        var control = ProxyControl(nodeName: "n", generation: 100)
+        control.proxies = [proxy(100)]
+        _ = control.step(isNeeded: true, isFirst: false, now: .zero)
+        _ = control.changed([id], [id: program(isProxied: true)], routes: snapshot("web"), now: .zero)
+        #expect(control.mayWrite(now: .milliseconds(999)) == false)
+        #expect(control.mayWrite(now: .seconds(1)) == true)
+    }
+
+    @Test func theProxyForgetsAServiceAfterTheKernel() {
+        var control = ProxyControl(nodeName: "n", generation: 100)
+        _ = control.changed([], [:], routes: snapshot("web", "api"), now: .zero)
+        let during = control.changed([id], [id: program(isProxied: false)], routes: snapshot("api"), now: .zero)
+        #expect(during?.services.count == 2)
+        #expect(control.mayWrite(now: .zero) == true)
+        let after = control.written(snapshot("api"))
+        #expect(after?.services.count == 1 && after?.generation == 103)
+        #expect(control.written(snapshot("api")) == nil)
+    }
+}
