@@ -73,7 +73,7 @@ let package = Package(
 
         .target(
             name: "TestSupport",
-            dependencies: ["Addressing", "Cluster", "DataplaneIR", "Reconcile", "Netns", "CLinux"],
+            dependencies: ["Addressing", "Cluster", "DataplaneIR", "Reconcile", "RouteIR", "Netns", "CLinux"],
             path: "Tests/Support", swiftSettings: strict),
         .executableTarget(
             name: "pod-driver", dependencies: ["Addressing", "CLinux", "Netns"], path: "Tests/PodDriver",
@@ -156,7 +156,7 @@ if !isSet("HEDDLE_CORE") {
                 "LinuxDataplane", "Netns", "Reconcile", "RouteIR", "Telemetry", "TestSupport", "YAML", log,
             ]),
         tests("AgentCommands", ["AdminAPI", "AgentCommands", "Reconcile"]),
-        tests("EndToEnd", ["AdminAPI", "Addressing", "TestSupport"]),
+        tests("EndToEnd", ["AdminAPI", "Addressing", "RouteIR", "TestSupport"]),
     ]
 }
 

@@ -11,11 +11,15 @@ final class RunningAgent {
     let node: LabNode
     let manifests: ManifestFolder
     private let dataplane: DataplaneKind
+    private let options: [String]
     private let directory: TemporaryDirectory
     private var process: ChildProcess?
 
     /// Starts the agent and waits until everything in `manifests` is in the kernel.
-    init(on node: LabNode, _ dataplane: DataplaneKind, _ manifests: ManifestFolder) throws {
+    init(
+        on node: LabNode, _ dataplane: DataplaneKind, _ manifests: ManifestFolder, options: [String] = []
+    ) throws {
+        self.options = options
         self.node = node
         self.dataplane = dataplane
         self.manifests = manifests
@@ -26,6 +30,7 @@ final class RunningAgent {
 
     private var log: String { directory.path + "/agent.log" }
     private var socket: String { directory.path + "/agent.sock" }
+    var proxySocket: String { directory.path + "/proxy.sock" }
 
     func start() throws {
         process = try node.host.spawn(
@@ -34,11 +39,13 @@ final class RunningAgent {
                 "manifests:\(manifests.path)", "--dataplane", dataplane.rawValue, "--cgroup", node.cgroup, "--bpffs",
                 node.bpffs, "--state-dir", directory.path + "/state", "--api-socket", socket, "--cluster-cidr",
                 Lab.clusterCIDRs.joined(separator: ","),
-            ], log: log)
+            ] + options, log: log)
     }
 
     @discardableResult
-    func agentctl(_ arguments: String...) throws -> String {
+    func agentctl(_ arguments: String...) throws -> String { try agentctl(arguments) }
+
+    func agentctl(_ arguments: [String]) throws -> String {
         do {
             return try node.host.run(
                 [programDirectory + "/agentctl"] + arguments + ["--api-socket", socket, "--bpffs", node.bpffs])

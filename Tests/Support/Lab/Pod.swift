@@ -56,6 +56,9 @@ package final class Pod {
         }
         return bound
     }
+    package func unlisten(_ transport: TransportProtocol, _ address: SocketAddress) throws(TestFailure) {
+        _ = try send("unlisten \(transport) \(address)")
+    }
     package func unlisten(_ transport: TransportProtocol, _ port: UInt16) throws(TestFailure) {
         for address in [v4, v6] { _ = try send("unlisten \(transport) \(SocketAddress(address, port))") }
     }
