@@ -127,7 +127,7 @@ if !isSet("HEDDLE_CORE") {
     package.targets += [
         library("AdminAPI", ["Reconcile"]),
         library("AdminServer", ["RouteIR"] + nio),
-        library("KubernetesClient", ["Cluster", "PullJSON", "YAML"] + nio + tls),
+        library("KubernetesClient", ["CLinux", "Cluster", "PullJSON", "YAML"] + nio + tls),
         library(
             "Agent",
             [
@@ -156,7 +156,7 @@ if !isSet("HEDDLE_CORE") {
                 "LinuxDataplane", "Netns", "Reconcile", "RouteIR", "Telemetry", "TestSupport", "YAML", log,
             ]),
         tests("AgentCommands", ["AdminAPI", "AgentCommands", "Reconcile"]),
-        tests("EndToEnd", ["AdminAPI", "Addressing", "RouteIR", "TestSupport"]),
+        tests("EndToEnd", ["AdminAPI", "Addressing", "FakeAPIServer", "Netns", "RouteIR", "TestSupport"]),
     ]
 }
 

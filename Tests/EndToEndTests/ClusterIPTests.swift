@@ -5,17 +5,18 @@ import TestSupport
 import Testing
 
 @Suite(.requiresKernel(.root, .netns, .cgroup2, .bpf)) struct ClusterIPTests {
-    @Test(arguments: DataplaneKind.allCases) func podsAndTheNodeReachEveryBackend(dataplane: DataplaneKind) throws {
-        try Lab.with { lab in
+    @Test(arguments: DataplaneKind.allCases, SourceKind.allCases)
+    func podsAndTheNodeReachEveryBackend(dataplane: DataplaneKind, source: SourceKind) async throws {
+        try await Lab.with { lab in
             let node = try lab.addNode()
             let client = try node.addPod("client-pod")
             let near = try node.addPod("near")
             let far = try lab.addNode().addPod("far")
             for pod in [near, far] { try pod.serve() }
             let service = TestService(name: "web", number: 10, pods: [near, far])
-            let manifests = try ManifestFolder()
-            try manifests.write(service)
-            let agent = try RunningAgent(on: node, dataplane, manifests)
+            let source = try await source.make(on: node)
+            try source.write(service)
+            let agent = try RunningAgent(on: node, dataplane, source)
 
             for from in [client, node.host] {
                 for family in AddressFamily.allCases {
@@ -39,41 +40,44 @@ import Testing
         }
     }
 
-    @Test(arguments: DataplaneKind.allCases) func editsTakeEffect(dataplane: DataplaneKind) throws {
-        try Lab.with { lab in
+    @Test(arguments: DataplaneKind.allCases, SourceKind.allCases)
+    func editsTakeEffect(dataplane: DataplaneKind, source: SourceKind) async throws {
+        try await Lab.with { lab in
             let node = try lab.addNode()
             let client = try node.addPod("client-pod")
             let pods = try ["a", "b"].map { try node.addPod($0) }
             for pod in pods { try pod.serve() }
             var service = TestService(name: "web", number: 10, pods: pods)
-            let manifests = try ManifestFolder()
-            try manifests.write(service)
-            let agent = try RunningAgent(on: node, dataplane, manifests)
+            let source = try await source.make(on: node)
+            try source.write(service)
+            let agent = try RunningAgent(on: node, dataplane, source)
             func hits() throws -> Set<String> { try client.flow(.tcp, to: service.v4, count: 20, timeoutMs: 200).names }
             #expect(try hits() == ["a", "b"])
 
             service.pods = [pods[0]]
-            try manifests.write(service)
+            try source.write(service)
             try eventually("b is out") { try hits() == ["a"] }
 
             service.pods = []
-            try manifests.write(service)
+            try source.write(service)
             try eventually("connecting is refused without endpoints") {
                 try client.flow(.tcp, to: service.v4).errors == [ECONNREFUSED: 1]
             }
 
             // A document that cannot be read changes nothing.
             service.pods = pods
-            try manifests.write(service)
+            try source.write(service)
             try eventually("both are back") { try hits() == ["a", "b"] }
-            try manifests.write("web", "kind: Service\nmetadata: {name: web, namespace: [}\n")
-            try manifests.write(TestService(name: "other", number: 11, pods: [pods[0]]))
+            if let manifests = source as? ManifestFolder {
+                try manifests.write("web", "kind: Service\nmetadata: {name: web, namespace: [}\n")
+            }
+            try source.write(TestService(name: "other", number: 11, pods: [pods[0]]))
             try eventually("the other service is there") {
                 try client.flow(.tcp, to: TestService(name: "other", number: 11).v4).names == ["a"]
             }
             #expect(try hits() == ["a", "b"])
 
-            manifests.remove("web")
+            source.remove("web")
             try eventually("the service is gone") { try hits().isEmpty }
             try agent.agentctl("verify")
         }

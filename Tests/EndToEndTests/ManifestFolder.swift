@@ -2,7 +2,8 @@
 import Addressing
 import TestSupport
 
-final class ManifestFolder {
+final class ManifestFolder: ServiceSource {
+    var arguments: [String] { ["--source", "manifests:\(path)"] }
     private let directory: TemporaryDirectory
     var path: String { directory.path }
 

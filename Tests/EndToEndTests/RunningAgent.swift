@@ -9,20 +9,20 @@ enum DataplaneKind: String, CaseIterable, Sendable {
 
 final class RunningAgent {
     let node: LabNode
-    let manifests: ManifestFolder
+    let source: any ServiceSource
     private let dataplane: DataplaneKind
     private let options: [String]
     private let directory: TemporaryDirectory
     private var process: ChildProcess?
 
-    /// Starts the agent and waits until everything in `manifests` is in the kernel.
+    /// Starts the agent and waits until everything the source has is in the kernel.
     init(
-        on node: LabNode, _ dataplane: DataplaneKind, _ manifests: ManifestFolder, options: [String] = []
+        on node: LabNode, _ dataplane: DataplaneKind, _ source: any ServiceSource, options: [String] = []
     ) throws {
         self.options = options
         self.node = node
         self.dataplane = dataplane
-        self.manifests = manifests
+        self.source = source
         directory = try TemporaryDirectory()
         try start()
         try waitUntilInSync()
@@ -35,11 +35,10 @@ final class RunningAgent {
     func start() throws {
         process = try node.host.spawn(
             [
-                programDirectory + "/heddle-agent", "run", "--node-name", node.name, "--source",
-                "manifests:\(manifests.path)", "--dataplane", dataplane.rawValue, "--cgroup", node.cgroup, "--bpffs",
-                node.bpffs, "--state-dir", directory.path + "/state", "--api-socket", socket, "--cluster-cidr",
-                Lab.clusterCIDRs.joined(separator: ","),
-            ] + options, log: log)
+                programDirectory + "/heddle-agent", "run", "--node-name", node.name, "--dataplane", dataplane.rawValue,
+                "--cgroup", node.cgroup, "--bpffs", node.bpffs, "--state-dir", directory.path + "/state",
+                "--api-socket", socket, "--cluster-cidr", Lab.clusterCIDRs.joined(separator: ","),
+            ] + source.arguments + options, log: log)
     }
 
     @discardableResult

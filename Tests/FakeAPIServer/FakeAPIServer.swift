@@ -52,12 +52,15 @@ package final class FakeAPIServer: Sendable {
     private let tls: NIOSSLContext?
     package let port: Int
 
-    /// Listens on 127.0.0.1, on a free port unless one is given.
-    package init(port: Int = 0, tls: TLSConfiguration? = nil, compresses: Bool = false) async throws {
+    /// Listens on 127.0.0.1, on a free port unless one is given, or on a socket that is bound already: in another
+    /// network namespace.
+    package init(
+        port: Int = 0, boundSocket: Int32? = nil, tls: TLSConfiguration? = nil, compresses: Bool = false
+    ) async throws {
         self.tls = try tls.map { try NIOSSLContext(configuration: $0) }
         let context = self.tls
         let box = Box()
-        let channel = try await ServerBootstrap(group: group)
+        let bootstrap = ServerBootstrap(group: group)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
@@ -68,7 +71,12 @@ package final class FakeAPIServer: Sendable {
                     try pipeline.addHandler(FakeConnection(server: box))
                 }
             }
-            .bind(host: "127.0.0.1", port: port).get()
+        let channel =
+            if let boundSocket {
+                try await bootstrap.withBoundSocket(boundSocket).get()
+            } else {
+                try await bootstrap.bind(host: "127.0.0.1", port: port).get()
+            }
         self.port = channel.localAddress?.port ?? 0
         listener.withLock { $0 = channel }
         box.server.withLock { $0 = self }
@@ -96,6 +104,8 @@ package final class FakeAPIServer: Sendable {
     package var createdEvents: [String] { state.withLock { $0.createdEvents } }
     package var version: Int { state.withLock { $0.version } }
 
+    /// No more faults than those met already.
+    package func forgetFaults() { state.withLock { $0.faults = [:] } }
     /// The next requests for this resource meet these faults, one each.
     package func fail(_ resource: FakeResource, _ faults: FakeFault...) {
         state.withLock { $0.faults[resource, default: []] += faults }

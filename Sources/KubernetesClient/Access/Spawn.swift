@@ -1,4 +1,5 @@
 /// Running another program and taking what it prints.
+import CLinux
 import Glibc
 
 struct SpawnError: Error, CustomStringConvertible {
@@ -35,6 +36,7 @@ func outputOfCommand(
     defer { posix_spawn_file_actions_destroy(&actions) }
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0)
     posix_spawn_file_actions_adddup2(&actions, writer, STDOUT_FILENO)
+    clinux_spawn_closing_from(&actions, STDERR_FILENO + 1)
 
     var child: pid_t = 0
     let error = withCStrings([command] + arguments) { argv in

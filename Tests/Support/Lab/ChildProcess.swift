@@ -1,4 +1,5 @@
 /// Starting other programs from tests.
+import CLinux
 import Glibc
 
 /// A program that runs beside the test. Killed when the object goes, if nobody ended it before.
@@ -15,6 +16,7 @@ package final class ChildProcess {
         for (target, source) in descriptors.enumerated() {
             posix_spawn_file_actions_adddup2(&actions, source, Int32(target))
         }
+        clinux_spawn_closing_from(&actions, Int32(descriptors.count))
         // Tests run on threads with every signal blocked, which a child would inherit: it could not be terminated.
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
