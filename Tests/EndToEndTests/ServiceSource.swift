@@ -89,7 +89,8 @@ extension TestService {
     }
     fileprivate func slice(_ family: AddressFamily) -> FakeObject {
         let endpoints = pods.map { pod in
-            #"{"addresses":["\#(pod.address(family))"],"conditions":{"ready":true},"nodeName":"\#(pod.nodeName ?? "")"}"#
+            #"{"addresses":["\#(pod.address(family))"],"conditions":{"ready":true},"#
+                + #""nodeName":"\#(pod.nodeName ?? "")"}"#
         }
         return FakeObject(
             "default", Self.sliceName(name, family), labels: ["kubernetes.io/service-name": name],
