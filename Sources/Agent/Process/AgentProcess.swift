@@ -23,7 +23,7 @@ struct AgentProcess {
         _ configuration: AgentConfiguration,
         reread: @escaping @Sendable () throws(ConfigurationError) -> AgentConfiguration
     ) {
-        self.configuration = configuration
+        self.configuration = Self.possible(configuration)
         self.reread = reread
         settings = LogSettings(configuration)
         log = settings.logger()
@@ -111,6 +111,12 @@ struct AgentProcess {
         listen(configuration.healthzAddress, health.respond)
     }
 
+    private static func possible(_ asked: AgentConfiguration) -> AgentConfiguration {
+        var configuration = asked
+        if asked.proxy == .spawn, !ProxyChild.isInstalled { configuration.proxy = .off }
+        return configuration
+    }
+
     private func openAdminSocket(_ mailbox: Mailbox) async throws {
         let path = configuration.apiSocket
         let directory = path.split(separator: "/").dropLast().map { "/" + $0 }.joined()
@@ -183,7 +189,7 @@ struct AgentProcess {
     /// SIGHUP. The log follows at once; what shapes the kernel state needs a restart, which interrupts nothing.
     private func reload() {
         do throws(ConfigurationError) {
-            let new = try reread()
+            let new = Self.possible(try reread())
             settings.change(new)
             var rest = new
             (rest.logLevel, rest.logFormat) = (configuration.logLevel, configuration.logFormat)

@@ -107,7 +107,10 @@ extension NodeAgent {
     var proxyWarnings: [String] {
         guard routes.isNeeded else { return [] }
         if configuration.proxy == .off {
-            return ["routes are attached to Services but not followed: the agent runs with --proxy off"]
+            return [
+                "routes are attached to Services but not followed: the agent runs with --proxy off, or there is no "
+                    + "heddle-proxy beside it"
+            ]
         }
         guard proxy.phase == .down else { return [] }
         let count = routes.snapshot.services.count

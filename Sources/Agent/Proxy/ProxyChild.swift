@@ -28,6 +28,10 @@ final class ProxyChild: Sendable {
         self.log = log
     }
 
+    /// A release without the L7 half has no such program: then routes are not followed, as with `--proxy off`, in place
+    /// of refusing every connection to a routed service.
+    static var isInstalled: Bool { access(directoryOfThisProgram + "/heddle-proxy", X_OK) == 0 }
+
     static func command(_ configuration: AgentConfiguration) -> [String] {
         [
             directoryOfThisProgram + "/heddle-proxy", "--listen-port", "\(configuration.proxyPort)", "--config-socket",
