@@ -86,7 +86,7 @@ let package = Package(
         tests("PullJSON", ["PullJSON", "TestSupport"]),
         tests("Cluster", ["Addressing", "Cluster", "Manifests", "PullJSON", "RouteIR", "TestSupport", "YAML"]),
         tests("DataplaneIR", ["Addressing", "DataplaneIR"]),
-        tests("Compile", ["Addressing", "Cluster", "Compile", "DataplaneIR", "RouteIR", "TestSupport"]),
+        tests("Compile", ["Addressing", "Cluster", "Compile", "DataplaneIR", "RouteIR", "TestSupport", "YAML"]),
         tests("Reconcile", ["Addressing", "DataplaneIR", "Reconcile", "TestSupport"]),
         tests("RouteIR", ["Addressing", "RouteIR", "TestSupport"]),
         tests("YAML", ["YAML", "TestSupport"]),

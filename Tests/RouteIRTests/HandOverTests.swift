@@ -53,6 +53,25 @@ import Testing
         #expect(throws: WireError.self) { try decode(tooLong) }
     }
 
+    /// As the fuzz target does: bytes with a right checksum are refused with a reason or read as what they are.
+    @Test func whateverTheBodySaysIsReadOrRefused() throws {
+        var samples = Samples(generator: SeededGenerator())
+        var accepted = 0
+        for round in 0..<400 {
+            let frame = HandOverFrame.encode(.update(try samples.snapshot(UInt64(round)).update(since: nil)))
+            var body = Array(frame.dropFirst(HandOverFrame.headerLength))
+            for _ in 0..<samples.number(1...3) {
+                let at = samples.number(0...body.count - 1)
+                if samples.chance(70) { body[at] = UInt8(samples.number(0...255)) } else { body.remove(at: at) }
+                if body.isEmpty { break }
+            }
+            guard let (message, _) = try? decode(HandOverFrame.sealed(body)) else { continue }
+            accepted += 1
+            #expect(try roundTrip(message) == message)
+        }
+        #expect(accepted > 0)
+    }
+
     @Test func aNewerFormatIsRefusedWithAReason() throws {
         var frame = HandOverFrame.encode(.ack(1))
         frame[4] = 99
