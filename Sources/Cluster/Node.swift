@@ -4,7 +4,8 @@ package import Addressing
 package struct Node: Equatable, Sendable, Codable {
     package var name: String
     package var labels: [String: String] = [:]
-    package var internalIPs: [IPAddress] = []
+    /// Its InternalIPs, then its ExternalIPs: the first of a family is the node's primary address (spec row 88).
+    package var nodeIPs: [IPAddress] = []
     package var podCIDRs: [IPPrefix] = []
     /// Taint `ToBeDeletedByClusterAutoscaler` (spec row 144).
     package var isToBeDeleted = false

@@ -212,7 +212,7 @@ package struct Interpreter: Sendable {
             steps.append(Decision(field, Self.meaning(.cluster)))
             return .cluster
         }
-        if isFromLocalPod(flow) {
+        if isFromPodHere(flow) {
             steps.append(Decision(field, "Local, but a pod of this node reaches every usable endpoint"))
             return .cluster
         }
@@ -253,7 +253,7 @@ package struct Interpreter: Sendable {
     private func externalRule(
         _ flow: Flow, _ service: ServiceProgram, _ steps: inout [Decision]
     ) -> SourceRule {
-        let isKept = service.externalPolicy == .local && (isFromLocalPod(flow) || !isFromNode(flow))
+        let isKept = service.externalPolicy == .local && (isFromPodHere(flow) || !isFromNode(flow))
         steps.append(
             Decision(
                 "spec.externalTrafficPolicy",
@@ -269,6 +269,12 @@ package struct Interpreter: Sendable {
 
     private func isFromNode(_ flow: Flow) -> Bool {
         flow.origin == .node || node.localAddresses.contains(flow.source)
+    }
+
+    /// Spec row 85: a range of all pods of the cluster does not tell those of this node.
+    private func isFromPodHere(_ flow: Flow) -> Bool {
+        if case .interface(let name) = flow.origin, node.uplinks.contains(name) { return false }
+        return isFromLocalPod(flow)
     }
 
     /// Spec rows 84, 86: packets the node makes itself arrive on no interface.

@@ -35,7 +35,12 @@ package struct NodeProgram: Equatable, Sendable {
     /// here for the interpreter and for eBPF.
     package var localAddresses: Set<IPAddress> = []
     package var detector: LocalDetector = .none
+    /// Interfaces towards other nodes. What comes in there is from no pod of this node, though its source may be in the
+    /// range of all pods (spec row 85).
+    package var uplinks: Set<String> = []
     package var masqueradeAll = false
+    /// The bit of the packet mark that says "masquerade" (spec row 83).
+    package var masqueradeBit: UInt8 = 14
     /// Ranges whose unallocated addresses are dropped (spec row 103).
     package var serviceCIDRs: [IPPrefix] = []
     /// Where the L7 proxy of this node listens, at most one address a family, reachable from pods and from the node.

@@ -33,6 +33,13 @@ struct ConntrackPurge {
         let frontend = Frontend(.clusterIP, address, port)
         if !contains(frontend, family) { set(frontend, family, []) }
     }
+    /// Node ports are served at more addresses than before: flows that came there earlier were not translated.
+    mutating func noteNodePorts(of program: ServiceProgram, carries: (Frontend) -> Bool) {
+        guard program.id.transport == .udp else { return }
+        for frontend in program.frontends where frontend.address == nil && carries(frontend) {
+            set(frontend, program.id.family, program.servingAddresses)
+        }
+    }
     mutating func noteNodeAddresses(_ addresses: Set<IPAddress>) { nodeAddresses.formUnion(addresses) }
 
     private func contains(_ frontend: Frontend, _ family: AddressFamily) -> Bool {

@@ -38,7 +38,8 @@ struct AgentRig: Sendable {
                 rig.agent.mailbox.send(.stop)
                 rig.feed.finish()
             }
-            rig.agent.mailbox.send(.addresses([IPAddress(v4: 0x7f00_0001), IPAddress(v4: 0xc0a8_0002)]))
+            let addresses = [IPAddress(v4: 0x7f00_0001), IPAddress(v4: 0xc0a8_0002)].map { LocalAddress($0) }
+            rig.agent.mailbox.send(.addresses(Set(addresses)))
             try await body(rig)
         }
         await loop.shutdown()

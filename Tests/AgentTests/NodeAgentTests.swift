@@ -112,11 +112,11 @@ import Testing
             try await rig.inSync()
             var node = Node(name: "node-a")
             let address = IPAddress(v4: 0xc0a8_0009)
-            node.internalIPs = [address]
+            node.nodeIPs = [address]
             rig.send(.node(node))
             _ = try await rig.ask(AgentStatus.self, .status)
             #expect(rig.dataplane.node?.nodePortAddresses == [])
-            rig.agent.mailbox.send(.addresses([address]))
+            rig.agent.mailbox.send(.addresses([LocalAddress(address)]))
             try await soon("served") { rig.dataplane.node?.nodePortAddresses == [address] }
         }
     }

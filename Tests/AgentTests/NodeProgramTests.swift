@@ -18,10 +18,10 @@ import Testing
     private func inputs(_ edit: (inout NodeInputs) -> Void = { _ in }) -> NodeInputs {
         var inputs = NodeInputs()
         var node = Node(name: "n1")
-        node.internalIPs = ["192.168.0.2", "2001:db8::1"].compactMap { IPAddress($0) }
+        node.nodeIPs = ["192.168.0.2", "2001:db8::1"].compactMap { IPAddress($0) }
         inputs.node = node
-        inputs.interfaceAddresses = addresses(
-            "127.0.0.1", "::1", "192.168.0.2", "192.168.1.2", "2001:db8::1", "2001:db8:1::1")
+        let all = addresses("127.0.0.1", "::1", "192.168.0.2", "192.168.1.2", "2001:db8::1", "2001:db8:1::1")
+        inputs.addresses = Set(all.map { LocalAddress($0) })
         edit(&inputs)
         return inputs
     }
@@ -44,7 +44,7 @@ import Testing
     func ranges() {
         let asked = configuration { $0.nodePortAddresses = .cidrs(prefixes("192.168.0.0/24", "2001:db8:1::/64")) }
         #expect(nodeProgram(asked, inputs()).program.nodePortAddresses == addresses("192.168.0.2", "2001:db8:1::1"))
-        let more = inputs { $0.interfaceAddresses.formUnion(addresses("192.168.0.9")) }
+        let more = inputs { $0.addresses.formUnion(addresses("192.168.0.9").map { LocalAddress($0) }) }
         #expect(
             nodeProgram(asked, more).program.nodePortAddresses.contains(addresses("192.168.0.9").first ?? .init(v4: 0)))
     }
@@ -89,6 +89,18 @@ import Testing
         #expect(nodeProgram(node, later).program.detector == .cidrs(prefixes("10.1.0.0/24")))
         #expect(
             nodeProgram(configuration { $0.detectLocal = .bridge("br0") }, inputs()).program.detector == .bridge("br0"))
+    }
+
+    @Test("row 85: what arrives on the interface with the node's address is from no pod of this node")
+    func uplinks() {
+        let asked = configuration { $0.clusterCIDRs = prefixes("10.0.0.0/8", "2001:db8::/32") }
+        var uplink = LocalAddress(IPAddress(v4: 0xc0a8_0002))
+        (uplink.interface, uplink.network) = ("eth0", prefixes("192.168.0.2/24").first)
+        #expect(nodeProgram(asked, inputs { $0.addresses.insert(uplink) }).program.uplinks == ["eth0"])
+        let flat = configuration { $0.clusterCIDRs = prefixes("192.168.0.0/16") }
+        #expect(nodeProgram(flat, inputs { $0.addresses.insert(uplink) }).program.uplinks.isEmpty)
+        let byNode = configuration { $0.detectLocal = .nodeCIDR }
+        #expect(nodeProgram(byNode, inputs { $0.addresses.insert(uplink) }).program.uplinks.isEmpty)
     }
 
     @Test("row 103: service ranges and the plain facts are handed on")

@@ -27,7 +27,7 @@ import Testing
         var state = ClusterState()
         for _ in 0..<200 { _ = state.apply(cluster.edit(using: &random)) }
         var node = Node(name: "node-a")
-        node.internalIPs = [IPAddress(v4: 0xc0a8_0001)]
+        node.nodeIPs = [IPAddress(v4: 0xc0a8_0001)]
         node.podCIDRs = [IPPrefix("fd00:1::/64")].compactMap { $0 }
         _ = state.apply(.upsert(.node(node)))
         let objects = state.objects

@@ -1,6 +1,7 @@
 /// Bad input: what is refused, with the field and a remedy, and what is only left out, with a note.
 import Addressing
 import Cluster
+import TestSupport
 import Testing
 
 @Suite struct ObjectDecoderRefusalTests {
@@ -157,6 +158,42 @@ import Testing
         #expect(slice.service == nil)
         #expect(decoder.notes.first?.path == "metadata.labels[\"kubernetes.io/service-name\"]")
     }
+    /// The key of a port is name and protocol together.
+    @Test func row1_portsOfDifferentProtocolsMayShareNameAndNumber() throws {
+        let ports =
+            "ports: [{name: a, port: 80}, {name: a, port: 80, protocol: UDP}, {name: a, port: 80, protocol: SCTP}]"
+        let service = try #require(try decodeService("metadata: {name: a, namespace: b}\nspec: {\(ports)}"))
+        let slice = try #require(
+            try decodeSlice("{metadata: {name: a, namespace: b}, addressType: IPv4, \(ports)}"))
+        #expect(service.ports.map(\.transport) == [.tcp, .udp, .sctp])
+        #expect(slice.ports.map(\.transport) == [.tcp, .udp, .sctp])
+    }
+
+    /// What cannot be served is left to the compiler, which says so; the rest of the service must not suffer.
+    @Test func row11_anIngressThatCannotBeServedDoesNotRefuseTheService() throws {
+        let text = """
+            metadata: {name: a, namespace: b}
+            spec: {clusterIP: 010.096.000.001}
+            status: {loadBalancer: {ingress: [{ip: 127.0.0.1}, {hostname: lb.example}, {ip: 1.2.3.004}]}}
+            """
+        let service = try #require(try decodeService(text))
+        #expect(service.ingress.map(\.address.description) == ["127.0.0.1", "1.2.3.4"])
+        #expect(service.clusterIPs.map(\.description) == ["10.96.0.1"], "row 43: decimal, never octal")
+    }
+
+    @Test func row88_internalAddressesComeBeforeExternalOnes() throws {
+        let text = """
+            metadata: {name: a}
+            status:
+              addresses:
+              - {type: ExternalIP, address: 203.0.113.7}
+              - {type: Hostname, address: a}
+              - {type: InternalIP, address: 192.168.0.2}
+            """
+        guard case .node(let node) = try decode(.node, text) else { throw TestFailure("not a node") }
+        #expect(node.nodeIPs.map(\.description) == ["192.168.0.2", "203.0.113.7"])
+    }
+
     @Test func notesBelongToOneObject() throws {
         var decoder = ObjectDecoder()
         _ = try decode(.endpointSlice, "{metadata: {name: a, namespace: b}, addressType: IPv4}", &decoder)

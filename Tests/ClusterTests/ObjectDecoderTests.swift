@@ -227,7 +227,7 @@ func decodeSlice(_ text: String) throws -> EndpointSlice? {
             """)
         var expected = Node(name: "n1")
         expected.labels = ["topology.kubernetes.io/zone": "z", "a": "b"]
-        expected.internalIPs = try ["192.168.0.2", "2001:db8::1"].map { try #require(IPAddress($0)) }
+        expected.nodeIPs = try ["192.168.0.2", "2001:db8::1", "1.1.1.1"].map { try #require(IPAddress($0)) }
         expected.podCIDRs = try ["10.1.0.0/24", "fd00:1::/64"].map { try #require(IPPrefix($0)) }
         expected.isToBeDeleted = true
         expected.hasDeletionTimestamp = true

@@ -102,6 +102,21 @@ import Testing
         }
     }
 
+    @Test func row11_anAddressOfEveryNodeIsLeftOutAndSaid() throws {
+        let (name, served) = (ObjectName("ns", "a"), IPAddress(v4: 0x0102_0304))
+        var service = Service(name: name)
+        service.type = .loadBalancer
+        service.clusterIPs = [IPAddress(v4: 0x0a60_0001)]
+        service.ports = [Service.Port(port: 80)]
+        service.ingress = [IPAddress(v4: 0x7f00_0001), served].map { Service.Ingress($0) }
+        var state = ClusterState()
+        var compiler = Compiler(node: node)
+        _ = compiler.update(state.apply(.upsert(.service(service))).services, from: state)
+        let frontends = compiler.programs.values.flatMap(\.frontends)
+        #expect(frontends.filter { $0.kind == .loadBalancer }.map(\.address) == [served])
+        #expect(compiler.findings[name]?.map(\.reason).contains("unservable-address") == true)
+    }
+
     @Test func row16_externalIPsCanBeSwitchedOff() {
         var options = CompilerOptions()
         options.servesExternalIPs = false

@@ -125,6 +125,15 @@ import Testing
                     == true)
         }
     }
+    @Test func row85_aPodOfAnotherNodeIsExternal() {
+        let one = service(externalPolicy: .local)
+        let uplink = node { $0.uplinks = ["eth0"] }
+        let fromElsewhere = verdict(one, from: pod, to: nodeAddress, 30000, node: uplink)
+        #expect(targets(fromElsewhere) == [local])
+        #expect(rewrites(fromElsewhere, source: pod, chosen: local) == false)
+        #expect(targets(verdict(one, from: pod, to: nodeAddress, 30000)) == [remote, local])
+        #expect(rewrites(verdict(one, from: pod, to: clusterIP, node: uplink), source: pod, chosen: remote) == false)
+    }
     @Test func row92_loopbackNeverServesNodePorts() {
         let loopback = IPAddress(v4: 0x7f00_0001)
         let all = node { $0.nodePortAddresses.insert(loopback) }

@@ -110,7 +110,7 @@ import Testing
     @Test func decodesNode() throws {
         guard case .node(let node) = try decode(.node, Self.node).object else { throw TestFailure("no node") }
         #expect(node.zone == "eu-central-1a")
-        #expect(node.internalIPs.map(\.description) == ["192.168.50.1"])
+        #expect(node.nodeIPs.map(\.description) == ["192.168.50.1"])
         #expect(node.podCIDRs.count == 2)
     }
 

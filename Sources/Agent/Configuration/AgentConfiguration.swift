@@ -55,6 +55,7 @@ struct AgentConfiguration: Equatable, Sendable {
     var nodePortLoopback = false
     var clusterCIDRs: [IPPrefix] = []
     var masqueradeAll = false
+    var masqueradeBit: UInt8 = 14
     var detectLocal = DetectLocal.clusterCIDR
     /// nil: the services without that label.
     var serviceProxyName: String?
@@ -137,6 +138,9 @@ extension AgentConfiguration {
         }
         try reader.value(.nodePortLoopback, "true or false", into: &nodePortLoopback, boolean)
         try reader.value(.masqueradeAll, "true or false", into: &masqueradeAll, boolean)
+        try reader.value(.masqueradeBit, "a number from 0 to 31", into: &masqueradeBit) { text in
+            UInt8(text).flatMap { $0 < 32 ? $0 : nil }
+        }
         try reader.value(
             .nodePortAddresses, "primary, all or ranges like 192.168.0.0/24,fd00::/64", into: &nodePortAddresses,
             parseNodePortAddresses)

@@ -20,6 +20,7 @@ enum OptionName: String, CaseIterable {
     case nodePortLoopback = "node-port-loopback"
     case clusterCIDR = "cluster-cidr"
     case masqueradeAll = "masquerade-all"
+    case masqueradeBit = "masquerade-bit"
     case detectLocal = "detect-local"
     case serviceProxyName = "service-proxy-name"
     case noExternalIPs = "no-external-ips"
@@ -73,6 +74,7 @@ enum OptionName: String, CaseIterable {
         case .nodePortLoopback: ("", "serve node ports on loopback, eBPF only")
         case .clusterCIDR: ("CIDR[,CIDR]", "addresses of the cluster's pods, one a family")
         case .masqueradeAll: ("", "masquerade all traffic to cluster IPs")
+        case .masqueradeBit: ("N", "bit of the packet mark used for it, 0 to 31 (default: 14)")
         case .detectLocal:
             (
                 "cluster-cidr|node-cidr|bridge-interface:NAME|interface-prefix:PREFIX",

@@ -10,7 +10,7 @@ enum Message: Sendable {
     /// A deadline has passed.
     case tick
     /// Every address of every interface.
-    case addresses(Set<IPAddress>)
+    case addresses(Set<LocalAddress>)
     /// Somebody changed kernel objects we own; the name of the dataplane concerned.
     case foreignChange(dataplane: String)
     /// The L7 proxies that are connected now.

@@ -85,6 +85,9 @@ extension NodeAgent {
             confirmSnapshot()
             reconciler.sourceIsComplete()
             noteStateChange()
+            // An API server that does not know this node will not get it; a directory need not contain it.
+            if case .kubernetes = configuration.source { nodeWasSeen = true }
+            noteEligibility(state.nodes[configuration.nodeName])
         }
         // Nothing is compiled before everything is known: half a list would compile twice (spec row 158).
         if isComplete || snapshot.isInForce { compile(isFirst: isFirst) }

@@ -129,9 +129,9 @@ actor NodeAgent {
                 timer = nil
                 passDeadlines()
             case .addresses(let addresses):
-                nodeInputs.interfaceAddresses = addresses
+                nodeInputs.addresses = addresses
                 hasAddresses = true
-                serviceAddresses.reset(local: addresses, programs: compiler.programs)
+                serviceAddresses.reset(local: nodeInputs.interfaceAddresses, programs: compiler.programs)
                 settleSoon()
             case .foreignChange(let name):
                 audit.foreignChange(in: name, now: now)

@@ -4,12 +4,23 @@ import Addressing
 import Cluster
 import DataplaneIR
 
+/// An address of an interface of the node.
+struct LocalAddress: Hashable, Sendable {
+    let address: IPAddress
+    /// What is reached over the interface without a gateway.
+    var network: IPPrefix?
+    var interface = ""
+
+    init(_ address: IPAddress) { self.address = address }
+}
+
 struct NodeInputs: Equatable, Sendable {
     /// Our Node object; nil: none known.
     var node: Node?
     var serviceCIDRs: [IPPrefix] = []
     /// Every address of every interface.
-    var interfaceAddresses: Set<IPAddress> = []
+    var addresses: Set<LocalAddress> = []
+    var interfaceAddresses: Set<IPAddress> { Set(addresses.map(\.address)) }
     /// Interface addresses that some service claims as its own: load balancers put their addresses on interfaces.
     var serviceAddresses: Set<IPAddress> = []
 }
@@ -24,9 +35,13 @@ func nodeProgram(_ configuration: AgentConfiguration, _ inputs: NodeInputs) -> N
     var result = NodeResult(program: NodeProgram(nodeName: configuration.nodeName))
     result.program.localAddresses = inputs.interfaceAddresses
     result.program.masqueradeAll = configuration.masqueradeAll
+    result.program.masqueradeBit = configuration.masqueradeBit
     result.program.serviceCIDRs = inputs.serviceCIDRs
     result.program.nodePortLoopback = configuration.nodePortLoopback
     result.program.detector = detector(configuration, inputs, &result.warnings)
+    if configuration.detectLocal == .clusterCIDR {
+        result.program.uplinks = uplinks(result.program.detector, inputs)
+    }
     for family in AddressFamily.allCases {
         result.program.nodePortAddresses.formUnion(
             nodePortAddresses(family, configuration, inputs, &result.warnings))
@@ -57,6 +72,17 @@ private func detector(
     }
 }
 
+/// The interfaces that have the node's own addresses (spec row 85), unless pods are on the same network.
+private func uplinks(_ detector: LocalDetector, _ inputs: NodeInputs) -> Set<String> {
+    let nodeIPs = Set(inputs.node?.nodeIPs ?? [])
+    let found = inputs.addresses.filter { local in
+        guard nodeIPs.contains(local.address), let network = local.network else { return false }
+        guard let pods = detector.cidr(local.address.family) else { return true }
+        return !pods.contains(network.address) && !network.contains(pods.address)
+    }
+    return Set(found.map(\.interface))
+}
+
 private func nodePortAddresses(
     _ family: AddressFamily, _ configuration: AgentConfiguration, _ inputs: NodeInputs, _ warnings: inout [String]
 ) -> Set<IPAddress> {
@@ -65,12 +91,12 @@ private func nodePortAddresses(
     switch configuration.nodePortAddresses {
     case .all: return withoutServiceAddresses(local, inputs)
     case .primary:
-        if inputs.node?.internalIPs.isEmpty ?? true, family == .ipv4 {
+        if inputs.node?.nodeIPs.isEmpty ?? true, family == .ipv4 {
             warnings.append(
-                "node ports are not served: no Node object named \(configuration.nodeName) gives an InternalIP; add "
+                "node ports are not served: no Node object named \(configuration.nodeName) gives an address; add "
                     + "one, correct --node-name, or pass --node-port-addresses")
         }
-        guard let primary = inputs.node?.internalIPs.first(where: { $0.family == family }) else { return [] }
+        guard let primary = inputs.node?.nodeIPs.first(where: { $0.family == family }) else { return [] }
         return local.contains(primary) ? [primary] : []
     case .cidrs(let ranges):
         let ours = ranges.filter { $0.family == family }
@@ -91,5 +117,5 @@ private func nodePortAddresses(
 /// "All" means the node's addresses, not those a load balancer put on an interface (spec row 96). Some load balancers
 /// announce the node's own address; the Node object tells which those are.
 private func withoutServiceAddresses(_ local: Set<IPAddress>, _ inputs: NodeInputs) -> Set<IPAddress> {
-    local.subtracting(inputs.serviceAddresses.subtracting(inputs.node?.internalIPs ?? []))
+    local.subtracting(inputs.serviceAddresses.subtracting(inputs.node?.nodeIPs ?? []))
 }

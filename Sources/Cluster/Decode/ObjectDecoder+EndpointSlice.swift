@@ -91,7 +91,7 @@ extension ObjectDecoder {
             }
             // A port without name or number joins nothing (spec row 48).
             guard let name, let number else { return }
-            guard !ports.contains(where: { $0.name == name }) else {
+            guard !ports.contains(where: { $0.name == name && $0.transport == transport }) else {
                 throw DecodeError("\(quoted(name)) is there twice; rename one", path: "name", line: line)
             }
             ports.append(EndpointSlice.Port(name: name, transport: transport, port: number))

@@ -60,6 +60,7 @@ extension ObjectDecoder {
     private mutating func nodeStatus(
         _ reader: inout some Reader, _ node: inout Node
     ) throws(DecodeError) {
+        var externalIPs: [IPAddress] = []
         try reader.fields { (reader, key) throws(DecodeError) in
             guard case "addresses" = key else { return try reader.skip() }
             try reader.elements { (reader, index) throws(DecodeError) in
@@ -73,9 +74,9 @@ extension ObjectDecoder {
                     default: try reader.skip()
                     }
                 }
-                guard type == "InternalIP" else { return }
+                guard type == "InternalIP" || type == "ExternalIP" else { return }
                 if let address = IPAddress(text.trimmed) {
-                    node.internalIPs.append(address)
+                    if type == "InternalIP" { node.nodeIPs.append(address) } else { externalIPs.append(address) }
                 } else {
                     note(
                         "\(quoted(text)) is not an IP address and is ignored",
@@ -84,6 +85,7 @@ extension ObjectDecoder {
                 }
             }
         }
+        node.nodeIPs += externalIPs
     }
 
     mutating func namespace(_ reader: inout some Reader) throws(DecodeError)

@@ -203,7 +203,8 @@ extension ObjectDecoder {
         var mode: IngressMode?
         try reader.fields { (reader, key) throws(DecodeError) in
             switch key {
-            case "ip": address = try unicastAddress(&reader)
+            // Whether it can be served is the compiler's question: a bad entry must not take the others along.
+            case "ip": address = try reader.address()
             case "ipMode": mode = try reader.choice()
             default: try reader.skip()
             }
@@ -227,8 +228,10 @@ extension ObjectDecoder {
 }
 
 extension Service.Port {
-    /// What the API does not allow two ports of one service to share.
+    /// What two ports of one service cannot share. The API wants different names also for different protocols, but the
+    /// key of a port has both (spec row 1).
     fileprivate func conflict(with other: Service.Port) -> (field: String, message: String)? {
+        guard transport == other.transport else { return nil }
         if name == other.name {
             let message =
                 name.isEmpty
@@ -236,7 +239,6 @@ extension Service.Port {
                 : "\(quoted(name)) is there twice; rename one"
             return ("name", message)
         }
-        guard transport == other.transport else { return nil }
         if port == other.port { return ("port", "\(port)/\(transport) is there twice; remove one") }
         if let nodePort, nodePort == other.nodePort {
             return ("nodePort", "\(nodePort)/\(transport) is there twice; change one")

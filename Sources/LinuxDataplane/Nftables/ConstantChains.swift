@@ -30,7 +30,7 @@ enum ConstantChain {
     private static let nodePortCheck = "nodeport-endpoints-check"
 
     static func all(_ family: AddressFamily, _ node: NodeProgram) -> [ChainSpec] {
-        let parts = RuleParts(family: family)
+        let parts = RuleParts(family: family, node: node)
         return [
             ChainSpec(name: reject, rules: rejectRules(parts)),
             ChainSpec(name: noEndpoints),
@@ -116,7 +116,7 @@ enum ConstantChain {
     /// Spec rows 71-74, 84.
     private static func markRules(_ parts: RuleParts, _ node: NodeProgram) -> [Rule] {
         if node.masqueradeAll { return [Rule(parts.setMark)] }
-        guard let elsewhere = parts.localPod(node.detector, isFromPod: false) else { return [] }
+        guard let elsewhere = parts.localPod(isFromPod: false) else { return [] }
         return [Rule(elsewhere + parts.setMark, comment: "not from a pod of this node")]
     }
 

@@ -45,7 +45,7 @@ struct ChainContext {
     /// Their endpoints by hash.
     let stickyEndpoint: (UInt64) -> (StickyService, Backend)?
 
-    private var parts: RuleParts { RuleParts(family: family) }
+    private var parts: RuleParts { RuleParts(family: family, node: node) }
     private var natFamily: NATFamily { family == .ipv4 ? .ipv4 : .ipv6 }
 
     func spec(_ id: ChainID) -> ChainSpec {
@@ -89,7 +89,7 @@ struct ChainContext {
     private func externalLocal(_ cluster: Target?, _ local: Target?) -> [Rule] {
         let toCluster: Expression? = cluster.map { .verdict(.goto($0.name)) }
         var rules: [Rule] = []
-        if let pod = parts.localPod(node.detector, isFromPod: true) {
+        if let pod = parts.podHere {
             let verdict = toCluster ?? .verdict(.goto(ConstantChain.noEndpoints))
             rules.append(Rule(pod + [verdict], comment: "a pod of this node"))
         }

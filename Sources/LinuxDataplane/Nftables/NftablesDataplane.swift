@@ -91,7 +91,11 @@ package final class NftablesDataplane: Dataplane {
         }
         for (mirror, change) in staged { mirror.accept(change) }
         notePurge(services, plan.node)
+        let servesMoreAddresses = node.map { !plan.node.nodePortAddresses.isSubset(of: $0.nodePortAddresses) } ?? false
         accept(services, plan)
+        if servesMoreAddresses {
+            for (id, program) in programs { purge.noteNodePorts(of: program) { carries($0, id) } }
+        }
         isTrusted = true
         mustReplace = false
         return try finish(plan, operations: operations)

@@ -3,11 +3,17 @@ import Addressing
 import DataplaneIR
 import Nftables
 
-/// Set before routing on what postrouting shall masquerade, cleared there; other bits stay (spec row 83).
-let masqueradeMark: UInt32 = 0x4000
-
 struct RuleParts {
     let family: AddressFamily
+    private let node: NodeProgram
+    /// Set before routing on what postrouting shall masquerade, cleared there; other bits stay (spec row 83).
+    private let masqueradeMark: UInt32
+
+    init(family: AddressFamily, node: NodeProgram) {
+        self.family = family
+        self.node = node
+        masqueradeMark = 1 << UInt32(node.masqueradeBit)
+    }
 
     /// Registers an address takes.
     var addressRegisters: UInt32 { family == .ipv4 ? 1 : 4 }
@@ -58,17 +64,16 @@ struct RuleParts {
     /// RTN_LOCAL: an address of this node.
     var isSourceLocal: [Expression] { [.sourceAddressType(to: 0), .compare(register: 0, isEqual: true, bytes(2))] }
 
-    /// Matches (or, with `isFromPod: false`, excludes) traffic of this node's pods. nil: there is no detector.
-    func localPod(_ detector: LocalDetector, isFromPod: Bool) -> [Expression]? {
-        switch detector {
+    /// Matches (or, with `isFromPod: false`, excludes) traffic of pods, as far as the detector knows them. nil: there
+    /// is no detector.
+    func localPod(isFromPod: Bool) -> [Expression]? {
+        switch node.detector {
         case .none: return nil
         case .cidrs:
-            guard let range = detector.cidr(family) else { return nil }
+            guard let range = node.detector.cidr(family) else { return nil }
             return [source()] + mask(range)
                 + [.compare(register: 0, isEqual: isFromPod, range.address.networkBytes)]
-        case .bridge(let name):
-            let padded = Array(name.utf8.prefix(15)) + Array(repeating: 0, count: 16 - min(name.utf8.count, 15))
-            return [.meta(.inputInterfaceName, to: 0), .compare(register: 0, isEqual: isFromPod, padded)]
+        case .bridge(let name): return inputInterface(name, is: isFromPod)
         case .interfacePrefix(let prefix):
             // Compares only the bytes of the prefix; `nft` prints it as "prefix*" (spec row 87: by name, not index).
             return [
@@ -76,6 +81,14 @@ struct RuleParts {
                 .compare(register: 0, isEqual: isFromPod, Array(prefix.utf8.prefix(15))),
             ]
         }
+    }
+    /// Matches traffic of pods of this node (spec row 85).
+    var podHere: [Expression]? {
+        localPod(isFromPod: true).map { node.uplinks.sorted().flatMap { inputInterface($0, is: false) } + $0 }
+    }
+    private func inputInterface(_ name: String, is expected: Bool) -> [Expression] {
+        let padded = Array(name.utf8.prefix(15)) + Array(repeating: 0, count: 16 - min(name.utf8.count, 15))
+        return [.meta(.inputInterfaceName, to: 0), .compare(register: 0, isEqual: expected, padded)]
     }
     private func mask(_ range: IPPrefix) -> [Expression] {
         guard range.length < family.bitWidth else { return [] }

@@ -150,10 +150,7 @@ final class TableMirror {
                 chains.refresh(.stickyEndpoint(endpoint.hash), &staged.chains, context)
             }
         }
-        if let old = plan.oldNode,
-            old.detector != plan.node.detector || old.masqueradeAll != plan.node.masqueradeAll
-                || old.proxyListeners != plan.node.proxyListeners
-        {
+        if let old = plan.oldNode, !old.hasSameRules(as: plan.node) {
             chains.refreshAll(&staged.chains, context)
             let before = ConstantChain.all(family, old)
             for (spec, old) in zip(ConstantChain.all(family, plan.node), before) where spec != old {
@@ -332,5 +329,13 @@ final class TableMirror {
         chains.forget(collection.chains)
         garbageElements = [:]
         garbageSets = []
+    }
+}
+
+extension NodeProgram {
+    /// All but what becomes elements.
+    fileprivate func hasSameRules(as other: NodeProgram) -> Bool {
+        (detector, uplinks, masqueradeAll, masqueradeBit, proxyListeners)
+            == (other.detector, other.uplinks, other.masqueradeAll, other.masqueradeBit, other.proxyListeners)
     }
 }

@@ -1,5 +1,5 @@
-/// Random clusters and edits; after each, real connections from a pod, from the node and from outside must go where the
-/// interpreter says, on both dataplanes.
+/// Random clusters, edits and node settings; after each, real connections from a pod, from the node, from a pod of another
+/// node and from outside must go where the interpreter says, on both dataplanes (spec rows 24-39, 71-87, 98-105).
 import Addressing
 import Cluster
 import Compile
@@ -30,6 +30,7 @@ struct DifferentialTests {
             var cluster = RandomCluster(options: options)
             for round in 0..<10 {
                 let edits = round == 0 ? 40 : Int.random(in: 1...6, using: &random)
+                if round > 0, random.oneIn(2) { node.nodeProgram.change(node, using: &random) }
                 try node.apply((0..<edits).map { _ in cluster.edit(using: &random) })
                 let check = FlowCheck(node, kind)
                 for probe in check.probes(using: &random).shuffled(using: &random).prefix(40) {
@@ -39,6 +40,20 @@ struct DifferentialTests {
                 try node.collectGarbage()
             }
         }
+    }
+}
+
+extension NodeProgram {
+    /// Other settings of the agent, as if it were told so live.
+    fileprivate mutating func change(_ test: NodeUnderTest, using random: inout SeededGenerator) {
+        let detectors: [LocalDetector] = [
+            .cidrs(Lab.clusterCIDRs.compactMap { IPPrefix($0) }), .cidrs(test.node.podCIDRs), .bridge("cni0"),
+            .interfacePrefix("cni"), .none,
+        ]
+        detector = detectors.randomElement(using: &random) ?? .none
+        masqueradeAll = random.oneIn(3)
+        masqueradeBit = UInt8.random(in: 0..<32, using: &random)
+        nodePortAddresses = Set([test.node.host.v4, test.node.host.v6].filter { _ in !random.oneIn(4) })
     }
 }
 
@@ -76,7 +91,9 @@ private struct FlowCheck {
             (node.pods[0], .interface("cni0")), (node.node.host, .node), (node.client, .interface("eth0")),
         ]
         return targets.flatMap { target, transport in
-            origins.map { pod, origin in
+            // From another node only to this node's own address: answers to cluster IPs would not come back through it.
+            let isOwn = target.address == node.node.host.address(target.address.family)
+            return (origins + (isOwn ? [(node.remotePods[0], .interface("eth0"))] : [])).map { pod, origin in
                 Probe(
                     origin: pod,
                     flow: Flow(
@@ -88,7 +105,8 @@ private struct FlowCheck {
 
     /// nil if the kernel did what the interpreter says.
     func complaint(about probe: Probe) throws -> String? {
-        let verdict = interpreter.verdict(for: probe.flow)
+        let explanation = interpreter.explain(probe.flow)
+        let verdict = explanation.verdict
         let isBalanced =
             switch verdict {
             case .balance, .proxy: true
@@ -101,7 +119,9 @@ private struct FlowCheck {
             kind, to: probe.flow.destination, count: isBalanced ? 6 : 1, timeoutMs: timeout(verdict))
         let isRight =
             switch verdict {
-            case .balance(_, let candidates, let rule): isBalancedRight(probe, result, candidates, rule)
+            case .balance(let id, let candidates, let rule):
+                isBalancedRight(probe, result, candidates, rule) && isSticky(result, id)
+                    && node.explainedEndpoints(of: id, under: explanation.set ?? .cluster) == Set(candidates)
             case .reject: isRefused(result, [ECONNREFUSED], probe)
             case .drop: isRefused(result, self.kind == .ebpf ? [ETIMEDOUT, EHOSTUNREACH] : [ETIMEDOUT], probe)
             case .passthrough: result.answered == 0
@@ -109,6 +129,11 @@ private struct FlowCheck {
             }
         return isRight
             ? nil : "\(kind) from \(probe.origin.name) to \(probe.flow.destination): should \(verdict), got \(result)"
+    }
+
+    /// Spec row 24: within the timeout a client has one endpoint.
+    private func isSticky(_ result: FlowResult, _ id: ServicePortID) -> Bool {
+        node.compiler.programs[id]?.affinitySeconds == nil || result.names.count == 1
     }
 
     /// An ICMP error that comes back while connect() still holds the socket, as it does when both ends are on this
@@ -143,7 +168,7 @@ private struct FlowCheck {
             Set(result.peers.keys) == [probe.flow.destination]
         else { return false }
         // Translation at connect time leaves the source alone; there is no packet to rewrite.
-        let isTranslatedAtConnect = kind == .ebpf && probe.origin !== node.client
+        let isTranslatedAtConnect = kind == .ebpf && probe.origin !== node.client && probe.origin !== node.remotePods[0]
         if isTranslatedAtConnect { return true }
         let source = probe.flow.source
         if case .keepExceptHairpin = rule, candidates.contains(where: { $0.address == source }) { return true }

@@ -30,6 +30,8 @@ final class NodeUnderTest {
     private(set) var compiler: Compiler
     private var state = ClusterState()
     private var generation: UInt64 = 0
+    /// In force with the next `apply`.
+    var nodeProgram: NodeProgram
 
     init(_ kind: DataplaneKind, lab: Lab) throws {
         self.lab = lab
@@ -52,6 +54,7 @@ final class NodeUnderTest {
         for address in [node.host.v4, node.host.v6] {
             try node.host.listen(.tcp, SocketAddress(address, Self.proxyPort), name: "@dialled")
         }
+        nodeProgram = Self.program(of: node)
         var options = CompilerOptions()
         options.proxy = .up
         compiler = Compiler(
@@ -68,18 +71,20 @@ final class NodeUnderTest {
 
     var program: DataplaneProgram { DataplaneProgram(node: nodeProgram, services: compiler.programs) }
 
-    private var nodeProgram: NodeProgram {
+    private static func program(of node: LabNode) -> NodeProgram {
         var program = NodeProgram(nodeName: node.name)
         program.nodePortAddresses = [node.host.v4, node.host.v6]
         program.localAddresses = [node.host.v4, node.host.v6, IPAddress(v4: 0x7f00_0001), IPAddress(high: 0, low: 1)]
         program.detector = .cidrs(Lab.clusterCIDRs.compactMap { IPPrefix($0) })
-        program.proxyListeners = Set([node.host.v4, node.host.v6].map { SocketAddress($0, Self.proxyPort) })
+        program.uplinks = ["eth0"]
+        program.proxyListeners = Set([node.host.v4, node.host.v6].map { SocketAddress($0, proxyPort) })
         program.serviceCIDRs = ["10.96.0.0/16", "fd00:96::/32"].compactMap { IPPrefix($0) }
         return program
     }
 
     /// Takes changes in and writes what they dirty, as a running agent does.
-    func apply(_ changes: [Change]) throws {
+    @discardableResult
+    func apply(_ changes: [Change]) throws -> [Receipt] {
         var dirty = Dirty()
         for change in changes { dirty.formUnion(state.apply(change)) }
         let changed = compiler.update(dirty.services, from: state)
@@ -91,10 +96,17 @@ final class NodeUnderTest {
                 compiler.programs[$0]
             },
             removals: isFirst ? [] : changed.removals.sorted(), isFull: isFirst)
-        for dataplane in dataplanes {
+        return try dataplanes.map { dataplane in
             let receipt = try dataplane.apply(plan)
             guard receipt.refused.isEmpty else { throw TestFailure("\(dataplane.name) refused \(receipt.refused)") }
+            return receipt
         }
+    }
+
+    /// The endpoints that `agentctl explain` says take traffic.
+    func explainedEndpoints(of id: ServicePortID, under policy: TrafficPolicy) -> Set<SocketAddress> {
+        let all = compiler.explainEndpoints(of: id, under: policy, from: state)
+        return Set(all.filter { $0.exclusion == nil }.map(\.address))
     }
 
     func collectGarbage() throws { for dataplane in dataplanes { try dataplane.collectGarbage() } }

@@ -198,6 +198,67 @@ private let enough = 40
         }
     }
 
+    /// Spec rows 83, 128, 129.
+    @Test func row83_onlyOurBitOfTheMarkIsTouched() throws {
+        try TrafficLab.with { lab in
+            lab.feeder.node.masqueradeBit = 5
+            try lab.feeder.apply([lab.service(.ipv4)], full: true)
+            let namespace = try lab.node.namespace()
+            _ = try namespace.run {
+                try shell(
+                    """
+                    nft 'add table ip probe
+                    add counter ip probe kept
+                    add counter ip probe left
+                    add chain ip probe pre { type filter hook prerouting priority -150; meta mark set 0x4001; }
+                    add chain ip probe post { type filter hook postrouting priority 200; }
+                    add rule ip probe post tcp dport 8080 meta mark 0x4001 counter name kept
+                    add rule ip probe post tcp dport 8080 meta mark != 0x4001 counter name left'
+                    """)
+            }
+            // Through the node port: masqueraded.
+            let result = try lab.client.flow(.tcp, to: lab.frontends(.ipv4)[2], count: 5)
+            #expect(result.answered == 5 && result.clients[lab.client.v4] == nil, "\(result)")
+            let counters = try namespace.run { try shell("nft list counters table ip probe") }
+            let packets = counters.split(separator: "\n").filter { $0.contains("packets") }
+            #expect(packets.count == 2 && !packets[0].contains("packets 0 ") && packets[1].contains("packets 0 "))
+            let rules = try namespace.run { try shell("nft list table ip heddle") }
+            #expect(rules.contains("0x00000020") && !rules.contains("invalid"), "rows 128, 129: INVALID is left alone")
+        }
+    }
+
+    /// Spec row 85.
+    @Test(arguments: AddressFamily.allCases) func row85_aPodOfAnotherNodeGetsLocalEndpoints(
+        _ family: AddressFamily
+    ) throws {
+        try TrafficLab.with { lab in
+            lab.feeder.node.detector = .cidrs(Lab.clusterCIDRs.compactMap { IPPrefix($0) })
+            lab.feeder.node.uplinks = ["eth0"]
+            var service = lab.service(family)
+            service.externalPolicy = .local
+            try lab.feeder.apply([service], full: true)
+            let nodePort = lab.frontends(family)[2]
+            let fromElsewhere = try lab.c.flow(.tcp, to: nodePort, count: enough)
+            #expect(fromElsewhere.names == ["a", "b"] && fromElsewhere.failed == 0, "\(fromElsewhere)")
+            #expect(Set(fromElsewhere.clients.keys) == [lab.c.address(family)])
+            #expect(try lab.a.flow(.tcp, to: nodePort, count: enough).names == ["a", "b", "c"])
+        }
+    }
+
+    /// A flow that came to a node address before node ports were served there.
+    @Test func row93_anAddressThatIsAddedTakesOverItsUDPFlows() throws {
+        try TrafficLab.with { lab in
+            let nodePort = lab.frontends(.ipv4)[2]
+            lab.feeder.node.nodePortAddresses = []
+            try lab.feeder.apply([lab.service(.ipv4, .udp, pods: [lab.a])], full: true)
+            let flow = try lab.client.open(.udpConnected, to: nodePort, timeoutMs: 300)
+            #expect(flow.opening.answered == 0)
+            lab.feeder.node.nodePortAddresses = [lab.node.host.v4]
+            try lab.feeder.apply([])
+            try eventually("the same socket is served") { try flow.ask().names == ["a"] }
+        }
+    }
+
     /// Spec rows 36, 37.
     @Test(arguments: AddressFamily.allCases) func sourceRanges(_ family: AddressFamily) throws {
         try TrafficLab.with { lab in
