@@ -68,6 +68,8 @@ import Testing
         try file.write([webService()], at: 1)
         try file.write([webService(), webSlice(1)], at: 2)
         #expect(try file.read()?.objects.count == 2)
+        #expect(file.writtenAt == 2)
+        #expect(SnapshotFile(directory: directory.path, node: "node-b", source: "https://api").writtenAt == nil)
         #expect(directoryEntries(directory.path) == ["last-good.snapshot"])
         // What a crash leaves in the middle of writing.
         try writeText("heddle-snapshot {", to: file.path + ".new")
@@ -83,6 +85,7 @@ import Testing
         let header = header
         access.load = { () throws(SnapshotError) in Snapshot(header: header, objects: objects) }
         access.kernelHoldsServices = { kernelHoldsServices }
+        access.writtenAt = { header.writtenAt }
         access.save = { saved?.add($0) }
         (access.patience, access.delay, access.interval) = (.milliseconds(1), .milliseconds(1), .milliseconds(1))
         return access
@@ -116,6 +119,7 @@ import Testing
         try await AgentRig.run(snapshot: access([webService()], kernelHoldsServices: true)) { rig in
             try await soon("told") { rig.board.status.snapshot?.contains("stays in force") == true }
             #expect(names(rig).isEmpty)
+            #expect(rig.board.status.snapshotSecondsAgo ?? 0 > 1000)
         }
     }
 
