@@ -80,7 +80,9 @@ let package = Package(
             swiftSettings: strict),
         .executableTarget(
             name: "heddle-bench",
-            dependencies: ["Addressing", "Cluster", "Compile", "DataplaneIR", "LinuxDataplane", "Reconcile"],
+            dependencies: [
+                "Addressing", "Cluster", "Compile", "DataplaneIR", "LinuxDataplane", "PullJSON", "Reconcile",
+            ],
             swiftSettings: strict),
         tests("Addressing", ["Addressing", "TestSupport"]),
         tests("PullJSON", ["PullJSON", "TestSupport"]),
@@ -168,6 +170,7 @@ if isSet("HEDDLE_FUZZ") {
             linkerSettings: [.unsafeFlags(["-use-ld=lld"])])
     }
     package.targets += [
+        fuzzer("fuzz-framing", "Framing", ["PullJSON"]),
         fuzzer("fuzz-hand-over", "HandOver", ["RouteIR"]),
         fuzzer("fuzz-manifests", "Manifests", ["Cluster", "Manifests"]),
         fuzzer("fuzz-objects-json", "ObjectsJSON", ["Cluster", "Manifests", "PullJSON", "YAML"]),

@@ -12,6 +12,8 @@ import sys
 import tempfile
 import time
 
+import bench_control_plane
+
 NODE, CLIENT, SERVER = "hd-bench-node", "hd-bench-client", "hd-bench-server"
 POD_IP = {CLIENT: "10.1.0.2", SERVER: "10.1.0.3"}
 BACKENDS = ["10.1.0.3:8080", "10.1.0.3:8081"]
@@ -224,6 +226,9 @@ PLOTS = {
     "programming": [("load_ms", "full load, ms"), ("update_p50_us", "one endpoint changed, compile to kernel, us")],
     "connect": [("ratio_p50", "connect() through the service / direct, median")],
     "agent": [("edit_p50_us", "file renamed -> new endpoint answers, us"), ("rss_mb", "agent resident memory, MB")],
+    "decode": [],
+    "control-plane": [("synced_s", "agent started -> all from an API server in the kernel, s"),
+                      ("edit_p99_ms", "edit sent by the API server -> new endpoint answers, at 100 edits/s, p99, ms")],
 }
 
 
@@ -245,6 +250,11 @@ def main():
                 rows = programming(lab, (100,) if quick else (100, 1000, 10000, 50000))
             elif what == "connect":
                 rows = connect(lab, (1,) if quick else (1, 1000, 10000), 500 if quick else 20000)
+            elif what == "control-plane":
+                rows = bench_control_plane.measure(
+                    lab, NODE, CLIENT, SERVER, BACKENDS, (100,) if quick else (10000,), 5 if quick else 60)
+            elif what == "decode":
+                rows = bench_control_plane.decode(lab, (100,) if quick else (1000, 50000))
             else:
                 rows = agent(lab, (10,) if quick else (0, 100, 10000), 20 if quick else 200)
             text = "\n\n".join([table(rows)] + ["```\n" + plot(rows, *p) + "\n```" for p in PLOTS[what]])

@@ -159,7 +159,7 @@ package struct AgentStatus: Codable, Sendable, Equatable {
     package var sources: [Source]
     /// What is in force while the source is away since the start; nil: the source's own state.
     package var snapshot: String?
-    /// Age of the snapshot in force.
+    /// How old that is, at most: the age of the snapshot.
     package var snapshotSecondsAgo: Double?
     package var sync: Sync
     package var drift: DriftReport

@@ -71,7 +71,9 @@ func statusText(_ status: AgentStatus, wide: Bool) -> String {
         line("source", sourceText(source))
         for watch in source.watches { line("  " + watch.resource, watchText(watch, wide: wide)) }
     }
-    if let snapshot = status.snapshot { line("snapshot", snapshot) }
+    if let snapshot = status.snapshot {
+        line("snapshot", snapshot + (status.snapshotSecondsAgo.map { ", as of \(age($0)) ago" } ?? ""))
+    }
     line(
         "services",
         "\(status.counts.services) (\(status.counts.servicePorts) ports, \(status.counts.frontends) frontends, "

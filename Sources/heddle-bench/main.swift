@@ -39,6 +39,7 @@ func run(_ arguments: [String]) throws {
         try benchEdits(
             directory: try option("manifests", in: arguments), service: try socketAddress("service", in: arguments),
             backends: backends, count: try number("count", in: arguments))
+    case "decode": try benchDecode()
     case "manifests":
         let cluster = GeneratedCluster(
             services: try number("services", in: arguments), endpoints: try number("endpoints", in: arguments))
@@ -53,7 +54,8 @@ func run(_ arguments: [String]) throws {
 do {
     try run(Array(CommandLine.arguments.dropFirst()))
 } catch is Usage {
-    print("usage: heddle-bench programming|connect|edits|manifests|serve, with the options scripts/bench gives it")
+    print(
+        "usage: heddle-bench programming|connect|edits|decode|manifests|serve, with the options scripts/bench gives it")
     exit(2)
 } catch {
     print("heddle-bench: \(error)")

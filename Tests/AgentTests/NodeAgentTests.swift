@@ -49,6 +49,35 @@ import Testing
         }
     }
 
+    @Test("row 149: the latency of a change is observed once, also of one that the kernel need not hear of")
+    func observesProgrammingLatency() async throws {
+        try await AgentRig.run { rig in
+            rig.synced()
+            try await rig.inSync()
+            func slice(_ name: String, of service: String, at trigger: Double) -> ClusterObject {
+                var slice = EndpointSlice(
+                    name: ObjectName("default", name), serviceName: service, addressType: .ipv4)
+                slice.lastChangeTriggerTime = trigger
+                return .endpointSlice(slice)
+            }
+            // No service selects it, so nothing is written.
+            rig.send(slice("stray", of: "nothing", at: NodeAgent.wallTime))
+            try await soon("observed") { observations(rig) == 1 }
+            #expect(rig.dataplane.plans.count == 1)
+            #expect(rig.metrics.registry.render().contains("kubeproxy_sync_proxy_rules_endpoint_changes_pending 0\n"))
+            // What happened before our start says nothing about us.
+            rig.send(slice("old", of: "nothing", at: 1000), webService(), webSlice(1))
+            try await soon("programmed") { rig.dataplane.programs.count == 1 }
+            #expect(observations(rig) == 1)
+        }
+    }
+    private func observations(_ rig: AgentRig) -> Int {
+        rig.metrics.registry.render().split(separator: "\n").reduce(0) { sum, line in
+            guard line.hasPrefix("kubeproxy_network_programming_duration_seconds_count") else { return sum }
+            return sum + (line.split(separator: " ").last.flatMap { Int($0) } ?? 0)
+        }
+    }
+
     @Test("a failed write is tried again and visible in between")
     func retries() async throws {
         try await AgentRig.run { rig in

@@ -2,6 +2,7 @@
 import AdminAPI
 import Addressing
 import Cluster
+import Compile
 import DataplaneIR
 import Synchronization
 import TestSupport
@@ -61,6 +62,46 @@ import Testing
         #expect(throws: SnapshotError("it is not a snapshot of Heddle")) { try read(Array("#!/bin/sh\n".utf8)) }
     }
 
+    /// The checksum is there for accidents; what is below it must not be trusted all the same.
+    @Test func strangeContentsUnderARightChecksumNeverTrap() {
+        var random = SeededGenerator()
+        let good = bytes([webService { $0.affinitySeconds = 10 }, webSlice(1), .node(Node(name: "node-a"))])
+        let body = Array(good[...(good.dropLast().lastIndex(of: UInt8(ascii: "\n")) ?? 0)])
+        var used = 0
+        for _ in 0..<1000 {
+            let strange = strange(body, using: &random)
+            var checksum = CRC32()
+            checksum.add(strange)
+            let count = strange.split(separator: UInt8(ascii: "\n")).count - 1
+            guard let snapshot = try? read(strange + Array("end \(count) \(checksum.value)\n".utf8)) else { continue }
+            used += 1
+            var state = ClusterState()
+            for object in snapshot.objects { _ = state.apply(.upsert(object)) }
+            var compiler = Compiler(node: NodeFacts(name: "node-a"))
+            _ = compiler.update(state.knownServices, from: state)
+        }
+        #expect(used > 20)
+    }
+
+    private func strange(_ body: [UInt8], using random: inout SeededGenerator) -> [UInt8] {
+        var result = body
+        let start = Int.random(in: 0..<body.count, using: &random)
+        let end = min(start + Int.random(in: 0...8, using: &random), body.count)
+        switch Int.random(in: 0..<4, using: &random) {
+        case 0: result[start] = UInt8.random(in: 0x20...0x7e, using: &random)
+        case 1: result.removeSubrange(start..<end)
+        case 2: result.insert(contentsOf: body[start..<end], at: start)
+        default:
+            // A number where a number was, most often.
+            let token = ["-1", "0", "300", "99999999999", "1e400", "null", "\"\"", "[]", "{}"].randomElement(
+                using: &random)
+            let digits = result.indices.filter { (0x30...0x39).contains(result[$0]) }
+            let at = digits.randomElement(using: &random) ?? start
+            result.replaceSubrange(at...at, with: Array((token ?? "").utf8))
+        }
+        return result
+    }
+
     @Test func theFileIsReplacedAsAWhole() throws {
         let directory = try TemporaryDirectory()
         let file = SnapshotFile(directory: directory.path, node: "node-a", source: "https://api")
@@ -68,6 +109,8 @@ import Testing
         try file.write([webService()], at: 1)
         try file.write([webService(), webSlice(1)], at: 2)
         #expect(try file.read()?.objects.count == 2)
+        #expect(file.writtenAt == 2)
+        #expect(SnapshotFile(directory: directory.path, node: "node-b", source: "https://api").writtenAt == nil)
         #expect(directoryEntries(directory.path) == ["last-good.snapshot"])
         // What a crash leaves in the middle of writing.
         try writeText("heddle-snapshot {", to: file.path + ".new")
@@ -83,6 +126,7 @@ import Testing
         let header = header
         access.load = { () throws(SnapshotError) in Snapshot(header: header, objects: objects) }
         access.kernelHoldsServices = { kernelHoldsServices }
+        access.writtenAt = { header.writtenAt }
         access.save = { saved?.add($0) }
         (access.patience, access.delay, access.interval) = (.milliseconds(1), .milliseconds(1), .milliseconds(1))
         return access
@@ -116,6 +160,7 @@ import Testing
         try await AgentRig.run(snapshot: access([webService()], kernelHoldsServices: true)) { rig in
             try await soon("told") { rig.board.status.snapshot?.contains("stays in force") == true }
             #expect(names(rig).isEmpty)
+            #expect(rig.board.status.snapshotSecondsAgo ?? 0 > 1000)
         }
     }
 

@@ -7,13 +7,15 @@ import Reconcile
 extension NodeAgent {
     /// After compiling: `names` are the services that may have changed.
     func tellFindings(of names: Set<ObjectName>) {
-        for name in names {
-            for finding in compiler.findings[name] ?? [] {
-                tell(
-                    ObjectEvent(
-                        finding.object, reason: ObjectEvent.reason(fromWord: finding.reason),
-                        message: "\(finding.field): \(finding.message)"))
-            }
+        for name in names { tell(compiler.findings[name] ?? []) }
+    }
+
+    func tell(_ findings: [Finding]) {
+        for finding in findings {
+            tell(
+                ObjectEvent(
+                    finding.object, reason: ObjectEvent.reason(fromWord: finding.reason),
+                    message: "\(finding.field): \(finding.message)"))
         }
     }
 

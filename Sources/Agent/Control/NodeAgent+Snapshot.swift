@@ -11,6 +11,8 @@ struct SnapshotAccess: Sendable {
     /// Begins to write; does not wait for the end.
     var save: (@Sendable (ClusterState) -> Void)?
     var load: (@Sendable () throws(SnapshotError) -> Snapshot?)?
+    /// When the file was written, in seconds since 1970; nil: there is none that can be used.
+    var writtenAt: @Sendable () -> Double? = { nil }
     var kernelHoldsServices: @Sendable () -> Bool = { false }
     /// How long the source may take for its first lists.
     var patience = Duration.seconds(5)
@@ -54,6 +56,8 @@ extension NodeAgent {
     private func restore() {
         guard let load = environment.snapshot.load else { return }
         guard !environment.snapshot.kernelHoldsServices() else {
+            // The kernel got every change before the file did.
+            noteSnapshotAge(environment.snapshot.writtenAt())
             return tellSnapshot("the source is away; what the kernel holds from before stays in force")
         }
         do throws(SnapshotError) {
@@ -72,11 +76,15 @@ extension NodeAgent {
             if object.isOfAPIServer { snapshot.apiServer.insert(object.id) }
         }
         snapshot.isInForce = true
-        let age = Int(max(0, wallTime - found.header.writtenAt))
-        tellSnapshot("the source is away; a snapshot with \(found.objects.count) objects, \(age) s old, is in force")
-        environment.board.update { $0.snapshotWrittenAt = now - .seconds(age) }
+        noteSnapshotAge(found.header.writtenAt)
+        tellSnapshot("the source is away; a snapshot with \(found.objects.count) objects is in force")
         if hasAddresses { reconciler.sourceIsComplete() }
         settleSoon()
+    }
+
+    private func noteSnapshotAge(_ writtenAt: Double?) {
+        let at = writtenAt.map { now - .seconds(max(0, wallTime - $0)) }
+        environment.board.update { $0.snapshotWrittenAt = at }
     }
 
     private func tellSnapshot(_ sentence: String) {

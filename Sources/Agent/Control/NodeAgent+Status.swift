@@ -150,6 +150,13 @@ extension NodeAgent {
             metrics.noLocalEndpoints.set(count(policyGaps.internal), family.description, "internal")
             metrics.noLocalEndpoints.set(count(policyGaps.external), family.description, "external")
         }
+        closeChangeLog()
+    }
+
+    /// The kernel is up to date with every change so far, also with those that changed nothing there.
+    func closeChangeLog() {
+        guard !changeLog.isEmpty else { return }
+        let time = wallTime
         for trigger in changeLog.triggers {
             metrics.networkProgramming.observe(max(0, time - trigger.time), trigger.family.description)
         }

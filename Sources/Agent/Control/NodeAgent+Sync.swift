@@ -16,6 +16,8 @@ struct ChangeLog {
     var endpoints = 0
     /// When the control plane says the change happened (spec row 149), by family.
     var triggers: [(family: AddressFamily, time: Double)] = []
+
+    var isEmpty: Bool { services == 0 && endpoints == 0 }
 }
 
 extension NodeAgent {
@@ -105,6 +107,7 @@ extension NodeAgent {
             case .apply(let plan): apply(plan)
             }
         }
+        if reconciler.status.applied > 0, reconciler.oldestPending == nil { closeChangeLog() }
         armTimer()
         publish()
     }
@@ -121,6 +124,7 @@ extension NodeAgent {
         if dirty.serviceCIDRs { nodeInputs.serviceCIDRs = state.serviceCIDRRanges }
         if !dirty.services.isEmpty { changed.formUnion(compiler.update(dirty.services, from: state).all) }
         tellFindings(of: dirty.services.union(changed.map { ObjectName($0.namespace, $0.service) }))
+        if routesDiffer { tell(routes.findings) }
         let healthChecksMayDiffer = !dirty.services.isEmpty || !dirty.nodes.isEmpty
         dirty = Dirty()
         if !changed.isEmpty {

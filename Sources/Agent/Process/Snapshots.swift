@@ -27,6 +27,7 @@ struct Snapshots: Sendable {
         var access = SnapshotAccess()
         access.save = { continuation.yield($0) }
         access.load = { () throws(SnapshotError) in try file.read() }
+        access.writtenAt = { file.writtenAt }
         access.kernelHoldsServices = { Self.kernelHoldsServices(bpffs: configuration.bpffs) }
         self.access = access
     }

@@ -58,12 +58,12 @@ enum SnapshotFormat {
         try put(Array("\(end)\(count) \(checksum.value)\n".utf8))
     }
 
-    static func read(_ bytes: [UInt8], node: String, source: String) throws(SnapshotError) -> Snapshot {
+    /// The first line of a file that is ours; of the rest nothing need be there.
+    static func readHeader(_ bytes: [UInt8], node: String, source: String) throws(SnapshotError) -> SnapshotHeader {
         guard bytes.starts(with: magic.utf8) else { throw SnapshotError("it is not a snapshot of Heddle") }
-        let lines = bytes.split(separator: UInt8(ascii: "\n"))
-        let decoder = JSONDecoder()
-        guard let first = lines.first,
-            let header = try? decoder.decode(SnapshotHeader.self, from: Data(first.dropFirst(magic.utf8.count)))
+        let first = bytes.prefix { $0 != UInt8(ascii: "\n") }
+        let data = Data(first.dropFirst(magic.utf8.count))
+        guard first.count < bytes.count, let header = try? JSONDecoder().decode(SnapshotHeader.self, from: data)
         else { throw SnapshotError("its first line cannot be read") }
         guard header.version == SnapshotHeader.currentVersion else {
             throw SnapshotError(
@@ -72,6 +72,13 @@ enum SnapshotFormat {
         guard header.node == node, header.source == source else {
             throw SnapshotError("it is of node \(header.node) and \(header.source), not of \(node) and \(source)")
         }
+        return header
+    }
+
+    static func read(_ bytes: [UInt8], node: String, source: String) throws(SnapshotError) -> Snapshot {
+        let header = try readHeader(bytes, node: node, source: source)
+        let lines = bytes.split(separator: UInt8(ascii: "\n"))
+        let decoder = JSONDecoder()
         guard let last = lines.last, lines.count >= 2, last.starts(with: end.utf8), bytes.last == UInt8(ascii: "\n")
         else {
             throw SnapshotError("its end is missing")

@@ -55,6 +55,19 @@ struct SnapshotFile: Sendable {
 
     /// nil: there is none.
     func read() throws(SnapshotError) -> Snapshot? {
+        guard let bytes = try bytes(upTo: Self.limit) else { return nil }
+        guard bytes.count < Self.limit else { throw SnapshotError("it is larger than 1 GiB") }
+        return try SnapshotFormat.read(bytes, node: node, source: source)
+    }
+
+    /// In seconds since 1970; nil: there is no file that can be used.
+    var writtenAt: Double? {
+        guard let bytes = try? bytes(upTo: 4096) else { return nil }
+        return try? SnapshotFormat.readHeader(bytes, node: node, source: source).writtenAt
+    }
+
+    /// The file's first bytes; nil: there is none.
+    private func bytes(upTo limit: Int) throws(SnapshotError) -> [UInt8]? {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else {
             if errno == ENOENT { return nil }
@@ -62,14 +75,14 @@ struct SnapshotFile: Sendable {
         }
         defer { close(descriptor) }
         var bytes: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 1 << 20)
-        while bytes.count <= Self.limit {
-            let count = Glibc.read(descriptor, &chunk, chunk.count)
+        var chunk = [UInt8](repeating: 0, count: min(limit, 1 << 20))
+        while bytes.count < limit {
+            let count = Glibc.read(descriptor, &chunk, min(chunk.count, limit - bytes.count))
             guard count >= 0 else { throw .system("cannot be read") }
-            if count == 0 { return try SnapshotFormat.read(bytes, node: node, source: source) }
+            if count == 0 { break }
             bytes += chunk[..<count]
         }
-        throw SnapshotError("it is larger than 1 GiB")
+        return bytes
     }
 
     private func put(_ bytes: [UInt8], _ descriptor: Int32) throws(SnapshotError) {

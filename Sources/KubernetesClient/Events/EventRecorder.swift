@@ -102,7 +102,8 @@ final class EventRecorder: Sendable {
         let now = Timestamp.text(time.tv_sec)
         let object = event.object.name
         let host = event.isOfThisNode ? nodeName : ""
-        let name = "\(object.name).\(String(EventName.hash(event, host), radix: 16))"
+        // An object's name may be as long as an event's.
+        let name = "\(object.name.prefix(230)).\(String(EventName.hash(event, host), radix: 16))"
         return """
             {"apiVersion":"v1","kind":"Event","metadata":{"name":\(quoted(name)),"namespace":\(quoted(namespace))},\
             "involvedObject":{"apiVersion":\(quoted(resource.apiVersion)),"kind":\(quoted(event.object.kind.rawValue)),\

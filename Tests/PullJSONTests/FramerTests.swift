@@ -2,7 +2,7 @@
 import TestSupport
 import Testing
 
-@testable import KubernetesClient
+@testable import PullJSON
 
 @Suite struct FramerTests {
     private func lines(_ text: String, piece: Int, limit: Int = 1000) throws -> (lines: [String], isInside: Bool) {

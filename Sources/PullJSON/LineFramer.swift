@@ -1,21 +1,21 @@
 /// Cuts a watch's bytes into events. Only the byte 0x0A ends an event: U+2028 and U+0085 are legal inside JSON text,
 /// and an event may come in any number of pieces, in pieces of any size.
 
-struct LineFramer {
+package struct LineFramer {
     /// What of an event has come so far.
     private var pending: [UInt8] = []
     /// Larger events are refused. The API server itself refuses objects of more than 3 MiB.
     let limit: Int
 
-    struct TooLong: Error {}
+    package struct TooLong: Error {}
 
-    init(limit: Int = 8 << 20) { self.limit = limit }
+    package init(limit: Int = 8 << 20) { self.limit = limit }
 
     /// Whether the stream stands in the middle of an event.
-    var isInsideEvent: Bool { !pending.isEmpty }
+    package var isInsideEvent: Bool { !pending.isEmpty }
 
     /// Calls `body` with each event that is complete now, in place where it lies within `chunk`.
-    mutating func push(_ chunk: Span<UInt8>, _ body: (Span<UInt8>) throws -> Void) throws {
+    package mutating func push(_ chunk: Span<UInt8>, _ body: (Span<UInt8>) throws -> Void) throws {
         var start = 0
         while start < chunk.count {
             let end = newline(in: chunk, from: start)

@@ -1,14 +1,14 @@
 /// Cuts the answer to a list request into its objects while it arrives, so that a page of five hundred large objects is
 /// never in memory as a whole. It only finds where things begin and end; `JSONReader` judges each piece.
 
-struct ListFramer {
-    enum Piece {
+package struct ListFramer {
+    package enum Piece {
         /// One of `items`.
         case item
         /// The list's own `metadata`: resourceVersion and continue.
         case metadata
     }
-    enum Malformed: Error {
+    package enum Malformed: Error {
         case tooLong
         case notAList
     }
@@ -43,13 +43,13 @@ struct ListFramer {
     private var piece: [UInt8] = []
     let limit: Int
 
-    init(limit: Int = 8 << 20) { self.limit = limit }
+    package init(limit: Int = 8 << 20) { self.limit = limit }
 
     /// Whether the whole list has come.
-    var isComplete: Bool { place == .end }
+    package var isComplete: Bool { place == .end }
 
     /// Calls `body` with each piece that is complete now, in place where it lies within `chunk`.
-    mutating func push(_ chunk: Span<UInt8>, _ body: (Piece, Span<UInt8>) throws -> Void) throws {
+    package mutating func push(_ chunk: Span<UInt8>, _ body: (Piece, Span<UInt8>) throws -> Void) throws {
         var at = 0
         while at < chunk.count {
             guard place == .inValue else {
