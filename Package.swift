@@ -48,12 +48,14 @@ let package = Package(
         // L0: ground.
         library("Addressing"),
         library("PullJSON"),
+        library("HTTPWire"),
         // L1: the pure core.
         library("RouteIR", ["Addressing"]),
         library("Cluster", ["Addressing", "PullJSON", "RouteIR"]),
         library("DataplaneIR", ["Addressing"]),
         library("Compile", ["Addressing", "Cluster", "DataplaneIR", "RouteIR"]),
         library("Reconcile", ["Addressing", "DataplaneIR"]),
+        library("Balancing", ["Addressing", "RouteIR"]),
         // L2: kernel interfaces and formats.
         library("YAML", ["CLibyaml"], linker: yamlLibraries),
         library("Netns", ["CLinux"]),
@@ -86,10 +88,12 @@ let package = Package(
             swiftSettings: strict),
         tests("Addressing", ["Addressing", "TestSupport"]),
         tests("PullJSON", ["PullJSON", "TestSupport"]),
+        tests("HTTPWire", ["HTTPWire", "TestSupport"]),
         tests("Cluster", ["Addressing", "Cluster", "Manifests", "PullJSON", "RouteIR", "TestSupport", "YAML"]),
         tests("DataplaneIR", ["Addressing", "DataplaneIR"]),
         tests("Compile", ["Addressing", "Cluster", "Compile", "DataplaneIR", "RouteIR", "TestSupport", "YAML"]),
         tests("Reconcile", ["Addressing", "DataplaneIR", "Reconcile", "TestSupport"]),
+        tests("Balancing", ["Addressing", "Balancing", "RouteIR", "TestSupport"]),
         tests("RouteIR", ["Addressing", "RouteIR", "TestSupport"]),
         tests("YAML", ["YAML", "TestSupport"]),
         tests("Manifests", ["Addressing", "Cluster", "Manifests", "YAML", "TestSupport"]),
@@ -172,6 +176,7 @@ if isSet("HEDDLE_FUZZ") {
     package.targets += [
         fuzzer("fuzz-framing", "Framing", ["PullJSON"]),
         fuzzer("fuzz-hand-over", "HandOver", ["RouteIR"]),
+        fuzzer("fuzz-http-wire", "HTTPWire", ["HTTPWire"]),
         fuzzer("fuzz-manifests", "Manifests", ["Cluster", "Manifests"]),
         fuzzer("fuzz-objects-json", "ObjectsJSON", ["Cluster", "Manifests", "PullJSON", "YAML"]),
     ]

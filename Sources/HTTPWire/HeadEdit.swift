@@ -1,0 +1,142 @@
+/// Changes to a head while it is forwarded: the original bytes are copied in runs, dropped lines are left out, new ones
+/// put at the end. A head without changes is one copy.
+
+package struct HeadEdit: Sendable {
+    private struct Added: Sendable {
+        var nameEnd: Int
+        var end: Int
+        var start: Int
+        var isDropped = false
+    }
+    /// A bit for each header line of the original.
+    private var dropped: UInt128 = 0
+    /// New lines, each with its CRLF.
+    private var text: [UInt8] = []
+    private var lines: [Added] = []
+    /// In place of the original start line, with its CRLF.
+    private var startLine: [UInt8]?
+
+    package init() {}
+
+    package mutating func reset() {
+        dropped = 0
+        text.removeAll(keepingCapacity: true)
+        lines.removeAll(keepingCapacity: true)
+        startLine = nil
+    }
+
+    package mutating func replaceStartLine(_ line: [UInt8]) { startLine = line }
+
+    package mutating func drop(at index: Int) { dropped |= 1 << UInt128(index) }
+    package func isDropped(_ index: Int) -> Bool { dropped >> UInt128(index) & 1 != 0 }
+
+    package mutating func drop(_ name: HeaderName, in head: MessageHead) {
+        guard head.has(name) else { return }
+        for index in head.headers.indices where head.headers[index].known == name { drop(at: index) }
+    }
+
+    /// Whatever has this name, in any case, whether it came with the message or was added here.
+    package mutating func drop(_ name: String, in head: MessageHead, _ bytes: UnsafeRawBufferPointer) {
+        var name = name
+        name.withUTF8 { name in
+            let name = UnsafeRawBufferPointer(name)
+            for index in head.headers.indices where isSameName(bytes, head.headers[index].name.range, name) {
+                drop(at: index)
+            }
+            for index in lines.indices {
+                let line = lines[index]
+                let isSame = text.withUnsafeBytes { isSameName($0, line.start..<line.nameEnd, name) }
+                if isSame { lines[index].isDropped = true }
+            }
+        }
+    }
+
+    package mutating func add(_ name: StaticString, _ value: some Sequence<UInt8>) {
+        append(UnsafeBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount), value)
+    }
+    package mutating func add(_ name: String, _ value: String) { append(name.utf8, value.utf8) }
+
+    private mutating func append(_ name: some Sequence<UInt8>, _ value: some Sequence<UInt8>) {
+        let start = text.count
+        text += name
+        let nameEnd = text.count
+        text.append(UInt8(ascii: ":"))
+        text.append(0x20)
+        text += value
+        text.append(0x0d)
+        text.append(0x0a)
+        lines.append(Added(nameEnd: nameEnd, end: text.count, start: start))
+    }
+
+    /// The edited head. `bytes` are those it was parsed from.
+    package func write(_ head: MessageHead, _ bytes: UnsafeRawBufferPointer, to output: inout [UInt8]) {
+        var run = head.start
+        if let startLine {
+            output += startLine
+            run = head.startLineEnd
+        }
+        if dropped != 0 {
+            for index in head.headers.indices where isDropped(index) {
+                let line = head.headers[index]
+                if run < Int(line.name.start) { output += bytes[run..<Int(line.name.start)] }
+                run = Int(line.end)
+            }
+        }
+        if run < head.end - 2 { output += bytes[run..<head.end - 2] }
+        if lines.contains(where: \.isDropped) {
+            for line in lines where !line.isDropped { output += text[line.start..<line.end] }
+        } else {
+            output += text
+        }
+        output.append(0x0d)
+        output.append(0x0a)
+    }
+
+    /// Drops what is meant for this connection only (RFC 9110, 7.6.1). `keepsUpgrade`: Connection and Upgrade stay, in
+    /// the form that was agreed on.
+    package mutating func dropHopByHop(
+        _ head: MessageHead, _ bytes: UnsafeRawBufferPointer, keepsUpgrade: Bool
+    ) {
+        drop(.keepAlive, in: head)
+        drop(.proxyConnection, in: head)
+        drop(.connection, in: head)
+        if head.has(.te) {
+            // `TE: trailers` promises to read trailers, which holds for this proxy too.
+            for index in head.headers.indices where head.headers[index].known == .te {
+                if !isEqual(bytes, head.headers[index].value, "trailers") { drop(at: index) }
+            }
+        }
+        if keepsUpgrade {
+            add("connection", "upgrade".utf8)
+        } else {
+            drop(.upgrade, in: head)
+        }
+        guard head.connection.contains(.named) else { return }
+        for line in head.headers where line.known == .connection { dropNamed(line.value, head, bytes) }
+    }
+
+    /// The fields whose names stand in this value, except `te`, which is handled above.
+    private mutating func dropNamed(_ value: ByteRange, _ head: MessageHead, _ bytes: UnsafeRawBufferPointer) {
+        let names = try? elements(bytes, value)
+        for name in names ?? [] where !isEqual(bytes, name, "te") {
+            let name = UnsafeRawBufferPointer(rebasing: bytes[name.range])
+            for index in head.headers.indices where isSameName(bytes, head.headers[index].name.range, name) {
+                if head.headers[index].known != .upgrade { drop(at: index) }
+            }
+        }
+    }
+
+    private func elements(_ bytes: UnsafeRawBufferPointer, _ value: ByteRange) throws(WireViolation) -> [ByteRange] {
+        var found: [ByteRange] = []
+        try forEachElement(bytes, value) { found.append($0) }
+        return found
+    }
+}
+
+private func isSameName(_ bytes: UnsafeRawBufferPointer, _ range: Range<Int>, _ name: UnsafeRawBufferPointer) -> Bool {
+    guard range.count == name.count else { return false }
+    for index in 0..<name.count where lowercased(bytes[range.lowerBound + index]) != lowercased(name[index]) {
+        return false
+    }
+    return true
+}

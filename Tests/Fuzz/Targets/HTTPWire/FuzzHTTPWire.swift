@@ -1,0 +1,75 @@
+/// Fuzzes the HTTP/1 codec: no bytes may crash it, a message read in two pieces is the message read in one, and a head
+/// that passed and is written again reads the same.
+import HTTPWire
+
+private struct Reading: Equatable {
+    var headers: [HeaderLine] = []
+    var end = 0
+    var bodyLength = 0
+    var payload: [UInt8] = []
+    var fault: WireViolation?
+    var isWhole = false
+}
+
+private func read(_ bytes: [UInt8], _ role: HeadParser.Role, splitAt split: Int) -> Reading {
+    var reading = Reading()
+    var parser = HeadParser(role)
+    do throws(WireViolation) {
+        var isWhole = try parser.parse(Array(bytes[..<split]).span)
+        if !isWhole { isWhole = try parser.parse(bytes.span) }
+        guard isWhole else { return reading }
+        reading.headers = parser.head.headers
+        reading.end = parser.head.end
+        var body = BodyReader(role == .request ? parser.head.requestBody : parser.head.responseBody(to: .get))
+        let middle = max(parser.head.end, split)
+        for part in [bytes[parser.head.end..<middle], bytes[middle...]] {
+            let part = Array(part)
+            let length: Result<Int, WireViolation> = part.withUnsafeBytes { raw in
+                Result { () throws(WireViolation) in try body.read(raw) { reading.payload += raw[$0] } }
+            }
+            reading.bodyLength += try length.get()
+        }
+        reading.isWhole = body.isComplete
+        precondition(reading.end + reading.bodyLength <= bytes.count, "more was read than there was")
+    } catch {
+        reading.fault = error
+    }
+    return reading
+}
+
+private func fuzz(_ bytes: [UInt8]) {
+    guard let first = bytes.first else { return }
+    let message = Array(bytes.dropFirst())
+    for role in [HeadParser.Role.request, .response] {
+        let whole = read(message, role, splitAt: message.count)
+        let split = read(message, role, splitAt: min(Int(first), message.count))
+        // A fault may be seen earlier in pieces, but it is one.
+        precondition((whole.fault == nil) == (split.fault == nil), "a split changes the verdict")
+        if whole.fault == nil { precondition(whole == split, "a split changes the message") }
+        var parser = HeadParser(role)
+        guard whole.fault == nil, whole.end > 0, (try? parser.parse(message.span)) == true else { continue }
+        var written: [UInt8] = []
+        message.withUnsafeBytes { HeadEdit().write(parser.head, $0, to: &written) }
+        precondition(written.elementsEqual(message[parser.head.start..<parser.head.end]), "a head changed on its way")
+    }
+}
+
+// SwiftPM does not know libFuzzer: it renames `main`, so libFuzzer's own is never entered and is driven from here.
+private typealias Body = @convention(c) (UnsafePointer<UInt8>?, Int) -> CInt
+@_silgen_name("LLVMFuzzerRunDriver")
+private func runFuzzer(
+    _ argc: UnsafeMutablePointer<CInt>,
+    _ argv: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?>, _ body: Body
+) -> CInt
+
+@_cdecl("LLVMFuzzerTestOneInput")
+package func fuzzOne(_ data: UnsafePointer<UInt8>?, _ size: Int) -> CInt {
+    fuzz(Array(UnsafeBufferPointer(start: data, count: size)))
+    return 0
+}
+@_cdecl("fuzz_http_wire_main")
+package func fuzzMain(_ argc: CInt, _ argv: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?) -> CInt {
+    var argc = argc
+    var argv = argv
+    return runFuzzer(&argc, &argv) { fuzzOne($0, $1) }
+}

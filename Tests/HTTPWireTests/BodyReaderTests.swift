@@ -1,0 +1,48 @@
+/// Where bodies end and what is payload in them, in one piece and split at every byte.
+import HTTPWire
+import Testing
+
+@Suite struct BodyReaderTests {
+    @Test func aLengthIsCountedDown() throws {
+        var body = BodyReader(.length(5))
+        #expect(try body.readAll(Array("hel".utf8)).length == 3)
+        #expect(!body.isComplete)
+        let rest = try body.readAll(Array("loGET".utf8))
+        #expect(rest.length == 2 && rest.payload == Array("lo".utf8))
+        #expect(body.isComplete)
+    }
+
+    @Test func chunksAreTakenApartAtEverySplit() throws {
+        let bytes = crlf("4\nWiki\n6;name=\"v;\"\npedia \n00E\nin \n\nchunks.\n0\nX-Sum: 7\nY: z\n\nNEXT")
+        let end = bytes.count - 4
+        for split in 0...bytes.count {
+            var body = BodyReader(.chunked)
+            var (payload, length) = try body.readAll(Array(bytes[..<split]))
+            let rest = try body.readAll(Array(bytes[length...]))
+            payload += rest.payload
+            length += rest.length
+            #expect(payload == crlf("Wikipedia in \n\nchunks."), "split at \(split)")
+            #expect(length == end && body.isComplete)
+            #expect(try body.trailerLines().count == 2)
+        }
+    }
+
+    @Test(arguments: [
+        (BodyFraming.untilClose, true), (.length(1), false), (.chunked, false), (.none, true), (.length(0), true),
+    ]) func onlySomeBodiesEndWithTheConnection(_ framing: BodyFraming, _ ends: Bool) {
+        var body = BodyReader(framing)
+        let hasEnded = body.connectionEnded()
+        #expect(hasEnded == ends && body.isComplete == ends)
+    }
+
+    @Test func extensionsAndTrailersAreBounded() {
+        var long = BodyReader(.chunked)
+        let filler = Array(repeating: UInt8(ascii: "a"), count: 20_000)
+        #expect(throws: WireViolation(400, .badChunk)) { try long.readAll(Array("1;".utf8) + filler) }
+        var many = BodyReader(.chunked)
+        let chunks = Array(repeating: Array("1;abcdefghij\r\nx\r\n".utf8), count: 1000).flatMap { $0 }
+        #expect(throws: WireViolation(400, .badChunk)) { try many.readAll(chunks) }
+        var trailer = BodyReader(.chunked)
+        #expect(throws: WireViolation(431, .headTooLong)) { try trailer.readAll(crlf("0\nx: ") + filler) }
+    }
+}
