@@ -150,7 +150,7 @@ if !isSet("HEDDLE_CORE") {
         .target(
             name: "FakeAPIServer", dependencies: ["TestSupport"] + nio + tls, path: "Tests/FakeAPIServer",
             swiftSettings: strict),
-        tests("AdminServer", ["Addressing", "AdminServer", "RouteIR"]),
+        tests("AdminServer", ["Addressing", "AdminServer", "RouteIR", "TestSupport"]),
         tests(
             "KubernetesClient",
             ["Addressing", "Cluster", "FakeAPIServer", "KubernetesClient", "PullJSON", "TestSupport", "YAML"] + nio

@@ -3,6 +3,7 @@ import Addressing
 import Glibc
 import RouteIR
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import AdminServer
@@ -105,7 +106,10 @@ private final class FakeProxy {
             guard case .query(let id, "config")? = try proxy.next() else { throw Unexpected() }
             proxy.send(.answer(id: id, [1, 2]))
             #expect(await answer.value == [1, 2])
-            #expect(heard.all.last == [.init(pid: 42, version: "1", generation: 10)])
+            // What the server tells comes on its own thread.
+            try await eventually("the last generation is told") { () async throws -> Bool in
+                heard.all.last == [.init(pid: 42, version: "1", generation: 10)]
+            }
             #expect(heard.all.contains { $0.first?.refusal == "no" && $0.first?.generation == 7 })
         }
     }

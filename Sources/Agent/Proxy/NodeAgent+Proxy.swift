@@ -58,7 +58,7 @@ extension NodeAgent {
                 let local = nodeInputs.interfaceAddresses.filter {
                     $0.family == family && !$0.isLoopback && !$0.isLinkLocal && !$0.isMulticast
                 }
-                let primary = nodeInputs.node?.internalIPs.first { local.contains($0) }
+                let primary = nodeInputs.node?.nodeIPs.first { local.contains($0) }
                 let own = local.subtracting(nodeInputs.serviceAddresses)
                 return (primary ?? own.min()).map { SocketAddress($0, configuration.proxyPort) }
             })

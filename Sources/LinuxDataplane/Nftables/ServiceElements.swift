@@ -18,6 +18,10 @@ package enum NftablesCompanion: Sendable {
     }
 }
 
+/// Each set of endpoints has slots of its own: a packet that met the rules of before an update may find the slots of
+/// after it, and must not find an endpoint of the other set there.
+private func firstSlot(_ policy: TrafficPolicy) -> Int { policy == .cluster ? 0 : 1 << 20 }
+
 struct ServiceElements {
     /// No two services have the same of these.
     var own: [TableElement] = []
@@ -87,7 +91,7 @@ struct ServiceElements {
             let range = program.range(for: policy)
             if range.isEmpty { return nil }
             return program.affinitySeconds == nil
-                ? .spread(space, offset: range.lowerBound, count: range.count)
+                ? .spread(space, offset: firstSlot(policy), count: range.count)
                 : .sticky(StickyService.hash(program.id), policy)
         }
         guard frontend.kind.isExternal else {
@@ -103,26 +107,18 @@ struct ServiceElements {
     private mutating func appendSlots(_ frontend: Frontend, _ program: ServiceProgram) {
         let policy = program.policy(for: frontend.kind)
         let set: TableSet = frontend.address == nil ? .nodePortEndpoints : .endpoints
-        func append(_ range: Range<Int>) {
-            for slot in range {
-                let backend = program.backends[slot]
+        func append(_ policy: TrafficPolicy) {
+            for (number, backend) in program.backends[program.range(for: policy)].enumerated() {
+                let slot = firstSlot(policy) + number
                 own.append(
                     TableElement(
                         key: ElementKey(set, frontend.address, program.id.transport, frontend.port, slot: slot),
                         value: .endpoint(backend.address), comment: endpointComment(backend)))
             }
         }
-        if frontend.kind.isExternal, policy == .local {
-            // The node and its pods use the cluster set.
-            append(program.clusterRange)
-            let local = program.localRange
-            append(
-                max(
-                    local.lowerBound, program.clusterRange.upperBound)..<max(
-                        local.upperBound, program.clusterRange.upperBound))
-        } else {
-            append(program.range(for: policy))
-        }
+        append(policy)
+        // The node and its pods use the cluster set.
+        if frontend.kind.isExternal, policy == .local { append(.cluster) }
     }
 
     private mutating func appendSourceRanges(_ frontend: Frontend, _ program: ServiceProgram, _ node: NodeProgram) {

@@ -1,5 +1,6 @@
-/// Random clusters, edits and node settings; after each, real connections from a pod, from the node, from a pod of another
-/// node and from outside must go where the interpreter says, on both dataplanes (spec rows 24-39, 71-87, 98-105).
+/// Random clusters, edits and node settings; after each, real connections from a pod, from the node, from a pod of
+/// another node and from outside must go where the interpreter says, on both dataplanes (spec rows 24-39, 71-87,
+/// 98-105).
 import Addressing
 import Cluster
 import Compile

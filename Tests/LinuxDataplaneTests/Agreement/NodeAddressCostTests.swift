@@ -1,5 +1,5 @@
-/// Node ports and load balancers cost the same however many addresses the node has: they are entries without an address,
-/// beside one list of addresses.
+/// Node ports and load balancers cost the same however many addresses the node has: they are entries without an
+/// address, beside one list of addresses.
 import Addressing
 import Cluster
 import DataplaneIR

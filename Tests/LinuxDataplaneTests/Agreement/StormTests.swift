@@ -1,6 +1,6 @@
 /// Atomicity: connections at full speed while the backends of their service change thousands of times. None may fail,
-/// and none may be answered by a backend that belonged to no generation in force between its start and its end (spec rows
-/// 24, 32, 159).
+/// and none may be answered by a backend that belonged to no generation in force between its start and its end (spec
+/// rows 24, 32, 159).
 import Addressing
 import Cluster
 import DataplaneIR
@@ -75,7 +75,7 @@ struct StormTests {
             // at most one a thread and update. A TCP connection has no such excuse.
             #expect(
                 failed.count <= (flow == .tcp ? 0 : 2 * updates),
-                "\(failed.count) of \(connections.count) failed, first errno \(failed.first?.error ?? 0)")
+                "\(failed.count) of \(connections.count) failed, errno \(Set(failed.map(\.error)))")
             let astray = connections.filter { !Self.isLegal($0, history) }
             #expect(astray.isEmpty, "\(astray.count) of \(connections.count) went to a backend of another time")
             for dataplane in node.dataplanes where dataplane.name == "ebpf" {

@@ -163,7 +163,7 @@ import Testing
         let changed = lines(nil, nil, from: node, to: other)
         #expect(
             Set(changed.filter { $0.hasPrefix("flush") }) == [
-                "flush chain mark-cluster-ip", "flush chain external-local-lb-1-or-lb-1",
+                "flush chain mark-cluster-ip", "flush chain external-local-lb-1-or-lb-1-from-1048576",
             ])
     }
 
