@@ -37,7 +37,7 @@ enum SourceFactory {
         let source = KubernetesSource(configuration: options)
         return AgentSource(
             name: source.name, events: source.events, owner: source,
-            watches: { source.status.map(AgentStatus.Watch.init) },
+            watches: { source.status.map(AgentStatus.Watch.init) + droppedEvents(source) },
             record: { source.record($0) }, followPods: { source.followPods() }
         ) { await source.run() }
     }
@@ -54,4 +54,16 @@ extension AgentStatus.Watch {
         reconnects = status.reconnects
         heardSecondsAgo = status.age?.seconds
     }
+}
+
+/// Events that owners of objects never saw, beside the watches: without a line the status would not tell.
+private func droppedEvents(_ source: KubernetesSource) -> [AgentStatus.Watch] {
+    let dropped = source.droppedEvents
+    guard dropped.count > 0 else { return [] }
+    var line = AgentStatus.Watch(resource: "events", state: "waiting")
+    line.errors = dropped.count
+    line.message =
+        dropped.problem
+        ?? "\(dropped.count) events could not be delivered; the problems and findings below say the same"
+    return [line]
 }
