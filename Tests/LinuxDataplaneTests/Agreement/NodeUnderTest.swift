@@ -51,6 +51,10 @@ final class NodeUnderTest {
         for (network, gateway) in [("10.96.0.0/16", "\(node.host.v4)"), ("fd00:96::/32", "\(node.host.v6)")] {
             try run(["ip", "-n", "\(lab.prefix)-router", "route", "add", network, "via", gateway])
         }
+        // Where the client's address is kept, answers must come back through the node that translated.
+        for (network, gateway) in [("\(client.v4)/32", "\(node.host.v4)"), ("\(client.v6)/128", "\(node.host.v6)")] {
+            try run(["ip", "-n", "\(lab.prefix)-node-b", "route", "add", network, "via", gateway])
+        }
         for address in [node.host.v4, node.host.v6] {
             try node.host.listen(.tcp, SocketAddress(address, Self.proxyPort), name: "@dialled")
         }
