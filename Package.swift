@@ -161,7 +161,7 @@ if !isSet("HEDDLE_CORE") {
                 "Addressing", "AdminAPI", "AdminServer", "Agent", "Cluster", "Compile", "DataplaneIR",
                 "LinuxDataplane", "Netns", "Reconcile", "RouteIR", "Telemetry", "TestSupport", "YAML", log,
             ]),
-        tests("AgentCommands", ["AdminAPI", "AgentCommands", "Reconcile"]),
+        tests("AgentCommands", ["AdminAPI", "AgentCommands", "Reconcile", arguments]),
         tests("EndToEnd", ["AdminAPI", "Addressing", "FakeAPIServer", "Netns", "RouteIR", "TestSupport"]),
     ]
 }

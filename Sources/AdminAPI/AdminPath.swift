@@ -10,6 +10,8 @@ package enum AdminPath {
     /// Needs `service=NAMESPACE/NAME`.
     package static let endpoints = "/endpoints"
     package static let capacity = "/capacity"
+    /// What the kernel should hold, in the form of a `KernelDump` without maps.
+    package static let desired = "/desired"
     /// With `repair=true` it also writes everything again.
     package static let verify = "/verify"
     /// Needs `from=` an address or NAMESPACE/POD, and `to=IP:PORT`; takes `protocol=TCP` and `interface=NAME`.

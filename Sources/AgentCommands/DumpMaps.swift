@@ -1,21 +1,73 @@
-/// `dump-maps` and `cleanup`: the kernel itself, with the agent alive or dead.
+/// `agentctl dump-maps`: the kernel itself, with the agent alive or dead. How it looks is in DumpText.swift.
+import AdminAPI
 import ArgumentParser
+import Glibc
 import Reconcile
 
 struct DumpMaps: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "What is in the kernel, joined with names; works with the agent dead.",
-        discussion: "With eBPF and nftables both in use, the eBPF maps are shown; --raw and --map show either.")
+        discussion: """
+            agentctl dump-maps --service shop/web
+            agentctl dump-maps --address 10.244.1.11 --raw
+            agentctl dump-maps --diff           what the agent wants and the kernel lacks (-), and the reverse (+)
+            agentctl dump-maps --watch          changes as they happen
+
+            With eBPF and nftables both in use, the eBPF maps are shown; --map shows either.
+            """)
 
     @Option(help: ArgumentHelp("Only this map's fill level.", valueName: "name"))
     var map: String?
-    @Option(help: ArgumentHelp("Only this service.", valueName: "namespace/name"))
-    var service: String?
-    @Flag(help: "One line for each backend of each frontend, without grouping.")
+    @OptionGroup var filter: DumpFilter
+    @Flag(help: "One key=value line for each backend of each frontend, always in the same order.")
     var raw = false
+    @Flag(help: "Compare with what the agent wants to be there; status 1 if they differ.")
+    var diff = false
+    @Flag(help: "Then print every change, one line for each backend (--raw), until interrupted.")
+    var watch = false
+    @Option(help: ArgumentHelp("How often --watch looks.", valueName: "duration"))
+    var interval = WaitTime(duration: .seconds(1))
     @OptionGroup var options: SharedOptions
 
+    func validate() throws {
+        let modes = [map != nil, diff, watch].count { $0 }
+        guard modes <= 1 else { throw ValidationError("--map, --diff and --watch exclude each other") }
+        guard !watch || options.output != .json else { throw ValidationError("--watch prints lines, not JSON") }
+        guard map == nil || filter.isEmpty, map == nil || !raw else {
+            throw ValidationError("--map shows fill levels, which --raw and filters do not apply to")
+        }
+    }
+
     func run() throws {
+        if diff { return try compare() }
+        var dump = try read()
+        if let map {
+            dump.maps = dump.maps.filter { $0.name == map }
+            dump.frontends = []
+            guard !dump.maps.isEmpty else { throw CommandFailure("there is no map \(map); see agentctl dump-maps") }
+        }
+        dump.frontends = try filter.filtered(dump.frontends)
+        if options.output == .json {
+            try Output.json(dump)
+        } else if map != nil {
+            Output.tell(mapTable(dump.maps, all: true))
+        } else if raw {
+            Output.tell(rawText(dump.frontends))
+        } else {
+            show(dump)
+        }
+        if watch { try follow(dump.frontends) }
+    }
+
+    private func show(_ dump: KernelDump) {
+        let isWide = options.output == .wide
+        Output.tell("node \(dump.node), dataplane \(dump.dataplane), generation \(dump.generation)\n\n")
+        Output.tell(frontendTable(dump.frontends, wide: isWide, paint: .forOutput()))
+        if filter.isEmpty { Output.tell("\n" + mapTable(dump.maps, all: isWide)) }
+    }
+
+    /// The dataplane that sockets meet first, with the maps of both.
+    private func read() throws(CommandFailure) -> KernelDump {
         let dumps = try KernelAccess.dumps(bpffs: options.bpffs)
         guard var dump = dumps.first else {
             throw CommandFailure(
@@ -23,67 +75,80 @@ struct DumpMaps: ParsableCommand {
                     + "namespace; is heddle-agent running here, and is --bpffs the same?")
         }
         for other in dumps.dropFirst() { dump.maps += other.maps }
-        dump = try filtered(dump, map: map, service: service)
-        if options.output == .json { return try Output.json(dump) }
-        if map != nil { return Output.tell(mapTable(dump.maps, all: true)) }
-        Output.tell("node \(dump.node), dataplane \(dump.dataplane), generation \(dump.generation)\n\n")
-        Output.tell(raw ? rawTable(dump) : frontendTable(dump, wide: options.output == .wide))
-        if service == nil, !raw { Output.tell("\n" + mapTable(dump.maps, all: options.output == .wide)) }
+        return dump
     }
-}
 
-/// Only one map, or only one service.
-func filtered(_ dump: KernelDump, map: String?, service: String?) throws(CommandFailure) -> KernelDump {
-    var dump = dump
-    if let map {
-        dump.maps = dump.maps.filter { $0.name == map }
-        dump.frontends = []
-        guard !dump.maps.isEmpty else { throw CommandFailure("there is no map \(map); see agentctl dump-maps") }
-    }
-    if let service {
-        dump.frontends = dump.frontends.filter { $0.service == service || $0.service.hasPrefix(service + ":") }
-        guard !dump.frontends.isEmpty else { throw CommandFailure("the kernel holds nothing of Service \(service)") }
-    }
-    return dump
-}
-
-/// One line for each frontend.
-func frontendTable(_ dump: KernelDump, wide: Bool) -> String {
-    var table = Table("SERVICE", "KIND", "FRONTEND", "ACTION", "POLICY", "BACKENDS")
-    for frontend in dump.frontends {
-        let backends = frontend.backends.map { backendText($0, wide: wide) }
-        let shown = wide ? backends : Array(backends.prefix(4))
-        let more = backends.count > shown.count ? ", +\(backends.count - shown.count)" : ""
-        let affinity = frontend.affinitySeconds > 0 ? " (sticky \(frontend.affinitySeconds)s)" : ""
-        table.add(
-            frontend.service, frontend.kind, frontendText(frontend), frontend.action + affinity, frontend.policy,
-            backends.isEmpty ? "-" : shown.joined(separator: ", ") + more)
-    }
-    return table.text
-}
-
-func rawTable(_ dump: KernelDump) -> String {
-    var table = Table("FRONTEND", "SERVICE", "ACTION", "BACKEND", "STATE", "LOCAL", "WEIGHT")
-    for frontend in dump.frontends {
-        if frontend.backends.isEmpty {
-            table.add(frontendText(frontend), frontend.service, frontend.action, "-", "-", "-", "-")
-        }
-        for backend in frontend.backends {
-            table.add(
-                frontendText(frontend), frontend.service, frontend.action, joined(backend.address, backend.port),
-                backend.state, backend.local ? "yes" : "no", "\(backend.weight)")
+    private func follow(_ first: [KernelDump.Frontend]) throws(CommandFailure) {
+        var before = first
+        while true {
+            pause(interval.duration)
+            let now = filter.matching(try read().frontends)
+            Output.tell(DumpChanges(from: before, to: now).text(.forOutput()))
+            before = now
         }
     }
-    return table.text
+
+    private func compare() throws {
+        var changes = try difference()
+        if !changes.isEmpty {
+            // A write may have been under way; what is still different now is not that.
+            pause(.milliseconds(200))
+            changes.formIntersection(try difference())
+        }
+        if options.output == .json {
+            try Output.json(changes)
+        } else {
+            Output.tell(changes.isEmpty ? "no difference\n" : changes.text(.forOutput()))
+        }
+        if !changes.isEmpty { throw ExitCode(1) }
+    }
+
+    /// From what should be there to what is there.
+    private func difference() throws(CommandFailure) -> DumpChanges {
+        let desired = try options.client.get(KernelDump.self, AdminPath.desired)
+        let kernel = try read()
+        // SCTP passes no socket hook: beside eBPF it is the companion's, which `verify` compares.
+        let isServed = { (frontend: KernelDump.Frontend) in
+            kernel.dataplane != "ebpf" || frontend.protocol != "SCTP"
+        }
+        return DumpChanges(
+            from: filter.matching(desired.frontends.filter(isServed)), to: filter.matching(kernel.frontends))
+    }
 }
 
-private func frontendText(_ frontend: KernelDump.Frontend) -> String {
-    joined(frontend.address, frontend.port) + "/" + frontend.protocol
+private func pause(_ duration: Duration) {
+    let (seconds, attoseconds) = duration.components
+    var time = timespec(tv_sec: Int(seconds), tv_nsec: Int(attoseconds / 1_000_000_000))
+    nanosleep(&time, nil)
 }
-private func backendText(_ backend: KernelDump.Backend, wide: Bool) -> String {
-    joined(backend.address, backend.port) + (backend.state == "active" ? "" : " (\(backend.state))")
-        + (wide && backend.local ? " (local)" : "")
-}
-private func joined(_ address: String, _ port: UInt16) -> String {
-    address.contains(":") ? "[\(address)]:\(port)" : "\(address):\(port)"
+
+/// Which frontends are asked for.
+struct DumpFilter: ParsableArguments {
+    @Option(help: ArgumentHelp("Only this service.", valueName: "namespace/name"))
+    var service: String?
+    @Option(help: ArgumentHelp("Only services of this namespace.", valueName: "name"))
+    var namespace: String?
+    @Option(help: ArgumentHelp("Only frontends at this address, or with a backend there.", valueName: "ip"))
+    var address: String?
+
+    var isEmpty: Bool { service == nil && namespace == nil && address == nil }
+
+    func matching(_ frontends: [KernelDump.Frontend]) -> [KernelDump.Frontend] {
+        frontends.filter { frontend in
+            if let service, frontend.service != service, !frontend.service.hasPrefix(service + ":") { return false }
+            if let namespace, !frontend.service.hasPrefix(namespace + "/") { return false }
+            guard let address else { return true }
+            return frontend.address == address || frontend.backends.contains { $0.address == address }
+        }
+    }
+
+    /// Nothing left is a failure that says so.
+    func filtered(_ frontends: [KernelDump.Frontend]) throws(CommandFailure) -> [KernelDump.Frontend] {
+        let result = matching(frontends)
+        guard result.isEmpty, !isEmpty else { return result }
+        let what = [
+            service.map { "Service \($0)" }, namespace.map { "namespace \($0)" }, address.map { "address \($0)" },
+        ].compactMap { $0 }
+        throw CommandFailure("the kernel holds nothing of \(what.joined(separator: ", "))")
+    }
 }

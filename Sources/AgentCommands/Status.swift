@@ -45,6 +45,8 @@ struct Status: ParsableCommand {
 struct WaitTime: ExpressibleByArgument {
     let duration: Duration
 
+    init(duration: Duration) { self.duration = duration }
+
     init?(argument: String) {
         let digits = argument.prefix { $0.isNumber }
         guard let amount = Int64(digits), amount < 1_000_000 else { return nil }

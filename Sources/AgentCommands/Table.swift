@@ -5,26 +5,48 @@ import Glibc
 struct Table {
     private let header: [String]
     private var rows: [[String]] = []
+    private var widths: [Int]
 
-    init(_ header: String...) { self.header = header }
+    init(_ header: String...) {
+        self.header = header
+        widths = header.map(\.displayWidth)
+    }
 
     mutating func add(_ row: String...) {
         precondition(row.count == header.count, "a row of \(row.count) cells under \(header.count) titles")
+        for (column, cell) in row.enumerated() { widths[column] = max(widths[column], cell.displayWidth) }
         rows.append(row)
     }
 
-    var text: String {
-        let all = [header] + rows
-        let widths = header.indices.map { column in all.map { $0[column].count }.max() ?? 0 }
-        return all.map { row in
-            var line = ""
-            for (cell, width) in zip(row, widths) {
-                line += cell + String(repeating: " ", count: width - cell.count + 2)
-            }
-            while line.last == " " { line.removeLast() }
-            return line + "\n"
-        }.joined()
+    var text: String { text { _, cell in cell } }
+
+    /// `paint` may put colours around what a cell shows, given its column; columns stay aligned.
+    func text(paint: (Int, String) -> String) -> String {
+        var text = ""
+        text.reserveCapacity((rows.count + 1) * (widths.reduce(0, +) + 2 * widths.count))
+        append(header, to: &text) { _, cell in cell }
+        for row in rows { append(row, to: &text, paint) }
+        return text
     }
+
+    private func append(_ row: [String], to text: inout String, _ paint: (Int, String) -> String) {
+        // Spaces are put before the next cell that shows something: none are left at the end of a line.
+        var pending = 0
+        for (column, cell) in row.enumerated() {
+            if !cell.isEmpty {
+                text.append(String(repeating: " ", count: pending))
+                text += paint(column, cell)
+                pending = 0
+            }
+            pending += widths[column] - cell.displayWidth + 2
+        }
+        text += "\n"
+    }
+}
+
+extension String {
+    /// Counting letters is slow; nearly everything printed here is ASCII.
+    fileprivate var displayWidth: Int { utf8.allSatisfy { $0 < 0x80 } ? utf8.count : count }
 }
 
 enum Output {

@@ -1,5 +1,7 @@
 /// What the kernel holds, read back from it: the answer of `agentctl dump-maps`, the same shape for both dataplanes
 /// (CONTRACT, "dump-maps -o json"). Made without asking the agent.
+import Addressing
+package import DataplaneIR
 
 package struct KernelDump: Sendable, Equatable, Codable {
     package struct Frontend: Sendable, Equatable, Codable {
@@ -59,5 +61,30 @@ package struct KernelDump: Sendable, Equatable, Codable {
         self.generation = generation
         self.frontends = frontends
         self.maps = maps
+    }
+}
+
+extension KernelDump.Frontend {
+    /// As it looks in the kernel once the program is in force. `withShortCuts`: in nftables, where the node and its
+    /// pods reach every endpoint also of an external address under policy Local, and the dump shows those too.
+    package init(_ frontend: Frontend, of program: ServiceProgram, withShortCuts: Bool = false) {
+        let policy = program.policy(for: frontend.kind)
+        var indices = Array(program.range(for: policy))
+        if withShortCuts, frontend.kind.isExternal, policy == .local {
+            indices = program.clusterRange + program.localRange.filter { !program.clusterRange.contains($0) }
+        }
+        let action =
+            frontend.isProxied ? "proxy" : !program.hasEndpoints ? "reject" : indices.isEmpty ? "drop" : "balance"
+        if frontend.isProxied { indices = [] }
+        self.init(
+            address: frontend.address?.description ?? "*", port: frontend.port,
+            protocol: program.id.transport.description, kind: frontend.kind.rawValue, service: program.id.displayName,
+            action: action, policy: policy.rawValue, affinitySeconds: program.affinitySeconds ?? 0,
+            backends: indices.map { index in
+                let backend = program.backends[index]
+                return KernelDump.Backend(
+                    address: backend.address.address.description, port: backend.address.port,
+                    state: backend.state.contains(.terminating) ? "terminating" : "active", local: backend.isLocal)
+            })
     }
 }

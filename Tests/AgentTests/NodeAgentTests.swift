@@ -28,6 +28,19 @@ import Testing
         }
     }
 
+    @Test func whatTheKernelShouldHoldCanBeAsked() async throws {
+        try await AgentRig.run { rig in
+            rig.send(webService(), webSlice(1, 2))
+            rig.synced()
+            try await rig.inSync()
+            let desired = try await rig.ask(KernelDump.self, .desired)
+            #expect(desired.node == "node-a" && desired.generation == 1 && desired.maps.isEmpty)
+            #expect(desired.frontends.map(\.service) == ["default/web"])
+            #expect(desired.frontends.first?.action == "balance")
+            #expect(desired.frontends.first?.backends.map(\.address) == ["10.1.0.1", "10.1.0.2"])
+        }
+    }
+
     @Test func anEmptyClusterIsInSyncToo() async throws {
         try await AgentRig.run { rig in
             rig.synced()

@@ -53,6 +53,12 @@ final class RunningAgent {
         }
     }
 
+    /// Starts an `agentctl` that goes on by itself.
+    func startAgentctl(_ arguments: String..., log: String) throws -> ChildProcess {
+        try node.host.spawn(
+            [programDirectory + "/agentctl"] + arguments + ["--api-socket", socket, "--bpffs", node.bpffs], log: log)
+    }
+
     func waitUntilInSync() throws { try agentctl("status", "--wait", "20s") }
 
     /// Ends the agent without a chance to do anything.

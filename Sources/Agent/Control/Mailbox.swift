@@ -26,6 +26,7 @@ struct AdminRequest: Sendable {
         case services
         case endpoints(ObjectName)
         case capacity
+        case desired
         case verify(repair: Bool)
         case explain(FlowQuestion)
         case routes

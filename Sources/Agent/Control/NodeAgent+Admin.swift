@@ -17,6 +17,7 @@ extension NodeAgent {
         case .endpoints(let name): request.reply(jsonResponse(endpointList(name)))
         case .capacity:
             reply(request) { () throws(DataplaneError) in CapacityReport(maps: try dataplane.writer.capacity()) }
+        case .desired: request.reply(jsonResponse(desiredDump()))
         case .verify(let repair):
             reply(request) { () throws(DataplaneError) in try verifyNow(repair: repair) }
         case .explain(let flow): request.reply(explain(flow))
@@ -31,6 +32,16 @@ extension NodeAgent {
         } catch {
             request.reply(failureResponse(error.description, status: 500))
         }
+    }
+
+    private func desiredDump() -> KernelDump {
+        let programs = compiler.programs.values.sorted { $0.id < $1.id }
+        let name = dataplane.writer.name
+        return KernelDump(
+            node: configuration.nodeName, dataplane: name, generation: reconciler.status.applied,
+            frontends: programs.flatMap { program in
+                program.frontends.map { KernelDump.Frontend($0, of: program, withShortCuts: name == "nftables") }
+            }, maps: [])
     }
 
     private func serviceList() -> ServiceList {

@@ -34,7 +34,7 @@ package enum BPFDump {
         var frontends: [KernelDump.Frontend] = []
         for service in state.services.sorted(by: { $0.program.id < $1.program.id }) {
             entries += service.program.backends.count + 1
-            frontends += service.program.frontends.map { frontend($0, service.program) }
+            frontends += service.program.frontends.map { KernelDump.Frontend($0, of: service.program) }
         }
         let frontendCount = frontends.count + state.liveAddresses.count + state.strayFrontends.count
         let counts = [
@@ -46,21 +46,5 @@ package enum BPFDump {
         return KernelDump(
             node: text(maps.meta.pointee.node_name), dataplane: "ebpf",
             generation: maps.meta.pointee.plan_generation, frontends: frontends, maps: try maps.usage(counts))
-    }
-
-    private static func frontend(_ frontend: Frontend, _ program: ServiceProgram) -> KernelDump.Frontend {
-        let policy = program.policy(for: frontend.kind)
-        let range = program.range(for: policy)
-        let action =
-            frontend.isProxied ? "proxy" : !program.hasEndpoints ? "reject" : range.isEmpty ? "drop" : "balance"
-        return KernelDump.Frontend(
-            address: frontend.address?.description ?? "*", port: frontend.port,
-            protocol: program.id.transport.description, kind: frontend.kind.rawValue, service: program.id.displayName,
-            action: action, policy: policy.rawValue, affinitySeconds: program.affinitySeconds ?? 0,
-            backends: program.backends[frontend.isProxied ? 0..<0 : range].map { backend in
-                KernelDump.Backend(
-                    address: backend.address.address.description, port: backend.address.port,
-                    state: backend.state.contains(.terminating) ? "terminating" : "active", local: backend.isLocal)
-            })
     }
 }
