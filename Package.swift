@@ -131,6 +131,7 @@ if !isSet("HEDDLE_CORE") {
     let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
     let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
     package.targets += [
+        library("Proxy", ["Addressing", "Balancing", "HTTPWire", "RouteIR", "Telemetry"] + nio),
         library("AdminAPI", ["Reconcile"]),
         library("AdminServer", ["RouteIR"] + nio),
         library("KubernetesClient", ["CLinux", "Cluster", "PullJSON", "YAML"] + nio + tls),
@@ -145,11 +146,21 @@ if !isSet("HEDDLE_CORE") {
         library(
             "AgentCommands",
             ["Addressing", "AdminAPI", "CLinux", "DataplaneIR", "LinuxDataplane", "Reconcile", arguments]),
+        library(
+            "ProxyProgram",
+            ["Addressing", "AdminServer", "Balancing", "CLinux", "Proxy", "RouteIR", "Telemetry"]),
+        .executableTarget(name: "heddle-proxy", dependencies: ["ProxyProgram"], swiftSettings: strict),
         .executableTarget(name: "heddle-agent", dependencies: ["Agent"], swiftSettings: strict),
         .executableTarget(name: "agentctl", dependencies: ["AgentCommands"], swiftSettings: strict),
         .target(
             name: "FakeAPIServer", dependencies: ["TestSupport"] + nio + tls, path: "Tests/FakeAPIServer",
             swiftSettings: strict),
+        tests(
+            "Proxy",
+            [
+                "Addressing", "AdminServer", "Balancing", "HTTPWire", "Proxy", "RouteIR", "TestSupport",
+                .product(name: "NIOEmbedded", package: "swift-nio"),
+            ] + nio),
         tests("AdminServer", ["Addressing", "AdminServer", "RouteIR", "TestSupport"]),
         tests(
             "KubernetesClient",

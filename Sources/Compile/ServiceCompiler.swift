@@ -12,6 +12,8 @@ package struct CompilerOptions: Equatable, Sendable {
 
     /// Whether this node has an L7 proxy for what is routed, and what to do while it is down.
     package var proxy = L7Proxy.off
+    /// Whether the proxy speaks HTTP/2, as gRPC needs; without it such ports are balanced without their routes.
+    package var routesHTTP2 = true
     /// For services that do not say it themselves (`heddle.io/l7-failure`).
     package var failsOpen = false
 
@@ -75,7 +77,7 @@ func compile(
     result.findings += findings(service, slices)
 
     // Without routes, which is what nearly every service is, this costs nothing.
-    let routed = routes.isEmpty || !options.routes(service) ? [:] : attach(routes, to: service)
+    let routed = routes.isEmpty || !options.routes(service) ? [:] : attach(routes, to: service, options)
     for family in AddressFamily.allCases {
         guard let clusterIP = service.clusterIPs.first(where: { $0.family == family }) else { continue }
         for port in service.ports {

@@ -10,9 +10,10 @@ struct ModuleTable {
         "Addressing": 0, "HTTPWire": 0, "PullJSON": 0,
         "Balancing": 1, "Cluster": 1, "DataplaneIR": 1, "Compile": 1, "Reconcile": 1, "RouteIR": 1,
         "YAML": 2, "Netns": 2, "Netlink": 2, "Nftables": 2, "BPF": 2, "BPFPrograms": 2,
-        "Manifests": 3, "LinuxDataplane": 3, "KubernetesClient": 3, "Telemetry": 3, "AdminAPI": 3, "AdminServer": 3,
-        "Agent": 4, "AgentCommands": 4,
-        "heddle-agent": 5, "agentctl": 5, "heddle-bench": 5,
+        "Proxy": 3, "Manifests": 3, "LinuxDataplane": 3, "KubernetesClient": 3, "Telemetry": 3, "AdminAPI": 3,
+        "AdminServer": 3,
+        "Agent": 4, "AgentCommands": 4, "ProxyProgram": 4,
+        "heddle-agent": 5, "heddle-proxy": 5, "agentctl": 5, "heddle-bench": 5,
     ]
 
     /// Reads the calls `library("Name", [...])`, `tests("Name", [...])`, `fuzzer("name", "Folder", [...])` and

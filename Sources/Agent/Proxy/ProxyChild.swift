@@ -1,6 +1,7 @@
 /// `--proxy spawn`: starts heddle-proxy when a route needs it and nobody serves as one. It is a process of its own that
 /// outlives the agent: stopping or upgrading the agent must not touch its connections.
 import AdminServer
+import CLinux
 import Glibc
 import Logging
 import Synchronization
@@ -83,10 +84,15 @@ final class ProxyChild: Sendable {
         defer { posix_spawnattr_destroy(&attributes) }
         // A session of its own: signals to the agent's process group are not for it.
         posix_spawnattr_setflags(&attributes, Self.newSession)
+        // NIO opens sockets without O_CLOEXEC. A proxy that kept the agent's would hold on to callers after its end.
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        clinux_spawn_closing_from(&actions, STDERR_FILENO + 1)
         let words = command.map { strdup($0) } + [nil]
         defer { for word in words { free(word) } }
         var pid: pid_t = 0
-        let code = posix_spawn(&pid, command[0], nil, &attributes, words, nil)
+        let code = posix_spawn(&pid, command[0], &actions, &attributes, words, nil)
         state.withLock { state in
             state.startedAt = .now
             if code == 0 {

@@ -41,7 +41,7 @@ enum DeclaredProtocol: Equatable {
 
 /// Routes by port number; `report` is told what is not done and why.
 func attach(
-    _ routes: [Route], to service: Service, report: (Finding) -> Void = { _ in }
+    _ routes: [Route], to service: Service, _ options: CompilerOptions, report: (Finding) -> Void = { _ in }
 ) -> [UInt16: AttachedRoutes] {
     var result: [UInt16: AttachedRoutes] = [:]
     for route in routes {
@@ -63,7 +63,25 @@ func attach(
         }
         result[port] = attached
     }
+    guard !options.routesHTTP2 else { return result }
+    for port in service.ports where port.transport == .tcp {
+        guard let attached = result[port.port], spoken(port, attached.producer.first?.kind) != .http1 else { continue }
+        result[port.port] = nil
+        for route in attached.producer + attached.consumers.values.joined() {
+            report(
+                Finding(
+                    reason: "http2-not-routed", object: route.id, field: "spec.parentRefs",
+                    message: "is not used on port \(port.port) of Service \(service.name), which is balanced without "
+                        + "routes: it speaks HTTP/2 or gRPC, and heddle-proxy speaks HTTP/1.1 only; set appProtocol to "
+                        + "http if its clients do, too"))
+        }
+    }
     return result
+}
+
+/// What the clients of a routed port speak.
+func spoken(_ port: Service.Port, _ kind: Route.Kind?) -> RoutedProtocol {
+    if case .http(let spoken) = DeclaredProtocol(port) { spoken } else { kind == .grpc ? .grpc : .http1 }
 }
 
 private func ports(

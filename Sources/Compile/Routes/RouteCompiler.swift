@@ -108,7 +108,7 @@ package struct RouteCompiler: Sendable {
             }
             return result
         }
-        let attached = attach(routes, to: service) { result.findings.append($0) }
+        let attached = attach(routes, to: service, options) { result.findings.append($0) }
         let services = state.services
         func rules(_ routes: [Route]) -> [RouteRule] {
             let rules = routes.flatMap { route in
@@ -140,10 +140,6 @@ package struct RouteCompiler: Sendable {
         var once: Set<Finding> = []
         result.findings = result.findings.filter { once.insert($0).inserted }
         return result
-    }
-
-    private func spoken(_ port: Service.Port, _ kind: Route.Kind?) -> RoutedProtocol {
-        if case .http(let spoken) = DeclaredProtocol(port) { spoken } else { kind == .grpc ? .grpc : .http1 }
     }
 
     private func isSameTarget(_ a: Service?, _ b: Service?) -> Bool {

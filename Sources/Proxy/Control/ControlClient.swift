@@ -1,0 +1,175 @@
+/// The proxy's end of the hand-over: connects to the agent, takes updates into force and answers questions. On a thread
+/// of its own, because reading a large configuration must not hold up traffic.
+import Glibc
+package import RouteIR
+import Synchronization
+
+package final class ControlClient: Sendable {
+    package struct Hooks: Sendable {
+        /// Puts a configuration into force; returns when it is.
+        package var adopt: @Sendable (ProxySnapshot) -> Void
+        /// JSON for a question of the agent.
+        package var answer: @Sendable (String) -> [UInt8]
+        package var log: @Sendable (_ level: String, _ message: String) -> Void
+
+        package init(
+            adopt: @escaping @Sendable (ProxySnapshot) -> Void, answer: @escaping @Sendable (String) -> [UInt8],
+            log: @escaping @Sendable (_ level: String, _ message: String) -> Void
+        ) {
+            self.adopt = adopt
+            self.answer = answer
+            self.log = log
+        }
+    }
+
+    private let path: String
+    private let version: String
+    private let file: SnapshotFile?
+    private let hooks: Hooks
+    private struct State {
+        var snapshot: ProxySnapshot
+        var descriptor: Int32 = -1
+        var isStopped = false
+    }
+    private let state: Mutex<State>
+
+    package init(
+        socket path: String, version: String, snapshot: ProxySnapshot, file: SnapshotFile?, hooks: Hooks
+    ) {
+        self.path = path
+        self.version = version
+        self.file = file
+        self.hooks = hooks
+        state = Mutex(State(snapshot: snapshot))
+    }
+
+    package func start() throws(ProxyError) {
+        var thread = pthread_t()
+        let code = pthread_create(
+            &thread, nil,
+            { argument in
+                guard let argument else { preconditionFailure("pthread_create lost its argument") }
+                Unmanaged<ControlClient>.fromOpaque(argument).takeRetainedValue().run()
+                return nil
+            }, Unmanaged.passRetained(self).toOpaque())
+        guard code == 0 else { throw ProxyError("cannot start a thread: \(String(cString: strerror(code)))") }
+        pthread_detach(thread)
+    }
+
+    package func stop() {
+        state.withLock { state in
+            state.isStopped = true
+            if state.descriptor >= 0 { shutdown(state.descriptor, Int32(SHUT_RDWR)) }
+        }
+    }
+
+    // MARK: The thread
+
+    private func run() {
+        var wasAway = false
+        while !state.withLock(\.isStopped) {
+            if let descriptor = connectToAgent() {
+                hooks.log("info", "connected to the agent at \(path)")
+                wasAway = false
+                serve(descriptor)
+                let isStopped = state.withLock { state in
+                    state.descriptor = -1
+                    return state.isStopped
+                }
+                close(descriptor)
+                if !isStopped { hooks.log("warning", "the agent is away; going on with the configuration in force") }
+            } else if !wasAway {
+                wasAway = true
+                hooks.log("warning", "no agent answers at \(path); trying again every second")
+            }
+            usleep(500_000)
+        }
+    }
+
+    private func connectToAgent() -> Int32? {
+        let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        guard descriptor >= 0 else { return nil }
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8.prefix($0.count - 1)) }
+        let result = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        let isWanted = state.withLock { state in
+            guard result == 0, !state.isStopped else { return false }
+            state.descriptor = descriptor
+            return true
+        }
+        guard isWanted else {
+            close(descriptor)
+            return nil
+        }
+        return descriptor
+    }
+
+    private func serve(_ descriptor: Int32) {
+        let generation = state.withLock(\.snapshot.generation)
+        guard send(.hello(version: version, pid: UInt32(getpid()), generation: generation), descriptor) else { return }
+        var received: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 256 << 10)
+        while true {
+            let count = read(descriptor, &chunk, chunk.count)
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { return }
+            received += chunk[..<count]
+            do throws(WireError) {
+                while let (message, length) = try HandOverFrame.decode(received.span) {
+                    received.removeFirst(length)
+                    guard answer(message, descriptor) else { return }
+                }
+            } catch {
+                // There is no telling where the next message begins: a new session gets everything anew.
+                hooks.log("error", "what the agent sent cannot be read: \(error)")
+                return
+            }
+        }
+    }
+
+    /// False if the agent does not listen any more.
+    private func answer(_ message: HandOverMessage, _ descriptor: Int32) -> Bool {
+        switch message {
+        case .update(let update): send(take(update), descriptor)
+        case .query(let id, let question): send(.answer(id: id, hooks.answer(question)), descriptor)
+        case .hello, .ack, .nack, .answer: true
+        }
+    }
+
+    private func take(_ update: ProxyUpdate) -> HandOverMessage {
+        let current = state.withLock(\.snapshot)
+        guard let next = current.applying(update) else {
+            let reason = "it changes generation \(update.base ?? 0), but generation \(current.generation) is in force"
+            hooks.log("error", "configuration \(update.generation) is refused: \(reason)")
+            return .nack(update.generation, reason: reason)
+        }
+        hooks.adopt(next)
+        state.withLock { $0.snapshot = next }
+        do throws(ProxyError) { try file?.write(next) } catch {
+            // It is in force all the same; only a start without an agent would miss it.
+            hooks.log("error", "\(error)")
+        }
+        hooks.log("info", "configuration \(next.generation) is in force: \(next.services.count) services")
+        return .ack(update.generation)
+    }
+
+    private func send(_ message: HandOverMessage, _ descriptor: Int32) -> Bool {
+        let bytes = HandOverFrame.encode(message)
+        return bytes.withUnsafeBytes { raw in
+            var sent = 0
+            while sent < raw.count {
+                let count = Glibc.send(
+                    descriptor, raw.baseAddress.map { $0 + sent }, raw.count - sent, Int32(MSG_NOSIGNAL))
+                if count < 0, errno == EINTR { continue }
+                guard count > 0 else { return false }
+                sent += count
+            }
+            return true
+        }
+    }
+}

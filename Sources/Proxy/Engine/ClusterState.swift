@@ -1,0 +1,127 @@
+/// A cluster as one event loop sees it: the balancer, the pool of idle connections, and who waits for one.
+import Balancing
+import RouteIR
+import NIOCore
+
+final class ClusterState {
+    let id: ClusterID
+    private unowned let shard: Shard
+    private(set) var balancer: ClusterBalancer
+    var load: ClusterLoad
+    /// By host; the connection used last is taken first, so that surplus ones grow old and are closed.
+    private var idle: [ClusterBalancer.HostID: [Upstream]] = [:]
+    private var waiting: [Exchange] = []
+    private var isRetired = false
+
+    init(_ cluster: UpstreamCluster, shard: Shard, shards: Int) {
+        id = cluster.id
+        self.shard = shard
+        balancer = ClusterBalancer(
+            cluster, zone: shard.table.snapshot.node.zone, now: shard.now,
+            firstTurn: Int.random(in: 0..<1024, using: &shard.random))
+        load = ClusterLoad(shards: shards)
+    }
+
+    var cluster: UpstreamCluster { balancer.cluster }
+    var policy: UpstreamPolicy { balancer.cluster.policy }
+
+    func update(_ cluster: UpstreamCluster, now: Moment) {
+        isRetired = false
+        guard cluster != balancer.cluster else { return }
+        balancer.update(cluster, now: now)
+        for (host, connections) in idle where !isWanted(host) {
+            idle[host] = nil
+            for connection in connections { connection.close() }
+        }
+    }
+    /// The cluster is no longer configured.
+    func retire() {
+        isRetired = true
+        for connection in idle.values.joined() { connection.close() }
+        idle = [:]
+    }
+    func reviveIfRetired(_ cluster: UpstreamCluster, now: Moment) { if isRetired { update(cluster, now: now) } }
+    var isUnused: Bool { load == ClusterLoad(shards: shard.options.threads) && waiting.isEmpty }
+    var idleCount: Int { idle.values.reduce(0) { $0 + $1.count } }
+
+    private func isWanted(_ host: ClusterBalancer.HostID) -> Bool {
+        let host = balancer.hosts[host]
+        return !isRetired && !host.isRemoved && !host.endpoint.isDraining
+    }
+
+    // MARK: Requests
+
+    func pick(hash: UInt64?, tried: [Int]) -> ClusterBalancer.HostID? {
+        balancer.pick(hash: hash, tried: tried, now: shard.now, using: &shard.random)
+    }
+    func began(_ host: ClusterBalancer.HostID) {
+        balancer.requestBegan(host)
+        load.requestBegan()
+    }
+    /// `outcome` nil: it says nothing about the endpoint, because the client gave up.
+    func ended(_ host: ClusterBalancer.HostID, _ outcome: RequestOutcome?) {
+        load.requestEnded()
+        if balancer.requestEnded(host, outcome, now: shard.now, using: &shard.random) { shard.stats.ejections += 1 }
+    }
+
+    // MARK: Connections
+
+    /// An idle connection that can still be used.
+    func takeIdle(_ host: ClusterBalancer.HostID) -> Upstream? {
+        while let connection = idle[host]?.popLast() {
+            if connection.isReusable(now: shard.now) { return connection }
+            connection.close()
+        }
+        return nil
+    }
+
+    func connect(_ host: ClusterBalancer.HostID, for exchange: Exchange) {
+        load.connectionOpened()
+        Upstream.connect(to: balancer.hosts[host].endpoint.address, host, self, shard, for: exchange)
+    }
+
+    /// The connection has done its work and can do more.
+    func release(_ connection: Upstream) {
+        guard isWanted(connection.host), connection.address == balancer.hosts[connection.host].endpoint.address,
+            policy.maxRequestsPerConnection.map({ connection.served < $0 }) ?? true
+        else {
+            connection.close()
+            return
+        }
+        idle[connection.host, default: []].append(connection)
+        serveWaiting()
+    }
+    /// A connection of this cluster is gone, or never came to be.
+    func connectionClosed(_ connection: Upstream?) {
+        load.connectionClosed()
+        if let connection { idle[connection.host]?.removeAll { $0 === connection } }
+        serveWaiting()
+    }
+    func closeIdle(now: Moment) {
+        for connection in idle.values.joined() where now.since(connection.idleSince) > policy.idleTimeout {
+            connection.close()
+        }
+    }
+
+    // MARK: Waiting for a connection
+
+    /// False if no more may wait.
+    func wait(_ exchange: Exchange) -> Bool {
+        guard load.mayWait(policy) else { return false }
+        load.waitBegan()
+        waiting.append(exchange)
+        return true
+    }
+    func stopWaiting(_ exchange: Exchange) {
+        guard let index = waiting.firstIndex(where: { $0 === exchange }) else { return }
+        waiting.remove(at: index)
+        load.waitEnded()
+    }
+    private func serveWaiting() {
+        guard !waiting.isEmpty, idleCount > 0 || load.mayConnect(policy) else { return }
+        load.waitEnded()
+        waiting.removeFirst().connectionIsFree()
+    }
+    /// For a request when no connection more is allowed: any idle one of this cluster.
+    func anyIdleHost() -> ClusterBalancer.HostID? { idle.first { !$0.value.isEmpty }?.key }
+}

@@ -1,0 +1,271 @@
+/// A client's connection: reads requests one after the other, hands them to exchanges, writes what comes back. A
+/// second request is not looked at before the first is answered, and nothing more is read than there is room for.
+import Addressing
+import Balancing
+import HTTPWire
+import NIOCore
+import RouteIR
+
+final class Downstream: ChannelDuplexHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    private enum Phase {
+        case head, body, answering, tunnel
+        /// The last answer is written; what still comes is thrown away until the client closes.
+        case closing
+    }
+
+    private let shard: Shard
+    private var context: ChannelHandlerContext?
+    private var phase = Phase.head
+    private var parser = HeadParser(.request)
+    private var body = BodyReader(.none)
+    private var buffer = ByteBuffer()
+    private var exchange: Exchange?
+    private var client: ClientInfo?
+    private var isPaused = false
+    private var wantsRead = false
+    private var isDraining = false
+    private var inputEnded = false
+    private var isConsuming = false
+    private var deadline: Moment?
+
+    init(_ shard: Shard) { self.shard = shard }
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
+        if context.channel.isActive { begin(context) }
+    }
+    func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
+    func channelActive(context: ChannelHandlerContext) { begin(context) }
+
+    private func begin(_ context: ChannelHandlerContext) {
+        guard client == nil else { return }
+        guard let address = SocketAddress(context.remoteAddress), let local = SocketAddress(context.localAddress) else {
+            context.close(promise: nil)
+            return
+        }
+        client = ClientInfo(address: address, dialled: OriginalDestination.of(context.channel) ?? local)
+        shard.opened(self)
+        deadline = shard.now + shard.options.idleTimeout
+    }
+
+    // MARK: Reading
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        var bytes = unwrapInboundIn(data)
+        switch phase {
+        case .tunnel: exchange?.tunnelBytes(bytes)
+        case .closing: break
+        case .head, .body, .answering:
+            if phase == .head, buffer.readableBytes == 0 { deadline = shard.now + shard.options.headTimeout }
+            if buffer.readableBytes == 0 { swap(&buffer, &bytes) } else { buffer.writeBuffer(&bytes) }
+            consume()
+        }
+    }
+
+    /// Goes on until bytes are missing or an answer must be waited for.
+    private func consume() {
+        // An answer that is complete at once calls back in here.
+        guard !isConsuming else { return }
+        isConsuming = true
+        defer { isConsuming = false }
+        while buffer.readableBytes > 0 {
+            do throws(WireViolation) {
+                switch phase {
+                case .head: guard try takeHead() else { return }
+                case .body: try takeBody()
+                case .answering:
+                    // The next request waits its turn.
+                    isPaused = true
+                    return
+                case .tunnel:
+                    exchange?.tunnelBytes(buffer)
+                    buffer.clear()
+                case .closing:
+                    buffer.clear()
+                    return
+                }
+            } catch {
+                return refuse(error)
+            }
+        }
+    }
+
+    private func takeHead() throws(WireViolation) -> Bool {
+        guard let client, try parser.parse(buffer) else { return false }
+        let head = parser.head
+        guard let bytes = buffer.readSlice(length: head.end) else { return false }
+        parser.reset()
+        body = BodyReader(head.requestBody)
+        phase = body.isComplete ? .answering : .body
+        deadline = shard.now + shard.options.streamIdleTimeout
+        let exchange = Exchange(shard, sink: self, head: head, bytes: bytes, client: client)
+        if isDraining || inputEnded { exchange.keepsAlive = false }
+        self.exchange = exchange
+        exchange.start()
+        return true
+    }
+
+    private func takeBody() throws(WireViolation) {
+        let result: Result<Int, WireViolation> = buffer.withUnsafeReadableBytes { raw in
+            Result { () throws(WireViolation) in try body.read(raw) { _ in } }
+        }
+        guard let piece = buffer.readSlice(length: try result.get()) else { return }
+        if body.isComplete { phase = .answering }
+        exchange?.requestBody(piece, isLast: body.isComplete)
+    }
+
+    /// Answers a violation and ends the connection.
+    private func refuse(_ violation: WireViolation) {
+        shard.stats.violations[violation.detail.rawValue, default: 0] += 1
+        if let exchange {
+            exchange.record.failure = violation.detail.rawValue
+            exchange.keepsAlive = false
+            if exchange.hasResponse {
+                exchange.abort(.downstreamProtocolError, "http1.codec_error", nil)
+            } else {
+                exchange.reply(violation.status, .downstreamProtocolError, "http1.codec_error", nil)
+            }
+        } else if let client {
+            report(violation, client)
+            let status = violation.status
+            write(
+                ByteBuffer(
+                    string:
+                        "HTTP/1.1 \(status) \(reasonPhrase(status))\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"))
+            closeGently()
+        }
+    }
+
+    private func report(_ violation: WireViolation, _ client: ClientInfo) {
+        var record = RequestRecord(began: shard.now, ended: shard.now, client: client.address, dialled: client.dialled)
+        record.status = violation.status
+        record.flags = .downstreamProtocolError
+        record.details = "http1.codec_error"
+        record.failure = violation.detail.rawValue
+        record.source = shard.table.workload(at: client.address.address)
+        record.service = shard.table.service(at: client.dialled)?.service.id
+        shard.finish(record)
+    }
+
+    func channelReadComplete(context: ChannelHandlerContext) {
+        if deadline != nil, phase != .head { deadline = shard.now + shard.options.streamIdleTimeout }
+        exchange?.flushRequest()
+    }
+
+    func read(context: ChannelHandlerContext) { if isPaused { wantsRead = true } else { context.read() } }
+
+    private func resumeReading() {
+        isPaused = false
+        if wantsRead {
+            wantsRead = false
+            context?.read()
+        }
+    }
+
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        if context.channel.isWritable { exchange?.clientIsWritable() }
+    }
+
+    // MARK: The end
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        guard case ChannelEvent.inputClosed? = event as? ChannelEvent else { return }
+        inputEnded = true
+        switch phase {
+        case .tunnel: exchange?.clientEndedTunnel()
+        case .answering: exchange?.keepsAlive = false
+        case .head, .body, .closing: context.close(promise: nil)
+        }
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        let exchange = exchange
+        self.exchange = nil
+        phase = .closing
+        exchange?.clientClosed()
+        if client != nil { shard.closed(self) }
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+
+    /// Ends after the request under way, at once if there is none.
+    func drain() {
+        isDraining = true
+        if phase == .head, buffer.readableBytes == 0 { context?.close(promise: nil) }
+        exchange?.keepsAlive = false
+    }
+    func abort() { context?.close(promise: nil) }
+
+    func checkDeadline(_ now: Moment) {
+        guard let deadline, now > deadline else { return }
+        self.deadline = nil
+        switch phase {
+        case .head where buffer.readableBytes > 0:
+            write(ByteBuffer(string: "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"))
+            closeGently()
+        case .body, .answering:
+            guard let exchange else { return abort() }
+            if exchange.hasResponse {
+                exchange.abort(.idleTimeout, "stream_idle_timeout", nil)
+            } else {
+                exchange.reply(504, .idleTimeout, "stream_idle_timeout", nil)
+            }
+        case .head, .closing: abort()
+        // Between the two ends of a tunnel silence is no fault.
+        case .tunnel: break
+        }
+    }
+
+    /// Our side is finished. Closing at once would reset the connection and could destroy the answer on its way, so
+    /// the client's rest is read and thrown away first.
+    private func closeGently() {
+        phase = .closing
+        isPaused = false
+        buffer.clear()
+        deadline = shard.now + .seconds(2)
+        guard let context else { return }
+        context.flush()
+        if inputEnded { context.close(promise: nil) } else { context.close(mode: .output, promise: nil) }
+        if wantsRead { resumeReading() }
+    }
+}
+
+extension Downstream: ResponseSink {
+    var isWritable: Bool { context?.channel.isWritable ?? true }
+    func write(_ bytes: ByteBuffer) {
+        if deadline != nil, phase != .closing { deadline = shard.now + shard.options.streamIdleTimeout }
+        context?.write(wrapOutboundOut(bytes), promise: nil)
+    }
+    func flush() { context?.flush() }
+    func pauseRequest() { isPaused = true }
+    func resumeRequest() { resumeReading() }
+
+    func finished(_ exchange: Exchange, keepsAlive: Bool) {
+        guard self.exchange === exchange || self.exchange == nil else { return }
+        self.exchange = nil
+        flush()
+        guard keepsAlive, !inputEnded else { return closeGently() }
+        phase = .head
+        deadline = shard.now + shard.options.idleTimeout
+        consume()
+        // What is still here is part of a request: go on reading.
+        if phase == .head || phase == .body { resumeReading() }
+        exchange.flushRequest()
+    }
+    func aborted(_ exchange: Exchange) {
+        self.exchange = nil
+        context?.close(promise: nil)
+    }
+    func becameTunnel() {
+        phase = .tunnel
+        deadline = nil
+        consume()
+        exchange?.flushRequest()
+        resumeReading()
+    }
+    func tunnelEnded() { context?.close(mode: .output, promise: nil) }
+}

@@ -1,0 +1,183 @@
+/// Tries: choosing an endpoint, getting a connection, and what happens when it comes to nothing (spec 6.3).
+import Addressing
+import Balancing
+import HTTPWire
+import NIOCore
+import RouteIR
+
+extension Exchange {
+    /// Without a policy of the route only what no backend can have seen is tried again.
+    private static let defaultRetry = RetryPolicy(attempts: 2, classes: .neverSent)
+    private var retryPolicy: RetryPolicy { plan?.rule.retry ?? Self.defaultRetry }
+
+    /// Whether bytes of the body need to be kept.
+    var mayTryAgainLater: Bool {
+        !isMirror && !isUpgrade && plan?.rule.retry != nil && record.attempts <= retryPolicy.attempts
+    }
+
+    func attempt() {
+        guard let cluster, !isFinished else { return }
+        guard cluster.load.mayRequest(cluster.policy) else { return overflow() }
+        guard let host = cluster.pick(hash: hash, tried: tried) else {
+            return reply(503, .noHealthyUpstream, "no_healthy_upstream", "\(cluster.id) has no ready endpoint")
+        }
+        if let connection = cluster.takeIdle(host) {
+            begin(host)
+            isReused = true
+            send(on: connection)
+        } else if cluster.load.mayConnect(cluster.policy) {
+            begin(host)
+            isReused = false
+            cluster.connect(host, for: self)
+        } else if let other = cluster.anyIdleHost(), let connection = cluster.takeIdle(other) {
+            begin(other)
+            isReused = true
+            send(on: connection)
+        } else if !cluster.wait(self) {
+            overflow()
+        }
+    }
+
+    /// The cluster has room for a connection again.
+    func connectionIsFree() { attempt() }
+
+    private func overflow() {
+        shard.stats.overflows += 1
+        reply(503, .overflow, "overflow", nil, headers: [("x-envoy-overloaded", "true")])
+    }
+
+    private func begin(_ host: ClusterBalancer.HostID) {
+        guard let cluster else { return }
+        self.host = host
+        tried.append(host)
+        record.attempts += 1
+        attemptBegan = shard.now
+        let address = cluster.balancer.hosts[host].endpoint.address
+        record.upstream = address
+        record.destination = table.workload(at: address.address)
+        cluster.began(host)
+        if let timeout = plan?.rule.timeouts.backendRequest {
+            attemptTimer = schedule(timeout) { $0.timedOut(isAttempt: true) }
+        }
+    }
+
+    // MARK: The connection
+
+    func connected(_ connection: Upstream) {
+        // While it was being made the request may have ended, or timed out and gone elsewhere.
+        guard !isFinished, let host, host == connection.host, upstream == nil,
+            cluster?.balancer.hosts[host].endpoint.address == connection.address
+        else {
+            cluster?.release(connection)
+            return
+        }
+        send(on: connection)
+    }
+
+    func connectFailed(_ reason: String, isTimeout: Bool, _ host: ClusterBalancer.HostID) {
+        guard !isFinished, upstream == nil, self.host == host else { return }
+        failed(.unreachable(reason, isTimeout: isTimeout))
+    }
+
+    private func send(on connection: Upstream) {
+        upstream = connection
+        record.upstreamLocal = connection.localAddress
+        connection.begin(self)
+        connection.write(upstreamHead)
+        for piece in replay { connection.write(piece) }
+        connection.flush()
+        if !mayTryAgainLater, !replay.isEmpty { dropReplay() }
+        resumeRequest()
+    }
+
+    // MARK: Failures
+
+    func upstreamFailed(_ failure: UpstreamFailure) {
+        guard !isFinished else { return }
+        failed(failure)
+    }
+
+    func timedOut(isAttempt: Bool) {
+        if isAttempt, !hasResponse { return failed(.timeout) }
+        record.flags.insert(.upstreamTimeout)
+        if hasResponse { return abort(.upstreamTimeout, "response_timeout", .connectionFailure) }
+        endAttempt(.connectionFailure, cancels: true)
+        reply(504, .upstreamTimeout, "response_timeout", "no answer within the time of the route")
+    }
+
+    private func failed(_ failure: UpstreamFailure) {
+        if isTunnel { return endTunnel() }
+        if hasResponse { return abortAnswer(failure) }
+        let wasReused = isReused && upstream?.hasAnswered == false
+        let isUntouched: Bool
+        if case .unreachable = failure { isUntouched = true } else { isUntouched = false }
+        var cancels = false
+        if case .timeout = failure { cancels = true }
+        endAttempt(.connectionFailure, cancels: cancels)
+        // A server may close an idle connection while a request is on its way: that says nothing about the request.
+        if case .closed = failure, wasReused, method.isIdempotent, canReplay, !hasRetriedReuse, !isMirror {
+            hasRetriedReuse = true
+            tried.removeLast()
+            record.attempts -= 1
+            return attempt()
+        }
+        if mayRetry(isUntouched: isUntouched) { return retry() }
+        markExhausted()
+        switch failure {
+        case .unreachable(let reason, let isTimeout):
+            record.failure = reason
+            let details = "upstream_reset_before_response_started{connection_\(isTimeout ? "timeout" : "failure")}"
+            reply(503, .connectFailure, details, "the endpoint cannot be reached")
+        case .closed:
+            let details = "upstream_reset_before_response_started{connection_termination}"
+            reply(503, .upstreamClosed, details, "the endpoint closed the connection without an answer")
+        case .violation(let violation):
+            record.failure = violation.detail.rawValue
+            reply(502, .upstreamProtocolError, "upstream_protocol_error", "the endpoint's answer is not HTTP")
+        case .timeout:
+            reply(504, .upstreamTimeout, "upstream_per_try_timeout", "no answer within the time of a try")
+        }
+    }
+
+    private func abortAnswer(_ failure: UpstreamFailure) {
+        switch failure {
+        case .violation(let violation):
+            record.failure = violation.detail.rawValue
+            abort(.upstreamProtocolError, "upstream_protocol_error", .connectionFailure)
+        default: abort(.upstreamReset, "upstream_reset_after_response_started", .connectionFailure)
+        }
+    }
+
+    private func markExhausted() {
+        if plan?.rule.retry != nil, record.attempts > retryPolicy.attempts { record.flags.insert(.retriesExhausted) }
+    }
+
+    // MARK: Retries
+
+    private func mayRetry(isUntouched: Bool) -> Bool {
+        let policy = retryPolicy
+        guard !isMirror, canReplay, record.attempts <= policy.attempts, let cluster,
+            sink != nil, cluster.load.mayRetry(cluster.policy.retryBudget)
+        else { return false }
+        if isUntouched, policy.classes.contains(.neverSent) { return true }
+        return policy.classes.contains(method.isIdempotent ? .idempotent : .nonIdempotent)
+    }
+
+    /// Whether this answer is to be thrown away for another try.
+    func shouldRetry(_ status: UInt16) -> Bool {
+        guard let policy = plan?.rule.retry, policy.codes.contains(status), !isTunnel else { return false }
+        if mayRetry(isUntouched: false) { return true }
+        markExhausted()
+        return false
+    }
+
+    func retry() {
+        shard.stats.retries += 1
+        isRetryCounted = true
+        cluster?.load.retryBegan()
+        let pause = retryPolicy.pause(before: record.attempts, using: &shard.random)
+        // The first retry without a policy goes at once: nothing was sent, so nobody is being overrun.
+        guard plan?.rule.retry != nil || record.attempts > 1 else { return attempt() }
+        retryTimer = schedule(pause) { $0.attempt() }
+    }
+}

@@ -1,0 +1,164 @@
+/// What is changed in the heads that pass: the route's filters, hop-by-hop fields, and what a proxy adds.
+import Addressing
+import HTTPWire
+import NIOCore
+import RouteIR
+
+extension Exchange {
+    // MARK: The request
+
+    /// The head as the backend gets it.
+    func editedHead(_ rule: FilterPlan, _ backend: FilterPlan) -> ByteBuffer {
+        shard.edit.reset()
+        bytes.withUnsafeReadableBytes { raw in
+            shard.edit.dropHopByHop(head, raw, keepsUpgrade: isUpgrade)
+            addForwarding(raw)
+            addTrace()
+            for edit in rule.requestHeaders + backend.requestHeaders {
+                apply(edit, to: head, raw, touchesHost: true)
+            }
+        }
+        editTarget(backend.rewrite ?? rule.rewrite)
+        shard.scratch.removeAll(keepingCapacity: true)
+        bytes.withUnsafeReadableBytes { shard.edit.write(head, $0, to: &shard.scratch) }
+        return ByteBuffer(bytes: shard.scratch)
+    }
+
+    /// `set`, `add`, `remove`, in that order. What frames the message is not the route's to change.
+    private func apply(
+        _ edit: RouteIR.HeaderEdit, to head: MessageHead, _ raw: UnsafeRawBufferPointer, touchesHost: Bool
+    ) {
+        for field in edit.set where isEditable(field.name) {
+            shard.edit.drop(field.name, in: head, raw)
+            shard.edit.add(field.name, field.value)
+        }
+        for field in edit.add where isEditable(field.name) {
+            // One request has one Host.
+            if field.name.lowercased() == "host" { shard.edit.drop("host", in: head, raw) }
+            shard.edit.add(field.name, field.value)
+        }
+        for name in edit.remove where isEditable(name) && name.lowercased() != "host" {
+            shard.edit.drop(name, in: head, raw)
+        }
+    }
+    private func isEditable(_ name: String) -> Bool {
+        !["content-length", "transfer-encoding", "connection", "upgrade"].contains(name.lowercased())
+    }
+
+    private func addForwarding(_ raw: UnsafeRawBufferPointer) {
+        let address = client.address.address.description
+        var chain = ""
+        for line in head.headers where line.known == .xForwardedFor { chain += bytes.text(line.value) + ", " }
+        chain += address
+        shard.edit.drop(.xForwardedFor, in: head)
+        shard.edit.add("x-forwarded-for", chain.utf8)
+        record.forwardedFor = chain
+        if !head.has(.xForwardedProto) { shard.edit.add("x-forwarded-proto", "http".utf8) }
+        if let given = head.value(.xRequestID), !given.isEmpty {
+            record.requestID = bytes.text(given)
+        } else {
+            let id = uuid()
+            shard.edit.drop(.xRequestID, in: head)
+            shard.edit.add("x-request-id", id.utf8)
+            record.requestID = id
+        }
+    }
+
+    /// Version 4.
+    private func uuid() -> String {
+        let high = hex(shard.random.next() & ~0xf000 | 0x4000, 16)
+        let low = hex(shard.random.next() & ~(3 << 62) | 2 << 62, 16)
+        return "\(high.prefix(8))-\(high.dropFirst(8).prefix(4))-\(high.suffix(4))-\(low.prefix(4))-\(low.suffix(12))"
+    }
+
+    /// Joins the caller's trace or begins one. Without an exporter the headers pass as they are: a span that nobody
+    /// records would tear the trace.
+    private func addTrace() {
+        guard shard.spans != nil else { return }
+        let text = { (name: HeaderName) in self.head.value(name).map(self.bytes.text) }
+        var trace: TraceContext?
+        if let value = text(.traceparent) { trace = TraceContext(traceparent: value, using: &shard.random) }
+        if trace == nil, let value = text(.b3) { trace = TraceContext(b3: value, using: &shard.random) }
+        if trace == nil, let id = text(.b3TraceID), let span = text(.b3SpanID) {
+            let sampled = text(.b3Flags) == "1" ? "1" : text(.b3Sampled)
+            trace = TraceContext(b3TraceID: id, spanID: span, sampled: sampled, using: &shard.random)
+        }
+        let isChosen = UInt64.random(in: 0..<1_000_000, using: &shard.random) < shard.options.sampling
+        let context = trace ?? TraceContext(sampled: isChosen, using: &shard.random)
+        record.trace = context
+        switch context.form {
+        case .w3c: shard.edit.drop(.traceparent, in: head)
+        case .b3Single: shard.edit.drop(.b3, in: head)
+        case .b3:
+            for name in [HeaderName.b3TraceID, .b3SpanID, .b3ParentSpanID, .b3Sampled] {
+                shard.edit.drop(name, in: head)
+            }
+        }
+        for header in context.headers { shard.edit.add(header.name, header.value) }
+    }
+
+    /// A new start line where the path changes, the target was absolute or the client speaks HTTP/1.0.
+    private func editTarget(_ rewrite: Rewrite?) {
+        if let hostname = rewrite?.hostname {
+            shard.edit.drop(.host, in: head)
+            shard.edit.add("host", hostname.utf8)
+        } else if !head.has(.host) {
+            let host = head.isAbsoluteTarget ? bytes.text(head.authority) : service?.service.id.hostname ?? "unknown"
+            shard.edit.add("host", host.utf8)
+        }
+        guard rewrite?.path != nil || head.isAbsoluteTarget || head.minorVersion == 0 else { return }
+        let path = head.path.isEmpty ? [UInt8(ascii: "/")] : bytes.array(head.path)
+        var line = bytes.array(head.methodText) + [UInt8(ascii: " ")] + (rewrite?.path?.applied(to: path) ?? path)
+        if let query = head.query { line += [UInt8(ascii: "?")] + bytes.array(query) }
+        shard.edit.replaceStartLine(line + " HTTP/1.1\r\n".utf8)
+    }
+
+    // MARK: The answer
+
+    func editedInterim(_ interim: MessageHead, _ bytes: ByteBuffer) -> ByteBuffer {
+        shard.edit.reset()
+        return written(interim, bytes) { raw in shard.edit.dropHopByHop(interim, raw, keepsUpgrade: false) }
+    }
+
+    func editedAnswer(_ answer: MessageHead, _ bytes: ByteBuffer) -> ByteBuffer {
+        shard.edit.reset()
+        return written(answer, bytes) { raw in
+            shard.edit.dropHopByHop(answer, raw, keepsUpgrade: answer.status == 101)
+            for edit in (backend?.filters.responseHeaders ?? []) + (plan?.filters.responseHeaders ?? []) {
+                apply(edit, to: answer, raw, touchesHost: false)
+            }
+            if let cors = plan?.filters.cors { addCORS(cors, to: answer, raw) }
+            if let setCookie { shard.edit.add("set-cookie", setCookie.utf8) }
+            if dechunks || answer.status == 204 { shard.edit.drop(.transferEncoding, in: answer) }
+            if !isTunnel {
+                if !keepsAlive {
+                    shard.edit.add("connection", "close".utf8)
+                } else if head.minorVersion == 0 {
+                    shard.edit.add("connection", "keep-alive".utf8)
+                }
+            }
+        }
+    }
+
+    private func addCORS(_ cors: CORSPolicy, to answer: MessageHead, _ raw: UnsafeRawBufferPointer) {
+        guard let origin = head.value(.origin).map(self.bytes.text), cors.allows(origin: origin) else { return }
+        for header in corsHeaders(cors, origin) {
+            if header.0 != "vary" { shard.edit.drop(header.0, in: answer, raw) }
+            shard.edit.add(header.0, header.1)
+        }
+        if !cors.exposeHeaders.isEmpty {
+            shard.edit.add("access-control-expose-headers", cors.exposeHeaders.joined(separator: ", "))
+        }
+    }
+
+    private func written(
+        _ head: MessageHead, _ bytes: ByteBuffer, _ change: (UnsafeRawBufferPointer) -> Void
+    ) -> ByteBuffer {
+        shard.scratch.removeAll(keepingCapacity: true)
+        bytes.withUnsafeReadableBytes { raw in
+            change(raw)
+            shard.edit.write(head, raw, to: &shard.scratch)
+        }
+        return ByteBuffer(bytes: shard.scratch)
+    }
+}

@@ -1,0 +1,246 @@
+/// From a request to the decision: the rule, its filters, the backend.
+import Addressing
+import Balancing
+import HTTPWire
+import NIOCore
+import RouteIR
+
+/// A request in a buffer, as the matcher wants to see it.
+struct BufferedRequest: RequestView {
+    let head: MessageHead
+    let bytes: ByteBuffer
+
+    private func span<Result>(_ range: ByteRange, _ body: (Span<UInt8>) -> Result) -> Result {
+        body(bytes.readableBytesUInt8Span.extracting(range.range))
+    }
+    func method<Result>(_ body: (Span<UInt8>) -> Result) -> Result { span(head.methodText, body) }
+    func path<Result>(_ body: (Span<UInt8>) -> Result) -> Result {
+        guard !head.path.isEmpty else {
+            // `http://host` stands for `http://host/`.
+            let root: [UInt8] = [UInt8(ascii: "/")]
+            return body(root.span)
+        }
+        return span(head.path, body)
+    }
+    func query<Result>(_ body: (Span<UInt8>) -> Result) -> Result { span(head.query ?? .empty, body) }
+
+    func header(_ name: String, passes test: (Span<UInt8>) -> Bool) -> Bool {
+        var first: ByteRange?
+        var joined: [UInt8] = []
+        for line in head.headers where line.name.count == name.utf8.count && isNamed(line, name) {
+            guard let earlier = first else {
+                first = line.value
+                continue
+            }
+            if joined.isEmpty { joined = bytes.array(earlier) }
+            joined.append(UInt8(ascii: ","))
+            joined += bytes.array(line.value)
+        }
+        guard let first else { return false }
+        return joined.isEmpty ? span(first, test) : test(joined.span)
+    }
+
+    private func isNamed(_ line: HeaderLine, _ name: String) -> Bool {
+        bytes.withUnsafeReadableBytes { bytes in
+            var at = Int(line.name.start)
+            for wanted in name.utf8 {
+                let byte = bytes[at]
+                guard (byte &- 0x41 < 26 ? byte | 0x20 : byte) == wanted else { return false }
+                at += 1
+            }
+            return true
+        }
+    }
+}
+
+extension Exchange {
+    /// Decides and sets out, or answers at once.
+    func start() {
+        guard let service else {
+            return reply(503, .noCluster, "cluster_not_found", "no service is configured at \(client.dialled)")
+        }
+        if method == .connect {
+            return reply(405, [], "connect_not_allowed", "CONNECT is not routed")
+        }
+        guard let rules = service.rules(forClientIn: source?.workload.namespace) else {
+            return follow(service.ownPlan, service)
+        }
+        guard let index = rules.matcher.match(BufferedRequest(head: head, bytes: bytes)) else {
+            return reply(404, .noRoute, "route_not_found", "no route matches")
+        }
+        follow(rules.plans[index], service)
+    }
+
+    private func follow(_ plan: RulePlan, _ service: RoutedServiceEntry) {
+        self.plan = plan
+        record.rule = plan.rule.name
+        if let reason = plan.filters.unresolved {
+            return reply(500, [], "filter_not_resolved", reason)
+        }
+        if let cors = plan.filters.cors, isPreflight { return answerPreflight(cors) }
+        if let redirect = plan.filters.redirect { return answer(redirect) }
+        guard let chosen = plan.sampler.draw(using: &shard.random) else {
+            return reply(500, [], "no_backends", "the rule has no backend")
+        }
+        let backend = plan.backends[chosen]
+        self.backend = backend
+        if let reason = backend.filters.unresolved { return reply(500, [], "filter_not_resolved", reason) }
+        if let redirect = backend.filters.redirect { return answer(redirect) }
+        guard case .cluster(let id) = backend.target else {
+            guard case .invalid(let reason) = backend.target else { return }
+            return reply(500, [], "backend_invalid", reason)
+        }
+        record.cluster = id
+        guard let cluster = shard.cluster(id) else {
+            return reply(500, .noCluster, "cluster_not_found", "\(id) is not configured")
+        }
+        self.cluster = cluster
+        chooseHash(cluster.policy)
+        upstreamHead = editedHead(plan.filters, backend.filters)
+        startMirrors(plan.filters.mirrors + backend.filters.mirrors)
+        if let timeout = plan.rule.timeouts.request {
+            requestTimer = schedule(timeout) { $0.timedOut(isAttempt: false) }
+        }
+        attempt()
+    }
+
+    func schedule(_ delay: Duration, _ body: @escaping (Exchange) -> Void) -> Scheduled<Void> {
+        shard.loop.assumeIsolated().scheduleTask(in: .nanoseconds(Int64(clamping: delay.wholeNanoseconds))) {
+            [weak self] in
+            if let self, !self.isFinished { body(self) }
+        }
+    }
+
+    // MARK: Filters that answer
+
+    private var isPreflight: Bool { method == .options && head.has(.origin) && head.has(.accessControlRequestMethod) }
+
+    private func answerPreflight(_ cors: CORSPolicy) {
+        var headers: [(String, String)] = []
+        if let origin = head.value(.origin).map(bytes.text), cors.allows(origin: origin) {
+            headers = corsHeaders(cors, origin)
+            let asked = { (name: HeaderName) in self.head.value(name).map(self.bytes.text) }
+            headers.append(
+                ("access-control-allow-methods", listed(cors.allowMethods, asked(.accessControlRequestMethod))))
+            let names = listed(cors.allowHeaders, asked(.accessControlRequestHeaders))
+            if !names.isEmpty { headers.append(("access-control-allow-headers", names)) }
+            headers.append(("access-control-max-age", "\(cors.maxAgeSeconds)"))
+        }
+        reply(204, [], "cors_preflight", nil, headers: headers)
+    }
+
+    /// What is allowed; a `*` allows what was asked for, because browsers do not take it literally with credentials.
+    private func listed(_ allowed: [String], _ asked: String?) -> String {
+        allowed.contains("*") ? asked ?? "*" : allowed.joined(separator: ", ")
+    }
+
+    func corsHeaders(_ cors: CORSPolicy, _ origin: String) -> [(String, String)] {
+        let isOpen = cors.allowOrigins.contains("*") && !cors.allowCredentials
+        var headers = [("access-control-allow-origin", isOpen ? "*" : origin)]
+        if cors.allowCredentials { headers.append(("access-control-allow-credentials", "true")) }
+        if !isOpen { headers.append(("vary", "Origin")) }
+        return headers
+    }
+
+    private func answer(_ redirect: Redirect) {
+        let authority = bytes.text(head.authority)
+        let path = head.path.isEmpty ? [UInt8(ascii: "/")] : bytes.array(head.path)
+        let location = redirect.location(
+            scheme: "http", host: hostWithoutPort(authority), port: client.dialled.port, path: path,
+            query: head.query.map(bytes.array))
+        reply(
+            redirect.status, [], "redirect", nil, headers: [("location", String(decoding: location, as: UTF8.self))])
+    }
+
+    // MARK: Hashing
+
+    private func chooseHash(_ policy: UpstreamPolicy) {
+        guard case .consistentHash(let inputs) = policy.loadBalancing else { return }
+        for input in inputs {
+            switch input {
+            case .sourceIP: hash = stableHash(client.address.address.description.utf8)
+            case .header(let name):
+                _ = BufferedRequest(head: head, bytes: bytes).header(name.lowercased()) { value in
+                    var text: [UInt8] = []
+                    for index in 0..<value.count { text.append(value[index]) }
+                    self.hash = stableHash(text)
+                    return true
+                }
+            case .query(let name):
+                if let value = queryValue(name) { hash = stableHash(value.utf8) }
+            case .cookie(let name, let path, let ttl):
+                if let value = cookie(name) {
+                    hash = stableHash(value.utf8)
+                } else if let ttl {
+                    let value = hex(shard.random.next(), 16)
+                    hash = stableHash(value.utf8)
+                    let age = ttl.components.seconds
+                    setCookie =
+                        "\(name)=\(value)" + (age > 0 ? "; Max-Age=\(age)" : "")
+                        + (path.map { "; Path=\($0)" } ?? "") + "; HttpOnly"
+                }
+            }
+            if hash != nil { return }
+        }
+    }
+
+    private func queryValue(_ name: String) -> String? {
+        guard let query = head.query.map(bytes.text) else { return nil }
+        for pair in query.split(separator: "&") {
+            let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            if parts[0] == name { return parts.count > 1 ? String(parts[1]) : "" }
+        }
+        return nil
+    }
+
+    private func cookie(_ name: String) -> String? {
+        for line in head.headers where line.known == .cookie {
+            for pair in bytes.text(line.value).split(separator: ";") {
+                let parts = pair.trimmed.split(separator: "=", maxSplits: 1)
+                if parts.count == 2, parts[0] == name { return String(parts[1]) }
+            }
+        }
+        return nil
+    }
+
+    // MARK: Mirrors
+
+    private func startMirrors(_ mirrors: [Mirror]) {
+        guard !isMirror, !isUpgrade else { return }
+        for mirror in mirrors {
+            guard case .cluster(let id) = mirror.target, let cluster = shard.cluster(id), mirror.denominator > 0,
+                UInt32.random(in: 0..<mirror.denominator, using: &shard.random) < mirror.numerator
+            else { continue }
+            let copy = Exchange(
+                shard, sink: MirrorSink.shared, head: head, bytes: bytes, client: client, mirrorOf: self)
+            copy.plan = plan
+            copy.cluster = cluster
+            copy.upstreamHead = upstreamHead
+            copy.canReplay = false
+            self.mirrors.append(copy)
+            shard.stats.mirrored += 1
+            copy.requestTimer = copy.schedule(.seconds(30)) { $0.giveUp(.upstreamTimeout, "mirror_timeout") }
+            copy.attempt()
+        }
+    }
+}
+
+/// The host of an authority, an IPv6 address with its brackets.
+func hostWithoutPort(_ authority: String) -> String {
+    guard let colon = authority.lastIndex(of: ":"), !authority[colon...].contains("]") else { return authority }
+    return String(authority[..<colon])
+}
+
+/// Nobody sees what a mirror answers.
+final class MirrorSink: ResponseSink, Sendable {
+    static let shared = MirrorSink()
+    var isWritable: Bool { true }
+    func write(_ bytes: ByteBuffer) {}
+    func flush() {}
+    func pauseRequest() {}
+    func resumeRequest() {}
+    func finished(_ exchange: Exchange, keepsAlive: Bool) {}
+    func aborted(_ exchange: Exchange) {}
+    func becameTunnel() {}
+    func tunnelEnded() {}
+}

@@ -1,0 +1,284 @@
+/// One request on its way: which rule it falls under, where it is sent, what is tried again, what the client gets. It
+/// stands between the client's side (`ResponseSink`) and one `Upstream` at a time, all on one event loop.
+import Addressing
+import Balancing
+import HTTPWire
+import NIOCore
+import RouteIR
+
+/// The client's side of an exchange. Bytes are HTTP/1's; a side that speaks HTTP/2 translates.
+protocol ResponseSink: AnyObject {
+    var isWritable: Bool { get }
+    func write(_ bytes: ByteBuffer)
+    func flush()
+    /// Body bytes of the request are not wanted for now; wanted again.
+    func pauseRequest()
+    func resumeRequest()
+    /// The answer is complete, or it is cut off and the client must notice.
+    func finished(_ exchange: Exchange, keepsAlive: Bool)
+    func aborted(_ exchange: Exchange)
+    /// Bytes in both directions from now on.
+    func becameTunnel()
+    /// The backend sends no more into the tunnel.
+    func tunnelEnded()
+}
+
+/// Where a request comes from and went to, the same for all requests of a connection.
+struct ClientInfo {
+    let address: SocketAddress
+    let dialled: SocketAddress
+}
+
+final class Exchange {
+    let shard: Shard
+    private(set) weak var sink: (any ResponseSink)?
+    let head: MessageHead
+    let bytes: ByteBuffer
+    let client: ClientInfo
+    let table: RoutingTable
+    let source: WorkloadEntry?
+    let service: RoutedServiceEntry?
+    var record: RequestRecord
+    /// A copy of another request whose answer nobody waits for.
+    let isMirror: Bool
+    let isGRPC: Bool
+    let isUpgrade: Bool
+
+    // What was decided:
+    var plan: RulePlan?
+    var backend: BackendPlan?
+    var cluster: ClusterState?
+    var hash: UInt64?
+    var setCookie: String?
+    var mirrors: [Exchange] = []
+
+    // The attempt under way:
+    var upstream: Upstream?
+    var host: ClusterBalancer.HostID?
+    var tried: [ClusterBalancer.HostID] = []
+    var isReused = false
+    var hasRetriedReuse = false
+    var isRetryCounted = false
+    var attemptBegan = Moment.start
+    var requestTimer: Scheduled<Void>?
+    var attemptTimer: Scheduled<Void>?
+    var retryTimer: Scheduled<Void>?
+
+    // The request's bytes:
+    var upstreamHead = ByteBuffer()
+    var replay: [ByteBuffer] = []
+    var replayBytes = 0
+    var canReplay = true
+    private(set) var isRequestComplete: Bool
+    private(set) var isRequestPaused = false
+
+    // The answer:
+    var hasResponse = false
+    var dechunks = false
+    var keepsAlive: Bool
+    var isTunnel = false
+    private(set) var isFinished = false
+
+    var method: HTTPMethod { head.method }
+    /// Everything the client had to send went to the upstream.
+    var requestWasSent: Bool { isRequestComplete }
+
+    init(
+        _ shard: Shard, sink: any ResponseSink, head: MessageHead, bytes: ByteBuffer, client: ClientInfo,
+        mirrorOf original: Exchange? = nil
+    ) {
+        self.shard = shard
+        self.sink = sink
+        self.head = head
+        self.bytes = bytes
+        self.client = client
+        table = shard.table
+        source = table.workload(at: client.address.address)
+        service = table.service(at: client.dialled)
+        isMirror = original != nil
+        isRequestComplete = head.requestBody == .none
+        keepsAlive = head.keepsAlive
+        isGRPC = bytes.hasPrefix("application/grpc", at: head.value(.contentType))
+        isUpgrade = head.wantsUpgrade && !bytes.hasPrefix("h2c", at: head.value(.upgrade))
+        record = RequestRecord(
+            began: shard.now, ended: shard.now, client: client.address, dialled: client.dialled)
+        record.minorVersion = head.minorVersion
+        record.source = source
+        record.service = service?.service.id
+        record.isGRPC = isGRPC
+        shard.stats.requests += isMirror ? 0 : 1
+        shard.stats.active += 1
+    }
+
+    // MARK: From the client
+
+    /// Body bytes as they came, with the marks of the chunked coding.
+    func requestBody(_ piece: ByteBuffer, isLast: Bool) {
+        guard !isFinished else { return }
+        record.bytesReceived += UInt64(piece.readableBytes)
+        isRequestComplete = isRequestComplete || isLast
+        for mirror in mirrors { mirror.requestBody(piece, isLast: isLast) }
+        if let upstream, !upstream.isClosed {
+            upstream.write(piece)
+            keepForReplay(piece)
+            if !upstream.isWritable, !isLast { pauseRequest() }
+        } else {
+            replay.append(piece)
+            replayBytes += piece.readableBytes
+            if isMirror, replayBytes > shard.options.replayLimit {
+                giveUp(.overflow, "mirror_overflow")
+            } else if !isLast {
+                pauseRequest()
+            }
+        }
+        if isLast { flushRequest() }
+    }
+
+    private func keepForReplay(_ piece: ByteBuffer) {
+        guard canReplay, !hasResponse else { return }
+        replayBytes += piece.readableBytes
+        if replayBytes > shard.options.replayLimit || !mayTryAgainLater {
+            dropReplay()
+        } else {
+            replay.append(piece)
+        }
+    }
+    func dropReplay() {
+        if replayBytes > 0 { canReplay = false }
+        replay = []
+    }
+
+    func flushRequest() {
+        upstream?.flush()
+        for mirror in mirrors { mirror.flushRequest() }
+    }
+
+    private func pauseRequest() {
+        guard !isRequestPaused else { return }
+        isRequestPaused = true
+        sink?.pauseRequest()
+    }
+    func resumeRequest() {
+        guard isRequestPaused else { return }
+        isRequestPaused = false
+        sink?.resumeRequest()
+    }
+    func upstreamIsWritable() { resumeRequest() }
+
+    /// The client can take more of the answer.
+    func clientIsWritable() { upstream?.resume() }
+
+    /// Bytes of a tunnel.
+    func tunnelBytes(_ piece: ByteBuffer) {
+        record.bytesReceived += UInt64(piece.readableBytes)
+        upstream?.write(piece)
+        if upstream?.isWritable == false { pauseRequest() }
+    }
+    func clientEndedTunnel() { upstream?.closeOutput() }
+
+    /// The client is gone.
+    func clientClosed() {
+        if isTunnel { endTunnel() } else { giveUp(.downstreamClosed, "downstream_remote_disconnect") }
+    }
+    /// One of its sides is closed; that is how tunnels end.
+    func endTunnel() {
+        guard !isFinished else { return }
+        let sink = sink
+        end(outcome: .success, cancels: true)
+        sink?.aborted(self)
+    }
+    func giveUp(_ flag: ResponseFlags, _ details: String) {
+        guard !isFinished else { return }
+        record.flags.insert(flag)
+        record.details = details
+        end(outcome: nil, cancels: true)
+    }
+
+    // MARK: The end
+
+    /// The answer is complete.
+    func complete() {
+        guard !isFinished else { return }
+        let sink = sink
+        let keeps = keepsAlive && isRequestComplete
+        end(outcome: RequestOutcome(status: record.status), cancels: false)
+        sink?.finished(self, keepsAlive: keeps)
+    }
+
+    /// The answer has begun and cannot be completed.
+    func abort(_ flag: ResponseFlags, _ details: String, _ outcome: RequestOutcome?) {
+        guard !isFinished else { return }
+        record.flags.insert(flag)
+        record.details = details
+        let sink = sink
+        end(outcome: outcome, cancels: true)
+        sink?.aborted(self)
+    }
+
+    func end(outcome: RequestOutcome?, cancels: Bool) {
+        isFinished = true
+        for timer in [requestTimer, attemptTimer, retryTimer] { timer?.cancel() }
+        endAttempt(outcome, cancels: cancels)
+        cluster?.stopWaiting(self)
+        for mirror in mirrors where !mirror.isRequestComplete { mirror.giveUp(.downstreamClosed, "request_ended") }
+        mirrors = []
+        replay = []
+        record.ended = shard.now
+        shard.stats.active -= 1
+        if !isMirror {
+            describe()
+            shard.finish(record)
+        }
+    }
+
+    private func describe() {
+        record.method = bytes.text(head.methodText)
+        record.path = bytes.text(head.target)
+        record.authority = head.authority.isEmpty ? "" : bytes.text(head.authority)
+        record.userAgent = head.value(.userAgent).map(bytes.text)
+    }
+
+    /// Gives the endpoint back. The upstream itself is released by its own side when the answer is complete.
+    func endAttempt(_ outcome: RequestOutcome?, cancels: Bool) {
+        attemptTimer?.cancel()
+        attemptTimer = nil
+        if isRetryCounted {
+            isRetryCounted = false
+            cluster?.load.retryEnded()
+        }
+        if let host {
+            cluster?.ended(host, outcome)
+            self.host = nil
+        }
+        if cancels { upstream?.cancel() }
+        upstream = nil
+    }
+}
+
+extension ByteBuffer {
+    /// Whether the range begins with this text, in any case.
+    func hasPrefix(_ text: StaticString, at range: ByteRange?) -> Bool {
+        guard let range, range.count >= text.utf8CodeUnitCount else { return false }
+        return withUnsafeReadableBytes { bytes in
+            for index in 0..<text.utf8CodeUnitCount
+            where bytes[Int(range.start) + index] | 0x20 != text.utf8Start[index] {
+                guard bytes[Int(range.start) + index] == text.utf8Start[index] else { return false }
+            }
+            return true
+        }
+    }
+    /// What lies at a place that was found in these bytes.
+    func text(_ range: ByteRange) -> String {
+        withUnsafeReadableBytes { String(decoding: $0[range.range], as: UTF8.self) }
+    }
+    func array(_ range: ByteRange) -> [UInt8] { withUnsafeReadableBytes { Array($0[range.range]) } }
+}
+
+extension HeadParser {
+    mutating func parse(_ buffer: ByteBuffer) throws(WireViolation) -> Bool {
+        let result: Result<Bool, WireViolation> = buffer.withUnsafeReadableBytes { bytes in
+            Result { () throws(WireViolation) in try parse(bytes) }
+        }
+        return try result.get()
+    }
+}

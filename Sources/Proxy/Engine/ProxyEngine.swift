@@ -1,0 +1,135 @@
+/// All event loops together: listeners, the configuration in force, the end.
+import Addressing
+import Glibc
+import NIOCore
+import NIOPosix
+package import RouteIR
+import Synchronization
+
+package final class ProxyEngine: Sendable {
+    private let group: MultiThreadedEventLoopGroup
+    private let shards: [Shard]
+    private struct State {
+        var table: RoutingTable
+        var listeners: [any Channel] = []
+    }
+    private let state: Mutex<State>
+
+    package init(
+        options: EngineOptions, snapshot: ProxySnapshot, logs: (any AccessLogSink)? = nil, spans: (any SpanSink)? = nil
+    ) {
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: options.threads)
+        self.group = group
+        let table = RoutingTable(snapshot)
+        state = Mutex(State(table: table))
+        shards = (0..<options.threads).map { _ in
+            Shard(loop: group.next(), options: options, table: table, logs: logs, spans: spans)
+        }
+        for shard in shards {
+            shard.loop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { _ in shard.tick() }
+        }
+    }
+
+    /// The configuration in force.
+    package var snapshot: ProxySnapshot { state.withLock(\.table.snapshot) }
+
+    /// Opens a listener on each loop, so that the kernel spreads connections over them, and over an old process and the
+    /// new one that takes its place. Returns the address, with the port the system chose if 0 was asked for.
+    package func listen(_ address: SocketAddress) async throws -> SocketAddress {
+        var address = address
+        for shard in shards {
+            let bootstrap = ServerBootstrap(group: shard.loop, childGroup: shard.loop)
+                .serverChannelOption(.backlog, value: 4096)
+                .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+                .serverChannelOption(.socketOption(.init(rawValue: SO_REUSEPORT)), value: 1)
+                .serverChannelOption(.maxMessagesPerRead, value: 16)
+                .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+                .childChannelOption(.socketOption(.so_keepalive), value: 1)
+                .childChannelOption(.allowRemoteHalfClosure, value: true)
+                .childChannelInitializer { channel in
+                    channel.eventLoop.makeCompletedFuture {
+                        try channel.pipeline.syncOperations.addHandler(Downstream(shard))
+                    }
+                }
+            if !address.address.isIPv4 {
+                // IPv4 has a listener of its own: only there SO_ORIGINAL_DST finds its connections.
+                _ = bootstrap.serverChannelOption(
+                    ChannelOptions.Types.SocketOption(level: .ipv6, name: .init(rawValue: IPV6_V6ONLY)), value: 1)
+            }
+            let channel = try await bootstrap.bind(to: address.nio()).get()
+            state.withLock { $0.listeners.append(channel) }
+            address = SocketAddress(channel.localAddress) ?? address
+        }
+        return address
+    }
+
+    /// Puts a configuration into force on every loop; returns when all have it.
+    package func adopt(_ snapshot: ProxySnapshot) {
+        let table = RoutingTable(snapshot, replacing: state.withLock(\.table))
+        state.withLock { $0.table = table }
+        let done = LoopGate(shards.count)
+        for shard in shards {
+            shard.loop.execute {
+                shard.adopt(table)
+                done.signal()
+            }
+        }
+        done.wait()
+    }
+
+    /// Takes no new connections and ends those there are after the request they are at.
+    package func drain() {
+        let listeners = state.withLock { state in
+            defer { state.listeners = [] }
+            return state.listeners
+        }
+        for listener in listeners { listener.close(promise: nil) }
+        for shard in shards { shard.loop.execute { shard.drain() } }
+    }
+
+    package func shutdown() async {
+        drain()
+        for shard in shards { try? await shard.loop.submit { shard.closeAll() }.get() }
+        try? await group.shutdownGracefully()
+    }
+
+    // MARK: What it says of itself; from any thread but an event loop's
+
+    func collect<Value: Sendable>(_ body: @escaping @Sendable (Shard) -> Value) -> [Value] {
+        let results = Mutex<[Value]>([])
+        let done = LoopGate(shards.count)
+        for shard in shards {
+            shard.loop.execute {
+                let value = body(shard)
+                results.withLock { $0.append(value) }
+                done.signal()
+            }
+        }
+        done.wait()
+        return results.withLock { $0 }
+    }
+    package var stats: ShardStats { collect { $0.stats }.reduce(ShardStats(), +) }
+    package var connectionCount: Int { collect { $0.connectionCount }.reduce(0, +) }
+}
+
+/// Waits on a thread of its own until all loops have done something.
+// The semaphore is made for threads.
+final class LoopGate: @unchecked Sendable {
+    private let semaphore = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
+    private let count: Int
+
+    init(_ count: Int) {
+        self.count = count
+        sem_init(semaphore, 0, 0)
+    }
+    deinit {
+        sem_destroy(semaphore)
+        semaphore.deallocate()
+    }
+    func signal() { sem_post(semaphore) }
+    func wait() {
+        for _ in 0..<count {
+            while sem_wait(semaphore) != 0 {}
+        }
+    }
+}

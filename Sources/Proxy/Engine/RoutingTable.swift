@@ -1,0 +1,116 @@
+/// A snapshot made ready for use: what can be worked out once per configuration is worked out here. Immutable, shared
+/// by all event loops; a change replaces the whole table, and requests under way keep the one they began with.
+package import Addressing
+import Balancing
+package import RouteIR
+
+package final class RoutingTable: Sendable {
+    package let snapshot: ProxySnapshot
+    private let frontends: [SocketAddress: RoutedServiceEntry]
+    private let workloads: [IPAddress: WorkloadEntry]
+
+    /// `old` lends the matchers and workload entries that stay the same.
+    package init(_ snapshot: ProxySnapshot, replacing old: RoutingTable? = nil) {
+        self.snapshot = snapshot
+        var known: [RoutedServiceID: RoutedServiceEntry] = [:]
+        for entry in old?.frontends.values ?? [:].values { known[entry.service.id] = entry }
+        var frontends: [SocketAddress: RoutedServiceEntry] = [:]
+        for (id, service) in snapshot.services {
+            let kept = known[id].flatMap { $0.service == service ? $0 : nil }
+            let entry = kept ?? RoutedServiceEntry(service)
+            for address in service.frontends { frontends[address] = entry }
+        }
+        self.frontends = frontends
+        var workloads: [IPAddress: WorkloadEntry] = [:]
+        workloads.reserveCapacity(snapshot.workloads.count)
+        for (address, workload) in snapshot.workloads {
+            let kept = old?.workloads[address].flatMap { $0.workload == workload ? $0 : nil }
+            workloads[address] = kept ?? WorkloadEntry(workload)
+        }
+        self.workloads = workloads
+    }
+
+    package func service(at frontend: SocketAddress) -> RoutedServiceEntry? { frontends[frontend] }
+    package func workload(at address: IPAddress) -> WorkloadEntry? { workloads[address] }
+}
+
+/// One object per workload, so that telemetry can tell workloads apart without comparing names.
+package final class WorkloadEntry: Sendable {
+    package let workload: Workload
+    init(_ workload: Workload) { self.workload = workload }
+}
+
+package final class RoutedServiceEntry: Sendable {
+    package let service: RoutedService
+    /// For requests to which no routes apply.
+    let ownPlan: RulePlan
+    private let producer: RuleSet?
+    private let consumers: [String: RuleSet]
+
+    init(_ service: RoutedService) {
+        self.service = service
+        var own = RouteRule(name: "-", kind: service.clientProtocol == .grpc ? .grpc : .http)
+        own.backends = [WeightedBackend(.cluster(service.ownCluster))]
+        ownPlan = RulePlan(own)
+        producer = service.producerRoutes.map(RuleSet.init)
+        consumers = service.consumerRoutes.mapValues(RuleSet.init)
+    }
+
+    /// nil: no routes, the service's own endpoints answer.
+    func rules(forClientIn namespace: String?) -> RuleSet? { namespace.flatMap { consumers[$0] } ?? producer }
+}
+
+final class RuleSet: Sendable {
+    let matcher: RouteMatcher
+    let plans: [RulePlan]
+
+    init(_ rules: [RouteRule]) {
+        matcher = RouteMatcher(rules)
+        plans = rules.map(RulePlan.init)
+    }
+}
+
+/// A rule with its filters sorted by what they are for.
+final class RulePlan: Sendable {
+    let rule: RouteRule
+    let filters: FilterPlan
+    let backends: [BackendPlan]
+    let sampler: WeightedSampler
+
+    init(_ rule: RouteRule) {
+        self.rule = rule
+        filters = FilterPlan(rule.filters)
+        backends = rule.backends.map { BackendPlan(target: $0.target, filters: FilterPlan($0.filters)) }
+        sampler = WeightedSampler(rule.backends.map(\.weight))
+    }
+}
+
+struct BackendPlan: Sendable {
+    let target: WeightedBackend.Target
+    let filters: FilterPlan
+}
+
+struct FilterPlan: Sendable {
+    var requestHeaders: [HeaderEdit] = []
+    var responseHeaders: [HeaderEdit] = []
+    var redirect: Redirect?
+    var rewrite: Rewrite?
+    var mirrors: [Mirror] = []
+    var cors: CORSPolicy?
+    /// Why requests cannot pass.
+    var unresolved: String?
+
+    init(_ filters: [RouteFilter]) {
+        for filter in filters {
+            switch filter {
+            case .requestHeaders(let edit): requestHeaders.append(edit)
+            case .responseHeaders(let edit): responseHeaders.append(edit)
+            case .redirect(let redirect): self.redirect = redirect
+            case .rewrite(let rewrite): self.rewrite = rewrite
+            case .mirror(let mirror): mirrors.append(mirror)
+            case .cors(let policy): cors = policy
+            case .unresolved(let reason): unresolved = reason
+            }
+        }
+    }
+}

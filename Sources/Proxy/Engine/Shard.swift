@@ -1,0 +1,122 @@
+/// What one event loop owns: connections, pools, balancing state, counters. Nothing of it is shared, so nothing is
+/// locked and no request crosses from one thread to another.
+import Balancing
+import HTTPWire
+import NIOCore
+import RouteIR
+
+// Touched on its own loop only; other threads reach it through `loop.execute`.
+final class Shard: @unchecked Sendable {
+    let loop: any EventLoop
+    let options: EngineOptions
+    let logs: (any AccessLogSink)?
+    let spans: (any SpanSink)?
+    private(set) var table: RoutingTable
+    private var clusters: [ClusterID: ClusterState] = [:]
+    var random: FastGenerator
+    var stats = ShardStats()
+    private var connections: [ObjectIdentifier: Downstream] = [:]
+    private var isDraining = false
+    /// Reused for every head that is written.
+    var scratch: [UInt8] = []
+    var edit = HeadEdit()
+
+    init(
+        loop: any EventLoop, options: EngineOptions, table: RoutingTable, logs: (any AccessLogSink)?,
+        spans: (any SpanSink)?
+    ) {
+        self.loop = loop
+        self.options = options
+        self.table = table
+        self.logs = logs
+        self.spans = spans
+        var system = SystemRandomNumberGenerator()
+        random = FastGenerator(seed: system.next())
+    }
+
+    var now: Moment { Moment(nanoseconds: NIODeadline.now().uptimeNanoseconds) }
+
+    /// Takes a new table into use. Requests under way keep what they began with; connections to endpoints that are no
+    /// longer wanted are closed as soon as they are idle.
+    func adopt(_ table: RoutingTable) {
+        self.table = table
+        for (id, state) in clusters {
+            if let cluster = table.snapshot.clusters[id] {
+                state.update(cluster, now: now)
+            } else {
+                state.retire()
+                if state.isUnused { clusters[id] = nil }
+            }
+        }
+    }
+
+    /// nil: no such cluster is configured.
+    func cluster(_ id: ClusterID) -> ClusterState? {
+        guard let cluster = table.snapshot.clusters[id] else { return nil }
+        if let state = clusters[id] {
+            state.reviveIfRetired(cluster, now: now)
+            return state
+        }
+        let state = ClusterState(cluster, shard: self, shards: options.threads)
+        clusters[id] = state
+        return state
+    }
+    var clusterStates: [ClusterID: ClusterState] { clusters }
+
+    // MARK: Connections of clients
+
+    func opened(_ connection: Downstream) {
+        connections[ObjectIdentifier(connection)] = connection
+        stats.connectionsOpened += 1
+        if isDraining { connection.drain() }
+    }
+    func closed(_ connection: Downstream) {
+        connections[ObjectIdentifier(connection)] = nil
+        stats.connectionsClosed += 1
+    }
+    var connectionCount: Int { connections.count }
+
+    /// From now on connections end after the request they are at.
+    func drain() {
+        isDraining = true
+        for connection in connections.values { connection.drain() }
+    }
+    func closeAll() {
+        for connection in connections.values { connection.abort() }
+    }
+
+    /// Called every second: ends what has waited too long. One timer for all connections costs them nothing.
+    func tick() {
+        let now = now
+        for connection in connections.values { connection.checkDeadline(now) }
+        for state in clusters.values { state.closeIdle(now: now) }
+    }
+}
+
+package struct EngineOptions: Sendable {
+    /// Event loops, by which limits are divided.
+    package var threads = 1
+    /// For a client to send a whole head, counted from its first byte.
+    package var headTimeout: Duration = .seconds(30)
+    /// Of a client's connection between two requests.
+    package var idleTimeout: Duration = .seconds(3600)
+    /// While neither side of a request sends anything.
+    package var streamIdleTimeout: Duration = .seconds(300)
+    /// A request is kept for another try up to this size.
+    package var replayLimit = 64 << 10
+    /// Share of requests without a caller's decision that are traced, in 1/1,000,000.
+    package var sampling: UInt64 = 10_000
+
+    package init() {}
+}
+
+/// SplitMix64: choosing endpoints needs speed, not secrecy.
+struct FastGenerator: RandomNumberGenerator, Sendable {
+    private var state: UInt64
+    init(seed: UInt64) { state = seed }
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        return mixed(state)
+    }
+}

@@ -1,0 +1,45 @@
+/// Counters of one event loop. Whoever wants to show them asks the loop for a copy and adds the copies up.
+import RouteIR
+
+package struct ShardStats: Sendable {
+    package var connectionsOpened: UInt64 = 0
+    package var connectionsClosed: UInt64 = 0
+    package var requests: UInt64 = 0
+    package var active: Int = 0
+    package var retries: UInt64 = 0
+    package var overflows: UInt64 = 0
+    package var ejections: UInt64 = 0
+    package var mirrored: UInt64 = 0
+    /// Bytes from backends that nobody had asked for.
+    package var strayAnswers: UInt64 = 0
+    /// What clients did wrong, by `WireFault`.
+    package var violations: [String: UInt64] = [:]
+    package var series: [SeriesKey: Series] = [:]
+
+    package static func + (a: ShardStats, b: ShardStats) -> ShardStats {
+        var sum = a
+        sum.connectionsOpened += b.connectionsOpened
+        sum.connectionsClosed += b.connectionsClosed
+        sum.requests += b.requests
+        sum.active += b.active
+        sum.retries += b.retries
+        sum.overflows += b.overflows
+        sum.ejections += b.ejections
+        sum.mirrored += b.mirrored
+        sum.strayAnswers += b.strayAnswers
+        sum.violations.merge(b.violations, uniquingKeysWith: +)
+        sum.series.merge(b.series) { $0 + $1 }
+        return sum
+    }
+}
+
+extension Shard {
+    /// A request is over: counts it and tells those who write it down.
+    func finish(_ record: RequestRecord) {
+        let key = SeriesKey(record)
+        stats.series[key, default: Series()].add(record)
+        let node = table.snapshot.node
+        logs?.log(record, node: node)
+        if record.trace?.isSampled == true { spans?.export(record, node: node) }
+    }
+}

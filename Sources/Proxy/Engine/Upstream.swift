@@ -1,0 +1,263 @@
+/// A connection to an endpoint: sends the bytes of one request at a time, reads the head of the answer and passes its
+/// body on as it comes.
+import Addressing
+import Balancing
+import Glibc
+import HTTPWire
+import NIOCore
+import NIOPosix
+import RouteIR
+
+final class Upstream: ChannelDuplexHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    private enum Phase {
+        case idle, head, body, tunnel, closed
+    }
+
+    let address: SocketAddress
+    let host: ClusterBalancer.HostID
+    private let cluster: ClusterState
+    private unowned let shard: Shard
+    private var context: ChannelHandlerContext?
+    private weak var exchange: Exchange?
+    private var phase = Phase.idle
+    private var parser = HeadParser(.response)
+    private var body = BodyReader(.none)
+    private var buffer = ByteBuffer()
+    private var isPaused = false
+    private var wantsRead = false
+    private var answerKeepsAlive = false
+    /// Requests that were sent on this connection.
+    private(set) var served: UInt32 = 0
+    private(set) var idleSince: Moment
+    /// Whether any byte of the current answer has come.
+    private(set) var hasAnswered = false
+    private(set) var localAddress: SocketAddress?
+
+    private init(_ address: SocketAddress, _ host: Int, _ cluster: ClusterState, _ shard: Shard) {
+        self.address = address
+        self.host = host
+        self.cluster = cluster
+        self.shard = shard
+        idleSince = shard.now
+    }
+
+    static func connect(
+        to address: SocketAddress, _ host: Int, _ cluster: ClusterState, _ shard: Shard,
+        for exchange: Exchange
+    ) {
+        let upstream = Upstream(address, host, cluster, shard)
+        let bound = NIOLoopBound(upstream, eventLoop: shard.loop)
+        let target: NIOCore.SocketAddress
+        do { target = try address.nio() } catch {
+            cluster.connectionClosed(nil)
+            return exchange.connectFailed("\(error)", isTimeout: false, host)
+        }
+        ClientBootstrap(group: shard.loop)
+            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .channelOption(.socketOption(.so_keepalive), value: 1)
+            .channelOption(.allowRemoteHalfClosure, value: true)
+            .connectTimeout(.nanoseconds(Int64(clamping: cluster.policy.connectTimeout.wholeNanoseconds)))
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(bound.value) }
+            }
+            .connect(to: target)
+            .assumeIsolated().whenComplete { result in
+                switch result {
+                case .success(let channel):
+                    upstream.localAddress = SocketAddress(channel.localAddress)
+                    exchange.connected(upstream)
+                case .failure(let error):
+                    cluster.connectionClosed(nil)
+                    let isTimeout = if case .connectTimeout? = error as? ChannelError { true } else { false }
+                    exchange.connectFailed("\(error)", isTimeout: isTimeout, host)
+                }
+            }
+    }
+
+    func handlerAdded(context: ChannelHandlerContext) { self.context = context }
+    func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
+
+    // MARK: For the exchange
+
+    var isWritable: Bool { context?.channel.isWritable ?? false }
+    var isClosed: Bool { phase == .closed || context == nil }
+
+    func begin(_ exchange: Exchange) {
+        self.exchange = exchange
+        phase = .head
+        hasAnswered = false
+        served += 1
+        parser.reset()
+    }
+    func write(_ bytes: ByteBuffer) { context?.write(wrapOutboundOut(bytes), promise: nil) }
+    func flush() { context?.flush() }
+    func closeOutput() { context?.close(mode: .output, promise: nil) }
+
+    /// The exchange no longer wants the answer.
+    func cancel() {
+        exchange = nil
+        phase = .closed
+        close()
+    }
+    func close() { context?.close(promise: nil) }
+
+    func pause() { isPaused = true }
+    func resume() {
+        isPaused = false
+        if wantsRead {
+            wantsRead = false
+            context?.read()
+        }
+    }
+    func read(context: ChannelHandlerContext) { if isPaused { wantsRead = true } else { context.read() } }
+
+    /// Looks for a FIN that has arrived but was not processed: no server closes sooner than this pause.
+    func isReusable(now: Moment) -> Bool {
+        guard !isClosed, phase == .idle else { return false }
+        guard now.since(idleSince) > .milliseconds(500), let provider = context?.channel as? any SocketOptionProvider
+        else { return true }
+        var isEstablished = true
+        // The future is complete: this is its loop.
+        provider.getTCPInfo().assumeIsolated().whenSuccess { isEstablished = $0.tcpi_state == UInt8(TCP_ESTABLISHED) }
+        return isEstablished
+    }
+
+    // MARK: Answers
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        var bytes = unwrapInboundIn(data)
+        guard let exchange, phase != .idle else {
+            // An answer that nobody asked for: the connection cannot be trusted.
+            shard.stats.strayAnswers += 1
+            close()
+            return
+        }
+        hasAnswered = true
+        if phase == .tunnel {
+            exchange.responseBytes(bytes, payload: bytes.readableBytes)
+            return
+        }
+        if buffer.readableBytes == 0 { swap(&buffer, &bytes) } else { buffer.writeBuffer(&bytes) }
+        do throws(WireViolation) { try consume(exchange) } catch {
+            phase = .closed
+            self.exchange = nil
+            close()
+            exchange.upstreamFailed(.violation(error))
+        }
+    }
+
+    private func consume(_ exchange: Exchange) throws(WireViolation) {
+        while buffer.readableBytes > 0 {
+            switch phase {
+            case .head:
+                guard try parser.parse(buffer) else { return }
+                try takeHead(exchange)
+            case .body: try takeBody(exchange)
+            case .tunnel:
+                let rest = buffer
+                buffer.clear()
+                exchange.responseBytes(rest, payload: rest.readableBytes)
+            case .idle, .closed:
+                // More than the answer: nothing that follows can be believed.
+                close()
+                buffer.clear()
+            }
+        }
+    }
+
+    private func takeHead(_ exchange: Exchange) throws(WireViolation) {
+        let head = parser.head
+        guard let bytes = buffer.readSlice(length: head.end) else { return }
+        if head.status < 200, head.status != 101 {
+            parser.reset()
+            exchange.interimHead(head, bytes)
+            return
+        }
+        body = BodyReader(head.responseBody(to: exchange.method))
+        answerKeepsAlive = head.keepsAlive && !body.endsWithConnection
+        if head.status == 101 {
+            guard exchange.isUpgrade else { throw WireViolation(502, .badStatusLine) }
+            phase = .tunnel
+        } else {
+            phase = .body
+        }
+        exchange.responseHead(head, bytes, body)
+        if phase == .body, body.isComplete { finish() }
+    }
+
+    private func takeBody(_ exchange: Exchange) throws(WireViolation) {
+        var payload = 0
+        let dechunked = exchange.dechunks
+        var pieces: [Range<Int>] = []
+        let result: Result<Int, WireViolation> = buffer.withUnsafeReadableBytes { raw in
+            Result { () throws(WireViolation) in
+                try body.read(raw) { range in
+                    payload += range.count
+                    if dechunked { pieces.append(range) }
+                }
+            }
+        }
+        let count = try result.get()
+        guard let raw = buffer.readSlice(length: count) else { return }
+        if dechunked {
+            for piece in pieces {
+                if let slice = raw.getSlice(at: raw.readerIndex + piece.lowerBound, length: piece.count) {
+                    exchange.responseBytes(slice, payload: slice.readableBytes)
+                }
+            }
+        } else if count > 0 {
+            exchange.responseBytes(raw, payload: payload)
+        }
+        if body.isComplete { finish() }
+    }
+
+    /// The answer is complete.
+    private func finish() {
+        guard let exchange else { return }
+        self.exchange = nil
+        phase = .idle
+        idleSince = shard.now
+        isPaused = false
+        let isClean = answerKeepsAlive && buffer.readableBytes == 0 && exchange.requestWasSent
+        if wantsRead { resume() }
+        // First, so that the client's next request finds it.
+        if isClean, !isClosed { cluster.release(self) } else { close() }
+        exchange.responseComplete()
+    }
+
+    func channelReadComplete(context: ChannelHandlerContext) { exchange?.flushResponse() }
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        if context.channel.isWritable { exchange?.upstreamIsWritable() }
+    }
+
+    // MARK: The end
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        guard case ChannelEvent.inputClosed? = event as? ChannelEvent else { return }
+        if phase == .tunnel { exchange?.upstreamEnded() } else { context.close(promise: nil) }
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        let exchange = exchange
+        let wasInBody = phase == .body
+        phase = .closed
+        self.exchange = nil
+        cluster.connectionClosed(self)
+        guard let exchange else { return }
+        if wasInBody, body.connectionEnded() { exchange.responseComplete() } else { exchange.upstreamFailed(.closed) }
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+}
+
+/// Why an attempt came to nothing.
+enum UpstreamFailure {
+    case unreachable(String, isTimeout: Bool)
+    case closed
+    case violation(WireViolation)
+    case timeout
+}

@@ -1,0 +1,114 @@
+/// The proxy's `/metrics`: Istio's series with the full set of labels, because Kiali drops a series that misses one,
+/// and the proxy's own counters.
+package import RouteIR
+
+package func prometheusText(_ stats: ShardStats, node: ProxyNode, generation: UInt64) -> String {
+    var text = ""
+    let series = labelled(stats.series, node)
+    counter("istio_requests_total", "Requests by source, destination and outcome.", &text)
+    for (labels, value) in series { text += "istio_requests_total{\(labels)} \(value.count)\n" }
+    histogram(
+        "istio_request_duration_milliseconds", "Time from the first byte of a request to the last of its answer.",
+        series.map { ($0.labels, $0.value.duration) }, Series.durationBounds, &text)
+    histogram(
+        "istio_request_bytes", "Size of request bodies.", series.map { ($0.labels, $0.value.requestBytes) },
+        Series.sizeBounds, &text)
+    histogram(
+        "istio_response_bytes", "Size of response bodies.", series.map { ($0.labels, $0.value.responseBytes) },
+        Series.sizeBounds, &text)
+    for (name, help, value) in [
+        ("heddle_proxy_connections_total", "Connections of clients.", stats.connectionsOpened),
+        ("heddle_proxy_connections_closed_total", "Connections of clients that have ended.", stats.connectionsClosed),
+        ("heddle_proxy_retries_total", "Requests that were tried again.", stats.retries),
+        ("heddle_proxy_overflows_total", "Requests refused by a connection or request limit.", stats.overflows),
+        ("heddle_proxy_ejections_total", "Endpoints taken out for errors.", stats.ejections),
+        ("heddle_proxy_mirrored_total", "Copies of requests that were sent.", stats.mirrored),
+        ("heddle_proxy_stray_answers_total", "Bytes of backends that no request had asked for.", stats.strayAnswers),
+    ] {
+        counter(name, help, &text)
+        text += "\(name) \(value)\n"
+    }
+    counter("heddle_proxy_violations_total", "Requests refused for violating HTTP, by fault.", &text)
+    for (fault, count) in stats.violations.sorted(by: { $0.key < $1.key }) {
+        text += "heddle_proxy_violations_total{fault=\"\(fault)\"} \(count)\n"
+    }
+    text += "# HELP heddle_proxy_requests_active Requests under way.\n# TYPE heddle_proxy_requests_active gauge\n"
+    text += "heddle_proxy_requests_active \(stats.active)\n"
+    text += "# HELP heddle_proxy_config_generation Generation of the configuration in force.\n"
+    text += "# TYPE heddle_proxy_config_generation gauge\nheddle_proxy_config_generation \(generation)\n"
+    text += "# HELP istio_build Component that answers.\n# TYPE istio_build gauge\n"
+    text += "istio_build{component=\"heddle-proxy\"} 1\n"
+    return text
+}
+
+private func counter(_ name: String, _ help: String, _ text: inout String) {
+    text += "# HELP \(name) \(help)\n# TYPE \(name) counter\n"
+}
+
+/// Series whose labels are the same are one, whatever objects they were counted under.
+private func labelled(_ series: [SeriesKey: Series], _ node: ProxyNode) -> [(labels: String, value: Series)] {
+    var byLabels: [String: Series] = [:]
+    for (key, value) in series {
+        byLabels[key.labels(node), default: Series()] = byLabels[key.labels(node), default: Series()] + value
+    }
+    return byLabels.sorted { $0.key < $1.key }.map { (labels: $0.key, value: $0.value) }
+}
+
+private func histogram(
+    _ name: String, _ help: String, _ values: [(labels: String, value: Distribution)], _ bounds: [Double],
+    _ text: inout String
+) {
+    text += "# HELP \(name) \(help)\n# TYPE \(name) histogram\n"
+    for (labels, value) in values {
+        var below: UInt64 = 0
+        for (index, bound) in bounds.enumerated() {
+            below += value.buckets[index]
+            let shown = bound == bound.rounded() ? "\(Int(bound))" : "\(bound)"
+            text += "\(name)_bucket{\(labels),le=\"\(shown)\"} \(below)\n"
+        }
+        below += value.buckets[bounds.count]
+        text += "\(name)_bucket{\(labels),le=\"+Inf\"} \(below)\n"
+        text += "\(name)_sum{\(labels)} \(value.sum)\n\(name)_count{\(labels)} \(below)\n"
+    }
+}
+
+extension SeriesKey {
+    func labels(_ node: ProxyNode) -> String {
+        let unknown = "unknown"
+        let cluster = node.clusterName
+        var pairs: [(String, String)] = [("reporter", "source")]
+        for (side, workload) in [("source", source?.workload), ("destination", destination?.workload)] {
+            pairs += [
+                ("\(side)_workload", workload?.name ?? unknown),
+                ("\(side)_workload_namespace", workload?.namespace ?? unknown), ("\(side)_principal", unknown),
+                ("\(side)_app", workload?.app ?? unknown), ("\(side)_version", workload?.version ?? unknown),
+                ("\(side)_canonical_service", workload?.canonicalService ?? unknown),
+                ("\(side)_canonical_revision", workload?.canonicalRevision ?? (workload == nil ? unknown : "latest")),
+                ("\(side)_cluster", workload == nil ? unknown : cluster),
+            ]
+        }
+        pairs += [
+            ("destination_service", service?.hostname ?? unknown),
+            ("destination_service_name", service?.name ?? unknown),
+            ("destination_service_namespace", service?.namespace ?? unknown),
+            ("request_protocol", isGRPC ? "grpc" : "http"), ("response_code", "\(status)"),
+            ("grpc_response_status", grpcStatus ?? unknown), ("response_flags", "\(flags)"),
+            ("connection_security_policy", "none"),
+        ]
+        return pairs.map { "\($0.0)=\"\(escaped($0.1))\"" }.joined(separator: ",")
+    }
+}
+
+private func escaped(_ value: String) -> String {
+    guard value.utf8.contains(where: { $0 == 0x5c || $0 == 0x22 || $0 == 0x0a }) else { return value }
+    var text = ""
+    for character in value.unicodeScalars {
+        switch character {
+        case "\\": text += "\\\\"
+        case "\"": text += "\\\""
+        case "\n": text += "\\n"
+        default: text.unicodeScalars.append(character)
+        }
+    }
+    return text
+}

@@ -1,0 +1,196 @@
+/// The program `heddle-proxy`: puts engine, control and telemetry together, and ends without dropping a request.
+import Addressing
+import AdminServer
+import CLinux
+import Glibc
+import Proxy
+import RouteIR
+import Synchronization
+import Telemetry
+
+package enum ProxyProgram {
+    package static let version = "0.1.0"
+
+    /// 0: ended as asked; 1: something is missing; 2: wrong usage.
+    package static func main(arguments: [String]) async -> Never {
+        exit(await run(arguments))
+    }
+
+    private static func run(_ arguments: [String]) async -> Int32 {
+        if arguments.contains("--help") || arguments.contains("-h") { return tell(ProxyOptions.usage) }
+        if arguments == ["--version"] { return tell("heddle-proxy \(version)\n") }
+        do {
+            let process = try ProxyProcess(try ProxyOptions(arguments))
+            try await process.run()
+            return 0
+        } catch {
+            let text = "heddle-proxy: \(error)\n"
+            _ = Array(text.utf8).withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
+            return error is UsageError ? 2 : 1
+        }
+    }
+
+    private static func tell(_ text: String) -> Int32 {
+        _ = Array(text.utf8).withUnsafeBytes { write(STDOUT_FILENO, $0.baseAddress, $0.count) }
+        return 0
+    }
+}
+
+final class ProxyProcess: Sendable {
+    private let options: ProxyOptions
+    private let engine: ProxyEngine
+    private let accessLog: AccessLog?
+    private let spans: SpanExporter?
+    private let control: ControlClient
+    private let loop = ServerLoop()
+    private let signals: Int32
+
+    init(_ options: ProxyOptions) throws {
+        self.options = options
+        Self.prepare()
+        let numbers = [SIGTERM, SIGINT]
+        signals = clinux_catch_signals(numbers, Int32(numbers.count))
+        guard signals >= 0 else { throw ProxyError("cannot catch signals: \(String(cString: strerror(errno)))") }
+        accessLog = try options.effectiveAccessLog.map { format throws(ProxyError) in try AccessLog(format) }
+        spans = try options.otlpEndpoint.map { endpoint throws(ProxyError) in try SpanExporter(endpoint) }
+        let log: @Sendable (String, String) -> Void = { level, message in
+            guard ProxyOptions.Level(rawValue: level) ?? .info >= options.logLevel else { return }
+            LogLine(level: level, message: message).write(options.logFormat)
+        }
+        let file = options.stateFile.map(SnapshotFile.init)
+        let snapshot = Self.lastSnapshot(file, log)
+        var engineOptions = EngineOptions()
+        engineOptions.threads = options.threads
+        engineOptions.sampling = options.sampling
+        let engine = ProxyEngine(options: engineOptions, snapshot: snapshot, logs: accessLog, spans: spans)
+        self.engine = engine
+        control = ControlClient(
+            socket: options.configSocket, version: ProxyProgram.version, snapshot: snapshot, file: file,
+            hooks: .init(adopt: { engine.adopt($0) }, answer: { engine.answer($0) }, log: log))
+        self.log = log
+    }
+    private let log: @Sendable (String, String) -> Void
+
+    private static func prepare() {
+        signal(SIGPIPE, SIG_IGN)
+        clinux_limit_arenas(2)
+        var limit = rlimit()
+        if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0, limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max
+            setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        }
+    }
+
+    private static func lastSnapshot(
+        _ file: SnapshotFile?, _ log: @Sendable (String, String) -> Void
+    ) -> ProxySnapshot {
+        do throws(ProxyError) {
+            if let snapshot = try file?.read() {
+                log("info", "starting with configuration \(snapshot.generation) from disk")
+                return snapshot
+            }
+        } catch {
+            log("error", "\(error)")
+        }
+        return ProxySnapshot(node: ProxyNode(name: ""))
+    }
+
+    func run() async throws {
+        var isListening = false
+        for address in options.listenAddresses {
+            do {
+                _ = try await engine.listen(address)
+                isListening = true
+            } catch {
+                // A node without IPv6 is no reason to give up.
+                log("warning", "cannot listen on \(address): \(error)")
+            }
+        }
+        guard isListening else {
+            throw ProxyError(
+                "nothing to listen on: is another program on port \(options.listenPort)? see --listen-port")
+        }
+        startAdmin()
+        try control.start()
+        log(
+            "info",
+            "heddle-proxy \(ProxyProgram.version) listens on port \(options.listenPort), \(options.threads) loops")
+        let signal = await withCheckedContinuation { continuation in
+            // Waiting for a signal blocks, so it has a thread of its own.
+            let signals = signals
+            let waiter = SignalWaiter { continuation.resume(returning: Self.nextSignal(signals)) }
+            waiter.start()
+        }
+        await end(signal)
+    }
+
+    private static func nextSignal(_ descriptor: Int32) -> UInt8 {
+        var byte: UInt8 = 0
+        while read(descriptor, &byte, 1) < 0 && errno == EINTR {}
+        return byte
+    }
+
+    /// Lets others take new connections and finishes what there is, within the time given for it.
+    private func end(_ signal: UInt8) async {
+        log("info", "stopping on signal \(signal): \(engine.connectionCount) connections may finish")
+        control.stop()
+        engine.drain()
+        let deadline = ContinuousClock.now + options.drainTime
+        while ContinuousClock.now < deadline, engine.connectionCount > 0 {
+            try? await Task.sleep(for: .milliseconds(50))
+        }
+        await engine.shutdown()
+        accessLog?.stop()
+        spans?.stop()
+    }
+
+    private func startAdmin() {
+        let engine = engine
+        let accessLog = accessLog
+        HTTPListener(
+            .tcp(host: options.metricsAddress.address.description, port: options.metricsAddress.port), on: loop,
+            report: { [log, options] problem in
+                if let problem {
+                    log("error", "\(problem); still trying")
+                } else {
+                    log("info", "metrics on \(options.metricsAddress)")
+                }
+            },
+            responder: { request, reply in
+                switch request.path {
+                case "/metrics":
+                    let snapshot = engine.snapshot
+                    var text = prometheusText(engine.stats, node: snapshot.node, generation: snapshot.generation)
+                    text += "# HELP heddle_proxy_log_lines_lost_total Access log lines that could not be written.\n"
+                    text += "# TYPE heddle_proxy_log_lines_lost_total counter\n"
+                    text += "heddle_proxy_log_lines_lost_total \(accessLog?.lostLines ?? 0)\n"
+                    reply(HTTPResponse(contentType: MetricRegistry.contentType, body: Array(text.utf8)))
+                case "/healthz": reply(.text("ok\n"))
+                case "/config", "/upstreams", "/stats":
+                    let body = engine.answer(String(request.path.dropFirst()))
+                    reply(HTTPResponse(contentType: "application/json", body: body))
+                default: reply(.notFound)
+                }
+            }
+        ).start()
+    }
+}
+
+/// A thread that runs one closure.
+private final class SignalWaiter: Sendable {
+    private let body: @Sendable () -> Void
+    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+
+    func start() {
+        var thread = pthread_t()
+        let code = pthread_create(
+            &thread, nil,
+            { argument in
+                guard let argument else { preconditionFailure("pthread_create lost its argument") }
+                Unmanaged<SignalWaiter>.fromOpaque(argument).takeRetainedValue().body()
+                return nil
+            }, Unmanaged.passRetained(self).toOpaque())
+        precondition(code == 0, "no thread for signals: \(String(cString: strerror(code)))")
+        pthread_detach(thread)
+    }
+}

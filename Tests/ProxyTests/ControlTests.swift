@@ -1,0 +1,77 @@
+/// The hand-over against the agent's own server, and the configuration on disk.
+import AdminServer
+import Addressing
+import Glibc
+import RouteIR
+import Synchronization
+import Testing
+import TestSupport
+
+@testable import Proxy
+
+@Suite struct ControlTests {
+    private let path = "/tmp/heddle-proxy-test-\(getpid())-\(UInt32.random(in: 0 ... .max))"
+
+    private func snapshot(_ generation: UInt64, services: Int = 1) -> ProxySnapshot {
+        var snapshot = ProxySnapshot(generation: generation, node: ProxyNode(name: "node-1"))
+        for number in 0..<services {
+            let id = RoutedServiceID(namespace: "shop", name: "cart-\(number)", port: 80)
+            snapshot.services[id] = RoutedService(id: id, portName: "http", clientSpeaks: .http1)
+        }
+        return snapshot
+    }
+
+    @Test func updatesComeIntoForceAndToDisk() async throws {
+        let loop = ServerLoop()
+        let reported = Reported()
+        let server = HandOverServer(on: loop) { reported.set($0) }
+        defer {
+            unlink(path)
+            unlink(path + ".config")
+        }
+        try await server.start(path: path)
+        server.publish(snapshot(5))
+        let engine = ProxyEngine(options: EngineOptions(), snapshot: ProxySnapshot(node: ProxyNode(name: "")))
+        let file = SnapshotFile(path: path + ".config")
+        let client = ControlClient(
+            socket: path, version: "test", snapshot: engine.snapshot, file: file,
+            hooks: .init(
+                adopt: { engine.adopt($0) }, answer: { engine.answer($0) }, log: { _, _ in }))
+        try client.start()
+        try eventually("the first configuration") { engine.snapshot.generation == 5 }
+        server.publish(snapshot(6, services: 3))
+        try eventually("a change") { engine.snapshot == snapshot(6, services: 3) }
+        try eventually("the file") { try file.read() == snapshot(6, services: 3) }
+        try eventually("the acknowledgement") { reported.proxies.first?.generation == 6 }
+        let answer: [UInt8]? = await withCheckedContinuation { continuation in
+            server.ask("config") { continuation.resume(returning: $0) }
+        }
+        #expect(String(decoding: answer ?? [], as: UTF8.self).hasPrefix(#"{"generation":6,"node":"node-1""#))
+        client.stop()
+        server.stop()
+        await engine.shutdown()
+        await loop.shutdown()
+    }
+
+    @Test func aDamagedFileIsRefused() throws {
+        let file = SnapshotFile(path: path)
+        defer { unlink(path) }
+        #expect(try file.read() == nil)
+        try file.write(snapshot(7))
+        #expect(try file.read() == snapshot(7))
+        let descriptor = open(path, O_WRONLY)
+        lseek(descriptor, -1, Int32(SEEK_END))
+        var byte: UInt8 = 0xff
+        write(descriptor, &byte, 1)
+        close(descriptor)
+        #expect(throws: ProxyError.self) { try file.read() }
+        truncate(path, 30)
+        #expect(throws: ProxyError.self) { try file.read() }
+    }
+}
+
+private final class Reported: Sendable {
+    private let state = Mutex<[HandOverServer.Proxy]>([])
+    var proxies: [HandOverServer.Proxy] { state.withLock { $0 } }
+    func set(_ proxies: [HandOverServer.Proxy]) { state.withLock { $0 = proxies } }
+}

@@ -1,0 +1,165 @@
+/// A proxy with one event loop between a client and backends, all on loopback.
+import Addressing
+import Glibc
+import Proxy
+import RouteIR
+import Synchronization
+import TestSupport
+
+let serviceID = RoutedServiceID(namespace: "shop", name: "cart", port: 80)
+
+func clusterID(_ name: String) -> ClusterID { ClusterID(namespace: "shop", name: name, port: 80) }
+
+/// A cluster with this name over these backends.
+func cluster(
+    _ name: String, _ backends: [TestBackend], _ change: (inout UpstreamPolicy) -> Void = { _ in }
+) -> UpstreamCluster {
+    var cluster = UpstreamCluster(id: clusterID(name), endpoints: backends.map { Endpoint($0.address) })
+    change(&cluster.policy)
+    return cluster
+}
+
+func rule(
+    _ match: RouteMatch = RouteMatch(), to clusters: [(String, UInt32)] = [], filters: [RouteFilter] = [],
+    _ change: (inout RouteRule) -> Void = { _ in }
+) -> RouteRule {
+    var rule = RouteRule(name: "shop/cart rule 0", matches: [match])
+    rule.backends = clusters.map { WeightedBackend(.cluster(clusterID($0.0)), weight: $0.1) }
+    rule.filters = filters
+    change(&rule)
+    return rule
+}
+
+/// Keeps what was logged.
+final class RecordedLog: AccessLogSink {
+    private let state = Mutex<[RequestRecord]>([])
+    var records: [RequestRecord] { state.withLock { $0 } }
+    func log(_ record: RequestRecord, node: ProxyNode) { state.withLock { $0.append(record) } }
+}
+
+final class ProxyRig: Sendable {
+    let engine: ProxyEngine
+    let address: SocketAddress
+    let log = RecordedLog()
+
+    init(
+        _ rules: [RouteRule]?, _ clusters: [UpstreamCluster], options: EngineOptions = EngineOptions(),
+        spans: (any SpanSink)? = nil
+    ) async throws {
+        engine = ProxyEngine(
+            options: options, snapshot: ProxySnapshot(node: ProxyNode(name: "node-1")), logs: log, spans: spans)
+        address = try await engine.listen(SocketAddress(IPAddress(v4: 0x7f00_0001), 0))
+        configure(rules, clusters)
+    }
+
+    func configure(_ rules: [RouteRule]?, _ clusters: [UpstreamCluster]) {
+        var service = RoutedService(id: serviceID, portName: "http", clientSpeaks: .http1)
+        service.frontends = [address]
+        service.producerRoutes = rules
+        var snapshot = engine.snapshot
+        snapshot.generation += 1
+        snapshot.services = [serviceID: service]
+        snapshot.clusters = [:]
+        for cluster in clusters { snapshot.clusters[cluster.id] = cluster }
+        snapshot.workloads[IPAddress(v4: 0x7f00_0001)] = Workload(
+            namespace: "shop", pod: "client-1", name: "client", app: "client", version: "v1",
+            canonicalService: "client")
+        engine.adopt(snapshot)
+    }
+
+    /// With a proxy in front of these backends for the time of `body`.
+    static func with(
+        _ rules: [RouteRule]?, _ clusters: [UpstreamCluster], options: EngineOptions = EngineOptions(),
+        _ body: (ProxyRig) async throws -> Void
+    ) async throws {
+        let rig = try await ProxyRig(rules, clusters, options: options)
+        do { try await body(rig) } catch {
+            await rig.engine.shutdown()
+            throw error
+        }
+        await rig.engine.shutdown()
+    }
+
+    func connect() throws -> TestClient { try TestClient(address) }
+
+    /// Answer to one request on a connection of its own.
+    func ask(_ request: String) throws -> TestClient.Answer {
+        let client = try connect()
+        defer { client.hangUp() }
+        client.send(request)
+        guard let answer = client.answer(isHead: request.hasPrefix("HEAD")) else {
+            throw TestFailure("no answer to \(request)")
+        }
+        return answer
+    }
+    func post(_ body: String) throws -> TestClient.Answer {
+        try ask("POST / HTTP/1.1\r\nHost: cart\r\nContent-Length: \(body.utf8.count)\r\n\r\n" + body)
+    }
+    func get(_ path: String, _ headers: String = "") throws -> TestClient.Answer {
+        try ask("GET \(path) HTTP/1.1\r\nHost: cart\r\n\(headers)\r\n")
+    }
+}
+
+/// A client's connection; reading blocks until there is an answer or the end.
+final class TestClient {
+    struct Answer {
+        let head: String
+        let body: [UInt8]
+        var status: Int { Int(head.split(separator: " ")[1]) ?? 0 }
+        var text: String { String(decoding: body, as: UTF8.self) }
+        func header(_ name: String) -> String? {
+            head.split(separator: "\r\n").first { $0.lowercased().hasPrefix(name + ":") }.map {
+                String($0.dropFirst(name.count + 1).trimmed)
+            }
+        }
+    }
+    let descriptor: Int32
+    private var buffer: [UInt8] = []
+    private var isClosed = false
+
+    init(_ to: SocketAddress) throws {
+        descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = to.port.bigEndian
+        address.sin_addr.s_addr = to.address.v4.bigEndian
+        let result = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+        guard result == 0 else { throw TestFailure.errno("connect to \(to)") }
+        // A test that would wait for ever fails instead.
+        var limit = timeval(tv_sec: 20, tv_usec: 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+    }
+    deinit { hangUp() }
+
+    func send(_ text: String) { deliver(descriptor, text) }
+    func endOutput() { shutdown(descriptor, Int32(SHUT_WR)) }
+    /// Ends the connection with a reset: a mere close looks like the end of the client's output.
+    func reset() {
+        var now = linger(l_onoff: 1, l_linger: 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &now, socklen_t(MemoryLayout<linger>.size))
+        hangUp()
+    }
+    func hangUp() {
+        if !isClosed { close(descriptor) }
+        isClosed = true
+    }
+
+    /// The next answer; nil: the connection ended before it was whole.
+    func answer(isHead: Bool = false) -> Answer? {
+        readMessage(descriptor, &buffer, hasBody: !isHead).map { Answer(head: $0.0, body: $0.1) }
+    }
+    /// Everything until the end of the connection.
+    func rest() -> String {
+        while readMore(descriptor, &buffer) {}
+        return String(decoding: buffer, as: UTF8.self)
+    }
+    func bytes(_ count: Int) -> String? {
+        while buffer.count < count { guard readMore(descriptor, &buffer) else { return nil } }
+        defer { buffer.removeFirst(count) }
+        return String(decoding: buffer[..<count], as: UTF8.self)
+    }
+}

@@ -1,0 +1,236 @@
+/// A backend whose every byte the test decides: blocking sockets, a thread a connection, no HTTP library.
+package import Addressing
+import Glibc
+import Synchronization
+
+package final class TestBackend: Sendable {
+    package struct Request: Sendable {
+        /// Start line and header lines, as they came.
+        package let head: String
+        package let body: [UInt8]
+        /// Counted from 1, over all connections.
+        package let number: Int
+        package let connection: Int
+
+        package var target: String { String(head.split(separator: " ")[1]) }
+        /// The values of a header, joined.
+        package func header(_ name: String) -> String? {
+            let lines = head.split(separator: "\r\n").dropFirst().filter {
+                $0.lowercased().hasPrefix(name.lowercased() + ":")
+            }
+            guard !lines.isEmpty else { return nil }
+            return lines.map { $0.dropFirst(name.count + 1).trimmed }.joined(separator: ",")
+        }
+    }
+    package enum Action: Sendable {
+        case reply(Int, headers: String = "", body: String = "")
+        /// Exactly these bytes, and perhaps the end of the connection.
+        case raw(String, closes: Bool = false)
+        /// Nothing, ever.
+        case silence
+        /// Answers like this and then sends back what comes.
+        case tunnel(String)
+    }
+
+    package let name: String
+    package let address: SocketAddress
+    private let listener: Int32
+    private let respond: @Sendable (Request) -> Action
+    private struct State {
+        var requests: [Request] = []
+        var connections = 0
+        var open: [Int32] = []
+        var isStopped = false
+    }
+    private let state = Mutex(State())
+
+    package var requests: [Request] { state.withLock(\.requests) }
+    package var connections: Int { state.withLock(\.connections) }
+
+    /// Listens at `address`, port 0 for any, in the network namespace of the thread that calls.
+    package init(
+        _ name: String, at address: SocketAddress = SocketAddress(IPAddress(v4: 0x7f00_0001), 0),
+        _ respond: @escaping @Sendable (Request) -> Action
+    ) throws {
+        self.name = name
+        self.respond = respond
+        let family = address.address.isIPv4 ? AF_INET : AF_INET6
+        listener = socket(family, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        self.address = SocketAddress(address.address, try bind(listener, to: address))
+        guard listen(listener, 128) == 0 else { throw TestFailure.errno("listen") }
+        try startThread { self.accept() }
+    }
+    /// Says who it is and what it saw.
+    package convenience init(
+        _ name: String, at address: SocketAddress = SocketAddress(IPAddress(v4: 0x7f00_0001), 0)
+    ) throws {
+        try self.init(name, at: address) { .reply(200, headers: "x-backend: \(name)\r\n", body: $0.head) }
+    }
+
+    package func stop() {
+        let open = state.withLock { state in
+            state.isStopped = true
+            return state.open
+        }
+        shutdown(listener, Int32(SHUT_RDWR))
+        for descriptor in open { shutdown(descriptor, Int32(SHUT_RDWR)) }
+        close(listener)
+    }
+    /// Closes every connection, as a server does that has waited too long.
+    package func hangUp() { for descriptor in state.withLock(\.open) { shutdown(descriptor, Int32(SHUT_RDWR)) } }
+
+    private func accept() {
+        while true {
+            let descriptor = Glibc.accept(listener, nil, nil)
+            guard descriptor >= 0 else { return }
+            // Head and body are sent apart; the second must not wait for the first one's acknowledgement.
+            var on: Int32 = 1
+            setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &on, 4)
+            let number = state.withLock { state in
+                state.connections += 1
+                state.open.append(descriptor)
+                return state.connections
+            }
+            do { try startThread { self.serve(descriptor, number) } } catch { return }
+        }
+    }
+
+    private func serve(_ descriptor: Int32, _ connection: Int) {
+        defer {
+            state.withLock { $0.open.removeAll { $0 == descriptor } }
+            close(descriptor)
+        }
+        var buffer: [UInt8] = []
+        while let (head, body) = readMessage(descriptor, &buffer) {
+            let request = state.withLock { state in
+                let request = Request(
+                    head: head, body: body, number: state.requests.count + 1, connection: connection)
+                state.requests.append(request)
+                return request
+            }
+            switch respond(request) {
+            case .reply(let status, let headers, let text):
+                let length = "content-length: \(text.utf8.count)\r\n\r\n"
+                deliver(descriptor, "HTTP/1.1 \(status) Status\r\n" + headers + length)
+                if !head.hasPrefix("HEAD") { deliver(descriptor, text) }
+            case .raw(let text, let closes):
+                deliver(descriptor, text)
+                if closes { return }
+            case .silence: break
+            case .tunnel(let text):
+                deliver(descriptor, text)
+                var chunk = [UInt8](repeating: 0, count: 65536)
+                while true {
+                    let count = read(descriptor, &chunk, chunk.count)
+                    guard count > 0 else { return }
+                    deliver(descriptor, Array(chunk[..<count]))
+                }
+            }
+        }
+    }
+}
+
+// MARK: Sockets
+
+/// Returns the port.
+private func bind(_ descriptor: Int32, to address: SocketAddress) throws -> UInt16 {
+    var storage = sockaddr_storage()
+    let isIPv4 = address.address.isIPv4
+    var length = socklen_t(isIPv4 ? MemoryLayout<sockaddr_in>.size : MemoryLayout<sockaddr_in6>.size)
+    withUnsafeMutableBytes(of: &storage) { raw in
+        raw.storeBytes(of: sa_family_t(isIPv4 ? AF_INET : AF_INET6), as: sa_family_t.self)
+        raw.storeBytes(of: address.port.bigEndian, toByteOffset: 2, as: UInt16.self)
+        let bytes = address.address.networkBytes
+        raw.baseAddress?.advanced(by: isIPv4 ? 4 : 8).copyMemory(from: bytes, byteCount: bytes.count)
+    }
+    let port: UInt16? = withUnsafeMutablePointer(to: &storage) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { raw in
+            guard Glibc.bind(descriptor, raw, length) == 0, getsockname(descriptor, raw, &length) == 0 else {
+                return nil
+            }
+            return UnsafeRawPointer(raw).loadUnaligned(fromByteOffset: 2, as: UInt16.self).bigEndian
+        }
+    }
+    guard let port else { throw TestFailure.errno("bind to \(address)") }
+    return port
+}
+
+package func deliver(_ descriptor: Int32, _ text: String) { deliver(descriptor, Array(text.utf8)) }
+package func deliver(_ descriptor: Int32, _ bytes: [UInt8]) {
+    bytes.withUnsafeBytes { raw in
+        var sent = 0
+        while sent < raw.count {
+            let count = send(descriptor, raw.baseAddress.map { $0 + sent }, raw.count - sent, Int32(MSG_NOSIGNAL))
+            guard count > 0 else { return }
+            sent += count
+        }
+    }
+}
+
+/// Head (without its empty line) and body of the next message; nil: the connection has ended.
+package func readMessage(_ descriptor: Int32, _ buffer: inout [UInt8], hasBody: Bool = true) -> (String, [UInt8])? {
+    let end = Array("\r\n\r\n".utf8)
+    while buffer.firstRange(of: end) == nil { guard readMore(descriptor, &buffer) else { return nil } }
+    guard let range = buffer.firstRange(of: end) else { return nil }
+    let head = String(decoding: buffer[..<range.lowerBound], as: UTF8.self)
+    buffer.removeFirst(range.upperBound)
+    let lower = head.lowercased()
+    guard hasBody, !lower.hasPrefix("http/1.1 1"), !lower.hasPrefix("http/1.1 304") else { return (head, []) }
+    if lower.contains("transfer-encoding: chunked") {
+        return readChunks(descriptor, &buffer).map { (head, $0) }
+    }
+    guard let at = lower.firstRange(of: "\r\ncontent-length:") else { return (head, []) }
+    let length = Int(lower[at.upperBound...].prefix { !$0.isNewline }.trimmed) ?? 0
+    while buffer.count < length { guard readMore(descriptor, &buffer) else { return nil } }
+    let body = Array(buffer[..<length])
+    buffer.removeFirst(length)
+    return (head, body)
+}
+
+private func readChunks(_ descriptor: Int32, _ buffer: inout [UInt8]) -> [UInt8]? {
+    var body: [UInt8] = []
+    while true {
+        while buffer.firstRange(of: [0x0d, 0x0a]) == nil { guard readMore(descriptor, &buffer) else { return nil } }
+        guard let line = buffer.firstRange(of: [0x0d, 0x0a]),
+            let size = Int(
+                String(decoding: buffer[..<line.lowerBound].prefix { $0 != 0x3b }, as: UTF8.self), radix: 16)
+        else { return nil }
+        let end = line.upperBound + size + 2
+        if size == 0 {
+            // Trailers up to the empty line.
+            buffer.removeFirst(line.lowerBound)
+            let empty = Array("\r\n\r\n".utf8)
+            while buffer.firstRange(of: empty) == nil { guard readMore(descriptor, &buffer) else { return nil } }
+            if let range = buffer.firstRange(of: empty) { buffer.removeFirst(range.upperBound) }
+            return body
+        }
+        while buffer.count < end { guard readMore(descriptor, &buffer) else { return nil } }
+        body += buffer[line.upperBound..<(end - 2)]
+        buffer.removeFirst(end)
+    }
+}
+
+package func readMore(_ descriptor: Int32, _ buffer: inout [UInt8]) -> Bool {
+    var chunk = [UInt8](repeating: 0, count: 65536)
+    let count = read(descriptor, &chunk, chunk.count)
+    guard count > 0 else { return false }
+    buffer += chunk[..<count]
+    return true
+}
+
+private final class ThreadBody: Sendable {
+    let body: @Sendable () -> Void
+    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+}
+package func startThread(_ body: @escaping @Sendable () -> Void) throws {
+    var thread = pthread_t()
+    let code = pthread_create(
+        &thread, nil,
+        { argument in
+            guard let argument else { preconditionFailure("pthread_create lost its argument") }
+            Unmanaged<ThreadBody>.fromOpaque(argument).takeRetainedValue().body()
+            return nil
+        }, Unmanaged.passRetained(ThreadBody(body)).toOpaque())
+    guard code == 0 else { throw TestFailure("no thread") }
+    pthread_detach(thread)
+}
