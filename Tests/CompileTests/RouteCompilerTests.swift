@@ -135,7 +135,7 @@ private func route(
         shop.add(route())
         shop.compile()
         #expect(shop.service("web", port: 80) != nil && shop.service("web", port: 81) == nil)
-        #expect(shop.reasons == ["http2-not-routed"])
+        #expect(shop.reasons.contains("http2-not-routed"))
     }
 
     @Test func aPortIsRoutedAloneWhereItIsNamed() {
