@@ -73,7 +73,7 @@ import TestSupport
                 $0.timeouts.backendRequest = .milliseconds(50)
             },
             rule(RouteMatch(path: .exact("/again")), to: [("late", 1)]) {
-                $0.timeouts.backendRequest = .milliseconds(200)
+                $0.timeouts.backendRequest = .seconds(1)
                 $0.retry = RetryPolicy(attempts: 1, backoff: .milliseconds(1))
             },
         ]
