@@ -96,6 +96,13 @@ private final class FakeProxy {
             // While one is under way the next has to wait, and what came in between is skipped.
             server.publish(snapshot(9, "web"))
             server.publish(snapshot(10, "db"))
+            // What is published is queued, and the refusal must not overtake it: a question queues behind both.
+            let queued = Task {
+                await withCheckedContinuation { done in server.ask("stats") { done.resume(returning: $0) } }
+            }
+            guard case .query(let asked, "stats")? = try proxy.next() else { throw Unexpected() }
+            proxy.send(.answer(id: asked, [3]))
+            #expect(await queued.value == [3])
             proxy.send(.nack(8, reason: "no"))
             guard case .update(let third)? = try proxy.next() else { throw Unexpected() }
             #expect(third.base == nil && third.generation == 10 && third.services.map(\.id.name) == ["db"])
