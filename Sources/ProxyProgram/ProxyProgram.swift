@@ -115,11 +115,13 @@ final class ProxyProcess: Sendable {
         log(
             "info",
             "heddle-proxy \(ProxyProgram.version) listens on port \(options.listenPort), \(options.threads) loops")
-        let signal = await withCheckedContinuation { continuation in
-            // Waiting for a signal blocks, so it has a thread of its own.
-            let signals = signals
-            let waiter = SignalWaiter { continuation.resume(returning: Self.nextSignal(signals)) }
-            waiter.start()
+        let signals = signals
+        let signal: UInt8 = try await withCheckedThrowingContinuation { continuation in
+            do {
+                try startThread { continuation.resume(returning: Self.nextSignal(signals)) }
+            } catch {
+                continuation.resume(throwing: error)
+            }
         }
         await end(signal)
     }
@@ -173,24 +175,5 @@ final class ProxyProcess: Sendable {
                 }
             }
         ).start()
-    }
-}
-
-/// A thread that runs one closure.
-private final class SignalWaiter: Sendable {
-    private let body: @Sendable () -> Void
-    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-
-    func start() {
-        var thread = pthread_t()
-        let code = pthread_create(
-            &thread, nil,
-            { argument in
-                guard let argument else { preconditionFailure("pthread_create lost its argument") }
-                Unmanaged<SignalWaiter>.fromOpaque(argument).takeRetainedValue().body()
-                return nil
-            }, Unmanaged.passRetained(self).toOpaque())
-        precondition(code == 0, "no thread for signals: \(String(cString: strerror(code)))")
-        pthread_detach(thread)
     }
 }

@@ -21,16 +21,7 @@ final class SpanExporter: SpanSink {
 
     init(_ endpoint: SocketAddress) throws(ProxyError) {
         self.endpoint = endpoint
-        var thread = pthread_t()
-        let code = pthread_create(
-            &thread, nil,
-            { argument in
-                guard let argument else { preconditionFailure("pthread_create lost its argument") }
-                Unmanaged<SpanExporter>.fromOpaque(argument).takeRetainedValue().run()
-                return nil
-            }, Unmanaged.passRetained(self).toOpaque())
-        guard code == 0 else { throw ProxyError("cannot start a thread: \(String(cString: strerror(code)))") }
-        pthread_detach(thread)
+        try startThread { self.run() }
     }
 
     func export(_ record: RequestRecord, node: ProxyNode) {

@@ -66,7 +66,9 @@ final class MetricFamily: Sendable {
     }
 }
 
-private func escaped(_ text: String, quotes: Bool) -> String {
+/// As Prometheus' text format wants it: help texts without, label values with `quotes`.
+package func escaped(_ text: String, quotes: Bool) -> String {
+    guard text.utf8.contains(where: { $0 == 0x5c || $0 == 0x22 || $0 == 0x0a }) else { return text }
     var result = ""
     for scalar in text.unicodeScalars {
         switch scalar {

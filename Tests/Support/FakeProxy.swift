@@ -28,16 +28,7 @@ package final class FakeProxy: Sendable {
         }
         guard result == 0 else { throw .errno("connect to \(path)") }
         send(.hello(version: "fake", pid: pid, generation: 0))
-        var thread = pthread_t()
-        let code = pthread_create(
-            &thread, nil,
-            { argument in
-                guard let argument else { preconditionFailure("pthread_create lost its argument") }
-                Unmanaged<FakeProxy>.fromOpaque(argument).takeRetainedValue().loop()
-                return nil
-            }, Unmanaged.passRetained(self).toOpaque())
-        guard code == 0 else { throw TestFailure("no thread for the fake proxy") }
-        pthread_detach(thread)
+        try startThread { self.loop() }
     }
 
     /// Hangs up.

@@ -222,7 +222,7 @@ private final class ThreadBody: Sendable {
     let body: @Sendable () -> Void
     init(_ body: @escaping @Sendable () -> Void) { self.body = body }
 }
-package func startThread(_ body: @escaping @Sendable () -> Void) throws {
+package func startThread(_ body: @escaping @Sendable () -> Void) throws(TestFailure) {
     var thread = pthread_t()
     let code = pthread_create(
         &thread, nil,

@@ -44,16 +44,7 @@ package final class ControlClient: Sendable {
     }
 
     package func start() throws(ProxyError) {
-        var thread = pthread_t()
-        let code = pthread_create(
-            &thread, nil,
-            { argument in
-                guard let argument else { preconditionFailure("pthread_create lost its argument") }
-                Unmanaged<ControlClient>.fromOpaque(argument).takeRetainedValue().run()
-                return nil
-            }, Unmanaged.passRetained(self).toOpaque())
-        guard code == 0 else { throw ProxyError("cannot start a thread: \(String(cString: strerror(code)))") }
-        pthread_detach(thread)
+        try startThread { self.run() }
     }
 
     package func stop() {

@@ -25,16 +25,7 @@ package final class AccessLog: AccessLogSink {
     package init(_ format: Format, descriptor: Int32 = STDOUT_FILENO) throws(ProxyError) {
         self.format = format
         self.descriptor = descriptor
-        var thread = pthread_t()
-        let code = pthread_create(
-            &thread, nil,
-            { argument in
-                guard let argument else { preconditionFailure("pthread_create lost its argument") }
-                Unmanaged<AccessLog>.fromOpaque(argument).takeRetainedValue().run()
-                return nil
-            }, Unmanaged.passRetained(self).toOpaque())
-        guard code == 0 else { throw ProxyError("cannot start a thread: \(String(cString: strerror(code)))") }
-        pthread_detach(thread)
+        try startThread { self.run() }
     }
 
     /// Lines that were thrown away because writing them took too long.

@@ -1,6 +1,7 @@
 /// The proxy's `/metrics`: Istio's series with the full set of labels, because Kiali drops a series that misses one,
 /// and the proxy's own counters.
 package import RouteIR
+import Telemetry
 
 package func prometheusText(_ stats: ShardStats, node: ProxyNode, generation: UInt64) -> String {
     var text = ""
@@ -95,20 +96,6 @@ extension SeriesKey {
             ("grpc_response_status", grpcStatus ?? unknown), ("response_flags", "\(flags)"),
             ("connection_security_policy", "none"),
         ]
-        return pairs.map { "\($0.0)=\"\(escaped($0.1))\"" }.joined(separator: ",")
+        return pairs.map { "\($0.0)=\"\(escaped($0.1, quotes: true))\"" }.joined(separator: ",")
     }
-}
-
-private func escaped(_ value: String) -> String {
-    guard value.utf8.contains(where: { $0 == 0x5c || $0 == 0x22 || $0 == 0x0a }) else { return value }
-    var text = ""
-    for character in value.unicodeScalars {
-        switch character {
-        case "\\": text += "\\\\"
-        case "\"": text += "\\\""
-        case "\n": text += "\\n"
-        default: text.unicodeScalars.append(character)
-        }
-    }
-    return text
 }
