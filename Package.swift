@@ -117,6 +117,7 @@ if !isSet("HEDDLE_CORE") {
     package.dependencies += [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
         .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
         .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.2"),
         .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
@@ -128,10 +129,11 @@ if !isSet("HEDDLE_CORE") {
         .product(name: "NIOHTTPCompression", package: "swift-nio-extras"),
         .product(name: "NIOSSL", package: "swift-nio-ssl"),
     ]
+    let http2: [Target.Dependency] = ["NIOHTTP2", "NIOHPACK"].map { .product(name: $0, package: "swift-nio-http2") }
     let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
     let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
     package.targets += [
-        library("Proxy", ["Addressing", "Balancing", "HTTPWire", "RouteIR", "Telemetry"] + nio),
+        library("Proxy", ["Addressing", "Balancing", "HTTPWire", "RouteIR", "Telemetry"] + nio + http2),
         library("AdminAPI", ["Reconcile"]),
         library("AdminServer", ["RouteIR"] + nio),
         library("KubernetesClient", ["CLinux", "Cluster", "PullJSON", "YAML"] + nio + tls),

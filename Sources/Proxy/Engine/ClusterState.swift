@@ -10,6 +10,7 @@ final class ClusterState {
     var load: ClusterLoad
     /// By host; the connection used last is taken first, so that surplus ones grow old and are closed.
     private var idle: [ClusterBalancer.HostID: [Upstream]] = [:]
+    private var http2: [ClusterBalancer.HostID: [HTTP2Upstream]] = [:]
     private var waiting: [Exchange] = []
     private var isRetired = false
 
@@ -33,12 +34,14 @@ final class ClusterState {
             idle[host] = nil
             for connection in connections { connection.close() }
         }
+        for (host, connections) in http2 where !isWanted(host) { for connection in connections { connection.drain() } }
     }
     /// The cluster is no longer configured.
     func retire() {
         isRetired = true
         for connection in idle.values.joined() { connection.close() }
         idle = [:]
+        for connection in http2.values.joined() { connection.drain() }
     }
     func reviveIfRetired(_ cluster: UpstreamCluster, now: Moment) { if isRetired { update(cluster, now: now) } }
     var isUnused: Bool { load == ClusterLoad(shards: shard.options.threads) && waiting.isEmpty }
@@ -101,7 +104,38 @@ final class ClusterState {
         for connection in idle.values.joined() where now.since(connection.idleSince) > policy.idleTimeout {
             connection.close()
         }
+        for connection in http2.values.joined()
+        where connection.streamCount == 0 && now.since(connection.idleSince) > policy.idleTimeout {
+            connection.drain()
+        }
     }
+
+    // MARK: Connections of HTTP/2
+
+    /// The one with the fewest streams of those that take another.
+    func http2(_ host: ClusterBalancer.HostID) -> HTTP2Upstream? {
+        http2[host]?.filter { $0.hasRoom && $0.address == balancer.hosts[host].endpoint.address }
+            .min { $0.streamCount < $1.streamCount }
+    }
+    /// When no connection more is allowed: any of this cluster with room.
+    func anyHTTP2() -> HTTP2Upstream? { http2.keys.sorted().lazy.compactMap { self.http2($0) }.first }
+
+    /// nil: no connection more is allowed.
+    func connectHTTP2(_ host: ClusterBalancer.HostID) -> HTTP2Upstream? {
+        guard load.mayConnect(policy) else { return nil }
+        load.connectionOpened()
+        let connection = HTTP2Upstream(to: balancer.hosts[host].endpoint.address, host, self, shard)
+        http2[host, default: []].append(connection)
+        connection.connect()
+        return connection
+    }
+    func http2Closed(_ connection: HTTP2Upstream) {
+        http2[connection.host]?.removeAll { $0 === connection }
+        if http2[connection.host]?.isEmpty == true { http2[connection.host] = nil }
+        load.connectionClosed()
+        serveWaiting()
+    }
+    func http2HasRoom() { serveWaiting() }
 
     // MARK: Waiting for a connection
 
@@ -118,7 +152,7 @@ final class ClusterState {
         load.waitEnded()
     }
     private func serveWaiting() {
-        guard !waiting.isEmpty, idleCount > 0 || load.mayConnect(policy) else { return }
+        guard !waiting.isEmpty, idleCount > 0 || load.mayConnect(policy) || anyHTTP2() != nil else { return }
         load.waitEnded()
         waiting.removeFirst().connectionIsFree()
     }

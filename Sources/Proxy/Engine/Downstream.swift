@@ -4,9 +4,10 @@ import Addressing
 import Balancing
 import HTTPWire
 import NIOCore
+import NIOHTTP2
 import RouteIR
 
-final class Downstream: ChannelDuplexHandler {
+final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientConnection {
     typealias InboundIn = ByteBuffer
     typealias OutboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
@@ -27,6 +28,8 @@ final class Downstream: ChannelDuplexHandler {
     private var client: ClientInfo?
     private var isPaused = false
     private var wantsRead = false
+    /// Nothing has come yet that tells HTTP/1 from HTTP/2.
+    private var isFirst = true
     private var isDraining = false
     private var inputEnded = false
     private var isConsuming = false
@@ -60,9 +63,46 @@ final class Downstream: ChannelDuplexHandler {
         case .tunnel: exchange?.tunnelBytes(bytes)
         case .closing: break
         case .head, .body, .answering:
+            if isFirst, becomesHTTP2(&bytes) { return }
             if phase == .head, buffer.readableBytes == 0 { deadline = shard.now + shard.options.headTimeout }
             if buffer.readableBytes == 0 { swap(&buffer, &bytes) } else { buffer.writeBuffer(&bytes) }
             consume()
+        }
+    }
+
+    /// HTTP/2 begins with a line that is no request of HTTP/1 (RFC 9113, 3.4); ports may say what they speak, but clients
+    /// know. True: these bytes are for HTTP/2, or too few to tell.
+    private func becomesHTTP2(_ bytes: inout ByteBuffer) -> Bool {
+        buffer.writeBuffer(&bytes)
+        let count = min(buffer.readableBytes, HTTP2Downstream.preface.count)
+        let isPreface = buffer.readableBytesView.prefix(count).elementsEqual(HTTP2Downstream.preface.prefix(count))
+        // One letter could still be a POST or PUT.
+        guard isPreface else {
+            isFirst = false
+            swap(&buffer, &bytes)
+            buffer.clear()
+            return false
+        }
+        guard count == HTTP2Downstream.preface.count else { return true }
+        switchToHTTP2()
+        return true
+    }
+
+    private func switchToHTTP2() {
+        guard let context, let client else { return }
+        let channel = context.channel
+        let bytes = buffer
+        buffer.clear()
+        self.client = nil
+        deadline = nil
+        shard.replaced(self)
+        do {
+            try HTTP2Downstream(shard, client: client).install(in: channel, as: .server)
+            channel.pipeline.syncOperations.removeHandler(self, promise: nil)
+            channel.pipeline.syncOperations.fireChannelRead(NIOAny(bytes))
+            channel.pipeline.syncOperations.fireChannelReadComplete()
+        } catch {
+            channel.close(promise: nil)
         }
     }
 
@@ -110,12 +150,25 @@ final class Downstream: ChannelDuplexHandler {
     }
 
     private func takeBody() throws(WireViolation) {
+        let isPlain = exchange.map { $0.hasPlainBody && $0.head.isChunked } ?? false
+        var pieces: [Range<Int>] = []
         let result: Result<Int, WireViolation> = buffer.withUnsafeReadableBytes { raw in
-            Result { () throws(WireViolation) in try body.read(raw) { _ in } }
+            Result { () throws(WireViolation) in try body.read(raw) { if isPlain { pieces.append($0) } } }
         }
-        guard let piece = buffer.readSlice(length: try result.get()) else { return }
+        guard let raw = buffer.readSlice(length: try result.get()) else { return }
         if body.isComplete { phase = .answering }
-        exchange?.requestBody(piece, isLast: body.isComplete)
+        guard isPlain else {
+            exchange?.requestBody(raw, isLast: body.isComplete)
+            return
+        }
+        for piece in pieces {
+            if let slice = raw.getSlice(at: raw.readerIndex + piece.lowerBound, length: piece.count) {
+                exchange?.requestBody(slice, isLast: false)
+            }
+        }
+        if body.isComplete {
+            exchange?.requestEnded(trailers: body.trailers.count > 2 ? ByteBuffer(bytes: body.trailers) : nil)
+        }
     }
 
     /// Answers a violation and ends the connection.
@@ -130,7 +183,7 @@ final class Downstream: ChannelDuplexHandler {
                 exchange.reply(violation.status, .downstreamProtocolError, "http1.codec_error", nil)
             }
         } else if let client {
-            report(violation, client)
+            shard.report(violation, client, details: "http1.codec_error")
             let status = violation.status
             write(
                 ByteBuffer(
@@ -138,17 +191,6 @@ final class Downstream: ChannelDuplexHandler {
                         "HTTP/1.1 \(status) \(reasonPhrase(status))\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"))
             closeGently()
         }
-    }
-
-    private func report(_ violation: WireViolation, _ client: ClientInfo) {
-        var record = RequestRecord(began: shard.now, ended: shard.now, client: client.address, dialled: client.dialled)
-        record.status = violation.status
-        record.flags = .downstreamProtocolError
-        record.details = "http1.codec_error"
-        record.failure = violation.detail.rawValue
-        record.source = shard.table.workload(at: client.address.address)
-        record.service = shard.table.service(at: client.dialled)?.service.id
-        shard.finish(record)
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
@@ -236,15 +278,18 @@ final class Downstream: ChannelDuplexHandler {
 
 extension Downstream: ResponseSink {
     var isWritable: Bool { context?.channel.isWritable ?? true }
-    func write(_ bytes: ByteBuffer) {
+    private func write(_ bytes: ByteBuffer) {
         if deadline != nil, phase != .closing { deadline = shard.now + shard.options.streamIdleTimeout }
         context?.write(wrapOutboundOut(bytes), promise: nil)
     }
+    var speaksHTTP2: Bool { false }
+    func writeHead(_ bytes: ByteBuffer, isLast: Bool) { write(bytes) }
+    func writeBody(_ bytes: ByteBuffer, isLast: Bool) { write(bytes) }
     func flush() { context?.flush() }
     func pauseRequest() { isPaused = true }
     func resumeRequest() { resumeReading() }
 
-    func finished(_ exchange: Exchange, keepsAlive: Bool) {
+    func finished(_ exchange: Exchange, keepsAlive: Bool, trailers: ByteBuffer?) {
         guard self.exchange === exchange || self.exchange == nil else { return }
         self.exchange = nil
         flush()

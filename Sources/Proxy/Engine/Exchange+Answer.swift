@@ -1,4 +1,5 @@
 /// The answer on its way back, and answers of the proxy's own.
+import Addressing
 import Balancing
 import HTTPWire
 import NIOCore
@@ -10,7 +11,7 @@ extension Exchange {
     /// 100 or 103: passed on, unless the client is too old to know them.
     func interimHead(_ interim: MessageHead, _ bytes: ByteBuffer) {
         guard head.minorVersion >= 1, !isFinished else { return }
-        sink?.write(editedInterim(interim, bytes))
+        sink?.writeHead(editedInterim(interim, bytes), isLast: false)
         sink?.flush()
     }
 
@@ -28,24 +29,45 @@ extension Exchange {
         if isGRPC { record.grpcStatus = answer.value(.grpcStatus).map(bytes.text) }
         if answer.status == 101 { isTunnel = true }
         // HTTP/1.0 has no chunks, and without a length only the end of the connection ends a body.
-        dechunks = head.minorVersion == 0 && answer.isChunked
+        dechunks = answer.isChunked && (head.minorVersion == 0 || speaksHTTP2)
+        enchunks = answer.isChunked && !dechunks && cluster?.cluster.wire == .h2c && !body.isComplete
         if dechunks || body.endsWithConnection { keepsAlive = false }
         if !isRequestComplete { keepsAlive = false }
-        sink?.write(editedAnswer(answer, bytes))
+        sink?.writeHead(editedAnswer(answer, bytes), isLast: body.isComplete && !isTunnel)
         if isTunnel { sink?.becameTunnel() }
     }
 
-    func responseBytes(_ bytes: ByteBuffer, payload: Int) {
+    func responseBytes(_ bytes: ByteBuffer, payload: Int, isLast: Bool = false) {
         guard !isFinished, let sink else { return }
         record.bytesSent += UInt64(payload)
-        sink.write(bytes)
+        responseMessages?.count(bytes)
+        if enchunks {
+            sink.writeBody(ByteBuffer(string: String(bytes.readableBytes, radix: 16) + "\r\n"), isLast: false)
+            sink.writeBody(bytes, isLast: false)
+            sink.writeBody(ByteBuffer(staticString: "\r\n"), isLast: false)
+        } else {
+            sink.writeBody(bytes, isLast: isLast)
+        }
         guard !sink.isWritable else { return }
         sink.flush()
         // The flush may have made room at once; then nobody would wake up a paused upstream.
         if !sink.isWritable { upstream?.pause() }
     }
 
-    func responseComplete() { complete() }
+    /// `trailers`: lines with their CRLFs and the empty line.
+    func responseComplete(trailers: ByteBuffer? = nil) {
+        guard !isFinished else { return }
+        if isGRPC, record.grpcStatus == nil, let trailers { record.grpcStatus = trailingStatus(in: trailers) }
+        if enchunks {
+            sink?.writeBody(ByteBuffer(staticString: "0\r\n"), isLast: false)
+            sink?.writeBody(trailers ?? ByteBuffer(staticString: "\r\n"), isLast: true)
+        }
+        complete(trailers: trailers)
+    }
+    private func trailingStatus(in trailers: ByteBuffer) -> String? {
+        trailers.getString(at: trailers.readerIndex, length: trailers.readableBytes)?.split(separator: "\r\n")
+            .first { $0.hasPrefix("grpc-status:") }.map { $0.dropFirst("grpc-status:".utf8.count).trimmed }.map(String.init)
+    }
     func flushResponse() { sink?.flush() }
     func upstreamEnded() { sink?.tunnelEnded() }
 
@@ -77,28 +99,16 @@ extension Exchange {
         }
         for header in headers { text += "\(header.0): \(header.1)\r\n" }
         let keeps = keepsAlive && isRequestComplete
-        if status != 204 { text += "content-length: \(body.utf8.count)\r\n" }
+        if status != 204, !(isGRPC && speaksHTTP2) { text += "content-length: \(body.utf8.count)\r\n" }
         text += keeps ? (head.minorVersion == 0 ? "connection: keep-alive\r\n" : "") : "connection: close\r\n"
         record.bytesSent = UInt64(body.utf8.count)
         keepsAlive = keeps
         let sink = sink
         end(outcome: nil, cancels: true)
-        sink?.write(ByteBuffer(string: text + "\r\n" + body))
+        sink?.writeHead(ByteBuffer(string: text + "\r\n"), isLast: body.isEmpty)
+        if !body.isEmpty { sink?.writeBody(ByteBuffer(string: body), isLast: true) }
         sink?.flush()
-        sink?.finished(self, keepsAlive: keeps)
-    }
-}
-
-/// gRPC's mapping, with UNIMPLEMENTED for what no route knows (spec 1.9).
-func grpcStatus(of status: UInt16) -> Int {
-    switch status {
-    case 400: 13
-    case 401: 16
-    case 403: 7
-    case 404, 405: 12
-    case 429, 500, 502, 503: 14
-    case 504: 4
-    default: 2
+        sink?.finished(self, keepsAlive: keeps, trailers: nil)
     }
 }
 

@@ -21,6 +21,7 @@ extension Exchange {
         guard let host = cluster.pick(hash: hash, tried: tried) else {
             return reply(503, .noHealthyUpstream, "no_healthy_upstream", "\(cluster.id) has no ready endpoint")
         }
+        if cluster.cluster.wire == .h2c { return openStream(host, cluster) }
         if let connection = cluster.takeIdle(host) {
             begin(host)
             isReused = true
@@ -33,6 +34,17 @@ extension Exchange {
             begin(other)
             isReused = true
             send(on: connection)
+        } else if !cluster.wait(self) {
+            overflow()
+        }
+    }
+
+    /// On a connection that has room, else on a new one, else when there is room again.
+    private func openStream(_ host: ClusterBalancer.HostID, _ cluster: ClusterState) {
+        if let connection = cluster.http2(host) ?? cluster.connectHTTP2(host) ?? cluster.anyHTTP2() {
+            begin(connection.host)
+            isReused = connection.served > 0
+            connection.serve(self)
         } else if !cluster.wait(self) {
             overflow()
         }
@@ -63,12 +75,12 @@ extension Exchange {
 
     // MARK: The connection
 
-    func connected(_ connection: Upstream) {
+    func connected(_ connection: any UpstreamStream) {
         // While it was being made the request may have ended, or timed out and gone elsewhere.
         guard !isFinished, let host, host == connection.host, upstream == nil,
             cluster?.balancer.hosts[host].endpoint.address == connection.address
         else {
-            cluster?.release(connection)
+            connection.release()
             return
         }
         send(on: connection)
@@ -79,12 +91,18 @@ extension Exchange {
         failed(.unreachable(reason, isTimeout: isTimeout))
     }
 
-    private func send(on connection: Upstream) {
+    private func send(on connection: any UpstreamStream) {
         upstream = connection
         record.upstreamLocal = connection.localAddress
         connection.begin(self)
-        connection.write(upstreamHead)
-        for piece in replay { connection.write(piece) }
+        let hasBody = head.requestBody != .none
+        connection.send(head: upstreamHead, isLast: !hasBody)
+        let endsApart = hasBody && isRequestComplete && (requestTrailers != nil || replay.isEmpty)
+        for (index, piece) in replay.enumerated() {
+            let isLast = isRequestComplete && !endsApart && index == replay.count - 1
+            connection.send(body: piece, isLast: isLast)
+        }
+        if endsApart { connection.endBody(trailers: requestTrailers) }
         connection.flush()
         if !mayTryAgainLater, !replay.isEmpty { dropReplay() }
         resumeRequest()
@@ -110,7 +128,10 @@ extension Exchange {
         if hasResponse { return abortAnswer(failure) }
         let wasReused = isReused && upstream?.hasAnswered == false
         let isUntouched: Bool
-        if case .unreachable = failure { isUntouched = true } else { isUntouched = false }
+        switch failure {
+        case .unreachable, .refused: isUntouched = true
+        default: isUntouched = false
+        }
         var cancels = false
         if case .timeout = failure { cancels = true }
         endAttempt(.connectionFailure, cancels: cancels)
@@ -128,6 +149,9 @@ extension Exchange {
             record.failure = reason
             let details = "upstream_reset_before_response_started{connection_\(isTimeout ? "timeout" : "failure")}"
             reply(503, .connectFailure, details, "the endpoint cannot be reached")
+        case .refused:
+            let details = "upstream_reset_before_response_started{remote_refused_stream_reset}"
+            reply(503, .upstreamReset, details, "the endpoint refused the request")
         case .closed:
             let details = "upstream_reset_before_response_started{connection_termination}"
             reply(503, .upstreamClosed, details, "the endpoint closed the connection without an answer")

@@ -96,12 +96,20 @@ extension Exchange {
         }
         self.cluster = cluster
         chooseHash(cluster.policy)
+        if cluster.cluster.wire == .h2c { sendsHTTP2() }
         upstreamHead = editedHead(plan.filters, backend.filters)
         startMirrors(plan.filters.mirrors + backend.filters.mirrors)
-        if let timeout = plan.rule.timeouts.request {
+        if let timeout = requestTimeout(plan) {
             requestTimer = schedule(timeout) { $0.timedOut(isAttempt: false) }
         }
         attempt()
+    }
+
+    /// The route's, or what a caller of gRPC is willing to wait if that is less.
+    private func requestTimeout(_ plan: RulePlan) -> Duration? {
+        let asked = isGRPC ? head.value(.grpcTimeout).flatMap { grpcTimeout(bytes.text($0)) } : nil
+        guard let limit = plan.rule.timeouts.request else { return asked }
+        return min(limit, asked ?? limit)
     }
 
     func schedule(_ delay: Duration, _ body: @escaping (Exchange) -> Void) -> Scheduled<Void> {
@@ -218,8 +226,12 @@ extension Exchange {
             copy.upstreamHead = upstreamHead
             copy.canReplay = false
             self.mirrors.append(copy)
+            if cluster.cluster.wire == .h2c { sendsHTTP2() }
             shard.stats.mirrored += 1
             copy.requestTimer = copy.schedule(.seconds(30)) { $0.giveUp(.upstreamTimeout, "mirror_timeout") }
+        }
+        for copy in self.mirrors {
+            if hasPlainBody { copy.sendsHTTP2() }
             copy.attempt()
         }
     }
@@ -234,12 +246,14 @@ func hostWithoutPort(_ authority: String) -> String {
 /// Nobody sees what a mirror answers.
 final class MirrorSink: ResponseSink, Sendable {
     static let shared = MirrorSink()
+    var speaksHTTP2: Bool { false }
     var isWritable: Bool { true }
-    func write(_ bytes: ByteBuffer) {}
+    func writeHead(_ bytes: ByteBuffer, isLast: Bool) {}
+    func writeBody(_ bytes: ByteBuffer, isLast: Bool) {}
     func flush() {}
     func pauseRequest() {}
     func resumeRequest() {}
-    func finished(_ exchange: Exchange, keepsAlive: Bool) {}
+    func finished(_ exchange: Exchange, keepsAlive: Bool, trailers: ByteBuffer?) {}
     func aborted(_ exchange: Exchange) {}
     func becameTunnel() {}
     func tunnelEnded() {}

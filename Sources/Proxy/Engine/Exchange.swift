@@ -6,21 +6,47 @@ import HTTPWire
 import NIOCore
 import RouteIR
 
-/// The client's side of an exchange. Bytes are HTTP/1's; a side that speaks HTTP/2 translates.
+/// The client's side of an exchange. Heads and trailers have HTTP/1's form; a side that speaks HTTP/2 translates.
 protocol ResponseSink: AnyObject {
+    var speaksHTTP2: Bool { get }
     var isWritable: Bool { get }
-    func write(_ bytes: ByteBuffer)
+    /// `isLast`: no body follows.
+    func writeHead(_ bytes: ByteBuffer, isLast: Bool)
+    func writeBody(_ bytes: ByteBuffer, isLast: Bool)
     func flush()
     /// Body bytes of the request are not wanted for now; wanted again.
     func pauseRequest()
     func resumeRequest()
     /// The answer is complete, or it is cut off and the client must notice.
-    func finished(_ exchange: Exchange, keepsAlive: Bool)
+    func finished(_ exchange: Exchange, keepsAlive: Bool, trailers: ByteBuffer?)
     func aborted(_ exchange: Exchange)
     /// Bytes in both directions from now on.
     func becameTunnel()
     /// The backend sends no more into the tunnel.
     func tunnelEnded()
+}
+
+/// The endpoint's side of an exchange: a connection of HTTP/1 or a stream of HTTP/2.
+protocol UpstreamStream: AnyObject {
+    var address: SocketAddress { get }
+    var host: ClusterBalancer.HostID { get }
+    var localAddress: SocketAddress? { get }
+    var isWritable: Bool { get }
+    var isClosed: Bool { get }
+    /// Whether any byte of the current answer has come.
+    var hasAnswered: Bool { get }
+    func begin(_ exchange: Exchange)
+    func send(head: ByteBuffer, isLast: Bool)
+    func send(body: ByteBuffer, isLast: Bool)
+    func endBody(trailers: ByteBuffer?)
+    func flush()
+    func closeOutput()
+    func pause()
+    func resume()
+    /// The exchange no longer wants the answer.
+    func cancel()
+    /// It was not needed after all.
+    func release()
 }
 
 /// Where a request comes from and went to, the same for all requests of a connection.
@@ -42,7 +68,8 @@ final class Exchange {
     /// A copy of another request whose answer nobody waits for.
     let isMirror: Bool
     let isGRPC: Bool
-    let isUpgrade: Bool
+    private(set) var isUpgrade: Bool
+    let speaksHTTP2: Bool
 
     // What was decided:
     var plan: RulePlan?
@@ -53,7 +80,7 @@ final class Exchange {
     var mirrors: [Exchange] = []
 
     // The attempt under way:
-    var upstream: Upstream?
+    var upstream: (any UpstreamStream)?
     var host: ClusterBalancer.HostID?
     var tried: [ClusterBalancer.HostID] = []
     var isReused = false
@@ -70,11 +97,18 @@ final class Exchange {
     var replayBytes = 0
     var canReplay = true
     private(set) var isRequestComplete: Bool
+    private(set) var requestTrailers: ByteBuffer?
+    /// The request's body comes without the marks of HTTP/1's chunks, because one of its sides has none.
+    private(set) var hasPlainBody: Bool
     private(set) var isRequestPaused = false
 
     // The answer:
     var hasResponse = false
+    private var requestMessages: GRPCMessageCounter?
+    var responseMessages: GRPCMessageCounter?
+    /// The answer's chunks are taken off, or put on.
     var dechunks = false
+    var enchunks = false
     var keepsAlive: Bool
     var isTunnel = false
     private(set) var isFinished = false
@@ -99,27 +133,35 @@ final class Exchange {
         isRequestComplete = head.requestBody == .none
         keepsAlive = head.keepsAlive
         isGRPC = bytes.hasPrefix("application/grpc", at: head.value(.contentType))
+        speaksHTTP2 = sink.speaksHTTP2
+        hasPlainBody = speaksHTTP2
         isUpgrade = head.wantsUpgrade && !bytes.hasPrefix("h2c", at: head.value(.upgrade))
         record = RequestRecord(
             began: shard.now, ended: shard.now, client: client.address, dialled: client.dialled)
+        record.isHTTP2 = speaksHTTP2
         record.minorVersion = head.minorVersion
         record.source = source
         record.service = service?.service.id
         record.isGRPC = isGRPC
+        if isGRPC, hasPlainBody {
+            requestMessages = GRPCMessageCounter()
+            responseMessages = GRPCMessageCounter()
+        }
         shard.stats.requests += isMirror ? 0 : 1
         shard.stats.active += 1
     }
 
     // MARK: From the client
 
-    /// Body bytes as they came, with the marks of the chunked coding.
+    /// Body bytes: as they came, with the marks of the chunked coding, or without them if `hasPlainBody`.
     func requestBody(_ piece: ByteBuffer, isLast: Bool) {
-        guard !isFinished else { return }
+        guard !isFinished, !isRequestComplete else { return }
         record.bytesReceived += UInt64(piece.readableBytes)
-        isRequestComplete = isRequestComplete || isLast
+        requestMessages?.count(piece)
+        isRequestComplete = isLast
         for mirror in mirrors { mirror.requestBody(piece, isLast: isLast) }
         if let upstream, !upstream.isClosed {
-            upstream.write(piece)
+            upstream.send(body: piece, isLast: isLast)
             keepForReplay(piece)
             if !upstream.isWritable, !isLast { pauseRequest() }
         } else {
@@ -132,6 +174,22 @@ final class Exchange {
             }
         }
         if isLast { flushRequest() }
+    }
+
+    /// The body ends with fields of its own.
+    func requestEnded(trailers: ByteBuffer?) {
+        guard !isFinished, !isRequestComplete else { return }
+        isRequestComplete = true
+        requestTrailers = trailers
+        for mirror in mirrors { mirror.requestEnded(trailers: trailers) }
+        if let upstream, !upstream.isClosed { upstream.endBody(trailers: trailers) }
+        flushRequest()
+    }
+
+    /// Called before the first byte of the body: HTTP/2 has no chunks and no upgrades.
+    func sendsHTTP2() {
+        hasPlainBody = true
+        isUpgrade = false
     }
 
     private func keepForReplay(_ piece: ByteBuffer) {
@@ -171,7 +229,7 @@ final class Exchange {
     /// Bytes of a tunnel.
     func tunnelBytes(_ piece: ByteBuffer) {
         record.bytesReceived += UInt64(piece.readableBytes)
-        upstream?.write(piece)
+        upstream?.send(body: piece, isLast: false)
         if upstream?.isWritable == false { pauseRequest() }
     }
     func clientEndedTunnel() { upstream?.closeOutput() }
@@ -197,12 +255,18 @@ final class Exchange {
     // MARK: The end
 
     /// The answer is complete.
-    func complete() {
+    func complete(trailers: ByteBuffer?) {
         guard !isFinished else { return }
         let sink = sink
         let keeps = keepsAlive && isRequestComplete
-        end(outcome: RequestOutcome(status: record.status), cancels: false)
-        sink?.finished(self, keepsAlive: keeps)
+        end(outcome: outcome, cancels: false)
+        sink?.finished(self, keepsAlive: keeps, trailers: trailers)
+    }
+
+    /// What the answer says of the endpoint; gRPC says it in a status of its own.
+    private var outcome: RequestOutcome {
+        let code = isGRPC ? record.grpcStatus.flatMap { Int($0) } : nil
+        return RequestOutcome(status: code.map(httpStatus(ofGRPC:)) ?? record.status)
     }
 
     /// The answer has begun and cannot be completed.
@@ -224,6 +288,8 @@ final class Exchange {
         mirrors = []
         replay = []
         record.ended = shard.now
+        record.requestMessages = requestMessages?.messages ?? 0
+        record.responseMessages = responseMessages?.messages ?? 0
         shard.stats.active -= 1
         if !isMirror {
             describe()

@@ -39,12 +39,16 @@ package struct RequestRecord: Sendable {
     package var path = ""
     package var authority = ""
     package var minorVersion: UInt8 = 1
+    package var isHTTP2 = false
     package var userAgent: String?
     package var requestID: String?
     package var forwardedFor: String?
     package var status: UInt16 = 0
     package var grpcStatus: String?
     package var isGRPC = false
+    /// Of gRPC.
+    package var requestMessages: UInt64 = 0
+    package var responseMessages: UInt64 = 0
     package var flags: ResponseFlags = []
     /// `via_upstream`, `route_not_found`, ...
     package var details = "via_upstream"

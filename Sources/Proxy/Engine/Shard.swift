@@ -1,5 +1,6 @@
 /// What one event loop owns: connections, pools, balancing state, counters. Nothing of it is shared, so nothing is
 /// locked and no request crosses from one thread to another.
+import Addressing
 import Balancing
 import HTTPWire
 import NIOCore
@@ -15,7 +16,7 @@ final class Shard: @unchecked Sendable {
     private var clusters: [ClusterID: ClusterState] = [:]
     var random: FastGenerator
     var stats = ShardStats()
-    private var connections: [ObjectIdentifier: Downstream] = [:]
+    private var connections: [ObjectIdentifier: any ClientConnection] = [:]
     private var isDraining = false
     /// Reused for every head that is written.
     var scratch: [UInt8] = []
@@ -65,16 +66,33 @@ final class Shard: @unchecked Sendable {
 
     // MARK: Connections of clients
 
-    func opened(_ connection: Downstream) {
+    func opened(_ connection: any ClientConnection) {
         connections[ObjectIdentifier(connection)] = connection
         stats.connectionsOpened += 1
         if isDraining { connection.drain() }
     }
-    func closed(_ connection: Downstream) {
+    func closed(_ connection: any ClientConnection) {
         connections[ObjectIdentifier(connection)] = nil
         stats.connectionsClosed += 1
     }
+    /// Another handler takes over its connection.
+    func replaced(_ connection: any ClientConnection) {
+        connections[ObjectIdentifier(connection)] = nil
+        stats.connectionsOpened -= 1
+    }
     var connectionCount: Int { connections.count }
+
+    /// A message that could not be read, so that no exchange came of it.
+    func report(_ violation: WireViolation, _ client: ClientInfo, details: String) {
+        var record = RequestRecord(began: now, ended: now, client: client.address, dialled: client.dialled)
+        record.status = violation.status
+        record.flags = .downstreamProtocolError
+        record.details = details
+        record.failure = violation.detail.rawValue
+        record.source = table.workload(at: client.address.address)
+        record.service = table.service(at: client.dialled)?.service.id
+        finish(record)
+    }
 
     /// From now on connections end after the request they are at.
     func drain() {

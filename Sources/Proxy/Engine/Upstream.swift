@@ -8,7 +8,7 @@ import NIOCore
 import NIOPosix
 import RouteIR
 
-final class Upstream: ChannelDuplexHandler {
+final class Upstream: ChannelDuplexHandler, UpstreamStream {
     typealias InboundIn = ByteBuffer
     typealias OutboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
@@ -93,7 +93,23 @@ final class Upstream: ChannelDuplexHandler {
         served += 1
         parser.reset()
     }
-    func write(_ bytes: ByteBuffer) { context?.write(wrapOutboundOut(bytes), promise: nil) }
+    private func write(_ bytes: ByteBuffer) { context?.write(wrapOutboundOut(bytes), promise: nil) }
+    func send(head: ByteBuffer, isLast: Bool) { write(head) }
+    func send(body: ByteBuffer, isLast: Bool) {
+        guard let exchange, exchange.hasPlainBody, exchange.head.isChunked else { return write(body) }
+        if body.readableBytes > 0 {
+            write(ByteBuffer(string: String(body.readableBytes, radix: 16) + "\r\n"))
+            write(body)
+            write(ByteBuffer(staticString: "\r\n"))
+        }
+        if isLast { endBody(trailers: nil) }
+    }
+    func endBody(trailers: ByteBuffer?) {
+        guard let exchange, exchange.head.isChunked else { return }
+        write(ByteBuffer(staticString: "0\r\n"))
+        write(trailers ?? ByteBuffer(staticString: "\r\n"))
+    }
+    func release() { cluster.release(self) }
     func flush() { context?.flush() }
     func closeOutput() { context?.close(mode: .output, promise: nil) }
 
@@ -210,7 +226,7 @@ final class Upstream: ChannelDuplexHandler {
                 }
             }
         } else if count > 0 {
-            exchange.responseBytes(raw, payload: payload)
+            exchange.responseBytes(raw, payload: payload, isLast: body.isComplete)
         }
         if body.isComplete { finish() }
     }
@@ -226,7 +242,8 @@ final class Upstream: ChannelDuplexHandler {
         if wantsRead { resume() }
         // First, so that the client's next request finds it.
         if isClean, !isClosed { cluster.release(self) } else { close() }
-        exchange.responseComplete()
+        let trailers = exchange.dechunks && body.trailers.count > 2 ? ByteBuffer(bytes: body.trailers) : nil
+        exchange.responseComplete(trailers: trailers)
     }
 
     func channelReadComplete(context: ChannelHandlerContext) { exchange?.flushResponse() }
@@ -257,6 +274,8 @@ final class Upstream: ChannelDuplexHandler {
 /// Why an attempt came to nothing.
 enum UpstreamFailure {
     case unreachable(String, isTimeout: Bool)
+    /// The endpoint said that it did nothing with the request.
+    case refused
     case closed
     case violation(WireViolation)
     case timeout

@@ -82,7 +82,7 @@ private func before(_ time: timespec, _ duration: Duration) -> timespec {
 /// The line with its newline.
 func accessLine(_ record: RequestRecord, _ format: AccessLog.Format, started: timespec) -> String {
     let milliseconds = { (duration: Duration) in "\(duration.wholeNanoseconds / 1_000_000)" }
-    let proto = record.minorVersion == 2 ? "HTTP/2" : "HTTP/1.\(record.minorVersion)"
+    let proto = record.isHTTP2 ? "HTTP/2" : "HTTP/1.\(record.minorVersion)"
     let outbound = record.cluster.map { "outbound|\($0.port)||\($0.hostname)" }
     let dialled = record.dialled.description
     switch format {

@@ -1,0 +1,281 @@
+/// What the two sides of HTTP/2 share: streams, windows, flushing. NIO's handler below does frames, header compression
+/// and the protocol's states; streams are plain objects here, because a channel for each costs more than the rest.
+import Balancing
+import HTTPWire
+import NIOCore
+import NIOHPACK
+import NIOHTTP2
+
+/// Half of an exchange, on one stream. Sides override what they get.
+class HTTP2Stream {
+    let id: HTTP2StreamID
+    /// nil: the stream is over.
+    fileprivate(set) weak var connection: HTTP2Connection?
+    /// DATA that the peer's windows have not let out yet.
+    fileprivate var queued = 0
+    fileprivate var isFull = false
+    /// Bytes received for which no window was given back.
+    fileprivate var unacknowledged = 0
+    fileprivate var isPaused = false
+    fileprivate var hasEnded = false
+    fileprivate var peerHasEnded = false
+    fileprivate var lastCode: HTTP2ErrorCode?
+    fileprivate(set) var lastActivity: Moment
+
+    init(_ id: HTTP2StreamID, on connection: HTTP2Connection) {
+        self.id = id
+        self.connection = connection
+        lastActivity = connection.shard.now
+    }
+
+    // What came from the peer:
+    func receivedHeaders(_ headers: HPACKHeaders, isLast: Bool) {}
+    func receivedData(_ bytes: ByteBuffer, isLast: Bool) {}
+    /// The peer, or NIO's handler in its name, has ended the stream before its end.
+    func wasReset(_ code: HTTP2ErrorCode) {}
+    func becameWritable() {}
+
+    var isWritable: Bool { !isFull && connection != nil }
+    var isOver: Bool { connection == nil }
+    /// Nothing more can be sent.
+    var isEnded: Bool { hasEnded || isOver }
+
+    // For the peer:
+    func sendHeaders(_ headers: HPACKHeaders, isLast: Bool) {
+        connection?.write(self, .headers(.init(headers: headers, endStream: isLast)), isLast)
+    }
+    func sendData(_ bytes: ByteBuffer, isLast: Bool) {
+        guard let connection else { return }
+        queued += bytes.readableBytes
+        isFull = isFull || queued > HTTP2Connection.highWatermark
+        connection.write(self, .data(.init(data: .byteBuffer(bytes), endStream: isLast)), isLast)
+    }
+    func reset(_ code: HTTP2ErrorCode) { connection?.reset(self, code) }
+    /// A reset throws away what waits to be sent, so this one waits for it.
+    func resetAfterSending(_ code: HTTP2ErrorCode) {
+        lastCode = code
+        connection?.scheduleFlush()
+        connection?.resetIfSent(self)
+    }
+    func flush() { connection?.scheduleFlush() }
+
+    /// No window is given back for what comes from now on.
+    func pause() { isPaused = true }
+    func resume() {
+        isPaused = false
+        connection?.acknowledge(self)
+    }
+}
+
+class HTTP2Connection: ChannelInboundHandler {
+    typealias InboundIn = HTTP2Frame
+    typealias OutboundOut = HTTP2Frame
+
+    static let highWatermark = 64 << 10
+    private static let lowWatermark = 32 << 10
+    /// What a peer may send ahead on one stream, and on the connection: memory a slow reader can cost.
+    private static let streamWindow = 256 << 10
+    private static let connectionWindow = 1 << 20
+
+    let shard: Shard
+    private(set) var context: ChannelHandlerContext?
+    private(set) var streams: [HTTP2StreamID: HTTP2Stream] = [:]
+    private var unacknowledged = 0
+    private var flushIsScheduled = false
+    /// NIO's handler has said goodbye because of a mistake that ends the connection.
+    fileprivate var hasFailed = false
+
+    init(_ shard: Shard) { self.shard = shard }
+
+    /// Puts NIO's handler and this one into a channel whose other handlers are gone.
+    func install(in channel: any Channel, as mode: NIOHTTP2Handler.ParserMode) throws {
+        var connection = NIOHTTP2Handler.ConnectionConfiguration()
+        connection.initialSettings = [
+            HTTP2Setting(parameter: .maxConcurrentStreams, value: 100),
+            HTTP2Setting(parameter: .initialWindowSize, value: Self.streamWindow),
+            HTTP2Setting(parameter: .maxHeaderListSize, value: 60 << 10),
+        ]
+        if mode == .client { connection.initialSettings.append(HTTP2Setting(parameter: .enablePush, value: 0)) }
+        // Some clients end every message with an empty frame of its own.
+        connection.maximumSequentialEmptyDataFrames = 8
+        connection.maximumBufferedControlFrames = 1024
+        connection.controlFrameRateLimit.maximumCount = 1000
+        var stream = NIOHTTP2Handler.StreamConfiguration()
+        // Cancelling is part of gRPC's daily life; a flood is another order of magnitude.
+        stream.streamResetFrameRateLimit.maximumCount = 1000
+        let handler = NIOHTTP2Handler(
+            mode: mode, frameDelegate: SentFrames(self), connectionConfiguration: connection,
+            streamConfiguration: stream)
+        try channel.pipeline.syncOperations.addHandlers(handler, self)
+    }
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
+        if context.channel.isActive { began(context) }
+    }
+    func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
+    func channelActive(context: ChannelHandlerContext) { began(context) }
+
+    func began(_ context: ChannelHandlerContext) {
+        send(.rootStream, .windowUpdate(windowSizeIncrement: Self.connectionWindow - 65535))
+        context.flush()
+    }
+
+    // MARK: What a side overrides
+
+    /// The peer opens a stream; nil: it may not.
+    func opened(_ id: HTTP2StreamID) -> HTTP2Stream? { nil }
+    func receivedSettings(_ settings: HTTP2Settings) {}
+    func receivedGoAway(lastStream: HTTP2StreamID) {}
+    func streamEnded() {}
+    func closed() {}
+
+    // MARK: Receiving
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        let frame = unwrapInboundIn(data)
+        switch frame.payload {
+        case .headers(let payload):
+            guard let stream = streams[frame.streamID] ?? start(frame.streamID) else { return }
+            stream.lastActivity = shard.now
+            stream.peerHasEnded = stream.peerHasEnded || payload.endStream
+            stream.receivedHeaders(payload.headers, isLast: payload.endStream)
+            endIfOver(stream)
+        case .data(let payload): received(payload, on: frame.streamID)
+        case .rstStream(let code): remove(frame.streamID)?.wasReset(code)
+        case .goAway(let lastStream, _, _): receivedGoAway(lastStream: lastStream)
+        case .settings(.settings(let settings)): receivedSettings(settings)
+        default: break
+        }
+    }
+
+    private func start(_ id: HTTP2StreamID) -> HTTP2Stream? {
+        let stream = opened(id)
+        streams[id] = stream
+        return stream
+    }
+    func add(_ stream: HTTP2Stream) { streams[stream.id] = stream }
+
+    private func received(_ payload: HTTP2Frame.FramePayload.Data, on id: HTTP2StreamID) {
+        guard case .byteBuffer(let bytes) = payload.data else { return }
+        let size = bytes.readableBytes + (payload.paddingBytes.map { $0 + 1 } ?? 0)
+        // The connection's window is for all streams: one whose bytes nobody takes must not hold up the others.
+        unacknowledged += size
+        if unacknowledged > Self.connectionWindow / 2 {
+            send(.rootStream, .windowUpdate(windowSizeIncrement: unacknowledged))
+            unacknowledged = 0
+            scheduleFlush()
+        }
+        guard let stream = streams[id] else { return }
+        stream.lastActivity = shard.now
+        stream.unacknowledged += size
+        stream.peerHasEnded = stream.peerHasEnded || payload.endStream
+        stream.receivedData(bytes, isLast: payload.endStream)
+        acknowledge(stream)
+        endIfOver(stream)
+    }
+
+    fileprivate func acknowledge(_ stream: HTTP2Stream) {
+        guard !stream.isPaused, !stream.peerHasEnded, stream.connection != nil,
+            stream.unacknowledged > Self.streamWindow / 2
+        else { return }
+        send(stream.id, .windowUpdate(windowSizeIncrement: stream.unacknowledged))
+        stream.unacknowledged = 0
+        scheduleFlush()
+    }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        switch event {
+        // Ends that are in order were seen in the frames; what is left was reset, perhaps by NIO's handler.
+        case let event as StreamClosedEvent:
+            if let code = event.reason { remove(event.streamID)?.wasReset(code) }
+        case ChannelEvent.inputClosed: context.close(promise: nil)
+        default: break
+        }
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        for id in streams.keys.sorted() { remove(id)?.wasReset(.connectError) }
+        closed()
+    }
+
+    /// NIO's handler answers mistakes on a stream by resetting it and mistakes on the connection by a GOAWAY.
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        guard !(error is NIOHTTP2Errors.StreamError) else { return }
+        if hasFailed || !context.channel.isActive { context.close(promise: nil) }
+    }
+
+    // MARK: Sending
+
+    fileprivate func write(_ stream: HTTP2Stream, _ payload: HTTP2Frame.FramePayload, _ isLast: Bool) {
+        stream.lastActivity = shard.now
+        send(stream.id, payload)
+        if isLast {
+            stream.hasEnded = true
+            endIfOver(stream)
+        }
+    }
+    func send(_ id: HTTP2StreamID, _ payload: HTTP2Frame.FramePayload) {
+        context?.write(wrapOutboundOut(HTTP2Frame(streamID: id, payload: payload)), promise: nil)
+    }
+    fileprivate func reset(_ stream: HTTP2Stream, _ code: HTTP2ErrorCode) {
+        guard remove(stream.id) != nil else { return }
+        send(stream.id, .rstStream(code))
+        scheduleFlush()
+    }
+
+    /// In the turn after the flush that is due.
+    fileprivate func resetIfSent(_ stream: HTTP2Stream) {
+        shard.loop.assumeIsolated().execute {
+            if let code = stream.lastCode, stream.queued == 0, !stream.isOver { self.reset(stream, code) }
+        }
+    }
+
+    /// Once for all streams that have something to send in this turn of the loop.
+    func scheduleFlush() {
+        guard !flushIsScheduled else { return }
+        flushIsScheduled = true
+        shard.loop.assumeIsolated().execute {
+            self.flushIsScheduled = false
+            self.context?.flush()
+        }
+    }
+
+    fileprivate func sent(_ frame: HTTP2Frame) {
+        switch frame.payload {
+        case .data(let payload):
+            guard let stream = streams[frame.streamID] else { return }
+            stream.queued -= payload.data.readableBytes
+            stream.lastActivity = shard.now
+            if stream.lastCode != nil { resetIfSent(stream) }
+            endIfOver(stream)
+            guard stream.isFull, stream.queued < Self.lowWatermark else { return }
+            stream.isFull = false
+            // Not from inside NIO's handler.
+            shard.loop.assumeIsolated().execute { if !stream.isOver { stream.becameWritable() } }
+        case .goAway(_, let code, _): if code != .noError { hasFailed = true }
+        default: break
+        }
+    }
+
+    // MARK: Streams
+
+    private func endIfOver(_ stream: HTTP2Stream) {
+        if stream.hasEnded, stream.peerHasEnded, stream.queued == 0 { remove(stream.id) }
+    }
+    @discardableResult func remove(_ id: HTTP2StreamID) -> HTTP2Stream? {
+        guard let stream = streams.removeValue(forKey: id) else { return nil }
+        stream.connection = nil
+        streamEnded()
+        return stream
+    }
+    func close() { context?.close(promise: nil) }
+}
+
+/// Sees what really goes out.
+// Called on the channel's loop only, as the connection is.
+private struct SentFrames: NIOHTTP2FrameDelegate {
+    private weak var connection: HTTP2Connection?
+    init(_ connection: HTTP2Connection) { self.connection = connection }
+    func wroteFrame(_ frame: HTTP2Frame) { connection?.sent(frame) }
+}

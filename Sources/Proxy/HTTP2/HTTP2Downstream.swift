@@ -1,0 +1,182 @@
+/// A client's connection that speaks HTTP/2: each stream is a request with an exchange of its own, so that each is
+/// balanced for itself.
+import Balancing
+import HTTPWire
+import NIOCore
+import NIOHPACK
+import NIOHTTP2
+import RouteIR
+
+/// The client's side, whatever it speaks: what the shard does with all of them.
+protocol ClientConnection: AnyObject {
+    /// Ends after the requests under way, at once if there are none.
+    func drain()
+    func abort()
+    func checkDeadline(_ now: Moment)
+}
+
+final class HTTP2Downstream: HTTP2Connection, ClientConnection {
+    /// Every HTTP/2 connection of a client begins so (RFC 9113, 3.4).
+    static let preface = Array("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".utf8)
+
+    private enum Draining {
+        case no
+        /// The client has been told, and may still have opened streams meanwhile.
+        case announced
+        case last
+    }
+    fileprivate let client: ClientInfo
+    fileprivate var heads = HTTP2Heads()
+    private var lastStream = HTTP2StreamID.rootStream
+    private var draining = Draining.no
+    private var idleSince: Moment
+
+    init(_ shard: Shard, client: ClientInfo) {
+        self.client = client
+        idleSince = shard.now
+        super.init(shard)
+    }
+
+    override func began(_ context: ChannelHandlerContext) {
+        super.began(context)
+        shard.opened(self)
+    }
+    override func closed() { shard.closed(self) }
+
+    override func opened(_ id: HTTP2StreamID) -> HTTP2Stream? {
+        lastStream = max(lastStream, id)
+        return HTTP2RequestStream(id, on: self)
+    }
+    override func streamEnded() {
+        idleSince = shard.now
+        if draining == .last, streams.isEmpty { closeAfterFlush() }
+    }
+
+    // MARK: The end
+
+    /// First without a limit, so that no request on its way is lost, then for good (RFC 9113, 6.8).
+    func drain() {
+        guard draining == .no else { return }
+        draining = .announced
+        send(.rootStream, .goAway(lastStreamID: .maxID, errorCode: .noError, opaqueData: nil))
+        scheduleFlush()
+    }
+    private func stopAccepting() {
+        draining = .last
+        send(.rootStream, .goAway(lastStreamID: lastStream, errorCode: .noError, opaqueData: nil))
+        scheduleFlush()
+        if streams.isEmpty { closeAfterFlush() }
+    }
+    private func closeAfterFlush() {
+        scheduleFlush()
+        shard.loop.assumeIsolated().execute { self.close() }
+    }
+    func abort() { close() }
+
+    func checkDeadline(_ now: Moment) {
+        if draining == .announced { return stopAccepting() }
+        if streams.isEmpty, now.since(idleSince) > shard.options.idleTimeout { return stopAccepting() }
+        for case let stream as HTTP2RequestStream in streams.values
+        where now.since(stream.lastActivity) > shard.options.streamIdleTimeout {
+            stream.wasIdle()
+        }
+    }
+}
+
+/// A request on its stream.
+private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
+    private var exchange: Exchange?
+    private var downstream: HTTP2Downstream? { connection as? HTTP2Downstream }
+    /// Headers of the answer itself went out.
+    private var hasAnswered = false
+
+    // MARK: From the client
+
+    override func receivedHeaders(_ headers: HPACKHeaders, isLast: Bool) {
+        guard let downstream else { return }
+        do throws(WireViolation) {
+            if let exchange {
+                guard isLast else { throw WireViolation(400, .badTrailer) }
+                exchange.requestEnded(trailers: try downstream.heads.trailers(headers))
+                return exchange.flushRequest()
+            }
+            guard !hasAnswered else { return }
+            let (head, bytes) = try downstream.heads.request(headers, hasBody: !isLast)
+            let exchange = Exchange(downstream.shard, sink: self, head: head, bytes: bytes, client: downstream.client)
+            self.exchange = exchange
+            exchange.start()
+        } catch { refuse(error) }
+    }
+
+    override func receivedData(_ bytes: ByteBuffer, isLast: Bool) {
+        guard let exchange else { return }
+        if bytes.readableBytes > 0 || isLast { exchange.requestBody(bytes, isLast: isLast) }
+        exchange.flushRequest()
+    }
+
+    override func wasReset(_ code: HTTP2ErrorCode) {
+        let exchange = exchange
+        self.exchange = nil
+        exchange?.clientClosed()
+    }
+    override func becameWritable() { exchange?.clientIsWritable() }
+
+    private func refuse(_ violation: WireViolation) {
+        guard let downstream else { return }
+        let shard = downstream.shard
+        shard.stats.violations[violation.detail.rawValue, default: 0] += 1
+        if let exchange {
+            exchange.record.failure = violation.detail.rawValue
+            return exchange.abort(.downstreamProtocolError, "http2.violation", nil)
+        }
+        shard.report(violation, downstream.client, details: "http2.violation")
+        hasAnswered = true
+        sendHeaders([":status": "\(violation.status)", "content-length": "0"], isLast: true)
+        // What is malformed is not read to its end.
+        resetAfterSending(.noError)
+    }
+
+    /// Neither side has sent anything for too long. A call may well be silent (gRPC has deadlines and pings for that).
+    func wasIdle() {
+        guard let exchange, !exchange.isGRPC else { return }
+        if hasAnswered {
+            exchange.abort(.idleTimeout, "stream_idle_timeout", nil)
+        } else {
+            exchange.reply(504, .idleTimeout, "stream_idle_timeout", nil)
+        }
+    }
+
+    // MARK: To the client
+
+    var speaksHTTP2: Bool { true }
+
+    func writeHead(_ bytes: ByteBuffer, isLast: Bool) {
+        guard let (headers, status) = downstream?.heads.response(bytes) else { return }
+        if status >= 200 { hasAnswered = true }
+        sendHeaders(headers, isLast: isLast)
+    }
+    func writeBody(_ bytes: ByteBuffer, isLast: Bool) { if !isEnded { sendData(bytes, isLast: isLast) } }
+
+    func finished(_ exchange: Exchange, keepsAlive: Bool, trailers: ByteBuffer?) {
+        self.exchange = nil
+        if !isEnded {
+            if let trailers, let fields = downstream?.heads.trailers(trailers), !fields.isEmpty {
+                sendHeaders(fields, isLast: true)
+            } else {
+                sendData(ByteBuffer(), isLast: true)
+            }
+        }
+        // The rest of a request that was answered before its end is of no use to anyone.
+        if !exchange.requestWasSent { resetAfterSending(.noError) }
+        flush()
+    }
+    func aborted(_ exchange: Exchange) {
+        self.exchange = nil
+        reset(.internalError)
+    }
+    func pauseRequest() { pause() }
+    func resumeRequest() { resume() }
+    // Upgrades are HTTP/1's.
+    func becameTunnel() {}
+    func tunnelEnded() {}
+}

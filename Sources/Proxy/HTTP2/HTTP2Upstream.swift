@@ -1,0 +1,224 @@
+/// A connection to an endpoint that speaks HTTP/2: many exchanges at once, each on a stream of its own.
+import Addressing
+import Balancing
+import HTTPWire
+import NIOCore
+import NIOHPACK
+import NIOHTTP2
+import NIOPosix
+import RouteIR
+
+final class HTTP2Upstream: HTTP2Connection {
+    let address: SocketAddress
+    let host: ClusterBalancer.HostID
+    fileprivate let cluster: ClusterState
+    fileprivate var heads = HTTP2Heads()
+    private var waiting: [Exchange] = []
+    private var nextStream = HTTP2StreamID(1)
+    /// What the endpoint allows; until it has said so, what RFC 9113 recommends as the least.
+    private var maxStreams = 100
+    private var isOpen = false
+    private var isDraining = false
+    private var isClosed = false
+    private(set) var idleSince: Moment
+    private(set) var served: UInt32 = 0
+    fileprivate var localAddress: SocketAddress?
+
+    init(to address: SocketAddress, _ host: ClusterBalancer.HostID, _ cluster: ClusterState, _ shard: Shard) {
+        self.address = address
+        self.host = host
+        self.cluster = cluster
+        idleSince = shard.now
+        super.init(shard)
+    }
+
+    /// Streams under way and those that wait for the connection to be made.
+    var streamCount: Int { streams.count + waiting.count }
+    var hasRoom: Bool {
+        !isDraining && !isClosed && streamCount < maxStreams
+            && cluster.policy.maxRequestsPerConnection.map { served < $0 } ?? true
+    }
+
+    // MARK: Connecting
+
+    func connect() {
+        let bound = NIOLoopBound(self, eventLoop: shard.loop)
+        let target: NIOCore.SocketAddress
+        do { target = try address.nio() } catch { return failed("\(error)", isTimeout: false) }
+        ClientBootstrap(group: shard.loop)
+            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .channelOption(.socketOption(.so_keepalive), value: 1)
+            .connectTimeout(.nanoseconds(Int64(clamping: cluster.policy.connectTimeout.wholeNanoseconds)))
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture { try bound.value.install(in: channel, as: .client) }
+            }
+            .connect(to: target)
+            .assumeIsolated().whenComplete { result in
+                switch result {
+                case .success(let channel): self.connected(channel)
+                case .failure(let error):
+                    let isTimeout = if case .connectTimeout? = error as? ChannelError { true } else { false }
+                    self.failed("\(error)", isTimeout: isTimeout)
+                }
+            }
+    }
+
+    private func connected(_ channel: any Channel) {
+        isOpen = true
+        localAddress = SocketAddress(channel.localAddress)
+        let waiting = waiting
+        self.waiting = []
+        for exchange in waiting { exchange.connected(stream()) }
+        if isDraining, streams.isEmpty { close() }
+    }
+    private func failed(_ reason: String, isTimeout: Bool) {
+        isClosed = true
+        cluster.http2Closed(self)
+        let waiting = waiting
+        self.waiting = []
+        for exchange in waiting { exchange.connectFailed(reason, isTimeout: isTimeout, host) }
+    }
+
+    // MARK: For exchanges
+
+    /// Hands the exchange a stream, now or as soon as there is a connection.
+    func serve(_ exchange: Exchange) {
+        if isClosed { return exchange.connectFailed("the connection is closed", isTimeout: false, host) }
+        if isOpen { exchange.connected(stream()) } else { waiting.append(exchange) }
+    }
+    /// A stream's number is given here and its first frame must go out at once: numbers only rise.
+    private func stream() -> HTTP2UpstreamStream {
+        defer { nextStream = nextStream.advanced(by: 2) }
+        return HTTP2UpstreamStream(nextStream, on: self)
+    }
+    fileprivate func begin(_ stream: HTTP2UpstreamStream) {
+        served += 1
+        add(stream)
+    }
+
+    /// Nothing new; ends when what is under way has ended.
+    func drain() {
+        isDraining = true
+        if streamCount == 0 { close() }
+    }
+
+    // MARK: From the endpoint
+
+    override func receivedSettings(_ settings: HTTP2Settings) {
+        for setting in settings where setting.parameter == .maxConcurrentStreams { maxStreams = max(1, setting.value) }
+    }
+    override func receivedGoAway(lastStream: HTTP2StreamID) {
+        isDraining = true
+        for id in streams.keys.sorted() where id > lastStream { remove(id)?.wasReset(.refusedStream) }
+        if streamCount == 0 { close() }
+    }
+    override func streamEnded() {
+        idleSince = shard.now
+        if isDraining || !hasRoom, streamCount == 0 {
+            // What was sent last goes out first.
+            scheduleFlush()
+            shard.loop.assumeIsolated().execute { self.close() }
+        } else {
+            cluster.http2HasRoom()
+        }
+    }
+    override func closed() {
+        isClosed = true
+        cluster.http2Closed(self)
+    }
+}
+
+/// One request to the endpoint.
+final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
+    private weak var exchange: Exchange?
+    private(set) var hasAnswered = false
+    let host: ClusterBalancer.HostID
+    let address: SocketAddress
+    let localAddress: SocketAddress?
+    private var upstream: HTTP2Upstream? { connection as? HTTP2Upstream }
+
+    fileprivate init(_ id: HTTP2StreamID, on connection: HTTP2Upstream) {
+        host = connection.host
+        address = connection.address
+        localAddress = connection.localAddress
+        super.init(id, on: connection)
+    }
+
+    // MARK: For the exchange
+
+    func begin(_ exchange: Exchange) {
+        self.exchange = exchange
+        upstream?.begin(self)
+    }
+    var isClosed: Bool { isOver }
+
+    func send(head: ByteBuffer, isLast: Bool) {
+        guard let (headers, _) = upstream?.heads.request(head) else { return }
+        sendHeaders(headers, isLast: isLast)
+    }
+    func send(body: ByteBuffer, isLast: Bool) { if !isEnded { sendData(body, isLast: isLast) } }
+    func endBody(trailers: ByteBuffer?) {
+        guard !isEnded else { return }
+        if let trailers, let fields = upstream?.heads.trailers(trailers), !fields.isEmpty {
+            sendHeaders(fields, isLast: true)
+        } else {
+            sendData(ByteBuffer(), isLast: true)
+        }
+    }
+    func cancel() {
+        exchange = nil
+        reset(.cancel)
+    }
+    // No upgrades on HTTP/2, and a stream that was not begun costs nothing.
+    func closeOutput() {}
+    func release() {}
+
+    // MARK: From the endpoint
+
+    override func receivedHeaders(_ headers: HPACKHeaders, isLast: Bool) {
+        guard let exchange, let upstream else { return }
+        do throws(WireViolation) {
+            if exchange.hasResponse {
+                guard isLast else { throw WireViolation(502, .badTrailer) }
+                return finish(trailers: try upstream.heads.trailers(headers))
+            }
+            hasAnswered = true
+            let (head, bytes) = try upstream.heads.response(
+                headers, hasBody: !isLast, addsLength: !exchange.speaksHTTP2 && exchange.method != .head)
+            if head.status < 200 {
+                guard !isLast else { throw WireViolation(502, .badStatusLine) }
+                return exchange.interimHead(head, bytes)
+            }
+            exchange.responseHead(head, bytes, BodyReader(isLast ? .none : head.responseBody(to: exchange.method)))
+            if isLast { finish(trailers: nil) } else { exchange.flushResponse() }
+        } catch {
+            self.exchange = nil
+            reset(.protocolError)
+            exchange.upstreamFailed(.violation(error))
+        }
+    }
+
+    override func receivedData(_ bytes: ByteBuffer, isLast: Bool) {
+        guard let exchange else { return }
+        if bytes.readableBytes > 0 {
+            exchange.responseBytes(bytes, payload: bytes.readableBytes, isLast: isLast)
+        }
+        if isLast { finish(trailers: nil) } else { exchange.flushResponse() }
+    }
+
+    private func finish(trailers: ByteBuffer?) {
+        // Without one the request was given up for another try.
+        guard let exchange else { return }
+        self.exchange = nil
+        exchange.responseComplete(trailers: trailers)
+        // The endpoint wants no more of the request.
+        if !isEnded { reset(.cancel) }
+    }
+
+    override func wasReset(_ code: HTTP2ErrorCode) {
+        let exchange = exchange
+        self.exchange = nil
+        exchange?.upstreamFailed(code == .refusedStream ? .refused : .closed)
+    }
+    override func becameWritable() { exchange?.upstreamIsWritable() }
+}
