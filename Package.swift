@@ -162,7 +162,7 @@ if !isSet("HEDDLE_CORE") {
             [
                 "Addressing", "AdminServer", "Balancing", "HTTPWire", "Proxy", "RouteIR", "TestSupport",
                 .product(name: "NIOEmbedded", package: "swift-nio"),
-            ] + nio),
+            ] + nio + http2),
         tests("AdminServer", ["Addressing", "AdminServer", "RouteIR", "TestSupport"]),
         tests(
             "KubernetesClient",

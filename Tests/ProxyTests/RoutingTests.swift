@@ -63,7 +63,7 @@ import TestSupport
         ]
         let gone = try TestBackend("gone")
         gone.stop()
-        try await ProxyRig.with(rules, [cluster("empty", []), cluster("refused", [gone])]) { rig in
+        try await ProxyRig.with(rules, [cluster("empty", [] as [TestBackend]), cluster("refused", [gone])]) { rig in
             for (path, status, flags) in [
                 ("/empty", 503, ResponseFlags.noHealthyUpstream), ("/none", 500, []), ("/zero", 500, []),
                 ("/unresolved", 500, []), ("/invalid", 500, []), ("/refused", 503, .connectFailure),

@@ -54,10 +54,7 @@ package final class TestBackend: Sendable {
     ) throws {
         self.name = name
         self.respond = respond
-        let family = address.address.isIPv4 ? AF_INET : AF_INET6
-        listener = socket(family, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-        self.address = SocketAddress(address.address, try bind(listener, to: address))
-        guard listen(listener, 128) == 0 else { throw TestFailure.errno("listen") }
+        (listener, self.address) = try listen(at: address)
         try startThread { self.accept() }
     }
     /// Says who it is and what it saw.
@@ -131,6 +128,15 @@ package final class TestBackend: Sendable {
 }
 
 // MARK: Sockets
+
+/// A listener, and where it listens: port 0 becomes the one the system chose.
+package func listen(at address: SocketAddress) throws -> (Int32, SocketAddress) {
+    let family = address.address.isIPv4 ? AF_INET : AF_INET6
+    let listener = socket(family, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+    let bound = SocketAddress(address.address, try bind(listener, to: address))
+    guard Glibc.listen(listener, 128) == 0 else { throw TestFailure.errno("listen") }
+    return (listener, bound)
+}
 
 /// Returns the port.
 private func bind(_ descriptor: Int32, to address: SocketAddress) throws -> UInt16 {

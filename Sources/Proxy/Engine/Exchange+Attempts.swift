@@ -12,7 +12,10 @@ extension Exchange {
 
     /// Whether bytes of the body need to be kept.
     var mayTryAgainLater: Bool {
-        !isMirror && !isUpgrade && plan?.rule.retry != nil && record.attempts <= retryPolicy.attempts
+        // An endpoint that speaks HTTP/2 may say after the fact that it did nothing with a request.
+        let mayBeRefused = cluster?.cluster.wire == .h2c
+        return !isMirror && !isUpgrade && (plan?.rule.retry != nil || mayBeRefused)
+            && record.attempts <= retryPolicy.attempts
     }
 
     func attempt() {

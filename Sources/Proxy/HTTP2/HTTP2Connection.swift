@@ -95,6 +95,8 @@ class HTTP2Connection: ChannelInboundHandler {
             HTTP2Setting(parameter: .initialWindowSize, value: Self.streamWindow),
             HTTP2Setting(parameter: .maxHeaderListSize, value: 60 << 10),
         ]
+        // It knows nothing of HEAD on the server's side; requests are checked where they are read.
+        if mode == .server { connection.contentLengthValidation = .disabled }
         if mode == .client { connection.initialSettings.append(HTTP2Setting(parameter: .enablePush, value: 0)) }
         // Some clients end every message with an empty frame of its own.
         connection.maximumSequentialEmptyDataFrames = 8
@@ -212,6 +214,7 @@ class HTTP2Connection: ChannelInboundHandler {
         send(stream.id, payload)
         if isLast {
             stream.hasEnded = true
+            scheduleFlush()
             endIfOver(stream)
         }
     }

@@ -24,6 +24,8 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
         /// The client has been told, and may still have opened streams meanwhile.
         case announced
         case last
+        /// Everything is sent; what still comes is not looked at until the client closes.
+        case closing(since: Moment)
     }
     fileprivate let client: ClientInfo
     fileprivate var heads = HTTP2Heads()
@@ -49,14 +51,19 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
     }
     override func streamEnded() {
         idleSince = shard.now
-        if draining == .last, streams.isEmpty { closeAfterFlush() }
+        // NIO's handler takes a connection without streams for closed once it has said goodbye.
+        switch draining {
+        case .announced, .last: if streams.isEmpty { closeGently() }
+        case .no, .closing: break
+        }
     }
 
     // MARK: The end
 
     /// First without a limit, so that no request on its way is lost, then for good (RFC 9113, 6.8).
     func drain() {
-        guard draining == .no else { return }
+        guard case .no = draining else { return }
+        if streams.isEmpty { return stopAccepting() }
         draining = .announced
         send(.rootStream, .goAway(lastStreamID: .maxID, errorCode: .noError, opaqueData: nil))
         scheduleFlush()
@@ -65,17 +72,28 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
         draining = .last
         send(.rootStream, .goAway(lastStreamID: lastStream, errorCode: .noError, opaqueData: nil))
         scheduleFlush()
-        if streams.isEmpty { closeAfterFlush() }
+        if streams.isEmpty { closeGently() }
     }
-    private func closeAfterFlush() {
+    /// Closing at once would reset the connection if the client has sent anything since, and so destroy answers.
+    private func closeGently() {
+        draining = .closing(since: shard.now)
         scheduleFlush()
-        shard.loop.assumeIsolated().execute { self.close() }
+        shard.loop.assumeIsolated().execute { self.context?.close(mode: .output, promise: nil) }
     }
     func abort() { close() }
 
+    override func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        if case .closing = draining { return }
+        super.errorCaught(context: context, error: error)
+    }
+
     func checkDeadline(_ now: Moment) {
-        if draining == .announced { return stopAccepting() }
-        if streams.isEmpty, now.since(idleSince) > shard.options.idleTimeout { return stopAccepting() }
+        switch draining {
+        case .announced: return stopAccepting()
+        case .closing(let since): if now.since(since) > .seconds(2) { close() }
+        case .no: if streams.isEmpty, now.since(idleSince) > shard.options.idleTimeout { stopAccepting() }
+        case .last: break
+        }
         for case let stream as HTTP2RequestStream in streams.values
         where now.since(stream.lastActivity) > shard.options.streamIdleTimeout {
             stream.wasIdle()
@@ -89,6 +107,8 @@ private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
     private var downstream: HTTP2Downstream? { connection as? HTTP2Downstream }
     /// Headers of the answer itself went out.
     private var hasAnswered = false
+    /// Of a body whose length was said.
+    private var rest: UInt64?
 
     // MARK: From the client
 
@@ -104,12 +124,21 @@ private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
             let (head, bytes) = try downstream.heads.request(headers, hasBody: !isLast)
             let exchange = Exchange(downstream.shard, sink: self, head: head, bytes: bytes, client: downstream.client)
             self.exchange = exchange
+            rest = head.contentLength
+            if isLast, let rest, rest > 0 { throw WireViolation(400, .badContentLength) }
             exchange.start()
         } catch { refuse(error) }
     }
 
     override func receivedData(_ bytes: ByteBuffer, isLast: Bool) {
         guard let exchange else { return }
+        if let length = rest {
+            let count = UInt64(bytes.readableBytes)
+            guard count <= length, !isLast || count == length else {
+                return refuse(WireViolation(400, .badContentLength))
+            }
+            rest = length - count
+        }
         if bytes.readableBytes > 0 || isLast { exchange.requestBody(bytes, isLast: isLast) }
         exchange.flushRequest()
     }
@@ -127,7 +156,8 @@ private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
         shard.stats.violations[violation.detail.rawValue, default: 0] += 1
         if let exchange {
             exchange.record.failure = violation.detail.rawValue
-            return exchange.abort(.downstreamProtocolError, "http2.violation", nil)
+            if hasAnswered { return exchange.abort(.downstreamProtocolError, "http2.violation", nil) }
+            return exchange.reply(violation.status, .downstreamProtocolError, "http2.violation", nil)
         }
         shard.report(violation, downstream.client, details: "http2.violation")
         hasAnswered = true

@@ -54,18 +54,17 @@ final class HTTP2Upstream: HTTP2Connection {
             }
             .connect(to: target)
             .assumeIsolated().whenComplete { result in
-                switch result {
-                case .success(let channel): self.connected(channel)
-                case .failure(let error):
-                    let isTimeout = if case .connectTimeout? = error as? ChannelError { true } else { false }
-                    self.failed("\(error)", isTimeout: isTimeout)
-                }
+                guard case .failure(let error) = result else { return }
+                let isTimeout = if case .connectTimeout? = error as? ChannelError { true } else { false }
+                self.failed("\(error)", isTimeout: isTimeout)
             }
     }
 
-    private func connected(_ channel: any Channel) {
+    /// Only now: before the preface nothing can be sent.
+    override func began(_ context: ChannelHandlerContext) {
+        super.began(context)
         isOpen = true
-        localAddress = SocketAddress(channel.localAddress)
+        localAddress = SocketAddress(context.localAddress)
         let waiting = waiting
         self.waiting = []
         for exchange in waiting { exchange.connected(stream()) }
