@@ -175,6 +175,7 @@ extension ProxyRig {
             #expect(client.answer(stream)?.text == "late")
             client.readToEnd()
             #expect(client.goAway == 0)
+            client.hangUp()
             try eventually("the end") { rig.engine.connectionCount == 0 }
         }
     }

@@ -67,6 +67,7 @@ func grpcTimeout(_ text: String) -> Duration? {
     guard (2...9).contains(text.utf8.count), let amount = UInt32(text.dropLast()), let unit = text.last else {
         return nil
     }
+    guard text.utf8.first != UInt8(ascii: "+") else { return nil }
     let count = Int64(amount)
     return switch unit {
     case "H": .seconds(count * 3600)

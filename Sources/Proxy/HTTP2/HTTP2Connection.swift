@@ -6,6 +6,16 @@ import NIOCore
 import NIOHPACK
 import NIOHTTP2
 
+/// Why a stream ended before its end.
+enum HTTP2Reset {
+    case byPeer
+    /// The peer said that it did nothing with the request.
+    case refused
+    /// What the peer sent was malformed, and NIO's handler has ended the stream.
+    case violation
+    case connectionClosed
+}
+
 /// Half of an exchange, on one stream. Sides override what they get.
 class HTTP2Stream {
     let id: HTTP2StreamID
@@ -31,8 +41,7 @@ class HTTP2Stream {
     // What came from the peer:
     func receivedHeaders(_ headers: HPACKHeaders, isLast: Bool) {}
     func receivedData(_ bytes: ByteBuffer, isLast: Bool) {}
-    /// The peer, or NIO's handler in its name, has ended the stream before its end.
-    func wasReset(_ code: HTTP2ErrorCode) {}
+    func wasReset(_ cause: HTTP2Reset) {}
     func becameWritable() {}
 
     var isWritable: Bool { !isFull && connection != nil }
@@ -144,7 +153,8 @@ class HTTP2Connection: ChannelInboundHandler {
             stream.receivedHeaders(payload.headers, isLast: payload.endStream)
             endIfOver(stream)
         case .data(let payload): received(payload, on: frame.streamID)
-        case .rstStream(let code): remove(frame.streamID)?.wasReset(code)
+        case .rstStream(let code):
+            remove(frame.streamID)?.wasReset(code == .refusedStream ? .refused : .byPeer)
         case .goAway(let lastStream, _, _): receivedGoAway(lastStream: lastStream)
         case .settings(.settings(let settings)): receivedSettings(settings)
         default: break
@@ -190,14 +200,14 @@ class HTTP2Connection: ChannelInboundHandler {
         switch event {
         // Ends that are in order were seen in the frames; what is left was reset, perhaps by NIO's handler.
         case let event as StreamClosedEvent:
-            if let code = event.reason { remove(event.streamID)?.wasReset(code) }
+            if event.reason != nil { remove(event.streamID)?.wasReset(.violation) }
         case ChannelEvent.inputClosed: context.close(promise: nil)
         default: break
         }
     }
 
     func channelInactive(context: ChannelHandlerContext) {
-        for id in streams.keys.sorted() { remove(id)?.wasReset(.connectError) }
+        for id in streams.keys.sorted() { remove(id)?.wasReset(.connectionClosed) }
         closed()
     }
 

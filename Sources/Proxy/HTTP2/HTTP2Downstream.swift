@@ -143,7 +143,7 @@ private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
         exchange.flushRequest()
     }
 
-    override func wasReset(_ code: HTTP2ErrorCode) {
+    override func wasReset(_ cause: HTTP2Reset) {
         let exchange = exchange
         self.exchange = nil
         exchange?.clientClosed()

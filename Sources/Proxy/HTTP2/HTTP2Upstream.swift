@@ -108,7 +108,7 @@ final class HTTP2Upstream: HTTP2Connection {
     }
     override func receivedGoAway(lastStream: HTTP2StreamID) {
         isDraining = true
-        for id in streams.keys.sorted() where id > lastStream { remove(id)?.wasReset(.refusedStream) }
+        for id in streams.keys.sorted() where id > lastStream { remove(id)?.wasReset(.refused) }
         if streamCount == 0 { close() }
     }
     override func streamEnded() {
@@ -214,10 +214,14 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
         if !isEnded { reset(.cancel) }
     }
 
-    override func wasReset(_ code: HTTP2ErrorCode) {
+    override func wasReset(_ cause: HTTP2Reset) {
         let exchange = exchange
         self.exchange = nil
-        exchange?.upstreamFailed(code == .refusedStream ? .refused : .closed)
+        switch cause {
+        case .refused: exchange?.upstreamFailed(.refused)
+        case .violation: exchange?.upstreamFailed(.violation(WireViolation(502, .badMessage)))
+        case .byPeer, .connectionClosed: exchange?.upstreamFailed(.closed)
+        }
     }
     override func becameWritable() { exchange?.upstreamIsWritable() }
 }
