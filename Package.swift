@@ -129,11 +129,11 @@ if !isSet("HEDDLE_CORE") {
         .product(name: "NIOHTTPCompression", package: "swift-nio-extras"),
         .product(name: "NIOSSL", package: "swift-nio-ssl"),
     ]
-    let http2: [Target.Dependency] = ["NIOHTTP2", "NIOHPACK"].map { .product(name: $0, package: "swift-nio-http2") }
+    let frames: [Target.Dependency] = ["NIOHTTP2", "NIOHPACK"].map { .product(name: $0, package: "swift-nio-http2") }
     let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
     let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
     package.targets += [
-        library("Proxy", ["Addressing", "Balancing", "HTTPWire", "RouteIR", "Telemetry"] + nio + http2),
+        library("Proxy", ["Addressing", "Balancing", "HTTPWire", "RouteIR", "Telemetry"] + nio + frames),
         library("AdminAPI", ["Reconcile"]),
         library("AdminServer", ["RouteIR"] + nio),
         library("KubernetesClient", ["CLinux", "Cluster", "PullJSON", "YAML"] + nio + tls),
@@ -162,7 +162,7 @@ if !isSet("HEDDLE_CORE") {
             [
                 "Addressing", "AdminServer", "Balancing", "HTTPWire", "Proxy", "RouteIR", "TestSupport",
                 .product(name: "NIOEmbedded", package: "swift-nio"),
-            ] + nio + http2),
+            ] + nio + frames),
         tests("AdminServer", ["Addressing", "AdminServer", "RouteIR", "TestSupport"]),
         tests(
             "KubernetesClient",

@@ -12,8 +12,6 @@ package struct CompilerOptions: Equatable, Sendable {
 
     /// Whether this node has an L7 proxy for what is routed, and what to do while it is down.
     package var proxy = L7Proxy.off
-    /// Whether the proxy speaks HTTP/2, as gRPC needs; without it such ports are balanced without their routes.
-    package var routesHTTP2 = true
     /// For services that do not say it themselves (`heddle.io/l7-failure`).
     package var failsOpen = false
 

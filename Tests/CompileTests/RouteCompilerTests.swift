@@ -126,18 +126,6 @@ private func route(
         #expect(shop.compiler.snapshot.services.isEmpty && ["not-http", "no-such-port"].contains(shop.reasons.first))
     }
 
-    @Test(arguments: ["grpc", "http2", "kubernetes.io/h2c"]) func withoutHTTP2SuchPortsAreBalanced(_ spoken: String) {
-        var options = CompilerOptions()
-        options.routesHTTP2 = false
-        var shop = Shop()
-        shop.compiler = RouteCompiler(node: NodeFacts(name: "node-a", zone: "z1"), options: options)
-        shop.addService("web", ports: [Shop.http, .init(name: "b", port: 81, appProtocol: spoken)])
-        shop.add(route())
-        shop.compile()
-        #expect(shop.service("web", port: 80) != nil && shop.service("web", port: 81) == nil)
-        #expect(shop.reasons.contains("http2-not-routed"))
-    }
-
     @Test func aPortIsRoutedAloneWhereItIsNamed() {
         var shop = Shop()
         shop.addService("web", ports: [Shop.http, .init(name: "alt", port: 8080), .init(name: "tcp", port: 9090)])

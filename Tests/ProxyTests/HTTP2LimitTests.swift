@@ -141,7 +141,8 @@ import TestSupport
             ("/", [("connection", "close")]), ("/", [("transfer-encoding", "chunked")]), ("/", [("upgrade", "h2c")]),
             ("/a b", []), ("/a HTTP/1.1\r\nx-smuggled: 1\r\n", []), ("", []), ("nowhere", []),
             ("/", [("host", "other")]), ("/", [("host", "cart"), ("host", "cart")]),
-            ("/", [("content-length", "5")]), ("/", [("content-length", "x")]), ("/", [("te", "gzip"), (":path", "/")]),
+            ("/", [("content-length", "5")]), ("/", [("content-length", "x")]),
+            ("/", [("te", "gzip"), (":path", "/")]),
         ]
         try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
             for (path, headers) in malformed {

@@ -336,10 +336,3 @@ final class HTTP2TestBackend: Sendable {
         }
     }
 }
-
-/// Holds threads back until the test has seen what it wanted to.
-final class Gate: Sendable {
-    private let isOpen = Mutex(false)
-    func open() { isOpen.withLock { $0 = true } }
-    func wait() { while !isOpen.withLock({ $0 }) { usleep(1000) } }
-}

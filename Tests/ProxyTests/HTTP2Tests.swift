@@ -59,7 +59,8 @@ extension ProxyRig {
         defer { backend.stop() }
         try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
             let client = try rig.connect()
-            client.send("GET /x HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n")
+            let upgrade = "Upgrade: websocket\r\nConnection: upgrade\r\n"
+            client.send("GET /x HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\(upgrade)\r\n")
             let first = client.answer()
             #expect(first?.text == "0" && first?.header("transfer-encoding") == "chunked")
             let seen = try #require(backend.requests.first)
@@ -159,7 +160,7 @@ extension ProxyRig {
     }
 
     @Test func drainingLosesNothing() async throws {
-        let gate = Gate()
+        let gate = LoopGate(1)
         let backend = try HTTP2TestBackend("one") { _ in
             gate.wait()
             return .reply(200, body: "late")
@@ -171,7 +172,7 @@ extension ProxyRig {
             let stream = client.begin("/")
             try eventually("the request") { backend.requests.count == 1 }
             rig.engine.drain()
-            gate.open()
+            gate.signal()
             #expect(client.answer(stream)?.text == "late")
             client.readToEnd()
             #expect(client.goAway == 0)

@@ -69,6 +69,7 @@ struct ModuleTable {
     private static func modules(in arguments: Substring) -> Set<String> {
         let products = [
             "nio": ["NIOCore", "NIOPosix", "NIOHTTP1"], "arguments": ["ArgumentParser"], "log": ["Logging"],
+            "frames": ["NIOHTTP2", "NIOHPACK"],
             "tls": ["AsyncHTTPClient", "NIOHTTPCompression", "NIOSSL"],
         ]
         let list: Substring

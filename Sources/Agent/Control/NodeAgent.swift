@@ -87,7 +87,6 @@ actor NodeAgent {
         audit = AuditSchedule(parts: dataplane.parts, period: environment.auditPeriod)
         var compilerOptions = CompilerOptions(proxyName: configuration.serviceProxyName)
         compilerOptions.servesExternalIPs = configuration.servesExternalIPs
-        compilerOptions.routesHTTP2 = false
         compilerOptions.failsOpen = configuration.l7Failure == .open
         let facts = NodeFacts(name: configuration.nodeName)
         compiler = Compiler(node: facts, options: compilerOptions)

@@ -63,19 +63,6 @@ func attach(
         }
         result[port] = attached
     }
-    guard !options.routesHTTP2 else { return result }
-    for port in service.ports where port.transport == .tcp {
-        guard let attached = result[port.port], spoken(port, attached.producer.first?.kind) != .http1 else { continue }
-        result[port.port] = nil
-        for route in attached.producer + attached.consumers.values.joined() {
-            report(
-                Finding(
-                    reason: "http2-not-routed", object: route.id, field: "spec.parentRefs",
-                    message: "is not used on port \(port.port) of Service \(service.name), which is balanced without "
-                        + "routes: it speaks HTTP/2 or gRPC, and heddle-proxy speaks HTTP/1.1 only; set appProtocol to "
-                        + "http if its clients do, too"))
-        }
-    }
     return result
 }
 

@@ -70,8 +70,8 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         }
     }
 
-    /// HTTP/2 begins with a line that is no request of HTTP/1 (RFC 9113, 3.4); ports may say what they speak, but clients
-    /// know. True: these bytes are for HTTP/2, or too few to tell.
+    /// HTTP/2 begins with a line that is no request of HTTP/1 (RFC 9113, 3.4); a port may say what it speaks, but
+    /// clients know. True: these bytes are for HTTP/2, or too few to tell.
     private func becomesHTTP2(_ bytes: inout ByteBuffer) -> Bool {
         buffer.writeBuffer(&bytes)
         let count = min(buffer.readableBytes, HTTP2Downstream.preface.count)

@@ -66,7 +66,8 @@ extension Exchange {
     }
     private func trailingStatus(in trailers: ByteBuffer) -> String? {
         trailers.getString(at: trailers.readerIndex, length: trailers.readableBytes)?.split(separator: "\r\n")
-            .first { $0.hasPrefix("grpc-status:") }.map { $0.dropFirst("grpc-status:".utf8.count).trimmed }.map(String.init)
+            .first { $0.hasPrefix("grpc-status:") }.map { $0.dropFirst("grpc-status:".utf8.count).trimmed }.map(
+                String.init)
     }
     func flushResponse() { sink?.flush() }
     func upstreamEnded() { sink?.tunnelEnded() }

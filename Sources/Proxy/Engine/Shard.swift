@@ -138,3 +138,11 @@ struct FastGenerator: RandomNumberGenerator, Sendable {
         return mixed(state)
     }
 }
+
+/// The client's side, whatever it speaks: what the shard does with all of them.
+protocol ClientConnection: AnyObject {
+    /// Ends after the requests under way, at once if there are none.
+    func drain()
+    func abort()
+    func checkDeadline(_ now: Moment)
+}

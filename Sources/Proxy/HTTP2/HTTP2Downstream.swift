@@ -7,14 +7,6 @@ import NIOHPACK
 import NIOHTTP2
 import RouteIR
 
-/// The client's side, whatever it speaks: what the shard does with all of them.
-protocol ClientConnection: AnyObject {
-    /// Ends after the requests under way, at once if there are none.
-    func drain()
-    func abort()
-    func checkDeadline(_ now: Moment)
-}
-
 final class HTTP2Downstream: HTTP2Connection, ClientConnection {
     /// Every HTTP/2 connection of a client begins so (RFC 9113, 3.4).
     static let preface = Array("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".utf8)

@@ -144,7 +144,8 @@ struct HTTP2Heads {
 
     mutating func trailers(_ bytes: ByteBuffer) -> HPACKHeaders {
         var headers = HPACKHeaders()
-        for line in bytes.getString(at: bytes.readerIndex, length: bytes.readableBytes)?.split(separator: "\r\n") ?? [] {
+        for line in bytes.getString(at: bytes.readerIndex, length: bytes.readableBytes)?.split(separator: "\r\n") ?? []
+        {
             guard let colon = line.firstIndex(of: ":") else { continue }
             let name = line[..<colon].lowercased()
             if isTrailer(name) { headers.add(name: name, value: String(line[line.index(after: colon)...].trimmed)) }

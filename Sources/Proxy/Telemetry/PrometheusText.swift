@@ -5,9 +5,14 @@ import Telemetry
 
 package func prometheusText(_ stats: ShardStats, node: ProxyNode, generation: UInt64) -> String {
     var text = ""
-    let series = labelled(stats.series, node)
+    requestSeries(labelled(stats.series.map { ($0.key.labels(node), $0.key.isGRPC, $0.value) }), &text)
+    ownSeries(stats, generation, &text)
+    return text
+}
+
+private func requestSeries(_ series: [LabelledSeries], _ text: inout String) {
     counter("istio_requests_total", "Requests by source, destination and outcome.", &text)
-    for (labels, value) in series { text += "istio_requests_total{\(labels)} \(value.count)\n" }
+    for one in series { text += "istio_requests_total{\(one.labels)} \(one.value.count)\n" }
     histogram(
         "istio_request_duration_milliseconds", "Time from the first byte of a request to the last of its answer.",
         series.map { ($0.labels, $0.value.duration) }, Series.durationBounds, &text)
@@ -17,6 +22,14 @@ package func prometheusText(_ stats: ShardStats, node: ProxyNode, generation: UI
     histogram(
         "istio_response_bytes", "Size of response bodies.", series.map { ($0.labels, $0.value.responseBytes) },
         Series.sizeBounds, &text)
+    let calls = series.filter(\.isGRPC)
+    counter("istio_request_messages_total", "Messages of gRPC that clients sent.", &text)
+    for call in calls { text += "istio_request_messages_total{\(call.labels)} \(call.value.requestMessages)\n" }
+    counter("istio_response_messages_total", "Messages of gRPC that clients got.", &text)
+    for call in calls { text += "istio_response_messages_total{\(call.labels)} \(call.value.responseMessages)\n" }
+}
+
+private func ownSeries(_ stats: ShardStats, _ generation: UInt64, _ text: inout String) {
     for (name, help, value) in [
         ("heddle_proxy_connections_total", "Connections of clients.", stats.connectionsOpened),
         ("heddle_proxy_connections_closed_total", "Connections of clients that have ended.", stats.connectionsClosed),
@@ -39,20 +52,26 @@ package func prometheusText(_ stats: ShardStats, node: ProxyNode, generation: UI
     text += "# TYPE heddle_proxy_config_generation gauge\nheddle_proxy_config_generation \(generation)\n"
     text += "# HELP istio_build Component that answers.\n# TYPE istio_build gauge\n"
     text += "istio_build{component=\"heddle-proxy\"} 1\n"
-    return text
 }
 
 private func counter(_ name: String, _ help: String, _ text: inout String) {
     text += "# HELP \(name) \(help)\n# TYPE \(name) counter\n"
 }
 
+private struct LabelledSeries {
+    let labels: String
+    let isGRPC: Bool
+    var value: Series
+}
+
 /// Series whose labels are the same are one, whatever objects they were counted under.
-private func labelled(_ series: [SeriesKey: Series], _ node: ProxyNode) -> [(labels: String, value: Series)] {
-    var byLabels: [String: Series] = [:]
-    for (key, value) in series {
-        byLabels[key.labels(node), default: Series()] = byLabels[key.labels(node), default: Series()] + value
+private func labelled(_ series: [(String, Bool, Series)]) -> [LabelledSeries] {
+    var byLabels: [String: LabelledSeries] = [:]
+    for (labels, isGRPC, value) in series {
+        let sum = byLabels[labels].map { $0.value + value } ?? value
+        byLabels[labels] = LabelledSeries(labels: labels, isGRPC: isGRPC, value: sum)
     }
-    return byLabels.sorted { $0.key < $1.key }.map { (labels: $0.key, value: $0.value) }
+    return byLabels.values.sorted { $0.labels < $1.labels }
 }
 
 private func histogram(

@@ -48,12 +48,17 @@ package struct Series: Sendable {
     var duration = Distribution(bounds: durationBounds.count)
     var requestBytes = Distribution(bounds: sizeBounds.count)
     var responseBytes = Distribution(bounds: sizeBounds.count)
+    /// Of gRPC.
+    var requestMessages: UInt64 = 0
+    var responseMessages: UInt64 = 0
 
     mutating func add(_ record: RequestRecord) {
         count += 1
         duration.add(Double(record.duration.wholeNanoseconds) / 1e6, Self.durationBounds)
         requestBytes.add(Double(record.bytesReceived), Self.sizeBounds)
         responseBytes.add(Double(record.bytesSent), Self.sizeBounds)
+        requestMessages += record.requestMessages
+        responseMessages += record.responseMessages
     }
 
     static func + (a: Series, b: Series) -> Series {
@@ -62,6 +67,8 @@ package struct Series: Sendable {
         sum.duration.merge(b.duration)
         sum.requestBytes.merge(b.requestBytes)
         sum.responseBytes.merge(b.responseBytes)
+        sum.requestMessages += b.requestMessages
+        sum.responseMessages += b.responseMessages
         return sum
     }
 }
