@@ -11,7 +11,7 @@ final class ClusterState {
     /// By host; the connection used last is taken first, so that surplus ones grow old and are closed.
     private var idle: [ClusterBalancer.HostID: [Upstream]] = [:]
     private var waiting: [Exchange] = []
-    private var isRetired = false
+    private(set) var isRetired = false
 
     init(_ cluster: UpstreamCluster, shard: Shard, shards: Int) {
         id = cluster.id
@@ -40,7 +40,6 @@ final class ClusterState {
         for connection in idle.values.joined() { connection.close() }
         idle = [:]
     }
-    func reviveIfRetired(_ cluster: UpstreamCluster, now: Moment) { if isRetired { update(cluster, now: now) } }
     var isUnused: Bool { load == ClusterLoad(shards: shard.options.threads) && waiting.isEmpty }
     var idleCount: Int { idle.values.reduce(0) { $0 + $1.count } }
 

@@ -27,11 +27,20 @@ protocol ResponseSink: AnyObject {
 struct ClientInfo {
     let address: SocketAddress
     let dialled: SocketAddress
+    /// The client's address without its port, as x-forwarded-for has it.
+    let host: String
+
+    init(address: SocketAddress, dialled: SocketAddress) {
+        self.address = address
+        self.dialled = dialled
+        host = address.address.description
+    }
 }
 
 final class Exchange {
     let shard: Shard
-    private(set) weak var sink: (any ResponseSink)?
+    /// Until the end; a weak reference would make every use of the client's side slower.
+    private(set) var sink: (any ResponseSink)?
     let head: MessageHead
     let bytes: ByteBuffer
     let client: ClientInfo
@@ -217,16 +226,18 @@ final class Exchange {
 
     func end(outcome: RequestOutcome?, cancels: Bool) {
         isFinished = true
-        for timer in [requestTimer, attemptTimer, retryTimer] { timer?.cancel() }
+        requestTimer?.cancel()
+        retryTimer?.cancel()
         endAttempt(outcome, cancels: cancels)
         cluster?.stopWaiting(self)
         for mirror in mirrors where !mirror.isRequestComplete { mirror.giveUp(.downstreamClosed, "request_ended") }
         mirrors = []
         replay = []
+        sink = nil
         record.ended = shard.now
         shard.stats.active -= 1
         if !isMirror {
-            describe()
+            if shard.logs != nil || record.trace?.isSampled == true { describe() }
             shard.finish(record)
         }
     }

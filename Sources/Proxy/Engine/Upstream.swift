@@ -22,7 +22,8 @@ final class Upstream: ChannelDuplexHandler {
     private let cluster: ClusterState
     private unowned let shard: Shard
     private var context: ChannelHandlerContext?
-    private weak var exchange: Exchange?
+    /// Until its answer is complete, or either side gives up.
+    private var exchange: Exchange?
     private var phase = Phase.idle
     private var parser = HeadParser(.response)
     private var body = BodyReader(.none)
