@@ -27,6 +27,10 @@ import TestSupport
         return record
     }
 
+    private func accessLine(_ record: RequestRecord, _ format: AccessLog.Format, started: timespec) -> String {
+        String(decoding: Proxy.accessLine(record, format, started: started), as: UTF8.self)
+    }
+
     @Test func theTextLineIsIstios() {
         let line = accessLine(record(), .text, started: timespec(tv_sec: 0, tv_nsec: 0))
         #expect(

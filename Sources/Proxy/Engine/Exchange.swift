@@ -24,7 +24,7 @@ protocol ResponseSink: AnyObject {
 }
 
 /// Where a request comes from and went to, the same for all requests of a connection.
-struct ClientInfo {
+final class ClientInfo {
     let address: SocketAddress
     let dialled: SocketAddress
     /// The client's address without its port, as x-forwarded-for has it.
@@ -34,6 +34,18 @@ struct ClientInfo {
         self.address = address
         self.dialled = dialled
         host = address.address.description
+    }
+
+    private var table: RoutingTable?
+    private var found: (WorkloadEntry?, RoutedServiceEntry?)
+
+    /// Who the client is and what it dialled; looked up once for each configuration.
+    func entries(in table: RoutingTable) -> (source: WorkloadEntry?, service: RoutedServiceEntry?) {
+        if table !== self.table {
+            self.table = table
+            found = (table.workload(at: address.address), table.service(at: dialled))
+        }
+        return found
     }
 }
 
@@ -102,15 +114,14 @@ final class Exchange {
         self.bytes = bytes
         self.client = client
         table = shard.table
-        source = table.workload(at: client.address.address)
-        service = table.service(at: client.dialled)
+        (source, service) = client.entries(in: table)
         isMirror = original != nil
         isRequestComplete = head.requestBody == .none
         keepsAlive = head.keepsAlive
         isGRPC = bytes.hasPrefix("application/grpc", at: head.value(.contentType))
         isUpgrade = head.wantsUpgrade && !bytes.hasPrefix("h2c", at: head.value(.upgrade))
-        record = RequestRecord(
-            began: shard.now, ended: shard.now, client: client.address, dialled: client.dialled)
+        let now = shard.now
+        record = RequestRecord(began: now, ended: now, client: client.address, dialled: client.dialled)
         record.minorVersion = head.minorVersion
         record.source = source
         record.service = service?.service.id

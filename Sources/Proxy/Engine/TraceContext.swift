@@ -75,17 +75,18 @@ package struct TraceContext: Hashable, Sendable {
 func uuid(using generator: inout FastGenerator) -> String {
     let (high, low) = (generator.next() & ~0xf000 | 0x4000, generator.next() & ~(3 << 62) | 2 << 62)
     return String(unsafeUninitializedCapacity: 36) { text in
-        var at = 0
-        for index in 0..<32 {
-            if index == 8 || index == 12 || index == 16 || index == 20 {
+        var (at, bits) = (35, low)
+        while at >= 0 {
+            if at == 8 || at == 13 || at == 18 || at == 23 {
                 text[at] = UInt8(ascii: "-")
-                at += 1
+                if at == 18 { bits = high }
+            } else {
+                text[at] = hexDigit(UInt8(truncatingIfNeeded: bits) & 15)
+                bits >>= 4
             }
-            let digit = UInt8(truncatingIfNeeded: (index < 16 ? high : low) >> UInt64(60 - index % 16 * 4)) & 15
-            text[at] = digit + (digit < 10 ? UInt8(ascii: "0") : UInt8(ascii: "a") - 10)
-            at += 1
+            at -= 1
         }
-        return at
+        return 36
     }
 }
 

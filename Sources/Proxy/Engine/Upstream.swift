@@ -31,6 +31,7 @@ final class Upstream: ChannelDuplexHandler {
     private var isPaused = false
     private var wantsRead = false
     private var answerKeepsAlive = false
+    private var needsFlush = false
     /// Requests that were sent on this connection.
     private(set) var served: UInt32 = 0
     private(set) var idleSince: Moment
@@ -61,6 +62,8 @@ final class Upstream: ChannelDuplexHandler {
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             .channelOption(.socketOption(.so_keepalive), value: 1)
             .channelOption(.allowRemoteHalfClosure, value: true)
+            .channelOption(.recvAllocator, value: ReadSizes.allocator)
+            .channelOption(.maxMessagesPerRead, value: ReadSizes.readsPerTurn)
             .connectTimeout(.nanoseconds(Int64(clamping: cluster.policy.connectTimeout.wholeNanoseconds)))
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(bound.value) }
@@ -94,8 +97,15 @@ final class Upstream: ChannelDuplexHandler {
         served += 1
         parser.reset()
     }
-    func write(_ bytes: ByteBuffer) { context?.write(wrapOutboundOut(bytes), promise: nil) }
-    func flush() { context?.flush() }
+    func write(_ bytes: ByteBuffer) {
+        needsFlush = true
+        context?.write(wrapOutboundOut(bytes), promise: nil)
+    }
+    func flush() {
+        guard needsFlush else { return }
+        needsFlush = false
+        context?.flush()
+    }
     func closeOutput() { context?.close(mode: .output, promise: nil) }
 
     /// The exchange no longer wants the answer.
