@@ -70,15 +70,15 @@ def start_backends(lab, node):
 
 # ------------------------------------------------------------------------------------------- the proxies, at 127.0.0.1
 
-def heddle(lab, node, port, log):
+def heddle(lab, node, port, log, *wrapper):
     state = "%s/heddle-%d.state" % (lab.dir, port)
     subprocess.run(
         [lab.bin + "/heddle-bench", "proxy-snapshot", "--frontend", "127.0.0.1:%d" % port, "--stable",
          ",".join(VERSIONS["v1"]), "--canary", ",".join(VERSIONS["v2"]), "--out", state], check=True)
     return start(
-        lab, node, PROXY_CORE, log or lab.dir + "/heddle.log", lab.proxy, "--listen-address", "127.0.0.1",
-        "--listen-port", str(port), "--state-file", state, "--config-socket", lab.dir + "/nobody.sock", "--threads",
-        "1", "--metrics-address", "127.0.0.1:%d" % (port + 1000), "--access-log", "text" if log else "off")
+        lab, node, PROXY_CORE, log or lab.dir + "/heddle.log", *wrapper, lab.proxy, "--listen-address",
+        "127.0.0.1", "--listen-port", str(port), "--state-file", state, "--config-socket", lab.dir + "/nobody.sock",
+        "--threads", "1", "--metrics-address", "127.0.0.1:%d" % (port + 1000), "--access-log", "text" if log else "off")
 
 
 HAPROXY = """
