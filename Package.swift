@@ -83,7 +83,7 @@ let package = Package(
         .executableTarget(
             name: "heddle-bench",
             dependencies: [
-                "Addressing", "Cluster", "Compile", "DataplaneIR", "LinuxDataplane", "PullJSON", "Reconcile",
+                "Addressing", "Cluster", "Compile", "DataplaneIR", "LinuxDataplane", "PullJSON", "Reconcile", "RouteIR",
             ],
             swiftSettings: strict),
         tests("Addressing", ["Addressing", "TestSupport"]),

@@ -13,6 +13,7 @@ import tempfile
 import time
 
 import bench_control_plane
+import bench_l7
 
 NODE, CLIENT, SERVER = "hd-bench-node", "hd-bench-client", "hd-bench-server"
 POD_IP = {CLIENT: "10.1.0.2", SERVER: "10.1.0.3"}
@@ -34,8 +35,9 @@ def cgroup2():
 class Lab:
     """One node with two pods: a client and a server."""
 
-    def __init__(self, bindir):
+    def __init__(self, bindir, proxy=None):
         self.bin = bindir
+        self.proxy = proxy
         self.cgroup = os.path.join(cgroup2(), "hd-bench")
         self.bpffs = "/sys/fs/bpf/hd-bench"
         self.dir = tempfile.mkdtemp(prefix="hd-bench-")
@@ -101,6 +103,9 @@ class Lab:
 
     def bench(self, where, *argv):
         return json.loads(self.inside(where, self.bin + "/heddle-bench", *map(str, argv)).strip().splitlines()[-1])
+
+    def bench_pinned(self, where, core, *argv):
+        return json.loads(self.inside(where, "taskset", "-c", core, self.bin + "/heddle-bench", *map(str, argv)))
 
     def cleanup(self):
         self.agentctl("cleanup")
@@ -229,13 +234,21 @@ PLOTS = {
     "decode": [],
     "control-plane": [("synced_s", "agent started -> all from an API server in the kernel, s"),
                       ("edit_p99_ms", "edit sent by the API server -> new endpoint answers, at 100 edits/s, p99, ms")],
+    "l7": [],
 }
+
+
+def tabulate(what, rows):
+    if what == "l7":
+        return bench_l7.markdown(rows)
+    return "\n\n".join([table(rows)] + ["```\n" + plot(rows, *p) + "\n```" for p in PLOTS[what]])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="*", default=list(PLOTS), help=", ".join(PLOTS))
     parser.add_argument("--bin", required=True, help="directory of the release binaries")
+    parser.add_argument("--proxy", help="heddle-proxy as released, for l7")
     parser.add_argument("--out", default="bench-results")
     parser.add_argument("--quick", action="store_true", help="small sizes, few rounds: does it still run?")
     options = parser.parse_args()
@@ -244,7 +257,7 @@ def main():
         parser.error("no such benchmark: %s (there are %s)" % (", ".join(unknown), ", ".join(PLOTS)))
     os.makedirs(options.out, exist_ok=True)
     quick = options.quick
-    with Lab(options.bin) as lab:
+    with Lab(options.bin, options.proxy) as lab:
         for what in options.what:
             if what == "programming":
                 rows = programming(lab, (100,) if quick else (100, 1000, 10000, 50000))
@@ -253,11 +266,13 @@ def main():
             elif what == "control-plane":
                 rows = bench_control_plane.measure(
                     lab, NODE, CLIENT, SERVER, BACKENDS, (100,) if quick else (10000,), 5 if quick else 60)
+            elif what == "l7":
+                rows = bench_l7.measure(lab, NODE, quick)
             elif what == "decode":
                 rows = bench_control_plane.decode(lab, (100,) if quick else (1000, 50000))
             else:
                 rows = agent(lab, (10,) if quick else (0, 100, 10000), 20 if quick else 200)
-            text = "\n\n".join([table(rows)] + ["```\n" + plot(rows, *p) + "\n```" for p in PLOTS[what]])
+            text = tabulate(what, rows)
             print("## %s\n\n%s\n" % (what, text), flush=True)
             with open(os.path.join(options.out, what + ".json"), "w") as file:
                 json.dump(rows, file, indent=1)

@@ -153,8 +153,10 @@ private final class HandOverHandler: ChannelInboundHandler {
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         received += unwrapInboundIn(data).readableBytesView
         do throws(WireError) {
+            // A local: without exclusivity checks, as released, a span of the property counts as escaping.
+            let bytes = received
             var start = 0
-            while let (message, length) = try HandOverFrame.decode(received.span.extracting(droppingFirst: start)) {
+            while let (message, length) = try HandOverFrame.decode(bytes.span.extracting(droppingFirst: start)) {
                 start += length
                 take(message)
             }

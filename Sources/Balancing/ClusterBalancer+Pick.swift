@@ -6,7 +6,7 @@ extension ClusterBalancer {
     /// The endpoint for a request; nil: there is none. `hash` is that of the first hash input the request has; `tried`
     /// are not taken again as long as there are others.
     package mutating func pick(
-        hash: UInt64? = nil, tried: [HostID] = [], now: Moment, using generator: inout some RandomNumberGenerator
+        hash: UInt64? = nil, tried: [HostID] = [], now: Moment, using generator: inout FastGenerator
     ) -> HostID? {
         sweep(now: now)
         guard !candidates.isEmpty else { return nil }
@@ -19,7 +19,7 @@ extension ClusterBalancer {
         return candidates.first { !tried.contains($0) } ?? choice
     }
 
-    private mutating func pickOnce(hash: UInt64?, _ generator: inout some RandomNumberGenerator) -> HostID? {
+    private mutating func pickOnce(hash: UInt64?, _ generator: inout FastGenerator) -> HostID? {
         switch cluster.policy.loadBalancing {
         case .leastRequest: leastOfTwo(&generator)
         case .random: draw(&generator)
@@ -29,17 +29,17 @@ extension ClusterBalancer {
         }
     }
 
-    private func draw(_ generator: inout some RandomNumberGenerator) -> HostID? {
+    private func draw(_ generator: inout FastGenerator) -> HostID? {
         sampler.draw(using: &generator).map { candidates[$0] }
     }
 
     /// The less loaded of two different ones; load counts relative to weight.
-    private func leastOfTwo(_ generator: inout some RandomNumberGenerator) -> HostID? {
+    private func leastOfTwo(_ generator: inout FastGenerator) -> HostID? {
         guard candidates.count > 1 else { return candidates.first }
         guard let first = sampler.draw(using: &generator) else { return nil }
         var second: Int
         if sampler.isUniform {
-            second = Int.random(in: 0..<candidates.count - 1, using: &generator)
+            second = generator.next(below: candidates.count - 1)
             if second >= first { second += 1 }
         } else {
             second = sampler.draw(using: &generator) ?? first
@@ -94,13 +94,13 @@ extension ClusterBalancer {
     /// A new endpoint gets a growing share: a choice of it stands with a probability that rises to one. Keys are not
     /// moved for that.
     private mutating func pickWarm(
-        hash: UInt64?, now: Moment, _ generator: inout some RandomNumberGenerator
+        hash: UInt64?, now: Moment, _ generator: inout FastGenerator
     ) -> HostID? {
         var choice = pickOnce(hash: hash, &generator)
         guard let policy = cluster.policy.warmup, candidates.count > 1, hash == nil else { return choice }
         for _ in 0..<8 {
             guard let id = choice, let share = warmShare(hosts[id], policy, now),
-                Double.random(in: 0..<1, using: &generator) >= share
+                generator.nextFraction() >= share
             else { return choice }
             choice = pickOnce(hash: nil, &generator)
         }

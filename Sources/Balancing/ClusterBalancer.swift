@@ -107,7 +107,7 @@ package struct ClusterBalancer: Sendable {
 
     /// Must be called once for each `requestBegan`. True if the endpoint was ejected for it.
     @discardableResult package mutating func requestEnded(
-        _ id: HostID, _ outcome: RequestOutcome?, now: Moment, using generator: inout some RandomNumberGenerator
+        _ id: HostID, _ outcome: RequestOutcome?, now: Moment, using generator: inout FastGenerator
     ) -> Bool {
         hosts[id].active -= 1
         guard let outcome, let policy = cluster.policy.outlierDetection, hosts[id].isEligible,

@@ -40,7 +40,7 @@ package struct ClusterLoad: Hashable, Sendable {
 extension RetryPolicy {
     /// The pause before the `number`th retry, counted from 1: at least `backoff`, doubling up to ten times that, and a
     /// random part of the same size, so that clients do not come back in step.
-    package func pause(before number: UInt32, using generator: inout some RandomNumberGenerator) -> Duration {
+    package func pause(before number: UInt32, using generator: inout FastGenerator) -> Duration {
         let least = min(backoff * (1 << min(number - 1, 10)), backoff * 10)
         let nanoseconds = least.wholeNanoseconds
         return least + .nanoseconds(Int64(clamping: UInt64.random(in: 0...nanoseconds, using: &generator)))

@@ -12,16 +12,21 @@ package struct Moment: Hashable, Comparable, Sendable, BitwiseCopyable {
         Moment(nanoseconds: a.nanoseconds &+ b.wholeNanoseconds)
     }
     /// Zero if `earlier` is later.
-    package func since(_ earlier: Moment) -> Duration {
-        .nanoseconds(Int64(clamping: nanoseconds > earlier.nanoseconds ? nanoseconds - earlier.nanoseconds : 0))
+    package func since(_ earlier: Moment) -> Duration { .nanoseconds(Int64(clamping: nanosecondsSince(earlier))) }
+    package func nanosecondsSince(_ earlier: Moment) -> UInt64 {
+        nanoseconds > earlier.nanoseconds ? nanoseconds - earlier.nanoseconds : 0
     }
 }
 
 extension Duration {
     /// At least zero; more than a century counts as a century.
     package var wholeNanoseconds: UInt64 {
-        let (seconds, attoseconds) = components
-        guard seconds >= 0, attoseconds >= 0 else { return 0 }
-        return UInt64(min(seconds, 3_200_000_000)) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000)
+        let attoseconds = attoseconds
+        guard attoseconds >= 0 else { return 0 }
+        // By hand, because divisions of 128 bits are slow and each request needs several.
+        let high = UInt64(truncatingIfNeeded: attoseconds >> 64)
+        let low = UInt64(truncatingIfNeeded: attoseconds)
+        let (billion, century): (UInt64, UInt64) = (1_000_000_000, 3_200_000_000_000_000_000)
+        return high < billion ? min(billion.dividingFullWidth((high, low)).quotient, century) : century
     }
 }

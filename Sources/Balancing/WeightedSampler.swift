@@ -22,10 +22,10 @@ package struct WeightedSampler: Sendable {
     package var isEmpty: Bool { count == 0 }
     package var isUniform: Bool { sums.isEmpty }
 
-    package func draw(using generator: inout some RandomNumberGenerator) -> Int? {
+    package func draw(using generator: inout FastGenerator) -> Int? {
         guard count > 0 else { return nil }
-        guard let total = sums.last else { return Int.random(in: 0..<count, using: &generator) }
-        let point = UInt64.random(in: 0..<total, using: &generator)
+        guard let total = sums.last else { return generator.next(below: count) }
+        let point = generator.next(below: total)
         var low = 0
         var high = sums.count - 1
         while low < high {

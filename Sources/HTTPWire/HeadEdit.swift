@@ -27,8 +27,8 @@ package struct HeadEdit: Sendable {
 
     package mutating func replaceStartLine(_ line: [UInt8]) { startLine = line }
 
-    package mutating func drop(at index: Int) { dropped |= 1 << UInt128(index) }
-    package func isDropped(_ index: Int) -> Bool { dropped >> UInt128(index) & 1 != 0 }
+    package mutating func drop(at index: Int) { dropped |= 1 &<< UInt128(truncatingIfNeeded: index) }
+    package func isDropped(_ index: Int) -> Bool { dropped &>> UInt128(truncatingIfNeeded: index) & 1 != 0 }
 
     package mutating func drop(_ name: HeaderName, in head: MessageHead) {
         guard head.has(name) else { return }
@@ -51,12 +51,16 @@ package struct HeadEdit: Sendable {
         }
     }
 
-    package mutating func add(_ name: StaticString, _ value: some Sequence<UInt8>) {
-        append(UnsafeBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount), value)
+    package mutating func add(_ name: StaticString, _ value: String.UTF8View) {
+        var value = String(value)
+        value.withUTF8 { append(UnsafeBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount), $0) }
     }
-    package mutating func add(_ name: String, _ value: String) { append(name.utf8, value.utf8) }
+    package mutating func add(_ name: String, _ value: String) {
+        var (name, value) = (name, value)
+        name.withUTF8 { name in value.withUTF8 { append(name, $0) } }
+    }
 
-    private mutating func append(_ name: some Sequence<UInt8>, _ value: some Sequence<UInt8>) {
+    private mutating func append(_ name: UnsafeBufferPointer<UInt8>, _ value: UnsafeBufferPointer<UInt8>) {
         let start = text.count
         text += name
         let nameEnd = text.count

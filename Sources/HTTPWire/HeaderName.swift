@@ -87,8 +87,18 @@ package enum HeaderName: UInt8, Sendable, BitwiseCopyable, CaseIterable {
     private static func matches(_ name: UnsafeRawBufferPointer, _ candidate: HeaderName) -> Bool {
         let text = candidate.text
         guard candidate != .other, text.utf8CodeUnitCount == name.count else { return false }
-        let wanted = text.utf8Start
-        for index in 0..<name.count where lowercased(name[index]) != wanted[index] { return false }
+        let wanted = UnsafeRawBufferPointer(start: text.utf8Start, count: name.count)
+        var at = 0
+        // Eight bytes at a time. In a token only capitals become what our names are made of when that bit is set.
+        while at + 8 <= name.count {
+            let word = name.loadUnaligned(fromByteOffset: at, as: UInt64.self) | 0x2020_2020_2020_2020
+            guard word == wanted.loadUnaligned(fromByteOffset: at, as: UInt64.self) else { return false }
+            at += 8
+        }
+        while at < name.count {
+            guard lowercased(name[at]) == wanted[at] else { return false }
+            at += 1
+        }
         return true
     }
 }

@@ -44,6 +44,21 @@ func run(_ arguments: [String]) throws {
         let cluster = GeneratedCluster(
             services: try number("services", in: arguments), endpoints: try number("endpoints", in: arguments))
         try writeManifests(cluster, to: try option("out", in: arguments))
+    case "proxy-snapshot":
+        let addresses = { (name: String) in
+            try option(name, in: arguments).split(separator: ",").map { text in
+                guard let address = SocketAddress(String(text)) else { throw Usage() }
+                return address
+            }
+        }
+        let configuration = CanaryConfiguration(
+            frontend: try socketAddress("frontend", in: arguments), stable: try addresses("stable"),
+            canary: try addresses("canary"))
+        try configuration.write(to: try option("out", in: arguments))
+    case "rate":
+        try benchRate(
+            try socketAddress("target", in: arguments), rate: try number("rate", in: arguments),
+            seconds: try number("seconds", in: arguments))
     case "serve":
         let name = (try? number("name", in: arguments)).map { UInt8(truncatingIfNeeded: $0) }
         serve(try listen(at: try socketAddress("address", in: arguments)), name: name)
@@ -55,7 +70,8 @@ do {
     try run(Array(CommandLine.arguments.dropFirst()))
 } catch is Usage {
     print(
-        "usage: heddle-bench programming|connect|edits|decode|manifests|serve, with the options scripts/bench gives it")
+        "usage: heddle-bench programming|connect|edits|decode|manifests|proxy-snapshot|rate|serve, with the options "
+            + "scripts/bench gives it")
     exit(2)
 } catch {
     print("heddle-bench: \(error)")

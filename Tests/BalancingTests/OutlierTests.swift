@@ -7,7 +7,7 @@ import TestSupport
 @Suite struct OutlierTests {
     private struct Rig {
         var balancer: ClusterBalancer
-        var generator = SeededGenerator(seed: 1)
+        var generator = FastGenerator(seed: 1)
 
         init(_ count: Int, _ change: (inout UpstreamPolicy.OutlierDetection) -> Void = { _ in }) {
             balancer = ClusterBalancer(

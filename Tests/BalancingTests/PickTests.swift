@@ -8,7 +8,7 @@ import TestSupport
 @Suite struct PickTests {
     /// Picks `count` times, each request ended at once.
     private func counts(_ balancer: inout ClusterBalancer, _ count: Int, seed: UInt64 = 7) -> [Int] {
-        var generator = SeededGenerator(seed: seed)
+        var generator = FastGenerator(seed: seed)
         var counts = Array(repeating: 0, count: balancer.hosts.count)
         for _ in 0..<count {
             if let id = balancer.pick(now: .start, using: &generator) { counts[id] += 1 }
@@ -42,7 +42,7 @@ import TestSupport
             cluster([endpoint(0, weight: 5), endpoint(1, weight: 1), endpoint(2, weight: 1)]) {
                 $0.loadBalancing = .roundRobin
             }, zone: nil, now: .start)
-        var generator = SeededGenerator(seed: 1)
+        var generator = FastGenerator(seed: 1)
         let sequence = (0..<7).map { _ in weighted.pick(now: .start, using: &generator) }
         #expect(sequence == [0, 0, 1, 0, 2, 0, 0])
     }
@@ -54,7 +54,7 @@ import TestSupport
         // Twice the weight carries twice the load.
         var weighted = ClusterBalancer(
             cluster([endpoint(0, weight: 2), endpoint(1, weight: 1)]), zone: nil, now: .start)
-        var generator = SeededGenerator(seed: 3)
+        var generator = FastGenerator(seed: 3)
         for _ in 0..<3000 {
             if let id = weighted.pick(now: .start, using: &generator) { weighted.requestBegan(id) }
         }
@@ -63,7 +63,7 @@ import TestSupport
 
     @Test func triedEndpointsAreNotTakenAgain() {
         var balancer = ClusterBalancer(cluster((0..<4).map { endpoint($0) }), zone: nil, now: .start)
-        var generator = SeededGenerator(seed: 5)
+        var generator = FastGenerator(seed: 5)
         for _ in 0..<200 {
             #expect(balancer.pick(tried: [0, 1, 3], now: .start, using: &generator) == 2)
         }
@@ -82,7 +82,7 @@ import TestSupport
     }
 
     @Test func noEndpointNoChoice() {
-        var generator = SeededGenerator(seed: 1)
+        var generator = FastGenerator(seed: 1)
         for endpoints in [[], [endpoint(0, draining: true)], [endpoint(0, weight: 0)]] {
             var balancer = ClusterBalancer(cluster(endpoints), zone: nil, now: .start)
             #expect(balancer.pick(now: .start, using: &generator) == nil)
@@ -91,7 +91,7 @@ import TestSupport
 
     @Test func aChangeKeepsWhatIsKnown() {
         var balancer = ClusterBalancer(cluster([endpoint(0), endpoint(1)]), zone: nil, now: .start)
-        var generator = SeededGenerator(seed: 1)
+        var generator = FastGenerator(seed: 1)
         balancer.requestBegan(0)
         balancer.requestBegan(1)
         balancer.update(cluster([endpoint(1), endpoint(2)]), now: .start)
@@ -109,7 +109,7 @@ import TestSupport
         }
         var balancer = ClusterBalancer(cluster([endpoint(0)], policy), zone: nil, now: .start)
         balancer.update(cluster([endpoint(0), endpoint(1)], policy), now: .at(1000))
-        var generator = SeededGenerator(seed: 11)
+        var generator = FastGenerator(seed: 11)
         for (age, share) in [(0.0, 0.1), (50, 0.5), (100, 1)] {
             var counts = [0, 0]
             for _ in 0..<10_000 {

@@ -12,7 +12,7 @@ final class ClusterState {
     private var idle: [ClusterBalancer.HostID: [Upstream]] = [:]
     private var http2: [ClusterBalancer.HostID: [HTTP2Upstream]] = [:]
     private var waiting: [Exchange] = []
-    private var isRetired = false
+    private(set) var isRetired = false
 
     init(_ cluster: UpstreamCluster, shard: Shard, shards: Int) {
         id = cluster.id
@@ -43,7 +43,6 @@ final class ClusterState {
         idle = [:]
         for connection in http2.values.joined() { connection.drain() }
     }
-    func reviveIfRetired(_ cluster: UpstreamCluster, now: Moment) { if isRetired { update(cluster, now: now) } }
     var isUnused: Bool { load == ClusterLoad(shards: shard.options.threads) && waiting.isEmpty }
     var idleCount: Int { idle.values.reduce(0) { $0 + $1.count } }
 

@@ -24,6 +24,8 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     private var parser = HeadParser(.request)
     private var body = BodyReader(.none)
     private var buffer = ByteBuffer()
+    /// Written, but not flushed yet.
+    private var outgoing = ByteBuffer()
     private var exchange: Exchange?
     private var client: ClientInfo?
     private var isPaused = false
@@ -270,6 +272,7 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         buffer.clear()
         deadline = shard.now + .seconds(2)
         guard let context else { return }
+        sendOutgoing()
         context.flush()
         if inputEnded { context.close(promise: nil) } else { context.close(mode: .output, promise: nil) }
         if wantsRead { resumeReading() }
@@ -278,14 +281,31 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
 
 extension Downstream: ResponseSink {
     var isWritable: Bool { context?.channel.isWritable ?? true }
-    private func write(_ bytes: ByteBuffer) {
-        if deadline != nil, phase != .closing { deadline = shard.now + shard.options.streamIdleTimeout }
-        context?.write(wrapOutboundOut(bytes), promise: nil)
-    }
     var speaksHTTP2: Bool { false }
     func writeHead(_ bytes: ByteBuffer, isLast: Bool) { write(bytes) }
     func writeBody(_ bytes: ByteBuffer, isLast: Bool) { write(bytes) }
-    func flush() { context?.flush() }
+    private func write(_ bytes: ByteBuffer) {
+        var bytes = bytes
+        // A head and a short body leave in one piece, which costs less than two.
+        if outgoing.readableBytes == 0 {
+            outgoing = bytes
+        } else if outgoing.readableBytes + bytes.readableBytes <= 4096 {
+            outgoing.writeBuffer(&bytes)
+        } else {
+            sendOutgoing()
+            outgoing = bytes
+        }
+    }
+    private func sendOutgoing() {
+        guard outgoing.readableBytes > 0 else { return }
+        context?.write(wrapOutboundOut(outgoing), promise: nil)
+        outgoing = ByteBuffer()
+    }
+    func flush() {
+        if deadline != nil, phase != .closing { deadline = shard.now + shard.options.streamIdleTimeout }
+        sendOutgoing()
+        context?.flush()
+    }
     func pauseRequest() { isPaused = true }
     func resumeRequest() { resumeReading() }
 

@@ -14,9 +14,8 @@ extension Exchange {
             shard.edit.dropHopByHop(head, raw, keepsUpgrade: isUpgrade)
             addForwarding(raw)
             addTrace()
-            for edit in rule.requestHeaders + backend.requestHeaders {
-                apply(edit, to: head, raw, touchesHost: true)
-            }
+            for edit in rule.requestHeaders { apply(edit, to: head, raw) }
+            for edit in backend.requestHeaders { apply(edit, to: head, raw) }
         }
         editTarget(backend.rewrite ?? rule.rewrite)
         shard.scratch.removeAll(keepingCapacity: true)
@@ -25,9 +24,7 @@ extension Exchange {
     }
 
     /// `set`, `add`, `remove`, in that order. What frames the message is not the route's to change.
-    private func apply(
-        _ edit: RouteIR.HeaderEdit, to head: MessageHead, _ raw: UnsafeRawBufferPointer, touchesHost: Bool
-    ) {
+    private func apply(_ edit: RouteIR.HeaderEdit, to head: MessageHead, _ raw: UnsafeRawBufferPointer) {
         for field in edit.set where isEditable(field.name) {
             shard.edit.drop(field.name, in: head, raw)
             shard.edit.add(field.name, field.value)
@@ -46,29 +43,23 @@ extension Exchange {
     }
 
     private func addForwarding(_ raw: UnsafeRawBufferPointer) {
-        let address = client.address.address.description
-        var chain = ""
-        for line in head.headers where line.known == .xForwardedFor { chain += bytes.text(line.value) + ", " }
-        chain += address
-        shard.edit.drop(.xForwardedFor, in: head)
+        var chain = client.host
+        if head.has(.xForwardedFor) {
+            let earlier = head.headers.filter { $0.known == .xForwardedFor }.map { bytes.text($0.value) }
+            chain = (earlier + [chain]).joined(separator: ", ")
+            shard.edit.drop(.xForwardedFor, in: head)
+        }
         shard.edit.add("x-forwarded-for", chain.utf8)
         record.forwardedFor = chain
         if !head.has(.xForwardedProto) { shard.edit.add("x-forwarded-proto", "http".utf8) }
         if let given = head.value(.xRequestID), !given.isEmpty {
             record.requestID = bytes.text(given)
         } else {
-            let id = uuid()
+            let id = uuid(using: &shard.random)
             shard.edit.drop(.xRequestID, in: head)
             shard.edit.add("x-request-id", id.utf8)
             record.requestID = id
         }
-    }
-
-    /// Version 4.
-    private func uuid() -> String {
-        let high = hex(shard.random.next() & ~0xf000 | 0x4000, 16)
-        let low = hex(shard.random.next() & ~(3 << 62) | 2 << 62, 16)
-        return "\(high.prefix(8))-\(high.dropFirst(8).prefix(4))-\(high.suffix(4))-\(low.prefix(4))-\(low.suffix(12))"
     }
 
     /// Joins the caller's trace or begins one. Without an exporter the headers pass as they are: a span that nobody
@@ -124,9 +115,8 @@ extension Exchange {
         shard.edit.reset()
         return written(answer, bytes) { raw in
             shard.edit.dropHopByHop(answer, raw, keepsUpgrade: answer.status == 101)
-            for edit in (backend?.filters.responseHeaders ?? []) + (plan?.filters.responseHeaders ?? []) {
-                apply(edit, to: answer, raw, touchesHost: false)
-            }
+            for edit in backend?.filters.responseHeaders ?? [] { apply(edit, to: answer, raw) }
+            for edit in plan?.filters.responseHeaders ?? [] { apply(edit, to: answer, raw) }
             if let cors = plan?.filters.cors { addCORS(cors, to: answer, raw) }
             if let setCookie { shard.edit.add("set-cookie", setCookie.utf8) }
             if dechunks || answer.status == 204 { shard.edit.drop(.transferEncoding, in: answer) }

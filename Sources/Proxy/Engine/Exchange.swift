@@ -50,14 +50,35 @@ protocol UpstreamStream: AnyObject {
 }
 
 /// Where a request comes from and went to, the same for all requests of a connection.
-struct ClientInfo {
+final class ClientInfo {
     let address: SocketAddress
     let dialled: SocketAddress
+    /// The client's address without its port, as x-forwarded-for has it.
+    let host: String
+
+    init(address: SocketAddress, dialled: SocketAddress) {
+        self.address = address
+        self.dialled = dialled
+        host = address.address.description
+    }
+
+    private var table: RoutingTable?
+    private var found: (WorkloadEntry?, RoutedServiceEntry?)
+
+    /// Who the client is and what it dialled; looked up once for each configuration.
+    func entries(in table: RoutingTable) -> (source: WorkloadEntry?, service: RoutedServiceEntry?) {
+        if table !== self.table {
+            self.table = table
+            found = (table.workload(at: address.address), table.service(at: dialled))
+        }
+        return found
+    }
 }
 
 final class Exchange {
     let shard: Shard
-    private(set) weak var sink: (any ResponseSink)?
+    /// Until the end; a weak reference would make every use of the client's side slower.
+    private(set) var sink: (any ResponseSink)?
     let head: MessageHead
     let bytes: ByteBuffer
     let client: ClientInfo
@@ -127,8 +148,7 @@ final class Exchange {
         self.bytes = bytes
         self.client = client
         table = shard.table
-        source = table.workload(at: client.address.address)
-        service = table.service(at: client.dialled)
+        (source, service) = client.entries(in: table)
         isMirror = original != nil
         isRequestComplete = head.requestBody == .none
         keepsAlive = head.keepsAlive
@@ -136,8 +156,8 @@ final class Exchange {
         speaksHTTP2 = sink.speaksHTTP2
         hasPlainBody = speaksHTTP2
         isUpgrade = head.wantsUpgrade && !bytes.hasPrefix("h2c", at: head.value(.upgrade))
-        record = RequestRecord(
-            began: shard.now, ended: shard.now, client: client.address, dialled: client.dialled)
+        let now = shard.now
+        record = RequestRecord(began: now, ended: now, client: client.address, dialled: client.dialled)
         record.isHTTP2 = speaksHTTP2
         record.minorVersion = head.minorVersion
         record.source = source
@@ -281,18 +301,20 @@ final class Exchange {
 
     func end(outcome: RequestOutcome?, cancels: Bool) {
         isFinished = true
-        for timer in [requestTimer, attemptTimer, retryTimer] { timer?.cancel() }
+        requestTimer?.cancel()
+        retryTimer?.cancel()
         endAttempt(outcome, cancels: cancels)
         cluster?.stopWaiting(self)
         for mirror in mirrors where !mirror.isRequestComplete { mirror.giveUp(.downstreamClosed, "request_ended") }
         mirrors = []
         replay = []
+        sink = nil
         record.ended = shard.now
         record.requestMessages = requestMessages?.messages ?? 0
         record.responseMessages = responseMessages?.messages ?? 0
         shard.stats.active -= 1
         if !isMirror {
-            describe()
+            if shard.logs != nil || record.trace?.isSampled == true { describe() }
             shard.finish(record)
         }
     }

@@ -80,14 +80,20 @@ final class RulePlan: Sendable {
     init(_ rule: RouteRule) {
         self.rule = rule
         filters = FilterPlan(rule.filters)
-        backends = rule.backends.map { BackendPlan(target: $0.target, filters: FilterPlan($0.filters)) }
+        backends = rule.backends.map(BackendPlan.init)
         sampler = WeightedSampler(rule.backends.map(\.weight))
     }
 }
 
-struct BackendPlan: Sendable {
+/// An object, so that a request keeps one reference to it and not one to each list of its filters.
+final class BackendPlan: Sendable {
     let target: WeightedBackend.Target
     let filters: FilterPlan
+
+    init(_ backend: WeightedBackend) {
+        target = backend.target
+        filters = FilterPlan(backend.filters)
+    }
 }
 
 struct FilterPlan: Sendable {

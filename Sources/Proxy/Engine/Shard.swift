@@ -53,10 +53,13 @@ final class Shard: @unchecked Sendable {
 
     /// nil: no such cluster is configured.
     func cluster(_ id: ClusterID) -> ClusterState? {
+        let known = clusters[id]
+        // `adopt` retires what is no longer configured.
+        if let known, !known.isRetired { return known }
         guard let cluster = table.snapshot.clusters[id] else { return nil }
-        if let state = clusters[id] {
-            state.reviveIfRetired(cluster, now: now)
-            return state
+        if let known {
+            known.update(cluster, now: now)
+            return known
         }
         let state = ClusterState(cluster, shard: self, shards: options.threads)
         clusters[id] = state
@@ -126,17 +129,6 @@ package struct EngineOptions: Sendable {
     package var sampling: UInt64 = 10_000
 
     package init() {}
-}
-
-/// SplitMix64: choosing endpoints needs speed, not secrecy.
-struct FastGenerator: RandomNumberGenerator, Sendable {
-    private var state: UInt64
-    init(seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        return mixed(state)
-    }
 }
 
 /// The client's side, whatever it speaks: what the shard does with all of them.

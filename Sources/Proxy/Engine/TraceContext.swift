@@ -1,4 +1,5 @@
 /// The trace a request belongs to, from W3C or B3 headers; what goes on is in the form that came in.
+package import Balancing
 
 package struct TraceContext: Hashable, Sendable {
     package enum Form: Hashable, Sendable {
@@ -14,7 +15,7 @@ package struct TraceContext: Hashable, Sendable {
     package var isSampled: Bool
 
     /// A new trace.
-    package init(sampled: Bool, using generator: inout some RandomNumberGenerator) {
+    package init(sampled: Bool, using generator: inout FastGenerator) {
         form = .w3c
         traceID = hex(generator.next(), 16) + hex(generator.next() | 1, 16)
         spanID = hex(generator.next() | 1, 16)
@@ -22,7 +23,7 @@ package struct TraceContext: Hashable, Sendable {
     }
 
     /// A new span below the caller's; nil: the header makes no sense.
-    package init?(traceparent: String, using generator: inout some RandomNumberGenerator) {
+    package init?(traceparent: String, using generator: inout FastGenerator) {
         let parts = traceparent.split(separator: "-", omittingEmptySubsequences: false)
         guard parts.count >= 4, parts[0].count == 2, parts[0] != "ff", parts[0] != "00" || parts.count == 4,
             isHex(parts[1], 32), isHex(parts[2], 16), isHex(parts[3], 2), let flags = UInt8(parts[3], radix: 16)
@@ -31,7 +32,7 @@ package struct TraceContext: Hashable, Sendable {
     }
 
     /// `trace-span-sampled-parent`, of which the last two may be absent.
-    package init?(b3: String, using generator: inout some RandomNumberGenerator) {
+    package init?(b3: String, using generator: inout FastGenerator) {
         let parts = b3.split(separator: "-", omittingEmptySubsequences: false)
         guard parts.count >= 2 else { return nil }
         self.init(
@@ -41,7 +42,7 @@ package struct TraceContext: Hashable, Sendable {
     }
 
     package init?(
-        b3TraceID: String, spanID: String, sampled: String?, using generator: inout some RandomNumberGenerator
+        b3TraceID: String, spanID: String, sampled: String?, using generator: inout FastGenerator
     ) {
         guard isHex(b3TraceID[...], 32) || isHex(b3TraceID[...], 16), isHex(spanID[...], 16) else { return nil }
         let isSampled = sampled.map { $0 == "1" || $0 == "d" || $0 == "true" } ?? false
@@ -49,7 +50,7 @@ package struct TraceContext: Hashable, Sendable {
     }
 
     private init(
-        _ form: Form, _ trace: String, _ parent: String, sampled: Bool, _ generator: inout some RandomNumberGenerator
+        _ form: Form, _ trace: String, _ parent: String, sampled: Bool, _ generator: inout FastGenerator
     ) {
         self.form = form
         traceID = trace.lowercased()
@@ -67,6 +68,25 @@ package struct TraceContext: Hashable, Sendable {
             [("x-b3-traceid", traceID), ("x-b3-spanid", spanID), ("x-b3-sampled", isSampled ? "1" : "0")]
                 + (parentID.map { [("x-b3-parentspanid", $0)] } ?? [])
         }
+    }
+}
+
+/// A random UUID (version 4).
+func uuid(using generator: inout FastGenerator) -> String {
+    let (high, low) = (generator.next() & ~0xf000 | 0x4000, generator.next() & ~(3 << 62) | 2 << 62)
+    return String(unsafeUninitializedCapacity: 36) { text in
+        var (at, bits) = (35, low)
+        while at >= 0 {
+            if at == 8 || at == 13 || at == 18 || at == 23 {
+                text[at] = UInt8(ascii: "-")
+                if at == 18 { bits = high }
+            } else {
+                text[at] = hexDigit(UInt8(truncatingIfNeeded: bits) & 15)
+                bits >>= 4
+            }
+            at -= 1
+        }
+        return 36
     }
 }
 

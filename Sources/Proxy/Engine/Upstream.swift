@@ -22,7 +22,8 @@ final class Upstream: ChannelDuplexHandler, UpstreamStream {
     private let cluster: ClusterState
     private unowned let shard: Shard
     private var context: ChannelHandlerContext?
-    private weak var exchange: Exchange?
+    /// Until its answer is complete, or either side gives up.
+    private var exchange: Exchange?
     private var phase = Phase.idle
     private var parser = HeadParser(.response)
     private var body = BodyReader(.none)
@@ -30,6 +31,7 @@ final class Upstream: ChannelDuplexHandler, UpstreamStream {
     private var isPaused = false
     private var wantsRead = false
     private var answerKeepsAlive = false
+    private var needsFlush = false
     /// Requests that were sent on this connection.
     private(set) var served: UInt32 = 0
     private(set) var idleSince: Moment
@@ -60,6 +62,8 @@ final class Upstream: ChannelDuplexHandler, UpstreamStream {
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             .channelOption(.socketOption(.so_keepalive), value: 1)
             .channelOption(.allowRemoteHalfClosure, value: true)
+            .channelOption(.recvAllocator, value: ReadSizes.allocator)
+            .channelOption(.maxMessagesPerRead, value: ReadSizes.readsPerTurn)
             .connectTimeout(.nanoseconds(Int64(clamping: cluster.policy.connectTimeout.wholeNanoseconds)))
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(bound.value) }
@@ -93,7 +97,10 @@ final class Upstream: ChannelDuplexHandler, UpstreamStream {
         served += 1
         parser.reset()
     }
-    private func write(_ bytes: ByteBuffer) { context?.write(wrapOutboundOut(bytes), promise: nil) }
+    private func write(_ bytes: ByteBuffer) {
+        needsFlush = true
+        context?.write(wrapOutboundOut(bytes), promise: nil)
+    }
     func send(head: ByteBuffer, isLast: Bool) { write(head) }
     func send(body: ByteBuffer, isLast: Bool) {
         guard let exchange, exchange.hasPlainBody, exchange.head.isChunked else { return write(body) }
@@ -110,7 +117,11 @@ final class Upstream: ChannelDuplexHandler, UpstreamStream {
         write(trailers ?? ByteBuffer(staticString: "\r\n"))
     }
     func release() { cluster.release(self) }
-    func flush() { context?.flush() }
+    func flush() {
+        guard needsFlush else { return }
+        needsFlush = false
+        context?.flush()
+    }
     func closeOutput() { context?.close(mode: .output, promise: nil) }
 
     /// The exchange no longer wants the answer.

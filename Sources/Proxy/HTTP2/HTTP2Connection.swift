@@ -19,8 +19,8 @@ enum HTTP2Reset {
 /// Half of an exchange, on one stream. Sides override what they get.
 class HTTP2Stream {
     let id: HTTP2StreamID
-    /// nil: the stream is over.
-    fileprivate(set) weak var connection: HTTP2Connection?
+    /// nil: the stream is over, which also ends the circle of references.
+    fileprivate(set) var connection: HTTP2Connection?
     /// DATA that the peer's windows have not let out yet.
     fileprivate var queued = 0
     fileprivate var isFull = false
@@ -288,7 +288,7 @@ class HTTP2Connection: ChannelInboundHandler {
 /// Sees what really goes out.
 // Called on the channel's loop only, as the connection is.
 private struct SentFrames: NIOHTTP2FrameDelegate {
-    private weak var connection: HTTP2Connection?
+    private let connection: HTTP2Connection
     init(_ connection: HTTP2Connection) { self.connection = connection }
-    func wroteFrame(_ frame: HTTP2Frame) { connection?.sent(frame) }
+    func wroteFrame(_ frame: HTTP2Frame) { connection.sent(frame) }
 }

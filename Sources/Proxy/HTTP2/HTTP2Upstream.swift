@@ -129,7 +129,7 @@ final class HTTP2Upstream: HTTP2Connection {
 
 /// One request to the endpoint.
 final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
-    private weak var exchange: Exchange?
+    private var exchange: Exchange?
     private(set) var hasAnswered = false
     let host: ClusterBalancer.HostID
     let address: SocketAddress

@@ -19,13 +19,28 @@ package struct RouteMatcher: Sendable {
         case query(String)
     }
 
-    fileprivate struct Entry: Sendable {
+    /// An object, because looking at one in an array must not copy its lists.
+    fileprivate final class Entry: Sendable {
         let rank: Int
         let rule: Int
         let path: CompiledPath
         let method: [UInt8]?
         let headers: [CompiledField]
         let query: [CompiledField]
+
+        init(_ rank: Int, _ rule: Int, _ match: RouteMatch) {
+            self.rank = rank
+            self.rule = rule
+            path =
+                switch match.path {
+                case .exact(let path): .exact(Array(path.utf8))
+                case .prefix(let path): .prefix(withoutTrailingSlash(path))
+                case .regex(let pattern): .regex(pattern)
+                }
+            method = match.method.map { Array($0.utf8) }
+            headers = match.headers.map(CompiledField.init)
+            query = match.query.map(CompiledField.init)
+        }
     }
     fileprivate enum CompiledPath: Sendable {
         case exact([UInt8])
@@ -156,22 +171,6 @@ fileprivate struct CompiledField: Sendable {
         case .exact(let text): value = .exact(Array(text.utf8))
         case .regex(let pattern): value = .regex(pattern)
         }
-    }
-}
-
-extension RouteMatcher.Entry {
-    fileprivate init(_ rank: Int, _ rule: Int, _ match: RouteMatch) {
-        self.rank = rank
-        self.rule = rule
-        path =
-            switch match.path {
-            case .exact(let path): .exact(Array(path.utf8))
-            case .prefix(let path): .prefix(withoutTrailingSlash(path))
-            case .regex(let pattern): .regex(pattern)
-            }
-        method = match.method.map { Array($0.utf8) }
-        headers = match.headers.map(CompiledField.init)
-        query = match.query.map(CompiledField.init)
     }
 }
 

@@ -1,0 +1,207 @@
+"""scripts/bench l7: heddle-proxy beside HAProxy, Envoy and nginx. One run, the same backends and load for all, each
+proxy alone on one core, measured in turns. Also started by itself inside the namespace, as the client who holds
+connections.
+"""
+import glob
+import json
+import os
+import re
+import resource
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+import bench_l7_peers as peers
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+FIGURES = {
+    "cpu_us": "CPU per request, µs",
+    "cpu_logged_us": "CPU per request with access log, µs",
+    "rps": "requests/s of one core",
+    "added_p50_us": "added at 1,000 requests/s, p50, µs",
+    "added_p99_us": "added at 1,000 requests/s, p99, µs",
+    "body_mb_s": "long bodies, MB/s",
+    "body_cpu_us": "long bodies, CPU per MB, µs",
+    "rss_idle_mb": "resident, idle, MB",
+    "rss_per_1000_mb": "resident, 1,000 idle connections more, MB",
+    "rss_load_mb": "resident under load, MB",
+}
+# What h2load speaks. Heddle learns HTTP/2; then its figures come beside these.
+HTTP1 = ["--h1"]
+
+
+class Proxy:
+    def __init__(self, lab, node, name, port, log=None):
+        self.lab, self.node, self.name, self.port, self.log = lab, node, name, port, log
+        self.child = peers.PROXIES[name](lab, node, port, log)
+        self.values = {}
+        for _ in range(200):
+            if self.child.poll() is None and self.curl("/small") == peers.BODY:
+                break
+            time.sleep(0.05)
+        else:
+            texts = [open(path).read() for path in glob.glob("%s/%s*.log" % (lab.dir, name.lower()))]
+            raise SystemExit("%s does not answer: %s" % (name, "".join(texts)))
+
+    def curl(self, path, *options):
+        command = ("curl", "-s", "-m", "2", *options, "http://127.0.0.1:%d%s" % (self.port, path))
+        return subprocess.run(self.lab.command(self.node, *command), capture_output=True, text=True).stdout
+
+    def add(self, figure, value):
+        self.values.setdefault(figure, []).append(value)
+
+    def cpu(self):
+        """CPU seconds of all threads."""
+        total = 0
+        for path in glob.glob("/proc/%d/task/*/schedstat" % self.child.pid):
+            with open(path) as file:
+                total += int(file.read().split()[0])
+        return total / 1e9
+
+    def resident(self):
+        with open("/proc/%d/status" % self.child.pid) as file:
+            return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmRSS"))
+
+    def check(self):
+        """Does it do the work that is measured?"""
+        def versions(count, *options):
+            command = ["curl", "-s", "-m", "10", "-o", "/dev/null", "-w", "%header{x-version}\n", *options]
+            command.append("http://127.0.0.1:%d/small?[1-%d]" % (self.port, count))
+            out = subprocess.run(self.lab.command(self.node, *command), capture_output=True, text=True).stdout.split()
+            return out.count("v1"), out.count("v2")
+
+        pinned, split = versions(50, "-H", "x-canary: yes"), versions(500)
+        seen = self.curl("/seen").split()
+        if pinned != (0, 50) or sum(split) != 500 or not 15 <= split[1] <= 100 or len(seen) != 3:
+            raise SystemExit("%s: pinned %s, split %s, the backend saw %s" % (self.name, pinned, split, seen))
+
+    # ---------------------------------------------------------------------------------------------------- measurements
+
+    def h2load(self, count, clients, path, protocol=HTTP1):
+        """Requests a second, and CPU seconds of the proxy."""
+        before = self.cpu()
+        text = subprocess.run(self.lab.command(
+            self.node, "taskset", "-c", peers.LOAD_CORE, "h2load", *protocol, "-n", str(count), "-c", str(clients),
+            "-t", "1", "http://127.0.0.1:%d%s" % (self.port, path)), capture_output=True, text=True).stdout
+        used = self.cpu() - before
+        if "status codes: %d 2xx" % count not in text:
+            raise SystemExit("%s under load: %s" % (self.name, text))
+        return float(re.search(r"finished in .*?, ([\d.]+) req/s", text)[1]), used
+
+    def throughput(self, count):
+        rps, used = self.h2load(count, 32, "/small")
+        self.add("cpu_us", 1e6 * used / count)
+        self.add("rps", rps)
+        self.add("rss_load_mb", self.resident())
+
+    def logged(self, count):
+        _, used = self.h2load(count, 32, "/small")
+        os.truncate(self.log, 0)
+        return 1e6 * used / count
+
+    def bodies(self, count):
+        rps, used = self.h2load(count, 4, "/big")
+        self.add("body_mb_s", rps * peers.BIG_MB)
+        self.add("body_cpu_us", 1e6 * used / count / peers.BIG_MB)
+
+    def connections(self, count=1000):
+        before = self.resident()
+        holder = subprocess.Popen(
+            self.lab.command(self.node, "python3", HERE + "/bench_l7.py", str(self.port), str(count)),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        holder.stdout.readline()
+        self.add("rss_per_1000_mb", (self.resident() - before) * 1000 / count)
+        holder.stdin.close()
+        holder.wait()
+
+
+def rate(lab, node, address, seconds):
+    return lab.bench_pinned(node, peers.LOAD_CORE, "rate", "--target", address, "--rate", 1000, "--seconds", seconds)
+
+
+def measure(lab, node, quick):
+    """A row for each figure: median, least and most of each proxy, and how Heddle compares."""
+    rounds, requests, bodies, seconds = (2, 6000, 8, 1) if quick else (7, 60000, 48, 6)
+    lab.envoy = peers.find_envoy()
+    peers.start_backends(lab, node)
+    proxies, logged = [], []
+    for number, name in enumerate(peers.PROXIES):
+        print("  l7: %s starts" % name, file=sys.stderr, flush=True)
+        proxy = Proxy(lab, node, name, 15001 + number)
+        proxy.check()
+        time.sleep(1)
+        proxy.add("rss_idle_mb", proxy.resident())
+        proxy.connections()
+        proxy.h2load(requests // 4, 32, "/small")
+        proxies.append(proxy)
+        logged.append(Proxy(lab, node, name, 15011 + number, "%s/%s-access.log" % (lab.dir, name)))
+    for turn in range(rounds):
+        print("  l7: round %d of %d" % (turn + 1, rounds), file=sys.stderr, flush=True)
+        direct = rate(lab, node, peers.VERSIONS["v1"][0], seconds)
+        order = [(turn + step) % len(proxies) for step in range(len(proxies))]
+        for proxy in (proxies[index] for index in order):
+            through = rate(lab, node, "127.0.0.1:%d" % proxy.port, seconds)
+            for part in ("p50_us", "p99_us"):
+                proxy.add("added_" + part, through[part] - direct[part])
+        for index in order:
+            proxies[index].throughput(requests)
+        for index in order:
+            proxies[index].add("cpu_logged_us", logged[index].logged(requests // 2))
+        for index in order:
+            proxies[index].bodies(bodies)
+    return [row(figure, {proxy.name: proxy.values[figure] for proxy in proxies}) for figure in FIGURES]
+
+
+# ---------------------------------------------------------------------------------------------------------- the results
+
+def row(figure, values):
+    result = {"figure": figure, "what": FIGURES[figure]}
+    for name, samples in values.items():
+        result[name] = {"median": statistics.median(samples), "least": min(samples), "most": max(samples)}
+    for peer in ("HAProxy", "Envoy"):
+        # Of each round, so that a slow phase of the machine hits both alike.
+        pairs = [a / b for a, b in zip(values["Heddle"], values[peer]) if b > 0]
+        result["Heddle/" + peer] = statistics.median(pairs) if pairs else None
+    return result
+
+
+def number(value):
+    return "%.0f" % value if abs(value) >= 100 else "%.3g" % value
+
+
+def markdown(rows):
+    names = list(peers.PROXIES)
+    lines = ["| median (least–most) | %s | ÷ HAProxy | ÷ Envoy |" % " | ".join(names)]
+    lines.append("|---|" + "---|" * (len(names) + 2))
+    for line in rows:
+        cells = [line["what"]]
+        for name in names:
+            value = line[name]
+            cells.append(number(value["median"]))
+            if value["most"] > value["least"]:
+                cells[-1] += " (%s–%s)" % (number(value["least"]), number(value["most"]))
+        for peer in ("HAProxy", "Envoy"):
+            ratio = line["Heddle/" + peer]
+            cells.append("–" if ratio is None else "**%.2f**" % ratio)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def hold(port, count):
+    """Keeps connections, each of which has had one answer, until its input ends."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count + 100, count + 100))
+    held = []
+    for _ in range(count):
+        connection = socket.create_connection(("127.0.0.1", port))
+        connection.sendall(b"GET /small HTTP/1.1\r\nHost: web.shop\r\n\r\n")
+        while not connection.recv(1 << 16).endswith(b"~"):
+            pass
+        held.append(connection)
+    print(json.dumps({"held": len(held)}), flush=True)
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    hold(int(sys.argv[1]), int(sys.argv[2]))
