@@ -101,11 +101,9 @@ class Lab:
         child.wait()
         self.children.remove(child)
 
-    def bench(self, where, *argv):
-        return json.loads(self.inside(where, self.bin + "/heddle-bench", *map(str, argv)).strip().splitlines()[-1])
-
-    def bench_pinned(self, where, core, *argv):
-        return json.loads(self.inside(where, "taskset", "-c", core, self.bin + "/heddle-bench", *map(str, argv)))
+    def bench(self, where, *argv, wrapper=()):
+        text = self.inside(where, *wrapper, self.bin + "/heddle-bench", *map(str, argv))
+        return json.loads(text.strip().splitlines()[-1])
 
     def cleanup(self):
         self.agentctl("cleanup")

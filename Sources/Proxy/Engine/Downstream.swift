@@ -60,6 +60,8 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     // MARK: Reading
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        shard.beginTurn()
+        defer { shard.endTurn() }
         var bytes = unwrapInboundIn(data)
         switch phase {
         case .tunnel: exchange?.tunnelBytes(bytes)

@@ -35,7 +35,13 @@ final class Shard: @unchecked Sendable {
         random = FastGenerator(seed: system.next())
     }
 
-    var now: Moment { Moment(nanoseconds: NIODeadline.now().uptimeNanoseconds) }
+    var now: Moment { turn ?? clock }
+    private var clock: Moment { Moment(nanoseconds: NIODeadline.now().uptimeNanoseconds) }
+    private var turn: Moment?
+
+    /// Until `endTurn` it stays the same moment: what is done about some bytes asks for the time a dozen times.
+    func beginTurn() { turn = clock }
+    func endTurn() { turn = nil }
 
     /// Takes a new table into use. Requests under way keep what they began with; connections to endpoints that are no
     /// longer wanted are closed as soon as they are idle.

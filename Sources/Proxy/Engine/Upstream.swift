@@ -156,6 +156,8 @@ final class Upstream: ChannelDuplexHandler, UpstreamStream {
     // MARK: Answers
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        shard.beginTurn()
+        defer { shard.endTurn() }
         var bytes = unwrapInboundIn(data)
         guard let exchange, phase != .idle else {
             // An answer that nobody asked for: the connection cannot be trusted.
