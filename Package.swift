@@ -157,12 +157,15 @@ if !isSet("HEDDLE_CORE") {
         .target(
             name: "FakeAPIServer", dependencies: ["TestSupport"] + nio + tls, path: "Tests/FakeAPIServer",
             swiftSettings: strict),
+        .target(
+            name: "HTTP2TestSupport", dependencies: ["Addressing", "TestSupport"] + nio + frames,
+            path: "Tests/SupportHTTP2", swiftSettings: strict),
         tests(
             "Proxy",
             [
-                "Addressing", "AdminServer", "Balancing", "HTTPWire", "Proxy", "RouteIR", "TestSupport",
-                .product(name: "NIOEmbedded", package: "swift-nio"),
-            ] + nio + frames),
+                "Addressing", "AdminServer", "Balancing", "HTTP2TestSupport", "HTTPWire", "Proxy", "RouteIR",
+                "TestSupport", .product(name: "NIOEmbedded", package: "swift-nio"),
+            ] + nio),
         tests("AdminServer", ["Addressing", "AdminServer", "RouteIR", "TestSupport"]),
         tests(
             "KubernetesClient",
@@ -175,7 +178,9 @@ if !isSet("HEDDLE_CORE") {
                 "LinuxDataplane", "Netns", "Reconcile", "RouteIR", "Telemetry", "TestSupport", "YAML", log,
             ]),
         tests("AgentCommands", ["AdminAPI", "AgentCommands", "Reconcile", arguments]),
-        tests("EndToEnd", ["AdminAPI", "Addressing", "FakeAPIServer", "Netns", "RouteIR", "TestSupport"]),
+        tests(
+            "EndToEnd",
+            ["AdminAPI", "Addressing", "FakeAPIServer", "HTTP2TestSupport", "Netns", "RouteIR", "TestSupport", "YAML"]),
     ]
 }
 

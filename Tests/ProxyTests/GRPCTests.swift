@@ -1,6 +1,7 @@
 /// gRPC through the proxy, seen from the wire: statuses, trailers, messages, deadlines, cancellation.
 import Addressing
 import struct NIOCore.ByteBuffer
+import HTTP2TestSupport
 import RouteIR
 import Testing
 import TestSupport

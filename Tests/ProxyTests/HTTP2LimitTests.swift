@@ -1,5 +1,6 @@
 /// What clients of HTTP/2 do wrong, or too much of: windows that stay shut, floods, heads that HTTP/1 could not carry.
 import Addressing
+import HTTP2TestSupport
 import RouteIR
 import Testing
 import TestSupport

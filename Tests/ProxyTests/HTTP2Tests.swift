@@ -1,5 +1,6 @@
 /// HTTP/2 by prior knowledge, on either side of the proxy or on both.
 import Addressing
+import HTTP2TestSupport
 import RouteIR
 import Testing
 import TestSupport
