@@ -89,7 +89,9 @@ private final class EchoMesh {
     private func add(_ name: String, _ pods: [Pod]) throws {
         let address = IPAddress(v4: 0x0a60_0100 + UInt32(addresses.count))
         addresses[name] = address
-        let endpoints = pods.map { "\n- {addresses: [\($0.v4)], conditions: {ready: true}}" }.joined()
+        let endpoints = pods.map {
+            "\n- {addresses: [\($0.v4)], nodeName: \(node.name), conditions: {ready: true}}"
+        }.joined()
         try manifests.write(
             name,
             """
