@@ -20,6 +20,8 @@ FIGURES = {
     "cpu_us": "CPU per request, µs",
     "cpu_logged_us": "CPU per request with access log, µs",
     "rps": "requests/s of one core",
+    "h2_cpu_us": "CPU per request over HTTP/2 on both sides, µs",
+    "h2_rps": "requests/s of one core over HTTP/2",
     "added_p50_us": "added at 1,000 requests/s, p50, µs",
     "added_p99_us": "added at 1,000 requests/s, p99, µs",
     "body_mb_s": "long bodies, MB/s",
@@ -28,14 +30,15 @@ FIGURES = {
     "rss_per_1000_mb": "resident, 1,000 idle connections more, MB",
     "rss_load_mb": "resident under load, MB",
 }
-# What h2load speaks. Heddle learns HTTP/2; then its figures come beside these.
 HTTP1 = ["--h1"]
+# Requests at once on each connection.
+HTTP2 = ["-m", "16"]
 
 
 class Proxy:
-    def __init__(self, lab, node, name, port, log=None):
+    def __init__(self, lab, node, name, port, log=None, **options):
         self.lab, self.node, self.name, self.port, self.log = lab, node, name, port, log
-        self.child = peers.PROXIES[name](lab, node, port, log)
+        self.child = peers.PROXIES[name](lab, node, port, log, **options)
         self.values = {}
         for _ in range(200):
             if self.child.poll() is None and self.curl("/small") == peers.BODY:
@@ -101,6 +104,11 @@ class Proxy:
         os.truncate(self.log, 0)
         return 1e6 * used / count
 
+    def over_http2(self, count):
+        rps, used = self.h2load(count, 8, "/small", HTTP2)
+        self.add("h2_cpu_us", 1e6 * used / count)
+        self.add("h2_rps", rps)
+
     def bodies(self, count):
         rps, used = self.h2load(count, 4, "/big")
         self.add("body_mb_s", rps * peers.BIG_MB)
@@ -119,7 +127,7 @@ class Proxy:
 
 def rate(lab, node, backend, proxy, seconds):
     """Latencies at 1,000 requests/s. Who takes part goes before whatever else the machine is busy with."""
-    address = "127.0.0.1:%d" % proxy.port if proxy else peers.VERSIONS["v1"][0]
+    address = "127.0.0.1:%d" % proxy.port if proxy else peers.backends("v1")[0]
     threads = [int(os.path.basename(path)) for child in ([backend, proxy.child] if proxy else [backend])
                for path in glob.glob("/proc/%d/task/*" % child.pid)]
     for thread in threads:
@@ -137,7 +145,7 @@ def measure(lab, node, quick):
     rounds, requests, bodies, seconds = (2, 12000, 8, 1) if quick else (7, 60000, 48, 6)
     lab.envoy = peers.find_envoy()
     backend = peers.start_backends(lab, node)
-    proxies, logged = [], []
+    proxies, logged, http2 = [], [], []
     for number, name in enumerate(peers.PROXIES):
         print("  l7: %s starts" % name, file=sys.stderr, flush=True)
         proxy = Proxy(lab, node, name, 15001 + number)
@@ -148,6 +156,10 @@ def measure(lab, node, quick):
         proxy.h2load(requests // 4, 32, "/small")
         proxies.append(proxy)
         logged.append(Proxy(lab, node, name, 15011 + number, "%s/%s-access.log" % (lab.dir, name)))
+    for number, name in enumerate(peers.HTTP2_PROXIES):
+        http2.append(Proxy(lab, node, name, 15021 + number, http2=True))
+        http2[-1].over_http2(requests // 4)
+        http2[-1].values.clear()
     for turn in range(rounds):
         print("  l7: round %d of %d" % (turn + 1, rounds), file=sys.stderr, flush=True)
         direct = rate(lab, node, backend, None, seconds)
@@ -162,7 +174,10 @@ def measure(lab, node, quick):
             proxies[index].add("cpu_logged_us", logged[index].logged(requests // 2))
         for index in order:
             proxies[index].bodies(bodies)
-    return [row(figure, {proxy.name: proxy.values[figure] for proxy in proxies}) for figure in FIGURES]
+        for step in range(len(http2)):
+            http2[(turn + step) % len(http2)].over_http2(requests)
+    return [row(figure, {proxy.name: proxy.values[figure] for proxy in proxies + http2 if figure in proxy.values})
+            for figure in FIGURES]
 
 
 # ---------------------------------------------------------------------------------------------------------- the results
@@ -189,7 +204,10 @@ def markdown(rows):
     for line in rows:
         cells = [line["what"]]
         for name in names:
-            value = line[name]
+            value = line.get(name)
+            if value is None:
+                cells.append("–")
+                continue
             cells.append(number(value["median"]))
             if value["most"] > value["least"]:
                 cells[-1] += " (%s–%s)" % (number(value["least"]), number(value["most"]))

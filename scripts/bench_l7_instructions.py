@@ -59,7 +59,8 @@ def ask(connection, count):
 def count(lab, requests):
     """Instructions by function: those in it alone, and with all that it calls."""
     out = "%s/callgrind.%d" % (lab.dir, requests)
-    child = peers.heddle(lab, None, PORT, None, "valgrind", "--tool=callgrind", "--callgrind-out-file=" + out)
+    callgrind = ("valgrind", "--tool=callgrind", "--callgrind-out-file=" + out)
+    child = peers.heddle(lab, None, PORT, None, wrapper=callgrind)
     with connect() as connection:
         ask(connection, requests)
     child.send_signal(signal.SIGTERM)

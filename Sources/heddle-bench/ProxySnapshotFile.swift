@@ -10,6 +10,8 @@ struct CanaryConfiguration {
     /// The stable version's endpoints and the new one's.
     let stable: [SocketAddress]
     let canary: [SocketAddress]
+    /// Whether they speak HTTP/2.
+    let speaksHTTP2: Bool
 
     private func id(_ name: String) -> RoutedServiceID { RoutedServiceID(namespace: "shop", name: name, port: 80) }
 
@@ -36,7 +38,7 @@ struct CanaryConfiguration {
         snapshot.services = [service.id: service]
         for (name, addresses) in [("web", stable + canary), ("web-v1", stable), ("web-v2", canary)] {
             snapshot.clusters[id(name)] = UpstreamCluster(
-                id: id(name), endpoints: addresses.sorted().map { Endpoint($0) })
+                id: id(name), wire: speaksHTTP2 ? .h2c : .http1, endpoints: addresses.sorted().map { Endpoint($0) })
             for address in addresses where name != "web" {
                 snapshot.workloads[address.address] = workload(name, "\(name)-\(address.address.networkBytes[3])")
             }

@@ -53,7 +53,7 @@ func run(_ arguments: [String]) throws {
         }
         let configuration = CanaryConfiguration(
             frontend: try socketAddress("frontend", in: arguments), stable: try addresses("stable"),
-            canary: try addresses("canary"))
+            canary: try addresses("canary"), speaksHTTP2: try option("wire", in: arguments) == "h2c")
         try configuration.write(to: try option("out", in: arguments))
     case "rate":
         try benchRate(
