@@ -168,14 +168,15 @@ def measure(lab, node, quick):
             through = rate(lab, node, backend, proxy, seconds)
             for part in ("p50_us", "p99_us"):
                 proxy.add("added_" + part, through[part] - direct[part])
-        for index in order:
-            proxies[index].throughput(requests)
+        # In short turns: what disturbs one then disturbs the others as well.
+        for index in order * 4:
+            proxies[index].throughput(requests // 4)
         for index in order:
             proxies[index].add("cpu_logged_us", logged[index].logged(requests // 2))
         for index in order:
             proxies[index].bodies(bodies)
-        for step in range(len(http2)):
-            http2[(turn + step) % len(http2)].over_http2(requests)
+        for step in range(4 * len(http2)):
+            http2[(turn + step) % len(http2)].over_http2(requests // 4)
     return [row(figure, {proxy.name: proxy.values[figure] for proxy in proxies + http2 if figure in proxy.values})
             for figure in FIGURES]
 

@@ -9,7 +9,7 @@ final class ClusterState {
     private(set) var balancer: ClusterBalancer
     var load: ClusterLoad
     /// By host; the connection used last is taken first, so that surplus ones grow old and are closed.
-    private var idle: [ClusterBalancer.HostID: [Upstream]] = [:]
+    private var idle: [[Upstream]] = []
     private var http2: [ClusterBalancer.HostID: [HTTP2Upstream]] = [:]
     private var waiting: [Exchange] = []
     private(set) var isRetired = false
@@ -30,8 +30,8 @@ final class ClusterState {
         isRetired = false
         guard cluster != balancer.cluster else { return }
         balancer.update(cluster, now: now)
-        for (host, connections) in idle where !isWanted(host) {
-            idle[host] = nil
+        for (host, connections) in idle.enumerated() where !isWanted(host) {
+            idle[host] = []
             for connection in connections { connection.close() }
         }
         for (host, connections) in http2 where !isWanted(host) { for connection in connections { connection.drain() } }
@@ -39,12 +39,12 @@ final class ClusterState {
     /// The cluster is no longer configured.
     func retire() {
         isRetired = true
-        for connection in idle.values.joined() { connection.close() }
-        idle = [:]
+        for connection in idle.joined() { connection.close() }
+        idle = []
         for connection in http2.values.joined() { connection.drain() }
     }
     var isUnused: Bool { load == ClusterLoad(shards: shard.options.threads) && waiting.isEmpty }
-    var idleCount: Int { idle.values.reduce(0) { $0 + $1.count } }
+    var idleCount: Int { idle.reduce(0) { $0 + $1.count } }
 
     private func isWanted(_ host: ClusterBalancer.HostID) -> Bool {
         let host = balancer.hosts[host]
@@ -70,7 +70,7 @@ final class ClusterState {
 
     /// An idle connection that can still be used.
     func takeIdle(_ host: ClusterBalancer.HostID) -> Upstream? {
-        while let connection = idle[host]?.popLast() {
+        while host < idle.count, let connection = idle[host].popLast() {
             if connection.isReusable(now: shard.now) { return connection }
             connection.close()
         }
@@ -90,17 +90,18 @@ final class ClusterState {
             connection.close()
             return
         }
-        idle[connection.host, default: []].append(connection)
+        while idle.count <= connection.host { idle.append([]) }
+        idle[connection.host].append(connection)
         serveWaiting()
     }
     /// A connection of this cluster is gone, or never came to be.
     func connectionClosed(_ connection: Upstream?) {
         load.connectionClosed()
-        if let connection { idle[connection.host]?.removeAll { $0 === connection } }
+        if let connection, connection.host < idle.count { idle[connection.host].removeAll { $0 === connection } }
         serveWaiting()
     }
     func closeIdle(now: Moment) {
-        for connection in idle.values.joined() where now.since(connection.idleSince) > policy.idleTimeout {
+        for connection in idle.joined() where now.since(connection.idleSince) > policy.idleTimeout {
             connection.close()
         }
         for connection in http2.values.joined()
@@ -156,5 +157,5 @@ final class ClusterState {
         waiting.removeFirst().connectionIsFree()
     }
     /// For a request when no connection more is allowed: any idle one of this cluster.
-    func anyIdleHost() -> ClusterBalancer.HostID? { idle.first { !$0.value.isEmpty }?.key }
+    func anyIdleHost() -> ClusterBalancer.HostID? { idle.firstIndex { !$0.isEmpty } }
 }
