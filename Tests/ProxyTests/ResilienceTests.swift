@@ -155,12 +155,25 @@ import TestSupport
     @Test func drainingEndsConnectionsBetweenRequests() async throws {
         let backend = try TestBackend("one")
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
-            let idle = try rig.connect()
-            idle.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            #expect(idle.answer()?.status == 200)
+        var options = EngineOptions()
+        options.drainGrace = .milliseconds(500)
+        try await ProxyRig.with(nil, [cluster("cart", [backend])], options: options) { rig in
+            let (idle, late, fresh) = (try rig.connect(), try rig.connect(), try rig.connect())
+            for client in [idle, late] {
+                client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                #expect(client.answer()?.status == 200)
+            }
+            try eventually("all are accepted") { rig.engine.connectionCount == 3 }
             rig.engine.drain()
+            // What may be on its way is answered, and that is the last of it.
+            for client in [late, fresh] {
+                client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                #expect(client.answer()?.header("connection") == "close")
+                #expect(client.rest() == "")
+                client.hangUp()
+            }
             #expect(idle.rest() == "")
+            idle.hangUp()
             try eventually("nobody connected") { rig.engine.connectionCount == 0 }
             #expect(throws: TestFailure.self) { try rig.connect() }
         }

@@ -67,6 +67,7 @@ struct AgentProcess {
                 openDataplane: {
                     var dataplane = try DataplaneFactory.open(configuration)
                     dataplane.warnings = HostSettings.apply(configuration.conntrack) + HostSettings.nodePortRange()
+                    if configuration.proxy != .off { dataplane.warnings += HostSettings.migrateConnections() }
                     return dataplane
                 },
                 leftovers: HostSettings.kubeProxyLeftovers, snapshot: snapshots?.access ?? SnapshotAccess(),

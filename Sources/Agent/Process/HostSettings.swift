@@ -28,6 +28,17 @@ enum HostSettings {
         ]
     }
 
+    /// Connections that an old L7 proxy has not accepted when it closes its listener go to the new one (Linux 5.14).
+    /// It concerns nothing but listeners that share a port.
+    static func migrateConnections() -> [String] {
+        let path = "/proc/sys/net/ipv4/tcp_migrate_req"
+        guard let current = read(path), current != 1, let problem = write("1\n", path) else { return [] }
+        return [
+            "connections may be lost when another heddle-proxy takes over: net.ipv4.tcp_migrate_req cannot be set "
+                + "(\(problem)); set it on the host, or give the agent a writable /proc/sys"
+        ]
+    }
+
     /// What kube-proxy left; empty when nothing, or when it cannot be told.
     static func kubeProxyLeftovers() -> [String] {
         do throws(DataplaneError) {

@@ -238,10 +238,11 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
 
-    /// Ends after the request under way, at once if there is none.
+    /// Ends after the request under way or the next one: a request may be on its way here, and a connection closed
+    /// under it would cost the client an answer. Without one it ends after a while.
     func drain() {
         isDraining = true
-        if phase == .head, buffer.readableBytes == 0 { context?.close(promise: nil) }
+        if phase == .head, buffer.readableBytes == 0 { deadline = shard.now + shard.options.drainGrace }
         exchange?.keepsAlive = false
     }
     func abort() { context?.close(promise: nil) }

@@ -127,6 +127,8 @@ package struct EngineOptions: Sendable {
     package var headTimeout: Duration = .seconds(30)
     /// Of a client's connection between two requests.
     package var idleTimeout: Duration = .seconds(3600)
+    /// For the next request of an idle connection, once no more are wanted.
+    package var drainGrace: Duration = .seconds(5)
     /// While neither side of a request sends anything.
     package var streamIdleTimeout: Duration = .seconds(300)
     /// A request is kept for another try up to this size.

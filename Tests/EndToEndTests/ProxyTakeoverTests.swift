@@ -1,0 +1,146 @@
+/// A new proxy takes the place of the old one under load: no connection is refused, none is cut.
+import Addressing
+import Glibc
+import Netns
+import TestSupport
+import Testing
+
+@Suite(.requiresKernel(.root, .netns, .cgroup2, .bpf)) struct ProxyTakeoverTests {
+    private let route = """
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: HTTPRoute
+        metadata: {name: all, namespace: default}
+        spec:
+          parentRefs: [{group: "", kind: Service, name: web}]
+          rules: [{backendRefs: [{name: web, port: 80}]}]
+        """
+
+    @Test(arguments: DataplaneKind.allCases) func nothingIsLost(dataplane: DataplaneKind) throws {
+        try Lab.with { lab in
+            let node = try lab.addNode()
+            let (client, server) = (try node.addPod("client"), try node.addPod("server"))
+            let backend = try server.namespace().run {
+                try TestBackend("web", at: SocketAddress(server.v4, TestService.targetPort)) { request in
+                    request.header("upgrade") == nil
+                        ? .reply(200, body: "ok")
+                        : .tunnel("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
+                }
+            }
+            defer { backend.stop() }
+            let web = TestService(name: "web", number: 10, pods: [server])
+            let manifests = try ManifestFolder()
+            try manifests.write(web)
+            try manifests.write("route", route)
+            let agent = try RunningAgent(on: node, dataplane, manifests)
+            let url = "http://\(web.v4)/"
+            try eventually("the proxy answers") {
+                try client.run(["curl", "-s", "--max-time", "5", url]) == "ok" && processes(agent).count == 1
+            }
+            let migrates = try node.host.run(["cat", "/proc/sys/net/ipv4/tcp_migrate_req"])
+            #expect(migrates == "1\n")
+            let old = try #require(try processes(agent).first)
+            let folder = try TemporaryDirectory()
+            let tunnel = try client.spawn(
+                ["bash", "-c", tunnelScript, "-", "\(web.v4.address)", "\(folder.path)/stop"],
+                log: folder.path + "/tunnel")
+            let storm = try client.spawn(
+                ["bash", "-c", stormScript, "-", url, "\(folder.path)/stop"], log: folder.path + "/storm")
+            try eventually("load") { lines("\(folder.path)/storm").count > 2 }
+
+            let log = folder.path + "/proxy"
+            let new = try node.host.spawn(
+                [
+                    programDirectory + "/heddle-proxy", "--config-socket", agent.proxySocket, "--metrics-address",
+                    "127.0.0.1:15021", "--access-log", "off",
+                ], log: log)
+            defer { new.signal(SIGKILL) }
+            try eventually("the new proxy serves") { readText(log).contains("configuration") }
+            kill(old, SIGTERM)
+            let before = lines("\(folder.path)/storm").count
+            try eventually("load on the new one alone") { lines("\(folder.path)/storm").count > before + 5 }
+            // The tunnel lives on in the old one.
+            #expect(kill(old, 0) == 0)
+            let turns = lines("\(folder.path)/tunnel").count
+            try eventually("the tunnel goes on") { lines("\(folder.path)/tunnel").count > turns + 5 }
+            try writeText("", to: "\(folder.path)/stop")
+            #expect(try tunnel.wait() == 0)
+            #expect(try storm.wait() == 0)
+            let failures = lines("\(folder.path)/storm").filter { $0 != "ok" }
+            #expect(failures.isEmpty, "\(failures)")
+            #expect(!lines("\(folder.path)/tunnel").contains { $0.hasPrefix("lost") })
+            try eventually("the old one ends when its last connection has") { kill(old, 0) != 0 }
+            #expect(try client.run(["curl", "-s", "--max-time", "5", url]) == "ok")
+        }
+    }
+
+    /// More connections than it has descriptors for: when there is room again, new ones are served again.
+    @Test func runningOutOfDescriptorsPasses() throws {
+        try Lab.with { lab in
+            let node = try lab.addNode()
+            let (client, server) = (try node.addPod("client"), try node.addPod("server"))
+            let backend = try server.namespace().run {
+                try TestBackend("web", at: SocketAddress(server.v4, TestService.targetPort)) { _ in
+                    .reply(200, body: "ok")
+                }
+            }
+            defer { backend.stop() }
+            let web = TestService(name: "web", number: 10, pods: [server])
+            let manifests = try ManifestFolder()
+            try manifests.write(web)
+            try manifests.write("route", route)
+            let agent = try RunningAgent(on: node, .nftables, manifests)
+            let ask = { try client.run(["curl", "-s", "--max-time", "5", "http://\(web.v4)/"]) }
+            try eventually("the proxy answers") { try ask() == "ok" && processes(agent).count == 1 }
+            let pid = try #require(try processes(agent).first)
+            _ = try node.host.run(["prlimit", "--pid", "\(pid)", "--nofile=64:64"])
+            let folder = try TemporaryDirectory()
+            let crowd = try client.spawn(
+                ["bash", "-c", crowdScript, "-", "\(web.v4.address)", "\(folder.path)/stop"],
+                log: folder.path + "/crowd")
+            try eventually("the crowd is there") { readText(folder.path + "/crowd").contains("open") }
+            #expect((try? ask()) != "ok", "the limit was not reached")
+            try writeText("", to: "\(folder.path)/stop")
+            #expect(try crowd.wait() == 0)
+            try eventually("it answers again") { (try? ask()) == "ok" }
+            #expect(try processes(agent) == [pid])
+        }
+    }
+
+    /// A hundred connections that ask nothing.
+    private let crowdScript = """
+        for i in $(seq 100); do exec {fd}<>/dev/tcp/$1/80; done
+        echo open
+        while [ ! -e "$2" ]; do read -r -t 0.05 line <&$fd; done
+        exit 0
+        """
+
+    /// Fifty new connections at a time, again and again.
+    private let stormScript = """
+        urls=$(for i in $(seq 50); do echo -n "$1?$i "; done)
+        while [ ! -e "$2" ]; do
+          curl -sS --no-progress-meter --max-time 10 -H 'Connection: close' --parallel --parallel-immediate \
+            --parallel-max 50 --fail $urls 2>&1 >/dev/null && echo ok || echo failed
+        done
+        """
+    /// One upgraded connection that is asked and answered, again and again.
+    private let tunnelScript = """
+        exec 3<>/dev/tcp/$1/80
+        printf 'GET / HTTP/1.1\\r\\nHost: a\\r\\nConnection: upgrade\\r\\nUpgrade: echo\\r\\n\\r\\n' >&3
+        while read -r -t 10 line <&3 && [ "$line" != $'\\r' ]; do :; done
+        while [ ! -e "$2" ]; do
+          echo turn >&3
+          read -r -t 10 line <&3 && echo "$line" || { echo lost; exit 1; }
+          read -r -t 0.02 line <&3
+        done
+        exit 0
+        """
+
+    private func lines(_ path: String) -> [Substring] { readText(path).split(separator: "\n") }
+
+    private func processes(_ agent: RunningAgent) throws -> [pid_t] {
+        let text = try agent.agentctl("proxy", "-o", "json")
+        return text.split(separator: ",").filter { $0.contains("\"pid\"") }.compactMap { part in
+            pid_t(part.drop { !$0.isNumber }.prefix { $0.isNumber })
+        }
+    }
+}
