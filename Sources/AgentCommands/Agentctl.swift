@@ -9,9 +9,8 @@ struct Agentctl: ParsableCommand {
         abstract: "Looks at and after the Heddle agent of this node.",
         discussion: "dump-maps and cleanup read and write the kernel directly; all others ask the agent.",
         subcommands: [
-            DumpMaps.self, Status.self, Services.self, Endpoints.self, Routes.self, ProxyCommand.self, Explain.self,
-            Verify.self,
-            Capacity.self, Cleanup.self,
+            DumpMaps.self, Status.self, Services.self, Endpoints.self, Routes.self, ProxyCommand.self, Logs.self,
+            Explain.self, Verify.self, Capacity.self, Cleanup.self,
         ])
 }
 

@@ -62,11 +62,18 @@ final class ProxyProcess: Sendable {
         var engineOptions = EngineOptions()
         engineOptions.threads = options.threads
         engineOptions.sampling = options.sampling
+        let accessLog = accessLog
         let engine = ProxyEngine(options: engineOptions, snapshot: snapshot, logs: accessLog, spans: spans)
         self.engine = engine
         control = ControlClient(
             socket: options.configSocket, version: ProxyProgram.version, snapshot: snapshot, file: file,
-            hooks: .init(adopt: { engine.adopt($0) }, answer: { engine.answer($0) }, log: log))
+            hooks: .init(
+                adopt: { engine.adopt($0) },
+                answer: { question in
+                    guard question.hasPrefix("logs") else { return engine.answer(question) }
+                    guard let accessLog else { return Array(#"{"error":"its access log is off (--access-log)"}"#.utf8) }
+                    return accessLog.answer(from: UInt64(question.dropFirst("logs:".count)) ?? 0)
+                }, log: log))
         self.log = log
     }
     private let log: @Sendable (String, String) -> Void

@@ -65,6 +65,9 @@ import Testing
             #expect(seen.header("host") == "\(web.v4.address)" && seen.header("x-canary") == "yes")
             #expect(seen.header("x-request-id") != nil && seen.header("x-forwarded-for") != nil)
 
+            let log = try agent.agentctl("logs", "--contains", "/nowhere", "-n", "1")
+            #expect(log.contains("/nowhere HTTP/1.1\" 500") && log.split(separator: "\n").count == 1, "\(log)")
+
             // Without the agent the proxy goes on.
             try agent.killAbruptly()
             #expect(try ask(client, web.v4, count: 20, "-H", "X-Canary: yes") == ["new": 20])
@@ -85,9 +88,7 @@ import Testing
 
             // The end of the route is the end of the detour.
             manifests.remove("route")
-            try eventually("no route, both versions") {
-                (try? status(client, web.v4, "/nowhere")) == "200"
-            }
+            try eventually("no route, both versions") { (try? status(client, web.v4, "/nowhere")) == "200" }
         }
     }
 

@@ -14,6 +14,7 @@ package final class AccessLog: AccessLogSink {
     private struct State {
         var buffer: [UInt8] = []
         var lost: UInt64 = 0
+        var tail = LogTail()
         var isStopped = false
     }
     private let format: Format
@@ -28,6 +29,12 @@ package final class AccessLog: AccessLogSink {
 
     /// Lines that were thrown away because writing them took too long.
     package var lostLines: UInt64 { state.withLock(\.lost) }
+
+    /// For `agentctl logs`: JSON with the lines from an offset on.
+    package func answer(from offset: UInt64) -> [UInt8] {
+        let (text, next, missed) = state.withLock { $0.tail.read(from: offset) }
+        return Array("{\"next\":\(next),\"missed\":\(missed),\"text\":\(jsonString(text))}".utf8)
+    }
 
     package func log(_ record: RequestRecord, node: ProxyNode) {
         var wall = timespec()
@@ -58,6 +65,7 @@ package final class AccessLog: AccessLogSink {
     private func write() {
         let bytes = state.withLock { state in
             defer { state.buffer = [] }
+            state.tail.append(state.buffer)
             return state.buffer
         }
         bytes.withUnsafeBytes { raw in
