@@ -23,12 +23,12 @@ PORT = 15001
 class Lab:
     """What the functions of bench_l7_peers want of scripts/bench's laboratory."""
 
-    def __init__(self, bindir):
-        self.bin = bindir
+    def __init__(self, proxy, bench):
+        self.bin = os.path.dirname(bench)
         self.dir = tempfile.mkdtemp(prefix="hd-instructions-")
         # Callgrind 3.19 cannot read the debug information of Swift 6.3.
         self.proxy = self.dir + "/heddle-proxy"
-        subprocess.run(["objcopy", "--strip-debug", bindir + "/heddle-proxy", self.proxy], check=True)
+        subprocess.run(["objcopy", "--strip-debug", proxy, self.proxy], check=True)
 
     def start(self, _, *argv, log=None):
         # The same hashes in each run.
@@ -86,9 +86,9 @@ def top(title, small, large, shown):
     print("\n%s\n%s" % (title, "\n".join(line[:118] for line in text.splitlines())))
 
 
-def main(bindir):
+def main(proxy, bench):
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    lab = Lab(bindir)
+    lab = Lab(proxy, bench)
     backends = peers.start_backends(lab, None)
     try:
         (small, small_all), (large, large_all) = count(lab, REQUESTS), count(lab, 2 * REQUESTS)
@@ -105,4 +105,4 @@ def main(bindir):
         sys.exit("scripts/bench: %d instructions per request, more than the limit of %d" % (result, CEILING))
 
 
-main(sys.argv[1])
+main(*sys.argv[1:])
