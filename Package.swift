@@ -20,6 +20,7 @@ let bpfLibraries: [LinkerSetting] =
 let nftLibraries: [LinkerSetting] = [
     .linkedLibrary(isSet("HEDDLE_STATIC") ? ":libnftnl.a" : "nftnl"), .linkedLibrary("mnl"),
 ]
+let zlibLibraries: [LinkerSetting] = [.linkedLibrary(isSet("HEDDLE_STATIC") ? ":libz.a" : "z")]
 let yamlLibraries: [LinkerSetting] = [.linkedLibrary(isSet("HEDDLE_STATIC") ? ":libyaml.a" : "yaml")]
 
 func library(
@@ -41,6 +42,7 @@ let package = Package(
         .systemLibrary(name: "CLibnftnl", providers: [.apt(["libnftnl-dev"])]),
         .systemLibrary(name: "CLibmnl", providers: [.apt(["libmnl-dev"])]),
         .systemLibrary(name: "CLibyaml", providers: [.apt(["libyaml-dev"])]),
+        .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
         .systemLibrary(name: "CDataplaneABI", path: "bpf"),
         .target(name: "CLinux"),
         .plugin(name: "BPFObjects", capability: .buildTool(), path: "Sources/BPFObjectsPlugin"),
@@ -150,7 +152,8 @@ if !isSet("HEDDLE_CORE") {
             ]),
         library(
             "AgentCommands",
-            ["Addressing", "AdminAPI", "CLinux", "DataplaneIR", "LinuxDataplane", "Reconcile", arguments]),
+            ["Addressing", "AdminAPI", "CLinux", "CZlib", "DataplaneIR", "LinuxDataplane", "Reconcile", arguments],
+            linker: zlibLibraries),
         library(
             "ProxyProgram",
             ["Addressing", "AdminServer", "Balancing", "CLinux", "Proxy", "RouteIR", "Telemetry"]),
@@ -182,7 +185,7 @@ if !isSet("HEDDLE_CORE") {
                 "Addressing", "AdminAPI", "AdminServer", "Agent", "Cluster", "Compile", "DataplaneIR",
                 "LinuxDataplane", "Netns", "Reconcile", "RouteIR", "Telemetry", "TestSupport", "YAML", log,
             ]),
-        tests("AgentCommands", ["AdminAPI", "AgentCommands", "Reconcile", arguments]),
+        tests("AgentCommands", ["AdminAPI", "AgentCommands", "Reconcile", "TestSupport", arguments]),
         tests(
             "EndToEnd",
             ["AdminAPI", "Addressing", "FakeAPIServer", "HTTP2TestSupport", "Netns", "RouteIR", "TestSupport", "YAML"]),

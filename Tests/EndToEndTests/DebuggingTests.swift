@@ -38,6 +38,29 @@ import Testing
         }
     }
 
+    @Test func aReportIsWholeWithAndWithoutTheAgent() throws {
+        try Lab.with { lab in
+            let node = try lab.addNode()
+            let manifests = try ManifestFolder()
+            try manifests.write(TestService(name: "web", number: 10, pods: [try node.addPod("a")]))
+            let agent = try RunningAgent(on: node, .ebpf, manifests)
+            let folder = try TemporaryDirectory()
+            func report(_ name: String, _ part: String) throws -> String {
+                let path = "\(folder.path)/\(name).tar.gz"
+                if access(path, F_OK) != 0 { try agent.agentctl("bugreport", "--file", path) }
+                return try run(["tar", "-xzOf", path, "heddle-bugreport/\(part)"])
+            }
+            #expect(try report("up", "dump-maps.txt").contains("service=default/web:t kind=ClusterIP"))
+            #expect(try report("up", "status.json").contains("[ended with status 0]"))
+            #expect(try report("up", "node/proc/version").contains("Linux"))
+            try agent.killAbruptly()
+            // The kernel can still be asked; what cannot says why.
+            #expect(try report("down", "dump-maps.txt").contains("service=default/web:t kind=ClusterIP"))
+            let status = try report("down", "status.txt")
+            #expect(status.contains("agentctl: ") && status.contains("[ended with status 1]"), "\(status)")
+        }
+    }
+
     private static let stickyService = """
         apiVersion: v1
         kind: Service
