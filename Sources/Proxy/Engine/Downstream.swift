@@ -290,13 +290,15 @@ extension Downstream: ResponseSink {
     private func write(_ bytes: ByteBuffer) {
         var bytes = bytes
         // A head and a short body leave in one piece, which costs less than two.
-        if outgoing.readableBytes == 0 {
-            outgoing = bytes
-        } else if outgoing.readableBytes + bytes.readableBytes <= 4096 {
+        let isShort = outgoing.readableBytes + bytes.readableBytes <= 4096
+        if isShort, outgoing.readableBytes > 0 {
             outgoing.writeBuffer(&bytes)
+        } else if isShort {
+            outgoing = bytes
         } else {
             sendOutgoing()
-            outgoing = bytes
+            // Long ones at once: what the channel has not seen does not count in `isWritable`.
+            context?.write(wrapOutboundOut(bytes), promise: nil)
         }
     }
     private func sendOutgoing() {
