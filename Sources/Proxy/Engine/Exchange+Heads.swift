@@ -149,6 +149,10 @@ extension Exchange {
             change(raw)
             shard.edit.write(head, raw, to: &shard.scratch)
         }
-        return ByteBuffer(bytes: shard.scratch)
+        // With room for a short body, which leaves together with its head.
+        let body = head.contentLength.map { $0 <= 4096 ? Int($0) : 0 } ?? 0
+        var buffer = ByteBufferAllocator().buffer(capacity: shard.scratch.count + body)
+        buffer.writeBytes(shard.scratch)
+        return buffer
     }
 }

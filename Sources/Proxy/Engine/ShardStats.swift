@@ -38,8 +38,7 @@ extension Shard {
     func finish(_ record: RequestRecord) {
         let key = SeriesKey(record)
         stats.series[key, default: Series()].add(record)
-        let node = table.snapshot.node
-        logs?.log(record, node: node)
-        if record.trace?.isSampled == true { spans?.export(record, node: node) }
+        if let logs { logs.log(record, node: table.snapshot.node) }
+        if let spans, record.trace?.isSampled == true { spans.export(record, node: table.snapshot.node) }
     }
 }
