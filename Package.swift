@@ -188,7 +188,10 @@ if !isSet("HEDDLE_CORE") {
         tests("AgentCommands", ["AdminAPI", "AgentCommands", "Reconcile", "TestSupport", arguments]),
         tests(
             "EndToEnd",
-            ["AdminAPI", "Addressing", "FakeAPIServer", "HTTP2TestSupport", "Netns", "RouteIR", "TestSupport", "YAML"]),
+            [
+                "AdminAPI", "Addressing", "BPF", "FakeAPIServer", "HTTP2TestSupport", "Netns", "RouteIR", "TestSupport",
+                "YAML",
+            ]),
     ]
 }
 

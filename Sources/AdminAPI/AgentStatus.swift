@@ -13,16 +13,31 @@ package struct AgentStatus: Codable, Sendable, Equatable {
         package var configured: String
         /// Something of ours is in force in the kernel since this process started.
         package var attached: Bool
-        /// The last audit found the kernel equal to what was written.
+        /// The last audit found the kernel equal to what was written, and the canary has not failed.
         package var proven: Bool
         /// Age of that audit; nil: none yet.
         package var provenSecondsAgo: Double?
+        /// Connecting to a service of the agent's own; nil: not tried, or not yet.
+        package var canary: Canary?
 
         package init(name: String, configured: String) {
             self.name = name
             self.configured = configured
             attached = false
             proven = false
+        }
+    }
+    package struct Canary: Codable, Sendable, Equatable {
+        /// `passed`, `failed`, or `untried` when it could not be tried.
+        package var state: String
+        /// What happened and what to do; nil when passed.
+        package var detail: String?
+        package var triedSecondsAgo: Double?
+        package var passedSecondsAgo: Double?
+
+        package init(state: String, detail: String?) {
+            self.state = state
+            self.detail = detail
         }
     }
     package struct Source: Codable, Sendable, Equatable {

@@ -1,6 +1,7 @@
 /// `agentctl dump-maps`: the kernel itself, with the agent alive or dead. How it looks is in DumpText.swift.
 import AdminAPI
 import ArgumentParser
+import DataplaneIR
 import Glibc
 import Reconcile
 
@@ -131,10 +132,14 @@ struct DumpFilter: ParsableArguments {
     @Option(help: ArgumentHelp("Only frontends at this address, or with a backend there.", valueName: "ip"))
     var address: String?
 
+    @Flag(help: "Also the agent's own service, @heddle/canary.")
+    var all = false
+
     var isEmpty: Bool { service == nil && namespace == nil && address == nil }
 
     func matching(_ frontends: [KernelDump.Frontend]) -> [KernelDump.Frontend] {
         frontends.filter { frontend in
+            if !all, frontend.service.hasPrefix(ServicePortID.ownNamespace) { return false }
             if let service, frontend.service != service, !frontend.service.hasPrefix(service + ":") { return false }
             if let namespace, !frontend.service.hasPrefix(namespace + "/") { return false }
             guard let address else { return true }

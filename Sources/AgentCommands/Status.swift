@@ -68,6 +68,7 @@ func statusText(_ status: AgentStatus, wide: Bool) -> String {
     let companion = status.dataplane.companion.map { " with \($0)" } ?? ""
     line("dataplane", "\(status.dataplane.name)\(companion) (\(status.dataplane.configured))")
     line("state", stateText(status))
+    if let canary = status.dataplane.canary, wide || canary.state != "passed" { line("canary", canaryText(canary)) }
     line("generation", generationText(status.sync))
     for source in status.sources {
         line("source", sourceText(source))
@@ -108,6 +109,14 @@ private func stateText(_ status: AgentStatus) -> String {
         status.ready ? "ready" : "NOT ready", "configured", dataplane.attached ? "attached" : "NOT attached",
         proof ?? "not yet proven",
     ].joined(separator: ", ")
+}
+
+private func canaryText(_ canary: AgentStatus.Canary) -> String {
+    var text = canary.state == "passed" ? "passed" : canary.state == "failed" ? "FAILED" : "could not be tried"
+    if let tried = canary.triedSecondsAgo { text += " \(age(tried)) ago" }
+    if let detail = canary.detail { text += ": \(detail)" }
+    if canary.state != "passed", let passed = canary.passedSecondsAgo { text += "; last passed \(age(passed)) ago" }
+    return text
 }
 
 private func generationText(_ sync: AgentStatus.Sync) -> String {

@@ -14,6 +14,9 @@ package struct Reconciler: Sendable {
         /// How long a service that did not fit waits before it is tried again without any other reason.
         package var refusedRetry: Duration = .seconds(30)
 
+        /// Always in the kernel, whatever the cluster's services are.
+        package var ownPrograms: [ServiceProgram] = []
+
         package init() {}
     }
     package enum Action: Sendable {
@@ -40,6 +43,7 @@ package struct Reconciler: Sendable {
     }
 
     private let options: Options
+    private let own: [ServicePortID: ServiceProgram]
     private var isReady = false
     private var needsFull = true
     private var nodeChanged = false
@@ -52,7 +56,10 @@ package struct Reconciler: Sendable {
     package private(set) var oldestPending: Duration?
     package private(set) var status = Status()
 
-    package init(options: Options = Options()) { self.options = options }
+    package init(options: Options = Options()) {
+        self.options = options
+        own = Dictionary(uniqueKeysWithValues: options.ownPrograms.map { ($0.id, $0) })
+    }
 
     // MARK: What happened
 
@@ -96,8 +103,10 @@ package struct Reconciler: Sendable {
         }
         guard now >= notBefore else { return .wait(until: notBefore) }
 
-        let upserts = needsFull ? Array(programs.values) : pending.compactMap { programs[$0] }
-        let removals = needsFull ? [] : pending.filter { programs[$0] == nil }.sorted()
+        let own = own
+        let program = { (id: ServicePortID) in programs[id] ?? own[id] }
+        let upserts = needsFull ? Array(programs.values) + options.ownPrograms : pending.compactMap(program)
+        let removals = needsFull ? [] : pending.filter { program($0) == nil }.sorted()
         // What goes makes room: the services that did not fit get another try in the next plan.
         let retried = removals.isEmpty ? [] : Set(status.refused.keys).subtracting(pending)
         pending.formUnion(retried)
@@ -107,7 +116,7 @@ package struct Reconciler: Sendable {
         status.fullPlans += needsFull ? 1 : 0
         let plan = Plan(
             generation: status.attempted, node: node,
-            upserts: (upserts + retried.compactMap { programs[$0] }).sorted { $0.id < $1.id }, removals: removals,
+            upserts: (upserts + retried.compactMap(program)).sorted { $0.id < $1.id }, removals: removals,
             isFull: needsFull)
         pending = []
         (needsFull, nodeChanged) = (false, false)

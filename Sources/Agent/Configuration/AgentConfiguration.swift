@@ -60,6 +60,8 @@ struct AgentConfiguration: Equatable, Sendable {
     /// nil: the services without that label.
     var serviceProxyName: String?
     var servesExternalIPs = true
+    /// Connect to a service of our own all the time, to know whether that works.
+    var hasCanary = true
     var conntrack = ConntrackSettings()
     var minSyncPeriod = Duration.milliseconds(10)
     var mapFrontends: UInt32?
@@ -153,6 +155,7 @@ extension AgentConfiguration {
         }
         try reader.value(.serviceProxyName, "a label value", into: &serviceProxyName) { $0.isEmpty ? nil : $0 }
         try reader.value(.noExternalIPs, "true or false", into: &servesExternalIPs) { boolean($0).map { !$0 } }
+        try reader.value(.noCanary, "true or false", into: &hasCanary) { boolean($0).map { !$0 } }
         try conntrack.read(reader)
         try reader.value(.mapFrontends, "a number of at least 1", into: &mapFrontends, mapSize)
         try reader.value(.mapServices, "a number of at least 1", into: &mapServices, mapSize)

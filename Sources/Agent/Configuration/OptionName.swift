@@ -25,6 +25,7 @@ enum OptionName: String, CaseIterable {
     case serviceProxyName = "service-proxy-name"
     case noExternalIPs = "no-external-ips"
     case minSyncPeriod = "min-sync-period"
+    case noCanary = "no-canary"
     case conntrackMaxPerCore = "conntrack-max-per-core"
     case conntrackMin = "conntrack-min"
     case conntrackTCPTimeoutEstablished = "conntrack-tcp-timeout-established"
@@ -47,7 +48,7 @@ enum OptionName: String, CaseIterable {
     /// Takes no value on the command line: giving it means true.
     var isSwitch: Bool {
         switch self {
-        case .nodePortLoopback, .masqueradeAll, .noExternalIPs, .conntrackTCPBeLiberal: true
+        case .nodePortLoopback, .masqueradeAll, .noExternalIPs, .noCanary, .conntrackTCPBeLiberal: true
         default: false
         }
     }
@@ -87,6 +88,7 @@ enum OptionName: String, CaseIterable {
             .conntrackUDPTimeout, .conntrackUDPTimeoutStream, .conntrackTCPBeLiberal:
             conntrackHelp
         case .minSyncPeriod: ("DURATION", "least time between two writes to the kernel (default: 10ms)")
+        case .noCanary: ("", "do not connect through a service of the agent's own to see whether that works")
         case .mapFrontends: ("N", "most addresses and ports the eBPF maps can hold")
         case .mapServices: ("N", "most service ports the eBPF maps can hold")
         case .mapBackends: ("N", "most backends the eBPF maps can hold")

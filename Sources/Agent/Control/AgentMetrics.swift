@@ -26,6 +26,8 @@ struct AgentMetrics: Sendable {
 
     let generation: Gauge
     let inSync: Gauge
+    let proven: Gauge
+    let canaryPassed: Gauge
     let drift: Counter
     let operations: Counter
     let failures: Counter
@@ -88,6 +90,8 @@ struct AgentMetrics: Sendable {
 
         generation = registry.gauge("heddle_generation", "Number of the last plan in the kernel.")
         inSync = registry.gauge("heddle_in_sync", "1 when nothing waits, nothing failed and nothing was refused.")
+        proven = registry.gauge("heddle_dataplane_proven", "1 when the audit found no drift and the canary passed.")
+        canaryPassed = registry.gauge("heddle_dataplane_canary_timestamp_seconds", "When the canary last passed.")
         drift = registry.counter(
             "heddle_drift_total", "Differences found between the kernel and what was written.", labels: ["dataplane"])
         operations = registry.counter("heddle_kernel_operations_total", "Kernel entries written or removed.")
@@ -108,6 +112,8 @@ struct AgentMetrics: Sendable {
             "heddle_dataplane_events", "Counters kept by the dataplane.", labels: ["name"])
         startAtZero()
     }
+
+    func note(_ contents: StatusBoard.Contents) { proven.set(contents.isProven ? 1 : 0) }
 
     /// A counter that appears only with its first event cannot be told from one that is missing.
     private func startAtZero() {

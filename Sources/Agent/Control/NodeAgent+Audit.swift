@@ -28,9 +28,10 @@ extension NodeAgent {
         let proven = found == 0 && !failed
         environment.board.update { contents in
             contents.auditAt = now
-            contents.status.dataplane.proven = proven
+            contents.auditPassed = proven
             if proven { contents.status.drift.repaired = true }
         }
+        metrics.note(environment.board.now)
         if found > 0 { reconciler.driftFound(now: now) }
         refreshDetails()
     }

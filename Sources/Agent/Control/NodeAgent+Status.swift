@@ -88,11 +88,15 @@ extension NodeAgent {
             counts.frontends += program.frontends.count
             counts.backends += program.backends.count
         }
+        let pod = compiler.programs.values.lazy.flatMap(\.backends).first { backend in
+            backend.isLocal && !node.localAddresses.contains(backend.address.address)
+        }
         let findings = compiler.findings.values.flatMap { $0 } + routes.findings
         let shown = findings.map(\.description).sorted().prefix(Self.findingsShown)
         let addresses = node.nodePortAddresses.sorted().map(\.description)
         environment.board.update { contents in
             contents.status.counts = counts
+            contents.localPod = pod?.address.address
             contents.status.findingCount = findings.count
             contents.status.findings = Array(shown)
             contents.status.nodePortAddresses = addresses

@@ -29,6 +29,8 @@ actor NodeAgent {
         /// Told after each write which health-check servers must run.
         var healthChecks: @Sendable ([ObjectName: HealthCheck], NodeProgram) -> Void = { _, _ in }
         var auditPeriod = Duration.seconds(3)
+        /// In the kernel whatever the cluster's services are.
+        var ownPrograms: [ServiceProgram] = []
         /// nil: no L7 proxy.
         var proxy: ProxyLink?
     }
@@ -79,6 +81,9 @@ actor NodeAgent {
         return agent
     }
 
+    /// eBPF: what a connection meets depends on the cgroup of the process that makes it.
+    var translatesByConnect: Bool { dataplane.writer.name == "ebpf" }
+
     private init(_ configuration: AgentConfiguration, thread: KernelThread, environment: Environment) throws {
         self.configuration = configuration
         self.thread = thread
@@ -95,6 +100,7 @@ actor NodeAgent {
         proxy = ProxyControl(nodeName: configuration.nodeName, generation: UInt64(max(0, Self.wallTime * 1000)))
         var options = Reconciler.Options()
         options.minSyncPeriod = configuration.minSyncPeriod
+        options.ownPrograms = environment.ownPrograms
         reconciler = Reconciler(options: options)
         node = NodeProgram(nodeName: configuration.nodeName)
     }

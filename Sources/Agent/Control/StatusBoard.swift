@@ -1,6 +1,7 @@
 /// What the actor last said about itself, for readers on other threads: the health servers must answer while a long
 /// write holds the kernel thread.
 import AdminAPI
+import Addressing
 import Synchronization
 
 final class StatusBoard: Sendable {
@@ -11,6 +12,11 @@ final class StatusBoard: Sendable {
         var lastSyncAt: Duration?
         var driftAt: Duration?
         var auditAt: Duration?
+        var auditPassed = false
+        var canaryTriedAt: Duration?
+        var canaryPassedAt: Duration?
+        /// An address of a pod on this node that is an endpoint of some service.
+        var localPod: IPAddress?
         var sourceChangedAt: [Duration?] = []
         /// When the snapshot that is in force was written.
         var snapshotWrittenAt: Duration?
@@ -18,6 +24,12 @@ final class StatusBoard: Sendable {
         var oldestPending: Duration?
         /// Of our Node object (spec row 144).
         var nodeEligible = true
+
+        var canaryFailure: String? {
+            guard let canary = status.dataplane.canary, canary.state == "failed" else { return nil }
+            return canary.detail ?? ""
+        }
+        var isProven: Bool { auditPassed && canaryFailure == nil }
 
         /// The status with its ages as of `now`.
         func status(now: Duration) -> AgentStatus {
@@ -27,7 +39,10 @@ final class StatusBoard: Sendable {
             status.sync.lastSyncSecondsAgo = age(lastSyncAt)
             status.drift.lastSecondsAgo = age(driftAt)
             status.snapshotSecondsAgo = age(snapshotWrittenAt)
+            status.dataplane.proven = isProven
             status.dataplane.provenSecondsAgo = age(auditAt)
+            status.dataplane.canary?.triedSecondsAgo = age(canaryTriedAt)
+            status.dataplane.canary?.passedSecondsAgo = age(canaryPassedAt)
             for (index, at) in sourceChangedAt.enumerated() where index < status.sources.count {
                 status.sources[index].changedSecondsAgo = age(at)
             }

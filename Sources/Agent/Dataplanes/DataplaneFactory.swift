@@ -55,7 +55,7 @@ enum DataplaneFactory {
     }
 
     /// Without --cgroup: where cgroup v2 is mounted, else the usual place, which the probe then finds missing.
-    private static func cgroup(_ configuration: AgentConfiguration) -> String {
+    static func cgroup(_ configuration: AgentConfiguration) -> String {
         if let given = configuration.cgroup { return given }
         var path = [UInt8](repeating: 0, count: Int(PATH_MAX))
         let found = path.withUnsafeMutableBytes { bytes in

@@ -3,7 +3,9 @@ import AdminAPI
 import AdminServer
 import Addressing
 import CLinux
+import DataplaneIR
 import Glibc
+import LinuxDataplane
 import Logging
 import Netns
 
@@ -73,6 +75,7 @@ struct AgentProcess {
                 leftovers: HostSettings.kubeProxyLeftovers, snapshot: snapshots?.access ?? SnapshotAccess(),
                 timers: loop, board: board, metrics: metrics, log: log,
                 healthChecks: { checks.update($0, node: $1) },
+                ownPrograms: configuration.hasCanary ? Canary.programs : [],
                 proxy: configuration.proxy == .off ? nil : link))
         let dataplane = board.now.status.dataplane
         log.info(
@@ -152,6 +155,10 @@ struct AgentProcess {
     ) async throws {
         let addresses = try AddressWatcher()
         let foreign = try ForeignChangeWatcher()
+        let cgroup = await agent.translatesByConnect ? DataplaneFactory.cgroup(configuration) : nil
+        let canary =
+            configuration.hasCanary
+            ? try CanaryWatch(cgroup: cgroup, board: board, metrics: metrics, log: log) : nil
         let (stream, continuation) = AsyncStream<Int32>.makeStream()
         await withDiscardingTaskGroup { group in
             group.addTask { await source.run() }
@@ -169,8 +176,10 @@ struct AgentProcess {
                 }
             }
             if let snapshots { group.addTask { await snapshots.run() } }
+            if let canary { group.addTask { await canary.run() } }
             await agent.run()
             await snapshots?.flush()
+            if let cgroup { CanaryProbe.removeChild(of: cgroup) }
             // The watchers' threads wait in system calls; they end with the process, which must not wait for them.
             unlink(configuration.apiSocket)
             _exit(0)

@@ -43,8 +43,14 @@ struct HealthEndpoint: Sendable {
             metrics.livez.add(1, String(code))
             reply(body(health, code, withEligibility: false))
         case "/readyz":
-            let ready = board.now.status.ready
-            reply(ready ? .text("ok\n") : .text("the first sync is not in the kernel yet\n", status: 503))
+            let contents = board.now
+            if !contents.status.ready {
+                reply(.text("the first sync is not in the kernel yet\n", status: 503))
+            } else if let failure = contents.canaryFailure {
+                reply(.text("services are not reached: \(failure)\n", status: 503))
+            } else {
+                reply(.text("ok\n"))
+            }
         default: reply(.notFound)
         }
     }

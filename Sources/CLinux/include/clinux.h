@@ -4,6 +4,7 @@
 #define CLINUX_H
 #include "bpf_file_system.h"
 #include "bpf_probe.h"
+#include "canary.h"
 #include "cgroups.h"
 #include "events.h"
 #include "legacy_iptables.h"

@@ -14,7 +14,9 @@ package enum NftablesCompanion: Sendable {
     case external
 
     func carries(_ frontend: Frontend, _ transport: TransportProtocol) -> Bool {
-        self != .external || frontend.kind.isExternal || transport == .sctp || !frontend.sourceRanges.isEmpty
+        // Beside eBPF the canary must not reach its backend by our hand: it is there to show that eBPF works.
+        if self != .none, frontend.address?.isLoopback == true { return false }
+        return self != .external || frontend.kind.isExternal || transport == .sctp || !frontend.sourceRanges.isEmpty
     }
 }
 

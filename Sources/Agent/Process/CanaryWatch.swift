@@ -1,0 +1,115 @@
+/// Tries every two seconds whether connections to services are translated, from a thread that blocks while it does.
+/// What it finds is only told: nothing is restarted or rewritten for it, the audit repairs what can be repaired.
+import Addressing
+import AdminAPI
+import Glibc
+import LinuxDataplane
+import Logging
+import Netns
+import Reconcile
+import Telemetry
+
+actor CanaryWatch {
+    private let thread: KernelThread
+    nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
+    private let board: StatusBoard
+    private let metrics: AgentMetrics
+    private let log: Logger
+    /// Where eBPF is attached; nil: nftables is what translates.
+    private let cgroup: String?
+    /// Pods were seen below the cgroup.
+    private var hasSeenPods = false
+    private var known: CanaryResult = .passed
+
+    init(cgroup: String?, board: StatusBoard, metrics: AgentMetrics, log: Logger) throws(NetnsError) {
+        thread = try KernelThread(name: "heddle-canary")
+        self.cgroup = cgroup
+        self.board = board
+        self.metrics = metrics
+        self.log = log
+    }
+
+    /// Never returns: the thread ends with the process.
+    func run() {
+        var probes: [AddressFamily: CanaryProbe] = [:]
+        while true {
+            sleep(2)
+            // Before the first write there is nothing to try.
+            guard board.now.status.sync.generation > 0 else { continue }
+            tell(result(&probes))
+        }
+    }
+
+    private func result(_ probes: inout [AddressFamily: CanaryProbe]) -> CanaryResult {
+        var untried: CanaryResult?
+        for family in AddressFamily.allCases {
+            do throws(DataplaneError) {
+                let known = probes[family]
+                let probe: CanaryProbe
+                if let known { probe = known } else { probe = try CanaryProbe(family) }
+                probes[family] = probe
+                // Once is chance: a plan may just be under way.
+                var result = probe.probe(cgroup: cgroup)
+                if case .failed = result { result = probe.probe(cgroup: cgroup) }
+                switch result {
+                case .passed: break
+                case .failed(let what): return .failed(what + remedy)
+                case .untried: untried = result
+                }
+            } catch {
+                // A kernel without IPv6.
+                if error.code != EAFNOSUPPORT, error.code != EADDRNOTAVAIL { untried = .untried(error.description) }
+            }
+        }
+        return wrongCgroup ?? untried ?? .passed
+    }
+
+    private var remedy: String {
+        cgroup.map {
+            "; `agentctl verify` shows whether our programs are attached, `bpftool cgroup tree \($0)` who else is"
+        } ?? "; `agentctl verify` compares our table, `nft list ruleset` shows who else has rules"
+    }
+
+    /// There are pods, but their processes are not where our programs are attached.
+    private var wrongCgroup: CanaryResult? {
+        guard let cgroup, !hasSeenPods, let pod = board.now.localPod else { return nil }
+        do throws(NetnsError) {
+            let own = try NetworkNamespace.current().id
+            hasSeenPods = try CgroupTree(path: cgroup).networkNamespaces().contains { $0.id != own }
+        } catch {
+            return .untried("cannot look for pods below \(cgroup): \(error)")
+        }
+        if hasSeenPods { return nil }
+        return .failed(
+            "pod \(pod) is on this node, but no process below \(cgroup) has a network namespace of its own, so "
+                + "connections of pods are not translated; pass the cgroup v2 directory that holds the pods as --cgroup"
+        )
+    }
+
+    private func tell(_ result: CanaryResult) {
+        let now = board.clock()
+        let status: AgentStatus.Canary
+        switch result {
+        case .passed: status = .init(state: "passed", detail: nil)
+        case .failed(let detail): status = .init(state: "failed", detail: detail)
+        case .untried(let detail): status = .init(state: "untried", detail: detail)
+        }
+        board.update { contents in
+            contents.status.dataplane.canary = status
+            contents.canaryTriedAt = now
+            if result == .passed { contents.canaryPassedAt = now }
+        }
+        metrics.note(board.now)
+        if result == .passed { metrics.canaryPassed.set(NodeAgent.wallTime) }
+        if result != known { tellLog(result) }
+        known = result
+    }
+
+    private func tellLog(_ result: CanaryResult) {
+        switch result {
+        case .passed: log.notice("the canary gets through to its service again")
+        case .failed(let what): log.error("the canary does not get through: \(what)")
+        case .untried(let what): log.warning("the canary cannot be tried: \(what)")
+        }
+    }
+}

@@ -1,0 +1,156 @@
+/// Connects to the canary's address the way a process of a pod would, and looks at who answers.
+package import Addressing
+import CLinux
+import DataplaneIR
+import Glibc
+package import Reconcile
+
+package enum CanaryResult: Equatable, Sendable {
+    case passed
+    /// Connections to services do not reach their backends; the sentence says what happened.
+    case failed(String)
+    /// It could not be tried, which says nothing about the dataplane.
+    case untried(String)
+}
+
+/// One address family's listener. It stays open; probing is for one thread, which it blocks.
+package final class CanaryProbe {
+    private static let timeoutMs: Int32 = 500
+    private let dialled: SocketAddress
+    private let backend: SocketAddress
+    private let listener: Int32
+    /// Nobody else can say it.
+    private let password: [UInt8]
+
+    /// Listens in the network namespace of the calling thread.
+    package init(_ family: AddressFamily) throws(DataplaneError) {
+        (dialled, backend) = Canary.addresses(family)
+        password = (0..<16).map { _ in UInt8.random(in: .min ... .max) }
+        let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
+        listener = socket(family == .ipv4 ? AF_INET : AF_INET6, type, 0)
+        var on: Int32 = 1
+        setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, 4)
+        let bound = withSocketAddress(backend) { bind(listener, $0, $1) }
+        guard listener >= 0, bound == 0, listen(listener, 8) == 0 else {
+            let code = errno
+            close(listener)
+            throw DataplaneError(
+                operation: "listen at \(backend)", code: code,
+                description: "cannot listen at \(backend): \(message(code))")
+        }
+    }
+    deinit { close(listener) }
+
+    /// `cgroup`: where the eBPF programs are attached; nil: the rules of this network namespace are what is tried.
+    package func probe(cgroup: String?) -> CanaryResult {
+        var procs: String?
+        if let cgroup {
+            let child = Self.child(of: cgroup)
+            guard mkdir(child, 0o755) == 0 || errno == EEXIST else {
+                let code = errno
+                guard code == ENOENT else { return .untried("cannot make cgroup \(child): \(message(code))") }
+                return .failed("cgroup \(cgroup) is gone; pass one that exists as --cgroup and restart heddle-agent")
+            }
+            procs = child + "/cgroup.procs"
+        }
+        var pid: pid_t = 0
+        let answers = withSocketAddress(dialled) { address, size in
+            clinux_canary_start(procs, address, size, Self.timeoutMs, &pid)
+        }
+        guard answers >= 0 else { return .untried("cannot start a process: \(message(errno))") }
+        defer {
+            close(answers)
+            kill(pid, SIGKILL)
+            waitpid(pid, nil, 0)
+        }
+        guard let report = serve(until: answers) else { return .untried("the process that tried gave no answer") }
+        return judge(report)
+    }
+
+    private static func child(of cgroup: String) -> String { cgroup + "/heddle-canary" }
+    /// Takes away what probing left there.
+    package static func removeChild(of cgroup: String) { rmdir(child(of: cgroup)) }
+
+    /// Gives the password to whoever comes, until the report is there.
+    private func serve(until answers: Int32) -> clinux_canary_report? {
+        var waiting = [
+            pollfd(fd: answers, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: listener, events: Int16(POLLIN), revents: 0),
+        ]
+        while true {
+            let ready = poll(&waiting, 2, Self.timeoutMs * 4)
+            if ready < 0, errno == EINTR { continue }
+            guard ready > 0 else { return nil }
+            if waiting[1].revents != 0 {
+                let peer = accept(listener, nil, nil)
+                if peer >= 0 {
+                    send(peer, password, password.count, Int32(MSG_NOSIGNAL | MSG_DONTWAIT))
+                    close(peer)
+                }
+            }
+            if waiting[0].revents != 0 {
+                var report = clinux_canary_report()
+                let size = MemoryLayout<clinux_canary_report>.size
+                return read(answers, &report, size) == size ? report : nil
+            }
+        }
+    }
+
+    private func judge(_ report: clinux_canary_report) -> CanaryResult {
+        let peer = withUnsafeBytes(of: report.peer) { SocketAddress(raw: $0) }
+        switch UInt32(report.step) {
+        case CLINUX_CANARY_JOIN.rawValue:
+            return .untried("cannot put a process into a cgroup below --cgroup: \(message(report.error))")
+        case CLINUX_CANARY_CONNECT.rawValue where report.error == ECONNREFUSED:
+            return .failed("a connection to \(dialled) was not translated: nobody does it, or somebody else did before")
+        case CLINUX_CANARY_CONNECT.rawValue:
+            return .failed("connecting to \(dialled) failed: \(message(report.error))")
+        case CLINUX_CANARY_READ.rawValue:
+            return .failed("a connection to \(dialled) reached somebody who says nothing: \(message(report.error))")
+        default: break
+        }
+        let answer = withUnsafeBytes(of: report.answer) { Array($0.prefix(max(0, Int(report.count)))) }
+        guard answer == password else {
+            return .failed("a connection to \(dialled) reached somebody else than \(backend)")
+        }
+        guard peer == dialled else {
+            return .failed(
+                "a connection to \(dialled) shows \(peer.map(\.description) ?? "nothing") as its peer: getpeername is "
+                    + "not translated")
+        }
+        return .passed
+    }
+}
+
+private func message(_ code: Int32) -> String { String(cString: strerror(code)) }
+
+private func withSocketAddress<R>(
+    _ address: SocketAddress, _ body: (UnsafePointer<sockaddr>, socklen_t) -> R
+) -> R {
+    var storage = sockaddr_storage()
+    let isIPv4 = address.address.isIPv4
+    let size = isIPv4 ? MemoryLayout<sockaddr_in>.size : MemoryLayout<sockaddr_in6>.size
+    withUnsafeMutableBytes(of: &storage) { raw in
+        raw.storeBytes(of: sa_family_t(isIPv4 ? AF_INET : AF_INET6), as: sa_family_t.self)
+        raw.storeBytes(of: address.port.bigEndian, toByteOffset: 2, as: UInt16.self)
+        let bytes = address.address.networkBytes
+        UnsafeMutableRawBufferPointer(rebasing: raw[(isIPv4 ? 4 : 8)...]).copyBytes(from: bytes)
+    }
+    return withUnsafePointer(to: &storage) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(size)) }
+    }
+}
+
+extension SocketAddress {
+    fileprivate init?(raw: UnsafeRawBufferPointer) {
+        let port = UInt16(bigEndian: raw.loadUnaligned(fromByteOffset: 2, as: UInt16.self))
+        switch Int32(raw.loadUnaligned(as: sa_family_t.self)) {
+        case AF_INET:
+            self.init(IPAddress(v4: UInt32(bigEndian: raw.loadUnaligned(fromByteOffset: 4, as: UInt32.self))), port)
+        case AF_INET6:
+            let half = { UInt64(bigEndian: raw.loadUnaligned(fromByteOffset: $0, as: UInt64.self)) }
+            self.init(IPAddress(high: half(8), low: half(16)), port)
+        default: return nil
+        }
+    }
+}
