@@ -1,0 +1,97 @@
+/// The canary gets through while connections to services are translated, and tells what is wrong when they are not.
+import Addressing
+import BPF
+import DataplaneIR
+import Glibc
+import LinuxDataplane
+import Netns
+import Reconcile
+import TestSupport
+import Testing
+
+@Suite(.requiresKernel(.root, .netns, .cgroup2, .bpf)) struct CanaryTests {
+    private func isFailed(_ result: CanaryResult) -> Bool {
+        if case .failed = result { true } else { false }
+    }
+
+    @Test(arguments: AddressFamily.allCases) func itSeesWhatBecomesOfTheHooks(family: AddressFamily) throws {
+        try BPFTestNode.with { test in
+            try test.node.namespace().run {
+                let probe = try CanaryProbe(family)
+                let cgroup = test.options.cgroup
+                // Beside the node's, below no program of ours.
+                let other = cgroup + "-other"
+                #expect(mkdir(other, 0o755) == 0)
+                defer {
+                    CanaryProbe.removeChild(of: other)
+                    rmdir(other)
+                }
+                #expect(isFailed(probe.probe(cgroup: cgroup)), "nothing is written yet")
+                try test.applyAll(Canary.programs)
+                #expect(probe.probe(cgroup: cgroup) == .passed)
+                let connect = "connect\(family.rawValue)"
+                for name in [connect, "getpeername\(family.rawValue)"] {
+                    let link = try #require(try BPFDescriptor.pinned(at: "\(test.options.bpffs)/links/\(name)"))
+                    try BPFLink(link).detach()
+                    #expect(isFailed(probe.probe(cgroup: cgroup)), "\(name) is detached")
+                    try test.applyAgain()
+                    #expect(probe.probe(cgroup: cgroup) == .passed)
+                }
+                #expect(isFailed(probe.probe(cgroup: other)), "a cgroup without our programs")
+                #expect(isFailed(probe.probe(cgroup: cgroup + "/gone")), "no such cgroup")
+                CanaryProbe.removeChild(of: cgroup)
+                #expect(access(cgroup + "/heddle-canary", F_OK) != 0)
+            }
+        }
+    }
+
+    /// The same programs, attached nearer to the process by somebody else and with another backend.
+    @Test func itSeesAForeignProgramThatAnswersFirst() throws {
+        try BPFTestNode.with { test in
+            try test.node.namespace().run {
+                let probe = try CanaryProbe(.ipv4)
+                let cgroup = test.options.cgroup
+                try test.applyAll(Canary.programs)
+                #expect(probe.probe(cgroup: cgroup) == .passed)
+                let other = try TestBackend("other")
+                defer { other.stop() }
+                let options = BPFDataplaneOptions(
+                    cgroup: cgroup + "/heddle-canary", bpffs: test.options.bpffs + "-other", nodeName: "other")
+                let program = BPFService(
+                    frontends: [Frontend(.externalIP, Canary.addresses(.ipv4).dialled.address, 1)],
+                    cluster: [other.address]
+                ).program
+                let node = NodeProgram(nodeName: "other")
+                let plan = Plan(generation: 1, node: node, upserts: [program], removals: [], isFull: true)
+                // Only its pins keep it in force.
+                try { _ = try BPFDataplane(options: options).apply(plan) }()
+                #expect(isFailed(probe.probe(cgroup: cgroup)))
+                _ = try BPFCleanup.run(bpffs: options.bpffs)
+                #expect(probe.probe(cgroup: cgroup) == .passed)
+            }
+        }
+    }
+
+    /// Rules of somebody else that come first, and ours gone. IPv6 has no other loopback address to be sent to.
+    @Test(arguments: [
+        "nft flush ruleset", "nft flush chain ip heddle nat-output",
+        "nft 'add table ip other; add chain ip other out { type nat hook output priority -150; };"
+            + " add rule ip other out ip daddr 127.127.127.127 tcp dport 1 dnat to 127.0.0.1:9'",
+        "nft 'add table ip other; add chain ip other out { type filter hook output priority -150; };"
+            + " add rule ip other out ip daddr 127.127.127.127 drop'",
+        "nft delete table ip6 heddle",
+    ])
+    func itSeesWhatBecomesOfTheRules(damage: String) throws {
+        try Lab.with { lab in
+            try lab.addNode().namespace().run {
+                let probes = try AddressFamily.allCases.map { try CanaryProbe($0) }
+                let feeder = PlanFeeder(try NftablesDataplane())
+                try feeder.apply(programs: Canary.programs, full: true)
+                #expect(probes.map { $0.probe(cgroup: nil) } == [.passed, .passed])
+                try shell(damage)
+                let results = probes.map { $0.probe(cgroup: nil) }
+                #expect(results.contains(where: isFailed), "\(results)")
+            }
+        }
+    }
+}
