@@ -29,7 +29,7 @@ package struct HeadWriter: Sendable {
     }
 
     package mutating func field(_ name: String, _ value: String) throws(WireViolation) {
-        if name == "cookie" {
+        if name.utf8.count == 6, name == "cookie" {
             let before = bytes.count
             try append(value, .badHeaderValue, allows: isValueByte)
             if !cookie.isEmpty { cookie += "; ".utf8 }

@@ -12,51 +12,55 @@ struct HTTP2Heads {
 
     // MARK: From HTTP/2
 
-    /// `hasBody`: DATA follows.
+    /// `hasBody`: DATA follows. What RFC 9113, 8.3 asks of pseudo-fields is checked here, and only here.
     mutating func request(
         _ headers: HPACKHeaders, hasBody: Bool
     ) throws(WireViolation) -> (MessageHead, ByteBuffer) {
         writer.reset()
-        var method = ""
-        var path: String?
-        var authority: String?
+        var pseudo = PseudoFields()
         var host: String?
         var hasLength = false
         var isStarted = false
         for (name, value, _) in headers {
-            if name.utf8.first == UInt8(ascii: ":") {
-                switch name {
-                case ":method": method = value
-                case ":path": path = value
-                case ":authority": authority = value
-                default: break
-                }
+            switch FieldKind(name) {
+            case .pseudo:
+                guard !isStarted else { throw WireViolation(400, .badHeaderName) }
+                try pseudo.take(name, value)
                 continue
-            }
-            if !isStarted {
-                try writer.requestLine(method: method, target: path ?? authority ?? "")
-                isStarted = true
-            }
-            switch name {
-            case "host":
+            case .host:
                 guard host == nil else { throw WireViolation(400, .duplicateHost) }
                 host = value
                 continue
-            case "content-length": hasLength = true
-            case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade":
-                // RFC 9113, 8.2.2: such a message is malformed.
-                throw WireViolation(400, .badConnection)
-            default: break
+            // RFC 9113, 8.2.2: such a message is malformed.
+            case .hopByHop: throw WireViolation(400, .badConnection)
+            case .te: guard value == "trailers" else { throw WireViolation(400, .badConnection) }
+            case .length: hasLength = true
+            case .malformed: throw WireViolation(400, .badHeaderName)
+            case .other: break
             }
+            if !isStarted { try start(pseudo) }
+            isStarted = true
             try writer.field(name, value)
         }
-        if !isStarted { try writer.requestLine(method: method, target: path ?? authority ?? "") }
+        if !isStarted { try start(pseudo) }
         // Two of them would be two answers to the question whom the request is for.
-        if let host, let authority, host.lowercased() != authority.lowercased() { throw WireViolation(400, .badHost) }
-        if let host = authority ?? host { try writer.field("host", host) }
+        if let host, let authority = pseudo.authority, host.lowercased() != authority.lowercased() {
+            throw WireViolation(400, .badHost)
+        }
+        if let host = pseudo.authority ?? host { try writer.field("host", host) }
         if hasBody, !hasLength { try writer.field("transfer-encoding", "chunked") }
         writer.end()
         return try parsed(with: &requests)
+    }
+
+    private mutating func start(_ pseudo: PseudoFields) throws(WireViolation) {
+        guard let method = pseudo.method else { throw WireViolation(400, .badMethod) }
+        // CONNECT has an authority in place of a path.
+        let isConnect = method == "CONNECT"
+        guard let target = isConnect ? pseudo.authority : pseudo.path, isConnect == (pseudo.path == nil),
+            isConnect == (pseudo.scheme == nil)
+        else { throw WireViolation(400, .badTarget) }
+        try writer.requestLine(method: method, target: target)
     }
 
     /// The answer's head. `hasBody`: DATA follows; else `addsLength` says that it has none, for HTTP/1's sake.
@@ -66,26 +70,24 @@ struct HTTP2Heads {
         writer.reset()
         var status: UInt16?
         var hasLength = false
-        var isStarted = false
         for (name, value, _) in headers {
-            if name.utf8.first == UInt8(ascii: ":") {
-                if name == ":status", value.utf8.count == 3 { status = UInt16(value) }
+            switch FieldKind(name) {
+            case .pseudo:
+                guard name == ":status", status == nil, value.utf8.count == 3, let code = UInt16(value), code >= 100,
+                    code != 101
+                else { throw WireViolation(502, .badStatusLine) }
+                status = code
+                writer.statusLine(code, reason: reasonPhrase(code))
                 continue
+            case .hopByHop: continue
+            case .length: hasLength = true
+            case .malformed: throw WireViolation(502, .badHeaderName)
+            case .host, .te, .other: break
             }
-            if !isStarted {
-                guard let status else { throw WireViolation(502, .badStatusLine) }
-                writer.statusLine(status, reason: reasonPhrase(status))
-                isStarted = true
-            }
-            switch name {
-            case "content-length": hasLength = true
-            case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade": continue
-            default: break
-            }
+            guard status != nil else { throw WireViolation(502, .badStatusLine) }
             try writer.field(name, value)
         }
-        guard let status, status >= 100, status != 101 else { throw WireViolation(502, .badStatusLine) }
-        if !isStarted { writer.statusLine(status, reason: reasonPhrase(status)) }
+        guard let status else { throw WireViolation(502, .badStatusLine) }
         if !hasLength, status >= 200 {
             if hasBody {
                 try writer.field("transfer-encoding", "chunked")
@@ -100,7 +102,10 @@ struct HTTP2Heads {
     /// Fields after a body, each line with its CRLF, and the empty line.
     mutating func trailers(_ headers: HPACKHeaders) throws(WireViolation) -> ByteBuffer {
         writer.reset()
-        for (name, value, _) in headers where isTrailer(name) { try writer.field(name, value) }
+        for (name, value, _) in headers where isTrailer(name) {
+            guard FieldKind(name) == .other else { throw WireViolation(400, .badTrailer) }
+            try writer.field(name, value)
+        }
         writer.end()
         return ByteBuffer(bytes: writer.bytes)
     }
@@ -168,6 +173,60 @@ struct HTTP2Heads {
                 default: .indexable
                 }
             headers.add(name: bytes.lowercasedText(line.name), value: bytes.text(line.value), indexing: indexing)
+        }
+    }
+}
+
+private struct PseudoFields {
+    var method: String?
+    var scheme: String?
+    var path: String?
+    var authority: String?
+
+    mutating func take(_ name: String, _ value: String) throws(WireViolation) {
+        let isNew: Bool
+        switch name {
+        case ":method": isNew = method.replace(with: value)
+        case ":scheme": isNew = scheme.replace(with: value)
+        case ":path": isNew = path.replace(with: value)
+        case ":authority": isNew = authority.replace(with: value)
+        default: isNew = false
+        }
+        guard isNew else { throw WireViolation(400, .badHeaderName) }
+    }
+}
+
+extension String? {
+    /// False: there was one already.
+    fileprivate mutating func replace(with value: String) -> Bool {
+        defer { self = value }
+        return self == nil
+    }
+}
+
+/// What a field means for the message, told by length first: most names are compared with nothing.
+private enum FieldKind {
+    case pseudo, host, length, te, hopByHop, other
+    /// Letters in upper case, or no letters at all.
+    case malformed
+
+    init(_ name: String) {
+        guard let first = name.utf8.first, !name.utf8.contains(where: { $0 &- 0x41 < 26 }) else {
+            self = .malformed
+            return
+        }
+        if first == UInt8(ascii: ":") {
+            self = .pseudo
+            return
+        }
+        switch name.utf8.count {
+        case 2 where name == "te": self = .te
+        case 4 where name == "host": self = .host
+        case 14 where name == "content-length": self = .length
+        case 7 where name == "upgrade", 10 where name == "connection" || name == "keep-alive",
+            16 where name == "proxy-connection", 17 where name == "transfer-encoding":
+            self = .hopByHop
+        default: self = .other
         }
     }
 }
