@@ -68,9 +68,11 @@ struct Explain: ParsableCommand {
         guard !routing.backends.isEmpty else { return text }
         var backends = Table("BACKEND", "SHARE", "ENDPOINTS")
         for backend in routing.backends {
+            // `500 (...)` stands for a backend that does not exist.
+            let none = backend.target.hasPrefix("500 ") ? "-" : "none: 503"
             backends.add(
                 backend.target, "\((backend.share * 10).rounded() / 10) %",
-                backend.endpoints.isEmpty ? "none: 503" : backend.endpoints.joined(separator: ", "))
+                backend.endpoints.isEmpty ? none : backend.endpoints.joined(separator: ", "))
         }
         return text + "\n" + backends.text
     }

@@ -10,18 +10,7 @@ import Testing
 @Suite(.requiresKernel(.root, .netns, .cgroup2, .bpf)) struct CanaryTests {
     @Test(arguments: DataplaneKind.allCases) func passesAndIsNobodysService(dataplane: DataplaneKind) throws {
         try Lab.with { lab in
-            let node = try lab.addNode()
-            let manifests = try ManifestFolder()
-            let pod = try node.addPod("a")
-            try pod.serve()
-            try manifests.write(TestService(name: "web", number: 10, pods: [pod]))
-            let agent = try RunningAgent(on: node, dataplane, manifests)
-            try eventually("the canary passes") {
-                guard try canary(agent) == "passed" else {
-                    throw TestFailure(try agent.agentctl("status", "-o", "wide"))
-                }
-                return true
-            }
+            let (node, agent) = try start(lab, dataplane)
             #expect(try agent.agentctl("status").contains("attached, proven"))
             #expect(try !agent.agentctl("dump-maps").contains("canary"))
             #expect(try agent.agentctl("dump-maps", "--all").contains("@heddle/canary"))

@@ -55,7 +55,7 @@ package final class TestBackend: Sendable {
         self.name = name
         self.respond = respond
         (listener, self.address) = try listen(at: address)
-        try startThread { self.accept() }
+        try startThread { [listener] in acceptAll(listener) { self.serve($0) } }
     }
     /// Says who it is and what it saw.
     package convenience init(
@@ -76,23 +76,12 @@ package final class TestBackend: Sendable {
     /// Closes every connection, as a server does that has waited too long.
     package func hangUp() { for descriptor in state.withLock(\.open) { shutdown(descriptor, Int32(SHUT_RDWR)) } }
 
-    private func accept() {
-        while true {
-            let descriptor = Glibc.accept(listener, nil, nil)
-            guard descriptor >= 0 else { return }
-            // Head and body are sent apart; the second must not wait for the first one's acknowledgement.
-            var on: Int32 = 1
-            setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &on, 4)
-            let number = state.withLock { state in
-                state.connections += 1
-                state.open.append(descriptor)
-                return state.connections
-            }
-            do { try startThread { self.serve(descriptor, number) } } catch { return }
+    private func serve(_ descriptor: Int32) {
+        let connection = state.withLock { state in
+            state.connections += 1
+            state.open.append(descriptor)
+            return state.connections
         }
-    }
-
-    private func serve(_ descriptor: Int32, _ connection: Int) {
         defer {
             state.withLock { $0.open.removeAll { $0 == descriptor } }
             close(descriptor)
@@ -128,6 +117,18 @@ package final class TestBackend: Sendable {
 }
 
 // MARK: Sockets
+
+/// Accepts until the listener is closed; each connection has a thread of its own, which closes it in the end.
+package func acceptAll(_ listener: Int32, _ serve: @escaping @Sendable (Int32) -> Void) {
+    while true {
+        let descriptor = accept(listener, nil, nil)
+        guard descriptor >= 0 else { return }
+        // Head and body are sent apart; the second must not wait for the first one's acknowledgement.
+        var on: Int32 = 1
+        setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &on, 4)
+        do { try startThread { serve(descriptor) } } catch { return }
+    }
+}
 
 /// A listener, and where it listens: port 0 becomes the one the system chose.
 package func listen(at address: SocketAddress) throws -> (Int32, SocketAddress) {

@@ -159,7 +159,7 @@ package final class HTTP2TestBackend: Sendable {
         self.respond = respond
         self.acknowledges = acknowledges
         (listener, self.address) = try listen(at: address)
-        try startThread { self.accept() }
+        try startThread { [listener] in acceptAll(listener) { self.serve($0) } }
     }
     /// Says who it is and what it got.
     package convenience init(_ name: String) throws {
@@ -176,20 +176,12 @@ package final class HTTP2TestBackend: Sendable {
     }
     package func hangUp() { for descriptor in state.withLock(\.open) { shutdown(descriptor, Int32(SHUT_RDWR)) } }
 
-    private func accept() {
-        while true {
-            let descriptor = Glibc.accept(listener, nil, nil)
-            guard descriptor >= 0 else { return }
-            let number = state.withLock { state in
-                state.connections += 1
-                state.open.append(descriptor)
-                return state.connections
-            }
-            do { try startThread { self.serve(descriptor, number) } } catch { return }
+    private func serve(_ descriptor: Int32) {
+        let connection = state.withLock { state in
+            state.connections += 1
+            state.open.append(descriptor)
+            return state.connections
         }
-    }
-
-    private func serve(_ descriptor: Int32, _ connection: Int) {
         defer {
             state.withLock { $0.open.removeAll { $0 == descriptor } }
             close(descriptor)
