@@ -90,8 +90,9 @@ package struct ListFramer {
         case (.beforeKey, UInt8(ascii: "}")) where !hasComma: place = .end
         case (.inKey, UInt8(ascii: "\"")): place = .beforeColon
         case (.inKey, _):
-            guard byte != UInt8(ascii: "\\"), key.count < 100 else { throw .notAList }
-            key.append(byte)
+            guard byte != UInt8(ascii: "\\") else { throw .notAList }
+            // Of a key longer than any that matters the beginning is enough to tell.
+            if key.count < 100 { key.append(byte) }
         case (.beforeColon, UInt8(ascii: ":")): place = .beforeValue
         case (.beforeValue, UInt8(ascii: "[")) where key.elementsEqual("items".utf8):
             inItems = true

@@ -71,6 +71,14 @@ import Testing
     ])
     func noLists(text: String) { #expect(throws: ListFramer.Malformed.self) { try list(text, piece: 1) } }
 
+    @Test func aLongKeyIsNoReasonToRefuseAList() throws {
+        let text = #"{"items":[{"a":1}],""# + String(repeating: "x", count: 5000) + #"":null,"metadata":{}}"#
+        var framer = ListFramer()
+        var pieces: [ListFramer.Piece] = []
+        try framer.push(Array(text.utf8).span) { piece, _ in pieces.append(piece) }
+        #expect(framer.isComplete && pieces == [.item, .metadata])
+    }
+
     @Test func tooLargeItem() {
         let text = #"{"items":[{"a":""# + String(repeating: "x", count: 100) + #""}]}"#
         #expect(throws: ListFramer.Malformed.self) { try list(text, piece: 7, limit: 50) }
