@@ -97,7 +97,7 @@ package final class CanaryProbe {
     }
 
     private func judge(_ report: clinux_canary_report) -> CanaryResult {
-        let peer = withUnsafeBytes(of: report.peer) { SocketAddress(raw: $0) }
+        let peer = withUnsafeBytes(of: report.peer) { SocketAddress(sockaddr: $0) }
         switch UInt32(report.step) {
         case CLINUX_CANARY_JOIN.rawValue:
             return .untried("cannot put a process into a cgroup below --cgroup: \(message(report.error))")
@@ -127,30 +127,8 @@ private func message(_ code: Int32) -> String { String(cString: strerror(code)) 
 private func withSocketAddress<R>(
     _ address: SocketAddress, _ body: (UnsafePointer<sockaddr>, socklen_t) -> R
 ) -> R {
-    var storage = sockaddr_storage()
-    let isIPv4 = address.address.isIPv4
-    let size = isIPv4 ? MemoryLayout<sockaddr_in>.size : MemoryLayout<sockaddr_in6>.size
-    withUnsafeMutableBytes(of: &storage) { raw in
-        raw.storeBytes(of: sa_family_t(isIPv4 ? AF_INET : AF_INET6), as: sa_family_t.self)
-        raw.storeBytes(of: address.port.bigEndian, toByteOffset: 2, as: UInt16.self)
-        let bytes = address.address.networkBytes
-        UnsafeMutableRawBufferPointer(rebasing: raw[(isIPv4 ? 4 : 8)...]).copyBytes(from: bytes)
-    }
-    return withUnsafePointer(to: &storage) {
-        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(size)) }
-    }
-}
-
-extension SocketAddress {
-    fileprivate init?(raw: UnsafeRawBufferPointer) {
-        let port = UInt16(bigEndian: raw.loadUnaligned(fromByteOffset: 2, as: UInt16.self))
-        switch Int32(raw.loadUnaligned(as: sa_family_t.self)) {
-        case AF_INET:
-            self.init(IPAddress(v4: UInt32(bigEndian: raw.loadUnaligned(fromByteOffset: 4, as: UInt32.self))), port)
-        case AF_INET6:
-            let half = { UInt64(bigEndian: raw.loadUnaligned(fromByteOffset: $0, as: UInt64.self)) }
-            self.init(IPAddress(high: half(8), low: half(16)), port)
-        default: return nil
-        }
+    address.sockaddrBytes.withUnsafeBytes { raw in
+        guard let start = raw.baseAddress else { preconditionFailure("an address has bytes") }
+        return body(start.assumingMemoryBound(to: sockaddr.self), socklen_t(raw.count))
     }
 }

@@ -33,19 +33,16 @@ package final class TestBackend: Sendable {
     }
 
     package let name: String
-    package let address: SocketAddress
-    private let listener: Int32
+    package var address: SocketAddress { listener.address }
+    private let listener: TestListener
     private let respond: @Sendable (Request) -> Action
     private struct State {
         var requests: [Request] = []
-        var connections = 0
-        var open: [Int32] = []
-        var isStopped = false
     }
     private let state = Mutex(State())
 
     package var requests: [Request] { state.withLock(\.requests) }
-    package var connections: Int { state.withLock(\.connections) }
+    package var connections: Int { listener.connections }
 
     /// Listens at `address`, port 0 for any, in the network namespace of the thread that calls.
     package init(
@@ -54,8 +51,8 @@ package final class TestBackend: Sendable {
     ) throws {
         self.name = name
         self.respond = respond
-        (listener, self.address) = try listen(at: address)
-        try startThread { [listener] in acceptAll(listener) { self.serve($0) } }
+        listener = try TestListener(at: address)
+        try listener.start { self.serve($0, $1) }
     }
     /// Says who it is and what it saw.
     package convenience init(
@@ -64,28 +61,10 @@ package final class TestBackend: Sendable {
         try self.init(name, at: address) { .reply(200, headers: "x-backend: \(name)\r\n", body: $0.head) }
     }
 
-    package func stop() {
-        let open = state.withLock { state in
-            state.isStopped = true
-            return state.open
-        }
-        shutdown(listener, Int32(SHUT_RDWR))
-        for descriptor in open { shutdown(descriptor, Int32(SHUT_RDWR)) }
-        close(listener)
-    }
-    /// Closes every connection, as a server does that has waited too long.
-    package func hangUp() { for descriptor in state.withLock(\.open) { shutdown(descriptor, Int32(SHUT_RDWR)) } }
+    package func stop() { listener.stop() }
+    package func hangUp() { listener.hangUp() }
 
-    private func serve(_ descriptor: Int32) {
-        let connection = state.withLock { state in
-            state.connections += 1
-            state.open.append(descriptor)
-            return state.connections
-        }
-        defer {
-            state.withLock { $0.open.removeAll { $0 == descriptor } }
-            close(descriptor)
-        }
+    private func serve(_ descriptor: Int32, _ connection: Int) {
         var buffer: [UInt8] = []
         while let (head, body) = readMessage(descriptor, &buffer) {
             let request = state.withLock { state in
@@ -118,15 +97,48 @@ package final class TestBackend: Sendable {
 
 // MARK: Sockets
 
-/// Accepts until the listener is closed; each connection has a thread of its own, which closes it in the end.
-package func acceptAll(_ listener: Int32, _ serve: @escaping @Sendable (Int32) -> Void) {
-    while true {
-        let descriptor = accept(listener, nil, nil)
-        guard descriptor >= 0 else { return }
-        // Head and body are sent apart; the second must not wait for the first one's acknowledgement.
-        var on: Int32 = 1
-        setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &on, 4)
-        do { try startThread { serve(descriptor) } } catch { return }
+/// A listener whose connections each have a thread of their own.
+package final class TestListener: Sendable {
+    package let address: SocketAddress
+    private let descriptor: Int32
+    private let open = Mutex((descriptors: [Int32](), count: 0))
+    package var connections: Int { open.withLock(\.count) }
+
+    /// In the network namespace of the thread that calls.
+    package init(at address: SocketAddress) throws { (descriptor, self.address) = try listen(at: address) }
+
+    /// `serve` gets a connection and its number, counted from 1; the connection is closed when it returns.
+    package func start(_ serve: @escaping @Sendable (Int32, Int) -> Void) throws {
+        try startThread {
+            while true {
+                let connection = accept(self.descriptor, nil, nil)
+                guard connection >= 0 else { return }
+                // Head and body are sent apart; the second must not wait for the first one's acknowledgement.
+                var on: Int32 = 1
+                setsockopt(connection, Int32(IPPROTO_TCP), TCP_NODELAY, &on, 4)
+                let number = self.open.withLock { open in
+                    open.descriptors.append(connection)
+                    open.count += 1
+                    return open.count
+                }
+                do {
+                    try startThread {
+                        serve(connection, number)
+                        self.open.withLock { $0.descriptors.removeAll { $0 == connection } }
+                        close(connection)
+                    }
+                } catch { return }
+            }
+        }
+    }
+    package func stop() {
+        shutdown(descriptor, Int32(SHUT_RDWR))
+        hangUp()
+        close(descriptor)
+    }
+    /// Closes every connection, as a server does that has waited too long.
+    package func hangUp() {
+        for connection in open.withLock(\.descriptors) { shutdown(connection, Int32(SHUT_RDWR)) }
     }
 }
 

@@ -130,14 +130,12 @@ package final class HTTP2TestBackend: Sendable {
     }
 
     package let name: String
-    package let address: SocketAddress
-    private let listener: Int32
+    package var address: SocketAddress { listener.address }
+    private let listener: TestListener
     private let respond: @Sendable (Request) -> Action
     private struct State {
         var requests: [Request] = []
-        var connections = 0
         var resets: [UInt32] = []
-        var open: [Int32] = []
         var received = 0
     }
     private let state = Mutex(State())
@@ -145,7 +143,7 @@ package final class HTTP2TestBackend: Sendable {
     private let acknowledges: Bool
 
     package var requests: [Request] { state.withLock(\.requests) }
-    package var connections: Int { state.withLock(\.connections) }
+    package var connections: Int { listener.connections }
     /// Codes of the resets that came.
     package var resets: [UInt32] { state.withLock(\.resets) }
     /// Bytes of all bodies.
@@ -158,8 +156,8 @@ package final class HTTP2TestBackend: Sendable {
         self.name = name
         self.respond = respond
         self.acknowledges = acknowledges
-        (listener, self.address) = try listen(at: address)
-        try startThread { [listener] in acceptAll(listener) { self.serve($0) } }
+        listener = try TestListener(at: address)
+        try listener.start { self.serve($0, $1) }
     }
     /// Says who it is and what it got.
     package convenience init(_ name: String) throws {
@@ -169,23 +167,10 @@ package final class HTTP2TestBackend: Sendable {
                 body: "\(request.target) \(request.body.count)")
         }
     }
-    package func stop() {
-        shutdown(listener, Int32(SHUT_RDWR))
-        hangUp()
-        close(listener)
-    }
-    package func hangUp() { for descriptor in state.withLock(\.open) { shutdown(descriptor, Int32(SHUT_RDWR)) } }
+    package func stop() { listener.stop() }
+    package func hangUp() { listener.hangUp() }
 
-    private func serve(_ descriptor: Int32) {
-        let connection = state.withLock { state in
-            state.connections += 1
-            state.open.append(descriptor)
-            return state.connections
-        }
-        defer {
-            state.withLock { $0.open.removeAll { $0 == descriptor } }
-            close(descriptor)
-        }
+    private func serve(_ descriptor: Int32, _ connection: Int) {
         let peer = HTTP2Peer(descriptor)
         peer.acknowledges = acknowledges
         guard peer.readPreface() else { return }

@@ -32,7 +32,7 @@ struct TarArchive: ~Copyable {
 
     consuming func finish() throws(CommandFailure) {
         try write([UInt8](repeating: 0, count: 1024))
-        guard gzclose(file) == Z_OK else { throw CommandFailure("\(path) could not be written to its end") }
+        guard gzclose(file) == Z_OK else { throw failure() }
     }
 
     private func header(_ name: String, _ size: Int) -> [UInt8] {
@@ -59,9 +59,13 @@ struct TarArchive: ~Copyable {
         return header
     }
 
+    private func failure() -> CommandFailure {
+        CommandFailure("\(path) could not be written: \(String(cString: strerror(errno))); see --file")
+    }
+
     private func write(_ bytes: [UInt8]) throws(CommandFailure) {
         guard !bytes.isEmpty else { return }
         let count = bytes.withUnsafeBytes { gzwrite(file, $0.baseAddress, UInt32($0.count)) }
-        guard count == Int32(bytes.count) else { throw CommandFailure("\(path) could not be written") }
+        guard count == Int32(bytes.count) else { throw failure() }
     }
 }

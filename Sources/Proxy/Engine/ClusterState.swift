@@ -135,7 +135,6 @@ final class ClusterState {
         load.connectionClosed()
         serveWaiting()
     }
-    func http2HasRoom() { serveWaiting() }
 
     // MARK: Waiting for a connection
 
@@ -151,7 +150,8 @@ final class ClusterState {
         waiting.remove(at: index)
         load.waitEnded()
     }
-    private func serveWaiting() {
+    /// Something may be free now.
+    func serveWaiting() {
         guard !waiting.isEmpty, idleCount > 0 || load.mayConnect(policy) || anyHTTP2() != nil else { return }
         load.waitEnded()
         waiting.removeFirst().connectionIsFree()

@@ -25,7 +25,7 @@ enum OriginalDestination {
         var address: SocketAddress?
         // Called at once: this is the connection's loop, where the future is complete when it is returned.
         result.assumeIsolated().whenSuccess { raw in
-            address = withUnsafeBytes(of: raw) { SocketAddress(raw: $0) }
+            address = withUnsafeBytes(of: raw) { SocketAddress(sockaddr: $0) }
         }
         return address
     }
@@ -41,39 +41,16 @@ private struct RawIPv6: Sendable {
 }
 
 extension SocketAddress {
-    /// From a sockaddr; nil if it is not an address and port of the internet's.
-    init?(raw: UnsafeRawBufferPointer) {
-        guard raw.count >= 8 else { return nil }
-        let port = UInt16(bigEndian: raw.loadUnaligned(fromByteOffset: 2, as: UInt16.self))
-        let range: Range<Int>
-        switch CInt(raw.loadUnaligned(as: UInt16.self)) {
-        case AF_INET: range = 4..<8
-        case AF_INET6: range = 8..<24
-        default: return nil
-        }
-        guard port != 0, raw.count >= range.upperBound,
-            let address = IPAddress(networkBytes: UnsafeRawBufferPointer(rebasing: raw[range]))
-        else { return nil }
-        self.init(address, port)
-    }
-
     init?(_ address: NIOCore.SocketAddress?) {
-        guard let found = address?.withSockAddr({ SocketAddress(raw: UnsafeRawBufferPointer(start: $0, count: $1)) })
+        guard
+            let found = address?.withSockAddr({ SocketAddress(sockaddr: UnsafeRawBufferPointer(start: $0, count: $1)) })
         else { return nil }
         self = found
     }
 
     /// For system calls.
     package func withSockaddr<Result>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Result) -> Result {
-        var bytes: [UInt8] = []
-        withUnsafeBytes(of: UInt16(address.isIPv4 ? AF_INET : AF_INET6)) { bytes += $0 }
-        withUnsafeBytes(of: port.bigEndian) { bytes += $0 }
-        // IPv6 has a flow label before the address and a scope behind it.
-        bytes +=
-            address.isIPv4
-            ? address.networkBytes + [UInt8](repeating: 0, count: 8)
-            : [0, 0, 0, 0] + address.mappedBytes + [0, 0, 0, 0]
-        return bytes.withUnsafeBytes { raw in
+        sockaddrBytes.withUnsafeBytes { raw in
             guard let start = raw.baseAddress else { preconditionFailure("an address has bytes") }
             return body(start.assumingMemoryBound(to: sockaddr.self), socklen_t(raw.count))
         }

@@ -122,7 +122,7 @@ struct HTTP2Heads {
     // MARK: To HTTP/2
 
     /// nil: these bytes are no head, which no head that was parsed once can be.
-    mutating func request(_ bytes: ByteBuffer) -> (HPACKHeaders, hasBody: Bool)? {
+    mutating func request(_ bytes: ByteBuffer) -> HPACKHeaders? {
         requests.reset()
         guard (try? requests.parse(bytes)) == true else { return nil }
         let head = requests.head
@@ -133,7 +133,7 @@ struct HTTP2Heads {
         headers.add(name: ":path", value: bytes.text(head.target))
         headers.add(name: ":authority", value: bytes.text(head.authority))
         append(head, bytes, to: &headers)
-        return (headers, head.requestBody != .none)
+        return headers
     }
 
     mutating func response(_ bytes: ByteBuffer) -> (HPACKHeaders, status: UInt16)? {

@@ -118,7 +118,7 @@ final class HTTP2Upstream: HTTP2Connection {
             scheduleFlush()
             shard.loop.assumeIsolated().execute { self.close() }
         } else {
-            cluster.http2HasRoom()
+            cluster.serveWaiting()
         }
     }
     override func closed() {
@@ -152,7 +152,7 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
     var isClosed: Bool { isOver }
 
     func send(head: ByteBuffer, isLast: Bool) {
-        guard let (headers, _) = upstream?.heads.request(head) else { return }
+        guard let headers = upstream?.heads.request(head) else { return }
         sendHeaders(headers, isLast: isLast)
     }
     func send(body: ByteBuffer, isLast: Bool) { if !isEnded { sendData(body, isLast: isLast) } }
