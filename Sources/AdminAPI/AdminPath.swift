@@ -12,6 +12,8 @@ package enum AdminPath {
     package static let capacity = "/capacity"
     /// What the kernel should hold, in the form of a `KernelDump` without maps.
     package static let desired = "/desired"
+    /// What flows may point at: a `BackendReport`.
+    package static let backends = "/backends"
     /// With `repair=true` it also writes everything again.
     package static let verify = "/verify"
     /// Needs `from=` an address or NAMESPACE/POD, and `to=IP:PORT`; takes `protocol=TCP` and `interface=NAME`.

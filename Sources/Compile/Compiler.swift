@@ -7,6 +7,8 @@ package import DataplaneIR
 package struct ProgramChanges: Equatable, Sendable {
     package var upserts: Set<ServicePortID> = []
     package var removals: Set<ServicePortID> = []
+    /// What they replace or remove.
+    package var old: [ServicePortID: ServiceProgram] = [:]
 
     package init() {}
     package var isEmpty: Bool { upserts.isEmpty && removals.isEmpty }
@@ -45,6 +47,7 @@ package struct Compiler: Sendable {
         var changes = ProgramChanges()
         for (id, old) in before where programs[id] != old {
             if programs[id] == nil { changes.removals.insert(id) } else { changes.upserts.insert(id) }
+            changes.old[id] = old
         }
         return changes
     }

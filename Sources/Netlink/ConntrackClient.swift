@@ -23,8 +23,13 @@ package struct ConntrackEntry: Hashable, Sendable {
     package let reply: FlowTuple
     package let zone: UInt16
     package let id: UInt32
+    /// TCP_CONNTRACK_ESTABLISHED and so on.
+    package let tcpState: UInt8?
 
-    package init(original: FlowTuple, reply: FlowTuple, zone: UInt16 = 0, id: UInt32) {
+    package init(
+        original: FlowTuple, reply: FlowTuple, zone: UInt16 = 0, id: UInt32, tcpState: UInt8? = nil
+    ) {
+        self.tcpState = tcpState
         self.original = original
         self.reply = reply
         self.zone = zone
@@ -131,6 +136,9 @@ private enum CT {
 
     static let tupleOriginal: UInt16 = 1
     static let tupleReply: UInt16 = 2
+    static let protocolInfo: UInt16 = 4
+    static let tcpInfo: UInt16 = 1
+    static let tcpState: UInt16 = 1
     static let id: UInt16 = 12
     static let zone: UInt16 = 18
     static let filter: UInt16 = 25
@@ -203,7 +211,8 @@ extension ConntrackEntry {
         else { return nil }
         self.init(
             original: original, reply: reply, zone: attributes.first(CT.zone)?.bigEndian() ?? 0,
-            id: attributes.first(CT.id)?.bigEndian() ?? 0)
+            id: attributes.first(CT.id)?.bigEndian() ?? 0,
+            tcpState: attributes.first(CT.protocolInfo)?.nested.first(CT.tcpInfo)?.nested.first(CT.tcpState)?.number())
     }
 }
 

@@ -10,6 +10,7 @@ import Testing
             (["endpoints", "no-slash"], 2), (["endpoints"], 2), (["status", "--wait", "soon"], 2),
             (["status", "--api-socket", "/nonexistent/agent.sock"], 1),
             (["verify", "--api-socket", "/nonexistent/agent.sock"], 1), (["routes"], 1),
+            (["sockets"], 2), (["sockets", "--stale", "--api-socket", "/nonexistent/agent.sock"], 1),
         ] as [([String], Int32)])
     func exitStatus(_ arguments: [String], _ expected: Int32) {
         #expect(AgentctlProgram.run(arguments) == expected)

@@ -27,6 +27,7 @@ struct AdminRequest: Sendable {
         case endpoints(ObjectName)
         case capacity
         case desired
+        case backends
         case verify(repair: Bool)
         case explain(FlowQuestion)
         case routes

@@ -18,6 +18,7 @@ extension NodeAgent {
         case .capacity:
             reply(request) { () throws(DataplaneError) in CapacityReport(maps: try dataplane.writer.capacity()) }
         case .desired: request.reply(jsonResponse(desiredDump()))
+        case .backends: request.reply(jsonResponse(backendReport()))
         case .verify(let repair):
             reply(request) { () throws(DataplaneError) in try verifyNow(repair: repair) }
         case .explain(let flow): request.reply(explain(flow))

@@ -119,10 +119,10 @@ extension NodeAgent {
             let node = state.nodes[ours]
             nodeInputs.node = node
             noteEligibility(node)
-            changed.formUnion(compiler.update(node: NodeFacts(name: ours, zone: node?.zone), from: state).all)
+            changed.formUnion(noted(compiler.update(node: NodeFacts(name: ours, zone: node?.zone), from: state)))
         }
         if dirty.serviceCIDRs { nodeInputs.serviceCIDRs = state.serviceCIDRRanges }
-        if !dirty.services.isEmpty { changed.formUnion(compiler.update(dirty.services, from: state).all) }
+        if !dirty.services.isEmpty { changed.formUnion(noted(compiler.update(dirty.services, from: state))) }
         tellFindings(of: dirty.services.union(changed.map { ObjectName($0.namespace, $0.service) }))
         if routesDiffer { tell(routes.findings) }
         let healthChecksMayDiffer = !dirty.services.isEmpty || !dirty.nodes.isEmpty
@@ -206,8 +206,4 @@ extension NodeAgent {
             deadlines.garbage = now + .seconds(1)
         }
     }
-}
-
-extension ProgramChanges {
-    var all: Set<ServicePortID> { upserts.union(removals) }
 }

@@ -62,6 +62,7 @@ actor NodeAgent {
     var completeSources: Set<Int> = []
     var isComplete = false
     var changeLog = ChangeLog()
+    var removedBackends = RemovedBackends()
     var audit: AuditSchedule
     var deadlines = Deadlines()
     var details = DetailsState()

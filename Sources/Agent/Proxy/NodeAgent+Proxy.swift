@@ -33,7 +33,7 @@ extension NodeAgent {
         }
         let available = proxy.step(isNeeded: routes.isNeeded, isFirst: isFirst, now: now)
         environment.proxy?.update(routes.isNeeded, !proxy.proxies.isEmpty)
-        return (compiler.update(proxy: available, from: state).all, routesDiffer)
+        return (noted(compiler.update(proxy: available, from: state)), routesDiffer)
     }
 
     /// After all programs are up to date, before the kernel hears of them.

@@ -38,6 +38,7 @@ struct AdminEndpoint: Sendable {
         case AdminPath.services: return .success(.services)
         case AdminPath.capacity: return .success(.capacity)
         case AdminPath.desired: return .success(.desired)
+        case AdminPath.backends: return .success(.backends)
         case AdminPath.verify: return .success(.verify(repair: query["repair"] == "true"))
         case AdminPath.endpoints:
             let parts = (query["service"] ?? "").split(separator: "/").map(String.init)

@@ -14,13 +14,15 @@ extension BPFDataplane {
         }
         var cookies = Set<UInt64>()
         for (cookie, origin) in try maps.udpSockets.entries() {
-            let dialled = SocketAddress(origin.dialled.value, UInt16(bigEndian: origin.dialled_port))
-            let backend = SocketAddress(origin.backend.value, UInt16(bigEndian: origin.backend_port))
-            if let owner = owner(ofUDP: dialled), serving[owner.serviceID]?.contains(backend) == true { continue }
+            if let owner = owner(ofUDP: origin.dialledAddress),
+                serving[owner.serviceID]?.contains(origin.backendAddress) == true
+            {
+                continue
+            }
             cookies.insert(cookie)
         }
         guard !cookies.isEmpty else { return 0 }
-        let missing = try SocketDestroyer(cgroup: options.cgroup).destroyUDP(cookies) { cookie throws(BPFError) in
+        let missing = try SocketDestroyer(cgroup: options.cgroup).destroy(.udp, cookies) { cookie throws(BPFError) in
             // Before it is ended: afterwards the program may connect the same socket again.
             try maps.udpSockets.delete(cookie)
         }

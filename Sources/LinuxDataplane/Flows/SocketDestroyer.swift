@@ -1,0 +1,56 @@
+/// Ends sockets. A connected UDP socket passes no hook when it sends, so when its backend is gone nothing else tells
+/// the program behind it; now receiving fails with ECONNABORTED and sending with EDESTADDRREQ, and it connects again,
+/// to a backend that lives (spec rows 114-120, 134).
+import Addressing
+import BPF
+import Netlink
+import Netns
+
+struct SocketDestroyer {
+    /// Sockets are looked for in the network namespaces that processes of this cgroup live in: sock_diag has to be
+    /// asked in each.
+    let cgroup: String
+
+    /// Ends the sockets with these cookies and returns those it did not find. `willDestroy` is called just before each.
+    func destroy(
+        _ transport: TransportProtocol, _ cookies: Set<UInt64>, willDestroy: (UInt64) throws(BPFError) -> Void
+    ) throws(BPFError) -> Set<UInt64> {
+        var missing = cookies
+        for namespace in try CgroupTree.namespaces(below: cgroup) where !missing.isEmpty {
+            try namespace.run(refusal: { BPFError($0.operation, $0.code) }) { () throws(BPFError) in
+                try destroyHere(transport, &missing, willDestroy)
+            }
+        }
+        return missing
+    }
+
+    /// In the calling thread's network namespace.
+    private func destroyHere(
+        _ transport: TransportProtocol, _ missing: inout Set<UInt64>, _ willDestroy: (UInt64) throws(BPFError) -> Void
+    ) throws(BPFError) {
+        let wanted = missing
+        let (diag, sockets) = try asBPFError { () throws(NetlinkError) in
+            let diag = try SocketDiag()
+            return (diag, try diag.sockets(transport, where: { wanted.contains($0.cookie) }))
+        }
+        for socket in sockets {
+            try willDestroy(socket.cookie)
+            _ = try asBPFError { () throws(NetlinkError) in try diag.destroy(socket) }
+            missing.remove(socket.cookie)
+        }
+    }
+}
+
+private func asBPFError<R>(_ body: () throws(NetlinkError) -> R) throws(BPFError) -> R {
+    do throws(NetlinkError) { return try body() } catch { throw BPFError(error.operation, error.code) }
+}
+
+extension CgroupTree {
+    static func namespaces(below cgroup: String) throws(BPFError) -> [NetworkNamespace] {
+        do throws(NetnsError) {
+            return try CgroupTree(path: cgroup).networkNamespaces()
+        } catch {
+            throw BPFError("find the pods' network namespaces", error.code, detail: error.description)
+        }
+    }
+}
