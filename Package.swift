@@ -189,8 +189,8 @@ if !isSet("HEDDLE_CORE") {
         tests(
             "EndToEnd",
             [
-                "AdminAPI", "Addressing", "BPF", "FakeAPIServer", "HTTP2TestSupport", "Netns", "RouteIR", "TestSupport",
-                "YAML",
+                "AdminAPI", "Addressing", "BPF", "FakeAPIServer", "HTTP2TestSupport", "Netns", "Reconcile", "RouteIR",
+                "TestSupport", "YAML",
             ]),
     ]
 }

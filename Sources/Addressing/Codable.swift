@@ -24,6 +24,18 @@ extension IPPrefix: Codable {
     }
 }
 
+extension SocketAddress: Codable {
+    package init(from decoder: any Decoder) throws {
+        let text = try decoder.singleValueContainer().decode(String.self)
+        guard let address = SocketAddress(text) else { throw invalid("\"\(text)\" is not ADDRESS:PORT", decoder) }
+        self = address
+    }
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        try container.encode(description)
+    }
+}
+
 private func invalid(_ message: String, _ decoder: any Decoder) -> DecodingError {
     .dataCorrupted(.init(codingPath: decoder.codingPath, debugDescription: message))
 }

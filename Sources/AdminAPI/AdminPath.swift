@@ -20,6 +20,11 @@ package enum AdminPath {
     /// With `method=`, `path=` and `header=` (lines of `name: value`) also which rule of a routed service it meets.
     package static let explain = "/explain"
     package static let routes = "/routes"
+    /// `FlowEvents`; takes `from=` the `next` of the last answer, and `rate=` in events a second. Observing ends some
+    /// seconds after the last question.
+    package static let observe = "/observe"
+    /// A `TrafficReport`; counting too ends some seconds after the last question.
+    package static let traffic = "/traffic"
     /// What the L7 proxy says of itself: `what=config`, `what=upstreams` and so on. Its answer is passed on as it is.
     package static let proxy = "/proxy"
 }

@@ -117,7 +117,7 @@ struct DumpMaps: ParsableCommand {
     }
 }
 
-private func pause(_ duration: Duration) {
+func pause(_ duration: Duration) {
     let (seconds, attoseconds) = duration.components
     var time = timespec(tv_sec: Int(seconds), tv_nsec: Int(attoseconds / 1_000_000_000))
     nanosleep(&time, nil)

@@ -55,6 +55,9 @@ final class RunningAgent {
 
     /// Starts an `agentctl` that goes on by itself.
     func startAgentctl(_ arguments: String..., log: String) throws -> ChildProcess {
+        try startAgentctl(arguments, log: log)
+    }
+    func startAgentctl(_ arguments: [String], log: String) throws -> ChildProcess {
         try node.host.spawn(
             [programDirectory + "/agentctl"] + arguments + ["--api-socket", socket, "--bpffs", node.bpffs], log: log)
     }

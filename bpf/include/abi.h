@@ -20,7 +20,7 @@
 
 #include <linux/types.h>
 
-#define HEDDLE_SCHEMA_VERSION 2
+#define HEDDLE_SCHEMA_VERSION 3
 
 /* 16 bytes in network order; IPv4 is IPv4-mapped (::ffff:a.b.c.d), so there is one form for both families. */
 struct heddle_address {
@@ -117,6 +117,8 @@ struct heddle_affinity {
 	__u64 last_used; /* CLOCK_MONOTONIC, nanoseconds */
 	__u32 uid;
 	__u32 index; /* where the backend was in its block: usually it still is */
+	__u32 hits;  /* connections in a row that this entry led to the same backend */
+	__u32 unused;
 };
 
 /* For a connected socket: where the program wanted to go, and where we sent it. */
@@ -227,7 +229,7 @@ HEDDLE_SIZE(heddle_block, 32);
 HEDDLE_SIZE(heddle_backend, 32);
 HEDDLE_SIZE(heddle_service_name, 200);
 HEDDLE_SIZE(heddle_affinity_key, 16);
-HEDDLE_SIZE(heddle_affinity, 16);
+HEDDLE_SIZE(heddle_affinity, 24);
 HEDDLE_SIZE(heddle_origin, 40);
 HEDDLE_SIZE(heddle_flow, 56);
 HEDDLE_SIZE(heddle_flows, 8 + HEDDLE_FLOWS * 56);

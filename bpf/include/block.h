@@ -153,7 +153,7 @@ static __always_inline bool choose(const struct block *b, struct range range, __
 	found = bpf_map_lookup_elem(&affinity, &key);
 	if (found) {
 		memory = *found;
-		remembered(b, range, &memory, now, &index);
+		memory.hits = remembered(b, range, &memory, now, &index) ? memory.hits + 1 : 0;
 	}
 	if (!read_backend(b, index, out))
 		return false;

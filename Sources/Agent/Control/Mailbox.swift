@@ -3,6 +3,7 @@ import Addressing
 import AdminAPI
 import AdminServer
 import Cluster
+import Reconcile
 
 enum Message: Sendable {
     /// Write what is due.
@@ -31,6 +32,11 @@ struct AdminRequest: Sendable {
         case verify(repair: Bool)
         case explain(FlowQuestion)
         case routes
+        case observe(from: UInt64?, rate: UInt32)
+        case traffic
+        /// Of what was observed: names are to be put to it.
+        case observed(FlowEvents)
+        case nameTraffic(TrafficReport)
         /// To the proxy itself.
         case proxy(String)
     }

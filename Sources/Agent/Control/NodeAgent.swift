@@ -67,6 +67,7 @@ actor NodeAgent {
     var deadlines = Deadlines()
     var details = DetailsState()
     var snapshot = SnapshotState()
+    var flowNames = FlowNames()
     /// What the source has told before its first lists were complete; a snapshot must not undo it.
     var toldIDs: Set<ObjectID> = []
 

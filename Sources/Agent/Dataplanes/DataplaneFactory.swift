@@ -54,6 +54,13 @@ enum DataplaneFactory {
         return (dataplane, ForeignChanges(dataplane: dataplane.name, monitor: monitor))
     }
 
+    /// For looking at live traffic.
+    static func openTracers(
+        _ configuration: AgentConfiguration, isEBPF: Bool
+    ) throws(DataplaneError) -> [any FlowTracer] {
+        isEBPF ? [try BPFFlowTracer(bpffs: configuration.bpffs, cgroup: cgroup(configuration))] : []
+    }
+
     /// Without --cgroup: where cgroup v2 is mounted, else the usual place, which the probe then finds missing.
     static func cgroup(_ configuration: AgentConfiguration) -> String {
         if let given = configuration.cgroup { return given }

@@ -8,6 +8,7 @@ import Glibc
 import LinuxDataplane
 import Logging
 import Netns
+import Reconcile
 
 struct AgentProcess {
     /// A write that takes longer than this is left to the kernel when the agent must stop: it is atomic.
@@ -83,9 +84,13 @@ struct AgentProcess {
             metadata: [
                 "dataplane": "\(dataplane.name)", "why": "\(dataplane.configured)", "source": "\(source.name)",
             ])
-        try await openAdminSocket(agent.mailbox)
+        let isEBPF = await agent.translatesByConnect
+        let flows = try FlowWatch(timers: loop) { () throws(DataplaneError) in
+            try DataplaneFactory.openTracers(configuration, isEBPF: isEBPF)
+        }
+        try await openAdminSocket(agent.mailbox, flows)
         if configuration.proxy != .off { try await openProxySocket(handOver) }
-        try await work(agent, source, signals, snapshots, proxies)
+        try await work(agent, source, signals, snapshots, proxies, flows)
     }
 
     /// A directory on this node needs no second copy; an API server may be away at the next start.
@@ -121,13 +126,13 @@ struct AgentProcess {
         return configuration
     }
 
-    private func openAdminSocket(_ mailbox: Mailbox) async throws {
+    private func openAdminSocket(_ mailbox: Mailbox, _ flows: FlowWatch) async throws {
         let path = configuration.apiSocket
         let directory = path.split(separator: "/").dropLast().map { "/" + $0 }.joined()
         try ProcessSetup.makeDirectory(
             directory.isEmpty ? "/" : directory, mode: 0o755, purpose: "directory of the admin socket",
             option: .apiSocket)
-        let admin = AdminEndpoint(mailbox: mailbox, board: board, timers: loop)
+        let admin = AdminEndpoint(mailbox: mailbox, board: board, timers: loop, flows: flows)
         // The socket must never be open to others, not even for the moment until a chmod.
         let mask = umask(0o177)
         defer { umask(mask) }
@@ -151,7 +156,7 @@ struct AgentProcess {
 
     private func work(
         _ agent: NodeAgent, _ source: AgentSource, _ signals: SignalWatcher, _ snapshots: Snapshots?,
-        _ proxies: AsyncStream<[HandOverServer.Proxy]>
+        _ proxies: AsyncStream<[HandOverServer.Proxy]>, _ flows: FlowWatch
     ) async throws {
         let addresses = try AddressWatcher()
         let foreign = try ForeignChangeWatcher()
@@ -176,6 +181,7 @@ struct AgentProcess {
                 }
             }
             if let snapshots { group.addTask { await snapshots.run() } }
+            group.addTask { await flows.run() }
             if let canary { group.addTask { await canary.run() } }
             await agent.run()
             await snapshots?.flush()

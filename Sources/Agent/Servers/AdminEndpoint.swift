@@ -3,6 +3,7 @@ import AdminAPI
 import AdminServer
 import Addressing
 import Cluster
+import Reconcile
 import Synchronization
 
 struct AdminEndpoint: Sendable {
@@ -12,22 +13,49 @@ struct AdminEndpoint: Sendable {
     let mailbox: Mailbox
     let board: StatusBoard
     let timers: ServerLoop
+    let flows: FlowWatch
 
     @Sendable func respond(_ request: HTTPRequest, _ reply: @escaping @Sendable (HTTPResponse) -> Void) {
         switch Self.question(request) {
         case .failure(let failure): reply(failureResponse(failure.error, status: 400))
         case .success(nil): reply(failureResponse("there is no \(request.path) here", status: 404))
         case .success(.some(.status)):
-            let once = Once(reply)
-            let timer = timers.schedule(after: Self.patience) { [board] in once.reply(jsonResponse(board.status)) }
-            mailbox.send(
-                .request(
-                    AdminRequest(question: .status) { response in
-                        timer.cancel()
-                        once.reply(response)
-                    }))
+            ask(.status, reply) { [board] in jsonResponse(board.status) }
+        case .success(.some(.observe(let from, let rate))):
+            flows.send(
+                .events(from: from, rate: rate) { result in
+                    name(result, reply) { .observed($0) }
+                })
+        case .success(.some(.traffic)):
+            flows.send(.traffic { result in name(result, reply) { .nameTraffic($0) } })
         case .success(.some(let question)):
             mailbox.send(.request(AdminRequest(question: question, reply: reply)))
+        }
+    }
+
+    /// `otherwise`: the answer when the actor is busy.
+    private func ask(
+        _ question: AdminRequest.Question, _ reply: @escaping @Sendable (HTTPResponse) -> Void,
+        otherwise: @escaping @Sendable () -> HTTPResponse
+    ) {
+        let once = Once(reply)
+        let timer = timers.schedule(after: Self.patience) { once.reply(otherwise()) }
+        mailbox.send(
+            .request(
+                AdminRequest(question: question) { response in
+                    timer.cancel()
+                    once.reply(response)
+                }))
+    }
+
+    /// What was seen of traffic goes by way of the actor, which knows names.
+    private func name<Seen: Encodable & Sendable>(
+        _ result: Result<Seen, DataplaneError>, _ reply: @escaping @Sendable (HTTPResponse) -> Void,
+        _ question: (Seen) -> AdminRequest.Question
+    ) {
+        switch result {
+        case .success(let seen): ask(question(seen), reply) { jsonResponse(seen) }
+        case .failure(let error): reply(failureResponse(error.description, status: 500))
         }
     }
 
@@ -57,6 +85,10 @@ struct AdminEndpoint: Sendable {
             }
             return .success(.explain(flow))
         case AdminPath.routes: return .success(.routes)
+        case AdminPath.observe:
+            return .success(
+                .observe(from: query["from"].flatMap { UInt64($0) }, rate: UInt32(query["rate"] ?? "") ?? 1000))
+        case AdminPath.traffic: return .success(.traffic)
         case AdminPath.proxy:
             guard let what = query["what"], !what.isEmpty else { return .failure(AdminFailure("pass what=config")) }
             return .success(.proxy(what))

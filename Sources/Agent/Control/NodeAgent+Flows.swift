@@ -1,0 +1,83 @@
+/// Names for what was seen of live traffic. Kept from one question to the next: whoever observes asks several times a
+/// second.
+import Addressing
+import AdminAPI
+import Cluster
+import Compile
+import DataplaneIR
+import Reconcile
+
+/// Pods by address, services by frontend.
+struct FlowNames {
+    fileprivate struct Dialled: Hashable {
+        /// nil: any address of the node.
+        let address: IPAddress?
+        let port: UInt16
+        let transport: String
+    }
+    fileprivate var pods: [IPAddress: String] = [:]
+    fileprivate var madeAt: Duration?
+    fileprivate var services: [Dialled: String] = [:]
+    fileprivate var generation: UInt64?
+    fileprivate var followsPods = false
+
+    fileprivate func service(at dialled: SocketAddress, _ transport: String) -> String? {
+        services[Dialled(address: dialled.address, port: dialled.port, transport: transport)]
+            ?? services[Dialled(address: nil, port: dialled.port, transport: transport)]
+    }
+}
+
+extension NodeAgent {
+    func named(_ events: FlowEvents) -> FlowEvents {
+        refreshFlowNames(needsServices: events.events.contains { $0.service == nil })
+        var events = events
+        for index in events.events.indices {
+            let event = events.events[index]
+            if event.client == nil { events.events[index].client = event.source.flatMap { name(of: $0.address) } }
+            events.events[index].backendPod = event.backend.flatMap { flowNames.pods[$0.address] }
+            if event.service == nil {
+                events.events[index].service = flowNames.service(at: event.dialled, event.protocol)
+            }
+        }
+        return events
+    }
+
+    func named(_ report: TrafficReport) -> TrafficReport {
+        refreshFlowNames(needsServices: false)
+        var report = report
+        for index in report.backends.indices {
+            report.backends[index].backendPod = report.backends[index].backend.flatMap { flowNames.pods[$0.address] }
+        }
+        return report
+    }
+
+    private func name(of address: IPAddress) -> String? {
+        flowNames.pods[address] ?? (node.localAddresses.contains(address) ? "node" : nil)
+    }
+
+    private func refreshFlowNames(needsServices: Bool) {
+        if !flowNames.followsPods {
+            flowNames.followsPods = true
+            for source in environment.sources { source.followPods() }
+        }
+        if flowNames.madeAt.map({ now - $0 > .seconds(2) }) ?? true {
+            flowNames.madeAt = now
+            var names: [IPAddress: String] = [:]
+            for (pod, addresses) in state.podAddresses {
+                // Several pods at one address: they use the network of their node.
+                for address in addresses { names[address] = names[address] == nil ? pod.description : "" }
+            }
+            flowNames.pods = names.filter { !$0.value.isEmpty }
+        }
+        guard needsServices, flowNames.generation != reconciler.status.applied else { return }
+        flowNames.generation = reconciler.status.applied
+        flowNames.services = [:]
+        for program in compiler.programs.values {
+            for frontend in program.frontends {
+                let key = FlowNames.Dialled(
+                    address: frontend.address, port: frontend.port, transport: program.id.transport.description)
+                flowNames.services[key] = program.id.displayName
+            }
+        }
+    }
+}

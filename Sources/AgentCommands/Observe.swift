@@ -1,0 +1,185 @@
+/// `agentctl observe`: flows to services as they happen.
+import AdminAPI
+import Addressing
+import ArgumentParser
+import FoundationEssentials
+import Glibc
+import Reconcile
+
+struct Observe: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Flows to services as they happen: who, to which backend, and what went wrong.",
+        discussion: """
+            connect     the first packet of a TCP connection leaves     datagrams  a new UDP flow
+            refused     no packet left: the service has no endpoint     failed     the backend did not answer
+            closed      a TCP connection ended: bytes, time, round trip
+
+            Nothing is observed, and it costs nothing, while nobody asks. Above --rate events are left out and counted.
+
+            Examples:
+              agentctl observe --service shop/web
+              agentctl observe --event refused --event failed      only what went wrong
+              agentctl observe --pod shop/cart-0 -o json | jq      one JSON object a line
+              agentctl observe -n 100                              the next hundred, then end
+            """)
+
+    @OptionGroup var filter: FlowFilter
+    @Option(
+        name: .customLong("event"), help: ArgumentHelp("Only this kind; may be given again.", valueName: "kind"))
+    var kinds: [FlowEvent.Kind] = []
+    @Option(name: [.customShort("n"), .long], help: "Ends after so many events.")
+    var count: Int?
+    @Option(name: .customLong("for"), help: ArgumentHelp("Ends after this time.", valueName: "duration"))
+    var time: WaitTime?
+    @Option(help: ArgumentHelp("Most events in a second.", valueName: "events"))
+    var rate: UInt32 = 1000
+    @OptionGroup var options: SharedOptions
+
+    func validate() throws {
+        guard rate > 0 else { throw ValidationError("--rate 0 would show nothing") }
+    }
+
+    func run() throws {
+        var lines = FlowLines(paint: .forOutput())
+        var (next, dropped) = (UInt64?.none, UInt64(0))
+        var left = count ?? .max
+        let clock = ContinuousClock()
+        let end = time.map { clock.now + $0.duration }
+        while left > 0 {
+            let answer = try options.client.get(
+                FlowEvents.self, AdminPath.observe,
+                [("rate", "\(rate)")] + (next.map { [("from", "\($0)")] } ?? []))
+            if next == nil {
+                dropped = answer.dropped
+                Output.complain("observing; the events are those from now on\n")
+            }
+            tellLosses(answer.missed, answer.dropped - min(dropped, answer.dropped))
+            (next, dropped) = (answer.next, answer.dropped)
+            for event in answer.events where left > 0 && isWanted(event) {
+                left -= 1
+                Output.tell(options.output == .json ? try jsonLine(event) : lines.line(event))
+            }
+            if let end, clock.now >= end { return }
+            usleep(200_000)
+        }
+    }
+
+    private func isWanted(_ event: FlowEvent) -> Bool {
+        (kinds.isEmpty || kinds.contains(event.kind))
+            && filter.matches(service: event.service, pods: [event.client, event.backendPod])
+    }
+
+    private func tellLosses(_ missed: UInt64, _ dropped: UInt64) {
+        if dropped > 0 { Output.complain("note: \(dropped) events above --rate \(rate) were left out\n") }
+        if missed > 0 { Output.complain("note: \(missed) events were not fetched in time\n") }
+    }
+}
+
+extension FlowEvent.Kind: ExpressibleByArgument {}
+
+/// Which flows are asked for.
+struct FlowFilter: ParsableArguments {
+    @Option(help: ArgumentHelp("Only this service, or this port of it.", valueName: "namespace/name[:port]"))
+    var service: String?
+    @Option(help: ArgumentHelp("Only services of this namespace.", valueName: "name"))
+    var namespace: String?
+    @Option(help: ArgumentHelp("Only flows from or to this pod.", valueName: "namespace/name"))
+    var pod: String?
+    @Flag(help: "Also the agent's own service, @heddle/canary.")
+    var all = false
+
+    func matches(service name: String?, pods: [String?]) -> Bool {
+        let name = name ?? ""
+        if !all, name.hasPrefix("@heddle/") { return false }
+        if let service, name != service, !name.hasPrefix(service + ":") { return false }
+        if let namespace, !name.hasPrefix(namespace + "/") { return false }
+        if let pod, !pods.contains(pod) { return false }
+        return true
+    }
+}
+
+func jsonLine(_ value: some Encodable) throws(CommandFailure) -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    guard let data = try? encoder.encode(value) else { throw CommandFailure("the answer cannot be put as JSON") }
+    return String(decoding: data, as: UTF8.self) + "\n"
+}
+
+/// Lines whose columns grow with what they have shown.
+struct FlowLines {
+    let paint: Paint
+    private var widths = [12, 9, 3, 20, 24, 16, 32]
+    private var hasHeader = false
+
+    init(paint: Paint) { self.paint = paint }
+
+    mutating func line(_ event: FlowEvent) -> String {
+        let process = [event.command, event.pid.map { "[\($0)]" }].compactMap { $0 }.joined()
+        let cells = [
+            timeOfDay(event.time), event.kind.rawValue, event.protocol, event.service ?? "-",
+            Self.place(event.client, event.source), process.isEmpty ? "-" : process,
+            Self.place(event.backendPod, event.backend), Self.detail(event),
+        ]
+        let paint = paint
+        let isBad = event.kind == .refused || event.kind == .failed
+        let header = hasHeader ? "" : row(["TIME", "EVENT", "", "SERVICE", "CLIENT", "PROCESS", "BACKEND", "DETAIL"])
+        hasHeader = true
+        return header + row(cells) { column, cell in column == 1 && isBad ? paint(.red, cell) : cell }
+    }
+
+    /// `shop/web-0 10.1.0.3:8080`
+    private static func place(_ pod: String?, _ address: SocketAddress?) -> String {
+        let text = address.map { $0.port == 0 ? $0.address.description : $0.description }
+        let parts = [pod, text].compactMap { $0 }
+        return parts.isEmpty ? "-" : parts.joined(separator: " ")
+    }
+
+    private static func detail(_ event: FlowEvent) -> String {
+        var parts: [String] = []
+        if let error = event.error { parts.append(error) }
+        if event.kind == .failed, event.error == nil { parts.append("given up by the client") }
+        if let hits = event.affinityHits { parts.append("affinity, \(hits) in a row") }
+        if event.service == nil || event.kind == .refused { parts.append("dialled \(event.dialled)") }
+        if let sent = event.sent, let received = event.received {
+            parts.append("sent \(byteCount(Int(sent))), received \(byteCount(Int(received)))")
+        }
+        if let seconds = event.seconds { parts.append("after \(duration(seconds))") }
+        if let trip = event.roundTripSeconds { parts.append("round trip \(duration(trip))") }
+        return parts.joined(separator: ", ")
+    }
+
+    private mutating func row(_ cells: [String], _ paint: (Int, String) -> String = { _, cell in cell }) -> String {
+        var text = ""
+        for (column, cell) in cells.enumerated() {
+            guard column < widths.count else {
+                text += paint(column, cell)
+                break
+            }
+            widths[column] = max(widths[column], cell.count)
+            text += paint(column, cell) + String(repeating: " ", count: widths[column] - cell.count + 2)
+        }
+        while text.last == " " { text.removeLast() }
+        return text + "\n"
+    }
+}
+
+/// `19:04:05.123`, local time.
+private func timeOfDay(_ time: Double) -> String {
+    var seconds = time_t(time)
+    var parts = tm()
+    localtime_r(&seconds, &parts)
+    let two = { (value: Int32) in value < 10 ? "0\(value)" : "\(value)" }
+    let thousandths = "\(1000 + Int((time - time.rounded(.down)) * 1000))".suffix(3)
+    return "\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec)).\(thousandths)"
+}
+
+/// `85us`, `1.2ms`, `3.4s`, `5m`
+func duration(_ seconds: Double) -> String {
+    let tenths = { (value: Double) in "\((value * 10).rounded() / 10)" }
+    switch seconds {
+    case ..<0.001: return "\(Int((seconds * 1e6).rounded()))us"
+    case ..<1: return tenths(seconds * 1000) + "ms"
+    case ..<10: return tenths(seconds) + "s"
+    default: return age(seconds)
+    }
+}

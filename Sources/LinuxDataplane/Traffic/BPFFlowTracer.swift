@@ -1,0 +1,230 @@
+/// Live traffic under eBPF: loads traffic.bpf.c, whose programs run behind those of the dataplane, and reads what they
+/// tell and count. Nothing is pinned: dropping it, or the end of the agent, ends it all.
+import Addressing
+import BPF
+import BPFPrograms
+import CDataplaneABI
+import DataplaneIR
+import Glibc
+package import Reconcile
+
+package final class BPFFlowTracer: FlowTracer {
+    /// Each of these runs after the dataplane's program at the same hook.
+    private static let hooks: [CgroupHook] = [.connect4, .connect6, .sendmsg4, .sendmsg6]
+
+    private let pins: BPFPins
+    private let cgroupPath: String
+    private let programs: [CgroupHook: BPFDescriptor]
+    private var links: [CgroupHook: BPFLink] = [:]
+    private let trace: BPFLink
+    private let live: SocketIterator<heddle_live>
+    private let events: RingBuffer<heddle_flow_event>
+    private let traffics: BPFMap<heddle_traffic_key, heddle_traffic>
+    private let observerMap: MappedArray<heddle_observer>
+    private let observer: UnsafeMutablePointer<heddle_observer>
+    private var names: ServiceNames
+    private var clients: FlowClients
+
+    /// `bpffs` and `cgroup`: those of the dataplane, which must be in force already.
+    package init(bpffs: String, cgroup: String) throws(DataplaneError) {
+        do throws(BPFError) {
+            pins = BPFPins(root: bpffs)
+            cgroupPath = cgroup
+            guard let maps = try BPFMaps.pinned(in: pins.maps) else {
+                throw BPFError("open the maps in \(bpffs)", ENOENT)
+            }
+            var object = try BPFObject(name: "heddle_traffic", image: BPFObjectImage.traffic.bytes)
+            for name in object.mapNames {
+                if let map = maps.descriptors[name] { try object.reuse(name, map) }
+            }
+            try object.load()
+            var programs: [CgroupHook: BPFDescriptor] = [:]
+            for hook in Self.hooks { programs[hook] = try object.program("after_\(hook.rawValue)") }
+            self.programs = programs
+            traffics = try BPFMap(object.map("traffic"), name: "traffic")
+            // Takes the traffic of those that find no room.
+            try traffics.update(heddle_traffic_key(), heddle_traffic())
+            observerMap = try MappedArray(BPFMap(object.map("observer"), name: "observer"))
+            observer = try observerMap.elements(upTo: 1)
+            events = try RingBuffer(object.map("events"), name: "events")
+            names = ServiceNames(maps.serviceNames)
+            clients = FlowClients(node: maps.config.pointee.node_cookie)
+            guard let origins = maps.descriptors["socket_origin"] else { throw BPFError("open socket_origin", ENOENT) }
+            live = try SocketIterator(object.program("live"), over: origins, name: "live")
+            trace = try BPFLink.trace(object.program("set_state"), "inet_sock_set_state")
+            try attach()
+        } catch {
+            throw DataplaneError(error)
+        }
+    }
+
+    private func attach() throws(BPFError) {
+        let cgroup = try CgroupDirectory(cgroupPath)
+        for (hook, program) in programs { links[hook] = try BPFLink.attach(program, to: cgroup, as: hook) }
+    }
+
+    package func limit(to rate: UInt32) { observer.pointee.rate = rate }
+
+    /// The dataplane may have attached its programs anew: then they come after ours, which would see nothing.
+    package func maintain() throws(DataplaneError) {
+        do throws(BPFError) {
+            let cgroup = try CgroupDirectory(cgroupPath)
+            for (hook, program) in programs {
+                guard let pinned = try BPFDescriptor.pinned(at: "\(pins.links)/\(hook.rawValue)") else { continue }
+                let first = try BPFLink(pinned).state().program
+                let order = try cgroup.programs(at: hook)
+                let own = try order.firstIndex(of: program.programID())
+                if let own, let dataplane = order.firstIndex(of: first), own > dataplane { continue }
+                links[hook] = nil
+                links[hook] = try BPFLink.attach(program, to: cgroup, as: hook)
+            }
+        } catch {
+            throw DataplaneError(error)
+        }
+    }
+
+    package var dropped: UInt64 { heddle_read(&observer.pointee.dropped) }
+
+    package func drain(_ take: (FlowEvent) -> Void) throws(DataplaneError) {
+        let offset = wallClockOffset()
+        do throws(BPFError) {
+            try events.drain { raw in take(self.event(raw, offset)) }
+        } catch {
+            throw DataplaneError(error)
+        }
+    }
+
+    private func event(_ raw: heddle_flow_event, _ offset: Double) -> FlowEvent {
+        let kind = FlowEvent.Kind(raw.kind)
+        let address = { (address: heddle_address, port: UInt16) -> SocketAddress? in
+            address.low == 0 && address.high == 0 ? nil : SocketAddress(address.value, UInt16(bigEndian: port))
+        }
+        var event = FlowEvent(
+            time: Double(raw.time) / 1e9 + offset, kind: kind, protocol: protocolName(raw.protocol),
+            dialled: SocketAddress(raw.dialled.value, UInt16(bigEndian: raw.dialled_port)),
+            backend: address(raw.backend, raw.backend_port))
+        event.service = names[raw.svc_id]
+        let pid = raw.pid == 0 ? nil : Int32(bitPattern: raw.pid)
+        event.source = address(raw.source, raw.source_port)
+        clients.complete(&event, namespace: raw.netns, pid: pid)
+        event.pid = pid
+        let command = text(raw.command)
+        event.command = command.isEmpty ? nil : command
+        if raw.error != 0 { event.error = errorName(Int32(bitPattern: raw.error)) }
+        if raw.affinity_hits > 0 { event.affinityHits = Int(raw.affinity_hits) }
+        if kind == .closed {
+            event.received = raw.received
+            event.sent = raw.sent
+            event.seconds = raw.duration > 0 ? Double(raw.duration) / 1e9 : nil
+        }
+        if raw.rtt > 0 { event.roundTripSeconds = Double(raw.rtt) / 1e6 }
+        return event
+    }
+
+    package func traffic() throws(DataplaneError) -> [BackendTraffic] {
+        do throws(BPFError) {
+            var sockets: [FlowKey: (count: Int, measured: Int, rtt: Double)] = [:]
+            try live.forEach { line in
+                var sum = sockets[FlowKey(line.key)] ?? (0, 0, 0)
+                sum.count += 1
+                if line.rtt > 0 {
+                    sum.measured += 1
+                    sum.rtt += Double(line.rtt) / 1e6
+                }
+                sockets[FlowKey(line.key)] = sum
+            }
+            var result: [BackendTraffic] = []
+            for (rawKey, counts) in try traffics.entries() {
+                let key = FlowKey(rawKey)
+                let isOthers = key.serviceID == 0
+                var line = BackendTraffic(
+                    service: names[key.serviceID], protocol: isOthers ? "" : protocolName(key.transport),
+                    backend: key.backend)
+                line.connections = counts.connections
+                line.failures = counts.failures
+                line.received = counts.received
+                line.sent = counts.sent
+                if let sum = sockets[key] {
+                    line.active = sum.count
+                    if sum.measured > 0 { line.roundTripSeconds = sum.rtt / Double(sum.measured) }
+                }
+                // A service that is gone has no name any more.
+                if line.service != nil || isOthers { result.append(line) }
+            }
+            return result
+        } catch {
+            throw DataplaneError(error)
+        }
+    }
+}
+
+/// heddle_traffic_key.
+private struct FlowKey: Hashable {
+    let serviceID: UInt32
+    let transport: UInt8
+    /// nil: none could be chosen.
+    let backend: SocketAddress?
+
+    init(_ raw: heddle_traffic_key) {
+        serviceID = raw.svc_id
+        transport = raw.protocol
+        let address = SocketAddress(raw.backend.value, UInt16(bigEndian: raw.backend_port))
+        backend = address.port == 0 ? nil : address
+    }
+}
+
+/// Names of services by the number the kernel has for them, which is never used again.
+private struct ServiceNames {
+    private let map: BPFMap<UInt32, heddle_service_name>
+    private var known: [UInt32: String] = [:]
+
+    init(_ map: BPFMap<UInt32, heddle_service_name>) { self.map = map }
+
+    subscript(id: UInt32) -> String? {
+        mutating get {
+            if let name = known[id] { return name }
+            guard id != 0, let name = try? map.lookup(id)?.id?.displayName else { return nil }
+            if known.count >= 10_000 { known = [:] }
+            known[id] = name
+            return name
+        }
+    }
+}
+
+extension FlowEvent.Kind {
+    /// enum heddle_flow_kind.
+    fileprivate init(_ number: UInt8) {
+        switch UInt32(number) {
+        case HEDDLE_FLOW_CONNECT.rawValue: self = .connect
+        case HEDDLE_FLOW_DATAGRAMS.rawValue: self = .datagrams
+        case HEDDLE_FLOW_REFUSED.rawValue: self = .refused
+        case HEDDLE_FLOW_FAILED.rawValue: self = .failed
+        default: self = .closed
+        }
+    }
+}
+
+private func protocolName(_ number: UInt8) -> String { TransportProtocol(rawValue: number)?.description ?? "\(number)" }
+
+/// The errors a connect can end with, by their names; others by number.
+func errorName(_ code: Int32) -> String {
+    switch code {
+    case ECONNREFUSED: "ECONNREFUSED"
+    case EHOSTUNREACH: "EHOSTUNREACH"
+    case ENETUNREACH: "ENETUNREACH"
+    case ETIMEDOUT: "ETIMEDOUT"
+    case ECONNRESET: "ECONNRESET"
+    case EPIPE: "EPIPE"
+    case EPERM: "EPERM"
+    case EACCES: "EACCES"
+    default: "errno \(code)"
+    }
+}
+
+/// From CLOCK_MONOTONIC to seconds since 1970.
+private func wallClockOffset() -> Double {
+    var (wall, monotonic) = (timespec(), timespec())
+    clock_gettime(CLOCK_REALTIME, &wall)
+    clock_gettime(CLOCK_MONOTONIC, &monotonic)
+    return Double(wall.tv_sec - monotonic.tv_sec) + Double(wall.tv_nsec - monotonic.tv_nsec) / 1e9
+}

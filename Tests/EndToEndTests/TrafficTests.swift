@@ -1,0 +1,248 @@
+/// `agentctl observe` and `agentctl top` against flows that the test makes.
+import Addressing
+import FoundationEssentials
+import Glibc
+import Reconcile
+import TestSupport
+import Testing
+
+@Suite(.requiresKernel(.root, .netns, .cgroup2, .bpf)) struct TrafficTests {
+    @Test(arguments: AddressFamily.allCases) func everyFlowIsSeen(family: AddressFamily) throws {
+        try Lab.with { lab in
+            let rig = try TrafficRig(lab, .ebpf)
+            let observer = try EventLog(rig.agent)
+            try seesConnections(rig, observer, family)
+            try seesDatagrams(rig, observer, family)
+            try seesRefusals(rig, observer, family)
+            try observer.stop()
+        }
+    }
+
+    private func seesConnections(_ rig: TrafficRig, _ observer: EventLog, _ family: AddressFamily) throws {
+        for from in [rig.client, rig.node.host] {
+            try from.flow(.tcp, to: rig.web.address(family), count: 20).mustPass()
+        }
+        let seen = try observer.events(80) { $0.kind == .connect || $0.kind == .closed }
+        let connects = seen.filter { $0.kind == .connect }
+        #expect(connects.count == 40 && connects.allSatisfy { $0.service == "default/web:t" })
+        #expect(Set(connects.map { $0.backend?.address }) == Set(rig.pods.map { $0.address(family) }))
+        #expect(connects.allSatisfy { $0.dialled == rig.web.address(family) })
+        #expect(connects.allSatisfy { $0.pid != nil && $0.command == "pod-driver" })
+        #expect(connects.count { $0.client == "node" } == 20)
+        #expect(connects.count { $0.source?.address == rig.client.address(family) } == 20)
+        for event in seen where event.kind == .closed {
+            let name = rig.pods.first { $0.address(family) == event.backend?.address }?.name ?? ""
+            // What a backend of these tests says to whoever connects.
+            let greeting = event.source.map { "\(name)|\($0.address)|\($0.port)\n" } ?? ""
+            #expect(event.received == UInt64(greeting.utf8.count) && event.sent == 0, "\(event)")
+            #expect(event.seconds != nil && event.roundTripSeconds != nil && event.command == "pod-driver")
+        }
+    }
+
+    private func seesDatagrams(_ rig: TrafficRig, _ observer: EventLog, _ family: AddressFamily) throws {
+        try rig.client.flow(.udp, to: rig.web.address(family), count: 5).mustPass()
+        try rig.client.flow(.udpConnected, to: rig.web.address(family), count: 5).mustPass()
+        let datagrams = try observer.events(10) { $0.kind == .datagrams }
+        #expect(datagrams.allSatisfy { $0.service == "default/web:u" && $0.protocol == "UDP" })
+        #expect(datagrams.allSatisfy { $0.source?.address == rig.client.address(family) }, "\(datagrams)")
+    }
+
+    private func seesRefusals(_ rig: TrafficRig, _ observer: EventLog, _ family: AddressFamily) throws {
+        let empty = rig.empty.address(family)
+        _ = try rig.client.flow(.tcp, to: empty)
+        _ = try rig.client.flow(.udp, to: empty)
+        let refused = try observer.events(2) { $0.kind == .refused }
+        #expect(refused.map(\.error) == ["ECONNREFUSED", "ECONNREFUSED"])
+        #expect(refused.map(\.service) == ["default/empty:t", "default/empty:u"])
+        #expect(refused.allSatisfy { $0.dialled == empty && $0.backend == nil })
+        _ = try rig.client.flow(.tcp, to: rig.dead.address(family))
+        let failed = try observer.events(1) { $0.kind == .failed }[0]
+        #expect(failed.error == "ECONNREFUSED" && failed.service == "default/dead:t")
+        #expect(failed.command == "pod-driver" && failed.pid != nil)
+    }
+
+    @Test func affinityIsSeen() throws {
+        try Lab.with { lab in
+            let rig = try TrafficRig(lab, .ebpf)
+            let observer = try EventLog(rig.agent, "--service", "default/sticky")
+            try rig.client.flow(.tcp, to: rig.sticky.v4, count: 5).mustPass()
+            let sticky = try observer.events(5) { $0.kind == .connect }
+            #expect(sticky.map(\.affinityHits) == [nil, 1, 2, 3, 4])
+            #expect(Set(sticky.map(\.backend)).count == 1)
+            try observer.stop()
+        }
+    }
+
+    /// One event for each connection below the limit; above it, what is missing is counted.
+    @Test func eventsAreLimitedAndCounted() throws {
+        try Lab.with { lab in
+            let rig = try TrafficRig(lab, .ebpf)
+            let observer = try EventLog(rig.agent, "--rate", "100000")
+            try rig.client.flow(.tcp, to: rig.web.v4, count: 2000).mustPass()
+            let all = try observer.events(4000) { $0.service == "default/web:t" }
+            #expect(all.count == 4000 && observer.lost == 0)
+            #expect(try rig.isTraced())
+            try observer.stop()
+            // The agent forgets the higher limit, and takes its programs out, when nobody has asked for a while.
+            try eventually("the tracing ends") { try !rig.isTraced() }
+
+            let limited = try EventLog(rig.agent, "--rate", "50")
+            try rig.client.flow(.tcp, to: rig.web.v4, count: 2000).mustPass()
+            try eventually("every event is shown or counted") { limited.all.count + limited.lost == 4000 }
+            #expect(limited.lost > 0 && limited.all.count >= 50)
+            try limited.stop()
+        }
+    }
+
+    @Test func trafficIsCounted() throws {
+        try Lab.with { lab in
+            let rig = try TrafficRig(lab, .ebpf)
+            // Open before anybody counts.
+            let old = try rig.client.open(.tcp, to: rig.web.v4)
+            let top = try TopLog(rig.agent)
+            try rig.client.flow(.tcp, to: rig.web.v4, count: 100).mustPass()
+            try rig.client.flow(.udp, to: rig.web.v4, count: 10).mustPass()
+            _ = try rig.client.flow(.tcp, to: rig.dead.v6, count: 7)
+            _ = try rig.client.flow(.tcp, to: rig.empty.v4, count: 3)
+            let held = try rig.client.hold(8, to: rig.web.v6)
+            try eventually("connections are counted") {
+                let tcp = top["default/web:t"]
+                return tcp?.connections == 108 && tcp?.active == 9 && (tcp?.roundTripSeconds ?? 0) > 0
+            }
+            try eventually("the rest is counted") {
+                top["default/web:u"]?.connections == 10 && top["default/dead:t"]?.failures == 7
+                    && top["default/empty:t"]?.failures == 3
+            }
+            try eventually("bytes of open connections are counted") {
+                (top["default/web:t"]?.sentBytesPerSecond ?? 0) > 0
+                    && (top["default/web:t"]?.receivedBytesPerSecond ?? 0) > 0
+            }
+            _ = try held.release()
+            try old.close()
+            try eventually("none is open") { top["default/web:t"]?.active == 0 }
+            try top.stop()
+            let table = try rig.agent.agentctl("top", "--once", "--interval", "10ms", "--backends")
+            #expect(table.contains("SERVICE") && table.contains("\(rig.pods[0].v4):8080"), "\(table)")
+        }
+    }
+}
+
+/// A client, and services whose backends answer, refuse, or do not exist.
+final class TrafficRig {
+    let node: LabNode
+    let client: Pod
+    let pods: [Pod]
+    let web: TestService
+    let dead: TestService
+    let empty = TestService(name: "empty", number: 11)
+    let sticky: TestService
+    let agent: RunningAgent
+
+    init(_ lab: Lab, _ dataplane: DataplaneKind) throws {
+        let node = try lab.addNode()
+        client = try node.addPod("client-pod")
+        let pods = try ["a", "b"].map { try node.addPod($0) }
+        for pod in pods { try pod.serve() }
+        (self.node, self.pods) = (node, pods)
+        web = TestService(name: "web", number: 10, pods: pods)
+        dead = TestService(name: "dead", number: 12, pods: [try node.addPod("silent")])
+        sticky = TestService(name: "sticky", number: 13, pods: pods)
+        let manifests = try ManifestFolder()
+        for service in [web, dead, empty] { try manifests.write(service) }
+        try manifests.write(
+            "sticky", sticky.yaml.replacing("spec:\n  cluster", with: "spec:\n  sessionAffinity: ClientIP\n  cluster"))
+        agent = try RunningAgent(on: node, dataplane, manifests)
+    }
+
+    /// Programs that trace are loaded: held by a descriptor of some process.
+    func isTraced() throws -> Bool {
+        try run(["bash", "-c", "grep -ls raw_tracepoint /proc/*/fdinfo/* | head -n 1"]).isEmpty == false
+    }
+}
+
+extension FlowResult {
+    func mustPass() throws(TestFailure) {
+        if failed > 0 { throw TestFailure("flows failed: \(self)") }
+    }
+}
+
+/// A running `agentctl observe -o json`.
+final class EventLog {
+    private let process: ChildProcess
+    private let directory: TemporaryDirectory
+    private var forgotten = 0
+
+    init(_ agent: RunningAgent, _ options: String...) throws {
+        let directory = try TemporaryDirectory()
+        self.directory = directory
+        process = try agent.startAgentctl(["observe", "-o", "json"] + options, log: directory.path + "/log")
+        try eventually("the observing begins") { readText(directory.path + "/log").contains("observing") }
+    }
+
+    private var lines: [Substring] { readText(directory.path + "/log").split(separator: "\n") }
+    var all: [FlowEvent] {
+        lines.filter { $0.hasPrefix("{") }.compactMap {
+            try? JSONDecoder().decode(FlowEvent.self, from: Data($0.utf8))
+        }
+    }
+    /// How many were said to have been left out.
+    var lost: Int {
+        lines.filter { $0.hasPrefix("note:") }.reduce(0) { $0 + (Int($1.split(separator: " ")[1]) ?? 0) }
+    }
+
+    /// Waits for `count` of them since the last call.
+    func events(_ count: Int, where isWanted: (FlowEvent) -> Bool) throws -> [FlowEvent] {
+        var found: [FlowEvent] = []
+        do {
+            try eventually("\(count) events are shown") {
+                found = all.dropFirst(forgotten).filter(isWanted)
+                return found.count >= count
+            }
+        } catch {
+            let last = lines.suffix(20).joined(separator: "\n")
+            throw TestFailure("\(error); there are \(found.count) of \(count):\n\(last)")
+        }
+        forgotten = all.count
+        return found
+    }
+
+    func stop() throws {
+        process.signal(SIGTERM)
+        _ = try process.wait()
+    }
+}
+
+/// A running `agentctl top -o json`.
+final class TopLog {
+    struct Line: Decodable {
+        var service: String
+        var connections: Int
+        var failures: Int
+        var active: Int
+        var receivedBytesPerSecond: Double?
+        var sentBytesPerSecond: Double?
+        var roundTripSeconds: Double?
+    }
+    private let process: ChildProcess
+    private let directory: TemporaryDirectory
+
+    init(_ agent: RunningAgent) throws {
+        let directory = try TemporaryDirectory()
+        self.directory = directory
+        process = try agent.startAgentctl(["top", "-o", "json", "--interval", "100ms"], log: directory.path + "/log")
+        try eventually("the counting begins") { readText(directory.path + "/log").contains("counting") }
+    }
+
+    /// As of the last look.
+    subscript(service: String) -> Line? {
+        let lines = readText(directory.path + "/log").split(separator: "\n").filter { $0.hasPrefix("[") }
+        let last = lines.last { $0.hasSuffix("]") } ?? "[]"
+        let decoded = try? JSONDecoder().decode([Line].self, from: Data(last.utf8))
+        return decoded?.first { $0.service == service }
+    }
+
+    func stop() throws {
+        process.signal(SIGTERM)
+        _ = try process.wait()
+    }
+}
