@@ -10,7 +10,6 @@ struct Agentctl: ParsableCommand {
         discussion: "dump-maps and cleanup read and write the kernel directly; all others ask the agent.",
         subcommands: [
             DumpMaps.self, Status.self, Services.self, Endpoints.self, Routes.self, ProxyCommand.self, Logs.self,
-            DumpMaps.self, Status.self, Services.self, Endpoints.self, Routes.self, ProxyCommand.self, Logs.self,
             Observe.self, Top.self, Sockets.self, Explain.self, Verify.self, Capacity.self, BugReport.self,
             Completion.self, Cleanup.self,
         ])

@@ -92,6 +92,13 @@ struct TrafficRates {
     }
     private(set) var lines: [Line]
 
+    /// What counts by itself; what is shown may be the sum of several.
+    private struct Source: Hashable {
+        let service: String?
+        let transport: String
+        let dialled: SocketAddress?
+        let backend: SocketAddress?
+    }
     private struct Key: Hashable {
         let service: String?
         let transport: String
@@ -103,7 +110,7 @@ struct TrafficRates {
         where isWanted: (BackendTraffic) -> Bool = { _ in true }
     ) {
         let key = { (line: BackendTraffic) in
-            Key(service: line.service, transport: line.protocol, backend: line.backend)
+            Source(service: line.service, transport: line.protocol, dialled: line.dialled, backend: line.backend)
         }
         let old = Dictionary(before.backends.map { (key($0), $0) }, uniquingKeysWith: { first, _ in first })
         let seconds = max(now.time - before.time, 0.001)

@@ -38,7 +38,7 @@ package struct ConntrackEntry: Hashable, Sendable {
 }
 
 package final class ConntrackClient {
-    private let socket: NetlinkSocket
+    let socket: NetlinkSocket
 
     /// Serves the network namespace of the calling thread.
     package init() throws(NetlinkError) {
@@ -128,20 +128,25 @@ extension ConntrackClient.Destination {
 }
 
 /// From linux/netfilter/nfnetlink_conntrack.h; the filter bits are in the kernel's nf_internals.h.
-private enum CT {
-    private static let subsystem: UInt16 = 1 << 8
+enum CT {
+    static let subsystem: UInt16 = 1 << 8
     static let new = subsystem | 0
     static let get = subsystem | 1
     static let delete = subsystem | 2
 
     static let tupleOriginal: UInt16 = 1
     static let tupleReply: UInt16 = 2
+    static let status: UInt16 = 3
     static let protocolInfo: UInt16 = 4
     static let tcpInfo: UInt16 = 1
     static let tcpState: UInt16 = 1
+    static let countersOriginal: UInt16 = 9
+    static let countersReply: UInt16 = 10
+    static let counterBytes: UInt16 = 2
     static let id: UInt16 = 12
     static let zone: UInt16 = 18
     static let filter: UInt16 = 25
+    static let statusMask: UInt16 = 26
 
     static let tupleIP: UInt16 = 1
     static let tupleProtocol: UInt16 = 2
@@ -204,7 +209,7 @@ package enum NetfilterFamily {
 
 extension ConntrackEntry {
     init?(_ message: borrowing NetlinkMessage) {
-        guard message.type == CT.new else { return nil }
+        guard message.type == CT.new || message.type == CT.delete else { return nil }
         let attributes = message.attributes(after: 4)
         guard let forward = attributes.first(CT.tupleOriginal), let backward = attributes.first(CT.tupleReply),
             let original = FlowTuple(forward.nested), let reply = FlowTuple(backward.nested)

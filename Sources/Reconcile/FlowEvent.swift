@@ -76,6 +76,8 @@ package struct FlowEvents: Codable, Sendable, Equatable {
 package struct BackendTraffic: Codable, Sendable, Equatable {
     package var service: String?
     package var `protocol`: String
+    /// Where the dataplane knows this but not the service.
+    package var dialled: SocketAddress?
     /// nil: there was none to choose.
     package var backend: SocketAddress?
     package var backendPod: String?
@@ -95,6 +97,17 @@ package struct BackendTraffic: Codable, Sendable, Equatable {
         self.protocol = `protocol`
         self.backend = backend
         (connections, failures, active) = (0, 0, 0)
+    }
+
+    /// The counts of both together.
+    package func adding(_ other: BackendTraffic) -> BackendTraffic {
+        var sum = self
+        sum.connections += other.connections
+        sum.failures += other.failures
+        sum.active += other.active
+        if let bytes = other.received { sum.received = (received ?? 0) + bytes }
+        if let bytes = other.sent { sum.sent = (sent ?? 0) + bytes }
+        return sum
     }
 }
 

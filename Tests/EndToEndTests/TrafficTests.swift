@@ -125,6 +125,38 @@ import Testing
             #expect(table.contains("SERVICE") && table.contains("\(rig.pods[0].v4):8080"), "\(table)")
         }
     }
+
+    @Test(arguments: AddressFamily.allCases) func nftablesTellsByConntrack(family: AddressFamily) throws {
+        try Lab.with { lab in
+            let rig = try TrafficRig(lab, .nftables)
+            try rig.node.host.run(["sh", "-c", "echo 1 > /proc/sys/net/netfilter/nf_conntrack_acct"])
+            let observer = try EventLog(rig.agent)
+            let top = try TopLog(rig.agent)
+            let web = rig.web.address(family)
+            try rig.client.flow(.tcp, to: web, count: 20).mustPass()
+            try rig.client.flow(.udp, to: web, count: 5).mustPass()
+            _ = try rig.client.flow(.tcp, to: rig.dead.address(family))
+            let seen = try observer.events(46) { _ in true }
+            let connects = seen.filter { $0.kind == .connect }
+            #expect(connects.count == 21 && connects.allSatisfy { $0.source?.address == rig.client.address(family) })
+            #expect(connects.count { $0.service == "default/web:t" && $0.dialled == web } == 20)
+            #expect(Set(connects.prefix(20).map { $0.backend?.address }) == Set(rig.pods.map { $0.address(family) }))
+            #expect(seen.count { $0.kind == .datagrams && $0.service == "default/web:u" } == 5)
+            #expect(seen.count { $0.kind == .closed && $0.service == "default/web:t" } == 20)
+            let failed = seen.filter { $0.kind == .failed }
+            #expect(failed.map(\.service) == ["default/dead:t"] && failed.first?.error == "ECONNREFUSED")
+            let held = try rig.client.hold(8, to: web)
+            try eventually("connections are counted") {
+                let tcp = top["default/web:t"]
+                return tcp?.connections == 28 && tcp?.active == 8 && top["default/web:u"]?.connections == 5
+                    && top["default/dead:t"]?.failures == 1 && (tcp?.receivedBytesPerSecond ?? 0) > 0
+            }
+            _ = try held.release()
+            try eventually("none is open") { top["default/web:t"]?.active == 0 }
+            try observer.stop()
+            try top.stop()
+        }
+    }
 }
 
 /// A client, and services whose backends answer, refuse, or do not exist.

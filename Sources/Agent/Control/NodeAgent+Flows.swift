@@ -43,9 +43,12 @@ extension NodeAgent {
     }
 
     func named(_ report: TrafficReport) -> TrafficReport {
-        refreshFlowNames(needsServices: false)
+        refreshFlowNames(needsServices: report.backends.contains { $0.service == nil })
         var report = report
         for index in report.backends.indices {
+            if let dialled = report.backends[index].dialled {
+                report.backends[index].service = flowNames.service(at: dialled, report.backends[index].protocol)
+            }
             report.backends[index].backendPod = report.backends[index].backend.flatMap { flowNames.pods[$0.address] }
         }
         return report
@@ -72,7 +75,7 @@ extension NodeAgent {
         guard needsServices, flowNames.generation != reconciler.status.applied else { return }
         flowNames.generation = reconciler.status.applied
         flowNames.services = [:]
-        for program in compiler.programs.values {
+        for program in compiler.programs.values + environment.ownPrograms {
             for frontend in program.frontends {
                 let key = FlowNames.Dialled(
                     address: frontend.address, port: frontend.port, transport: program.id.transport.description)

@@ -58,7 +58,11 @@ enum DataplaneFactory {
     static func openTracers(
         _ configuration: AgentConfiguration, isEBPF: Bool
     ) throws(DataplaneError) -> [any FlowTracer] {
-        isEBPF ? [try BPFFlowTracer(bpffs: configuration.bpffs, cgroup: cgroup(configuration))] : []
+        var tracers: [any FlowTracer] = []
+        if isEBPF { tracers.append(try BPFFlowTracer(bpffs: configuration.bpffs, cgroup: cgroup(configuration))) }
+        // Beside eBPF: what no socket of this node began.
+        if !isEBPF || configuration.companion != .off { tracers.append(try ConntrackFlowTracer()) }
+        return tracers
     }
 
     /// Without --cgroup: where cgroup v2 is mounted, else the usual place, which the probe then finds missing.

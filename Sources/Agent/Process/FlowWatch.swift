@@ -78,7 +78,7 @@ actor FlowWatch {
         for tracer in tracers {
             for line in try tracer.traffic() {
                 if line.service == nil, line.backend == nil {
-                    report.others = line
+                    report.others = report.others.map { $0.adding(line) } ?? line
                 } else {
                     report.backends.append(line)
                 }

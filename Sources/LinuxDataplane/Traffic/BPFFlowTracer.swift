@@ -221,10 +221,14 @@ func errorName(_ code: Int32) -> String {
     }
 }
 
+/// Seconds since 1970.
+func wallClock() -> Double { seconds(CLOCK_REALTIME) }
+
 /// From CLOCK_MONOTONIC to seconds since 1970.
-private func wallClockOffset() -> Double {
-    var (wall, monotonic) = (timespec(), timespec())
-    clock_gettime(CLOCK_REALTIME, &wall)
-    clock_gettime(CLOCK_MONOTONIC, &monotonic)
-    return Double(wall.tv_sec - monotonic.tv_sec) + Double(wall.tv_nsec - monotonic.tv_nsec) / 1e9
+private func wallClockOffset() -> Double { wallClock() - seconds(CLOCK_MONOTONIC) }
+
+private func seconds(_ clock: clockid_t) -> Double {
+    var time = timespec()
+    clock_gettime(clock, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
 }
