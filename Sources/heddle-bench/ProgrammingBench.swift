@@ -11,7 +11,7 @@ struct ProgrammingOptions {
     var dataplane: String
     var cluster: GeneratedCluster
     var updates: Int
-    /// Where the last service leads, so that connections through it find a server.
+    /// Where the service in the middle leads, so that connections through it find a server.
     var target: SocketAddress
     var cgroup: String
     var bpffs: String
@@ -21,10 +21,10 @@ func benchProgramming(_ options: ProgrammingOptions) throws {
     let cluster = options.cluster
     var state = ClusterState()
     for change in cluster.changes { _ = state.apply(change) }
-    var last = cluster.slice(cluster.services - 1)
-    last.ports = [EndpointSlice.Port(name: "http", port: options.target.port)]
-    last.endpoints = [EndpointSlice.Endpoint(options.target.address, nodeName: "node-1")]
-    _ = state.apply(.upsert(.endpointSlice(last)))
+    var reached = cluster.slice(cluster.services / 2)
+    reached.ports = [EndpointSlice.Port(name: "http", port: options.target.port)]
+    reached.endpoints = [EndpointSlice.Endpoint(options.target.address, nodeName: "node-1")]
+    _ = state.apply(.upsert(.endpointSlice(reached)))
     let residentWithModel = residentMegabytes()
 
     var compiler = Compiler(node: NodeFacts(name: "node-1"))
@@ -40,7 +40,9 @@ func benchProgramming(_ options: ProgrammingOptions) throws {
 
     var updates = Samples()
     for edit in 0..<options.updates {
-        let number = edit * 7919 % max(1, cluster.services - 1)
+        // Not the one that connections go through.
+        let number = edit * 7919 % cluster.services
+        guard number != cluster.services / 2 else { continue }
         let start = monotonicNanoseconds()
         let dirty = state.apply(.upsert(.endpointSlice(cluster.slice(number, edit: edit + 1))))
         let changed = compiler.update(dirty.services, from: state)

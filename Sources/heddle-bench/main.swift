@@ -27,13 +27,20 @@ func run(_ arguments: [String]) throws {
                     services: try number("services", in: arguments), endpoints: try number("endpoints", in: arguments)),
                 updates: try number("updates", in: arguments), target: try socketAddress("target", in: arguments),
                 cgroup: try option("cgroup", in: arguments), bpffs: try option("bpffs", in: arguments)))
-    case "connect":
-        let services = try number("services", in: arguments)
-        let port = GeneratedCluster.port
-        // The last service, so that what is measured was loaded after everything else.
-        try benchConnect(
-            virtual: [SocketAddress(GeneratedCluster.clusterIP(services - 1), port)],
-            direct: try socketAddress("direct", in: arguments), count: try number("count", in: arguments))
+    case "traffic":
+        guard let kind = Traffic(rawValue: try option("kind", in: arguments)) else { throw Usage() }
+        try benchTraffic(
+            kind, target: try socketAddress("target", in: arguments), count: try number("count", in: arguments),
+            cgroup: try option("cgroup", in: arguments))
+    case "steadily":
+        try benchSteadily(try socketAddress("target", in: arguments), rate: try number("rate", in: arguments))
+    case "answer":
+        var server = TrafficServer()
+        for text in try option("addresses", in: arguments).split(separator: ",") {
+            guard let address = SocketAddress(String(text)) else { throw Usage() }
+            try server.listen(at: address)
+        }
+        try server.run()
     case "edits":
         let backends = try (0..<2).map { try socketAddress("backend\($0)", in: arguments) }
         try benchEdits(
@@ -70,8 +77,8 @@ do {
     try run(Array(CommandLine.arguments.dropFirst()))
 } catch is Usage {
     print(
-        "usage: heddle-bench programming|connect|edits|decode|manifests|proxy-snapshot|rate|serve, with the options "
-            + "scripts/bench gives it")
+        "usage: heddle-bench programming|traffic|steadily|answer|edits|decode|manifests|proxy-snapshot|rate|serve, "
+            + "with the options scripts/bench gives it")
     exit(2)
 } catch {
     print("heddle-bench: \(error)")
