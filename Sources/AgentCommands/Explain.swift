@@ -18,7 +18,8 @@ struct Explain: ParsableCommand {
     var to: String
     @Option(
         help: ArgumentHelp(
-            "Interface it arrives on; without it, the node's own addresses mean the node.", valueName: "name"))
+            "Interface it arrives on; without it, the one that leads back to --from, or the node itself.",
+            valueName: "name"))
     var interface: String?
     @Option(help: "Method of a request sent over it, for routed services.")
     var method: String?
@@ -42,17 +43,21 @@ struct Explain: ParsableCommand {
     }
 
     static func text(_ answer: Explanation) -> String {
-        var text = "\(answer.from) -> \(answer.to): \(summary(answer))\n\n"
-        var decisions = Table("DECIDED BY", "OUTCOME")
-        for decision in answer.decisions { decisions.add(decision.source, decision.outcome) }
+        let arrival = answer.interface.map { $0.isEmpty ? "" : " (by \($0))" } ?? " (this node)"
+        var text = "\(answer.from)\(arrival) -> \(answer.to): \(summary(answer))\n\n"
+        var decisions = Table("DECIDED BY", "OF", "OUTCOME")
+        for decision in answer.decisions {
+            decisions.add(decision.source, decision.object ?? "-", decision.outcome)
+        }
         text += decisions.text
         if let routing = answer.routing { text += "\n" + Self.text(routing) }
         guard !answer.endpoints.isEmpty else { return text }
-        var endpoints = Table("ENDPOINT", "TAKEN", "WHY NOT")
+        var endpoints = Table("ENDPOINT", "SLICE", "TAKEN", "WHY NOT")
         for endpoint in answer.endpoints {
             let isTaken = answer.candidates.contains(endpoint.address)
             endpoints.add(
-                endpoint.address, isTaken ? "yes" : "no", endpoint.excluded ?? (isTaken ? "" : answer.verdict))
+                endpoint.address, endpoint.slices.joined(separator: ", "), isTaken ? "yes" : "no",
+                endpoint.excluded ?? (isTaken ? "" : answer.verdict))
         }
         return text + "\n" + endpoints.text
     }

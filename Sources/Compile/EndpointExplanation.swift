@@ -8,6 +8,8 @@ package struct ExplainedEndpoint: Equatable, Sendable {
     package let address: SocketAddress
     /// Why it takes no traffic under this policy; nil: it does.
     package let exclusion: Exclusion?
+    /// The EndpointSlices that have it.
+    package let slices: [ObjectName]
 }
 
 extension Compiler {
@@ -19,11 +21,20 @@ extension Compiler {
         let candidates = mergedCandidates(
             slices, portName: id.portName, transport: id.transport, family: id.family, node: node)
         let rules = SelectionRules(candidates, node: node)
+        var sources: [SocketAddress: [ObjectName]] = [:]
+        for slice in slices {
+            for port in slice.ports where port.name == id.portName && port.transport == id.transport {
+                for endpoint in slice.endpoints {
+                    sources[SocketAddress(endpoint.address, port.port), default: []].append(slice.name)
+                }
+            }
+        }
         return candidates.map { candidate in
             ExplainedEndpoint(
                 address: candidate.address,
                 exclusion: policy == .cluster
-                    ? rules.exclusionFromCluster(candidate) : rules.exclusionFromLocal(candidate))
+                    ? rules.exclusionFromCluster(candidate) : rules.exclusionFromLocal(candidate),
+                slices: sources[candidate.address] ?? [])
         }
     }
 }

@@ -6,30 +6,38 @@ import Testing
 
 @Suite struct ExplainTests {
     @Test func decisionsAndEndpointsAreTables() {
-        var answer = Explanation(verdict: "balance", from: "10.244.1.11", to: "10.96.0.20:80/TCP")
-        answer.service = "default/python:http"
+        var answer = Explanation(verdict: "balance", from: "10.244.1.11", to: "10.96.0.9:80/TCP")
+        answer.service = "shop/py:http"
         answer.candidates = ["10.244.1.12:8080"]
         answer.source = "kept"
         answer.generation = 7
+        answer.interface = "cni0"
         answer.decisions = [
-            .init(source: "10.96.0.20:80/TCP", outcome: "ClusterIP of default/python:http"),
-            .init(source: "spec.internalTrafficPolicy", outcome: "Cluster: every usable endpoint"),
+            .init(
+                source: "10.96.0.9:80/TCP", outcome: "ClusterIP of shop/py:http",
+                object: "Service shop/py"),
+            .init(
+                source: "spec.internalTrafficPolicy", outcome: "Cluster: every usable endpoint",
+                object: "Service shop/py"),
+            .init(source: "--detect-local", outcome: "a pod of this node: the source is kept", object: "heddle-agent"),
         ]
         answer.endpoints = [
-            .init(address: "10.244.1.12:8080", excluded: nil),
-            .init(address: "10.244.2.12:8080", excluded: "not ready"),
+            .init(address: "10.244.1.12:8080", excluded: nil, slices: ["shop/py-1"]),
+            .init(
+                address: "10.244.2.12:8080", excluded: "not ready", slices: ["shop/py-1", "shop/py-2"]),
         ]
         #expect(
             Explain.text(answer) == """
-                10.244.1.11 -> 10.96.0.20:80/TCP: default/python:http, 1 endpoint, source address kept, generation 7
+                10.244.1.11 (by cni0) -> 10.96.0.9:80/TCP: shop/py:http, 1 endpoint, source address kept, generation 7
 
-                DECIDED BY                  OUTCOME
-                10.96.0.20:80/TCP           ClusterIP of default/python:http
-                spec.internalTrafficPolicy  Cluster: every usable endpoint
+                DECIDED BY                  OF               OUTCOME
+                10.96.0.9:80/TCP            Service shop/py  ClusterIP of shop/py:http
+                spec.internalTrafficPolicy  Service shop/py  Cluster: every usable endpoint
+                --detect-local              heddle-agent     a pod of this node: the source is kept
 
-                ENDPOINT          TAKEN  WHY NOT
-                10.244.1.12:8080  yes
-                10.244.2.12:8080  no     not ready
+                ENDPOINT          SLICE                 TAKEN  WHY NOT
+                10.244.1.12:8080  shop/py-1             yes
+                10.244.2.12:8080  shop/py-1, shop/py-2  no     not ready
 
                 """)
     }

@@ -215,9 +215,12 @@ import Testing
             let vip = SocketAddress(IPAddress(v4: 0x0a60_000a), 80)
             let answer = try await rig.ask(Explanation.self, .explain(.init(from: "10.1.0.9", to: vip)))
             #expect(answer.verdict == "balance" && answer.candidates == ["10.1.0.1:8080"])
-            #expect(answer.endpoints == [.init(address: "10.1.0.1:8080", excluded: nil)])
+            #expect(answer.endpoints == [.init(address: "10.1.0.1:8080", excluded: nil, slices: ["default/web-1"])])
             #expect(
-                answer.decisions.first == .init(source: "10.96.0.10:80/TCP", outcome: "ClusterIP of default/web"))
+                answer.decisions.first
+                    == .init(
+                        source: "10.96.0.10:80/TCP", outcome: "ClusterIP of default/web", object: "Service default/web")
+            )
             #expect(answer.generation > 0)
         }
     }

@@ -29,6 +29,20 @@ struct KernelClientTests {
         }
     }
 
+    @Test func knowsWhichInterfaceLeadsTo() throws {
+        try NetworkNamespace.anonymous().run {
+            try run(["ip", "link", "add", "blue", "type", "dummy"])
+            try run(["ip", "link", "set", "blue", "up"])
+            for (network, address) in [("10.9.0.0/16", "10.9.8.7"), ("fd00:9::/32", "fd00:9::7")] {
+                let address = try #require(IPAddress(address))
+                #expect(try RouteQuery.interface(to: address) == nil)
+                try run(["ip", "route", "add", network, "dev", "blue"])
+                #expect(try RouteQuery.interface(to: address) == "blue")
+            }
+            #expect(try RouteQuery.interface(to: IPAddress(v4: 0x7f00_0001)) == "lo")
+        }
+    }
+
     @Test func errorsNameTheOperation() throws {
         try NetworkNamespace.anonymous().run {
             let socket = try NetlinkSocket(.route)

@@ -18,12 +18,14 @@ extension NodeAgent {
                     + "with an \(question.to.address.family) address; pass the pod's IP")
         }
         let isNode = question.interface == nil && node.localAddresses.contains(from)
+        let interface = isNode ? nil : question.interface ?? environment.interfaceTowards(from) ?? ""
         let flow = Flow(
             source: from, destination: question.to, transport: transport,
-            origin: isNode ? .node : .interface(question.interface ?? ""))
+            origin: interface.map { .interface($0) } ?? .node)
         let program = DataplaneProgram(node: node, services: compiler.programs)
         let explained = Interpreter(program).explain(flow)
         var answer = answer(flow, explained)
+        answer.interface = interface
         if case .proxy = explained.verdict, let request = question.request {
             answer.routing = routing(of: request, from: from, to: question.to)
         }
@@ -58,17 +60,32 @@ extension NodeAgent {
                     local.contains(flow.source) ? "kept, masqueraded if the client itself is chosen" : "kept"
                 }
         }
-        answer.decisions = explained.decisions.map { .init(source: $0.source, outcome: $0.outcome) }
+        answer.decisions = explained.decisions.map {
+            .init(source: $0.source, outcome: $0.outcome, object: object(of: $0, explained.service))
+        }
         answer.generation = reconciler.status.applied
         guard let service = explained.service else { return answer }
         answer.service = service.displayName
         let policy = explained.set ?? .cluster
         answer.endpoints = compiler.explainEndpoints(of: service, under: policy, from: state).map {
-            .init(address: "\($0.address)", excluded: $0.exclusion?.description)
+            .init(
+                address: "\($0.address)", excluded: $0.exclusion?.description, slices: $0.slices.map(\.description))
         }
         if let reason = reconciler.status.refused[service] {
             answer.decisions.append(.init(source: "kernel", outcome: "this version is not in force: \(reason)"))
         }
         return answer
+    }
+
+    private func object(of decision: Interpreter.Decision, _ id: ServicePortID?) -> String? {
+        guard let id else { return nil }
+        let service = ObjectName(id.namespace, id.service)
+        switch decision.source {
+        case "endpoints": return "EndpointSlices of \(service)"
+        case "HTTPRoute, GRPCRoute":
+            return state.routes(of: service).map { "\($0.kind == .grpc ? "GRPCRoute" : "HTTPRoute") \($0.name)" }
+                .joined(separator: ", ")
+        case let source: return source.hasPrefix("--") ? "heddle-agent" : "Service \(service)"
+        }
     }
 }

@@ -26,6 +26,8 @@ actor NodeAgent {
         var board: StatusBoard
         var metrics: AgentMetrics
         var log: Logger
+        /// Where packets from an address come in; nil: there is no way back to it.
+        var interfaceTowards: @Sendable (IPAddress) -> String? = { _ in nil }
         /// Told after each write which health-check servers must run.
         var healthChecks: @Sendable ([ObjectName: HealthCheck], NodeProgram) -> Void = { _, _ in }
         var auditPeriod = Duration.seconds(3)

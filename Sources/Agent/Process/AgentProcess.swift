@@ -7,6 +7,7 @@ import DataplaneIR
 import Glibc
 import LinuxDataplane
 import Logging
+import Netlink
 import Netns
 import Reconcile
 
@@ -75,6 +76,7 @@ struct AgentProcess {
                 },
                 leftovers: HostSettings.kubeProxyLeftovers, snapshot: snapshots?.access ?? SnapshotAccess(),
                 timers: loop, board: board, metrics: metrics, log: log,
+                interfaceTowards: { try? RouteQuery.interface(to: $0) },
                 healthChecks: { checks.update($0, node: $1) },
                 ownPrograms: configuration.hasCanary ? Canary.programs : [],
                 proxy: configuration.proxy == .off ? nil : link))
