@@ -31,8 +31,8 @@ struct KernelClientTests {
 
     @Test func knowsWhichInterfaceLeadsTo() throws {
         try NetworkNamespace.anonymous().run {
-            try run(["ip", "link", "add", "blue", "type", "dummy"])
-            try run(["ip", "link", "set", "blue", "up"])
+            try run(["ip", "link", "add", "blue", "type", "veth", "peer", "name", "red"])
+            for link in ["blue", "red"] { try run(["ip", "link", "set", link, "up"]) }
             for (network, address) in [("10.9.0.0/16", "10.9.8.7"), ("fd00:9::/32", "fd00:9::7")] {
                 let address = try #require(IPAddress(address))
                 #expect(try RouteQuery.interface(to: address) == nil)
