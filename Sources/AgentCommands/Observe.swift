@@ -108,7 +108,7 @@ func jsonLine(_ value: some Encodable) throws(CommandFailure) -> String {
 /// Lines whose columns grow with what they have shown.
 struct FlowLines {
     let paint: Paint
-    private var widths = [12, 9, 3, 20, 24, 16, 32]
+    private var widths = [12, 9, 3, 16, 24, 12, 24]
     private var hasHeader = false
 
     init(paint: Paint) { self.paint = paint }

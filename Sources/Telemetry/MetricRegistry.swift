@@ -47,6 +47,8 @@ package struct Counter: Sendable {
     }
     /// For a count somebody else keeps, such as one of the kernel's.
     package func set(_ total: Double, _ labels: String...) { family.update(labels) { $0.value = total } }
+    /// Such counts for every label at once: what is not in `totals` disappears.
+    package func replace(_ totals: [[String]: Double]) { family.replace(totals) }
 }
 
 /// A number that goes up and down.

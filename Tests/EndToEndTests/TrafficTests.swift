@@ -29,6 +29,8 @@ import Testing
         #expect(connects.allSatisfy { $0.dialled == rig.web.address(family) })
         #expect(connects.allSatisfy { $0.pid != nil && $0.command == "pod-driver" })
         #expect(connects.count { $0.client == "node" } == 20)
+        #expect(connects.count { $0.client == "default/client-pod" } == 20)
+        #expect(Set(connects.map(\.backendPod)) == ["default/a", "default/b"])
         #expect(connects.count { $0.source?.address == rig.client.address(family) } == 20)
         for event in seen where event.kind == .closed {
             let name = rig.pods.first { $0.address(family) == event.backend?.address }?.name ?? ""
@@ -126,6 +128,28 @@ import Testing
         }
     }
 
+    @Test(arguments: DataplaneKind.allCases) func metricsCountByService(dataplane: DataplaneKind) throws {
+        try Lab.with { lab in
+            let rig = try TrafficRig(
+                lab, dataplane, options: ["--service-metrics", "--metrics-address", "127.0.0.1:10249"])
+            func metrics() throws -> [Substring] {
+                try rig.node.host.run(["curl", "-s", "http://127.0.0.1:10249/metrics"]).split(separator: "\n")
+            }
+            let labels = #"{namespace="default",service="web",port="t",protocol="TCP"}"#
+            // What was before the counting begins is not counted: it begins within seconds.
+            try eventually("the counting begins") {
+                _ = try rig.client.flow(.tcp, to: rig.web.v4, count: 1)
+                return try metrics().contains { $0.hasPrefix("heddle_service_connections_total" + labels) }
+            }
+            let held = try rig.client.hold(4, to: rig.web.v4)
+            try eventually("open connections are counted") {
+                try metrics().contains("heddle_service_active_connections\(labels) 4")
+            }
+            _ = try held.release()
+            #expect(try !metrics().contains { $0.contains("heddle_service") && $0.contains("canary") })
+        }
+    }
+
     @Test(arguments: AddressFamily.allCases) func nftablesTellsByConntrack(family: AddressFamily) throws {
         try Lab.with { lab in
             let rig = try TrafficRig(lab, .nftables)
@@ -170,7 +194,7 @@ final class TrafficRig {
     let sticky: TestService
     let agent: RunningAgent
 
-    init(_ lab: Lab, _ dataplane: DataplaneKind) throws {
+    init(_ lab: Lab, _ dataplane: DataplaneKind, options: [String] = []) throws {
         let node = try lab.addNode()
         client = try node.addPod("client-pod")
         let pods = try ["a", "b"].map { try node.addPod($0) }
@@ -181,9 +205,23 @@ final class TrafficRig {
         sticky = TestService(name: "sticky", number: 13, pods: pods)
         let manifests = try ManifestFolder()
         for service in [web, dead, empty] { try manifests.write(service) }
+        try manifests.write("pods", Self.podList([client] + pods))
         try manifests.write(
             "sticky", sticky.yaml.replacing("spec:\n  cluster", with: "spec:\n  sessionAffinity: ClientIP\n  cluster"))
-        agent = try RunningAgent(on: node, dataplane, manifests)
+        agent = try RunningAgent(on: node, dataplane, manifests, options: options)
+    }
+
+    private static func podList(_ pods: [Pod]) -> String {
+        pods.map { pod in
+            """
+            ---
+            apiVersion: v1
+            kind: Pod
+            metadata: {name: \(pod.name), namespace: default}
+            status: {podIP: "\(pod.v4)", podIPs: [{ip: "\(pod.v4)"}, {ip: "\(pod.v6)"}]}
+
+            """
+        }.joined()
     }
 
     /// Programs that trace are loaded: held by a descriptor of some process.

@@ -62,6 +62,8 @@ struct AgentConfiguration: Equatable, Sendable {
     var servesExternalIPs = true
     /// Connect to a service of our own all the time, to know whether that works.
     var hasCanary = true
+    /// Count traffic by service all the time, for `/metrics`.
+    var hasServiceMetrics = false
     var conntrack = ConntrackSettings()
     var minSyncPeriod = Duration.milliseconds(10)
     var mapFrontends: UInt32?
@@ -155,6 +157,7 @@ extension AgentConfiguration {
         }
         try reader.value(.serviceProxyName, "a label value", into: &serviceProxyName) { $0.isEmpty ? nil : $0 }
         try reader.value(.noExternalIPs, "true or false", into: &servesExternalIPs) { boolean($0).map { !$0 } }
+        try reader.value(.serviceMetrics, "true or false", into: &hasServiceMetrics, boolean)
         try reader.value(.noCanary, "true or false", into: &hasCanary) { boolean($0).map { !$0 } }
         try conntrack.read(reader)
         try reader.value(.mapFrontends, "a number of at least 1", into: &mapFrontends, mapSize)

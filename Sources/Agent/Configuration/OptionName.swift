@@ -26,6 +26,7 @@ enum OptionName: String, CaseIterable {
     case noExternalIPs = "no-external-ips"
     case minSyncPeriod = "min-sync-period"
     case noCanary = "no-canary"
+    case serviceMetrics = "service-metrics"
     case conntrackMaxPerCore = "conntrack-max-per-core"
     case conntrackMin = "conntrack-min"
     case conntrackTCPTimeoutEstablished = "conntrack-tcp-timeout-established"
@@ -48,7 +49,7 @@ enum OptionName: String, CaseIterable {
     /// Takes no value on the command line: giving it means true.
     var isSwitch: Bool {
         switch self {
-        case .nodePortLoopback, .masqueradeAll, .noExternalIPs, .noCanary, .conntrackTCPBeLiberal: true
+        case .nodePortLoopback, .masqueradeAll, .noExternalIPs, .noCanary, .serviceMetrics, .conntrackTCPBeLiberal: true
         default: false
         }
     }
@@ -89,6 +90,7 @@ enum OptionName: String, CaseIterable {
             conntrackHelp
         case .minSyncPeriod: ("DURATION", "least time between two writes to the kernel (default: 10ms)")
         case .noCanary: ("", "do not connect through a service of the agent's own to see whether that works")
+        case .serviceMetrics: ("", "count traffic by service all the time, for /metrics")
         case .mapFrontends: ("N", "most addresses and ports the eBPF maps can hold")
         case .mapServices: ("N", "most service ports the eBPF maps can hold")
         case .mapBackends: ("N", "most backends the eBPF maps can hold")

@@ -17,6 +17,8 @@ enum Message: Sendable {
     /// The L7 proxies that are connected now.
     case proxies([HandOverServer.Proxy])
     case request(AdminRequest)
+    /// For the metrics of services.
+    case traffic(TrafficReport)
     case stop
 }
 

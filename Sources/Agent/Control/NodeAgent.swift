@@ -33,6 +33,8 @@ actor NodeAgent {
         var auditPeriod = Duration.seconds(3)
         /// In the kernel whatever the cluster's services are.
         var ownPrograms: [ServiceProgram] = []
+        /// nil: not asked for.
+        var serviceMetrics: ServiceMetrics?
         /// nil: no L7 proxy.
         var proxy: ProxyLink?
     }
@@ -70,6 +72,7 @@ actor NodeAgent {
     var details = DetailsState()
     var snapshot = SnapshotState()
     var flowNames = FlowNames()
+    var serviceTotals = ServiceTotals()
     /// What the source has told before its first lists were complete; a snapshot must not undo it.
     var toldIDs: Set<ObjectID> = []
 
@@ -149,6 +152,9 @@ actor NodeAgent {
                 armTimer()
             case .proxies(let proxies): take(proxies)
             case .request(let request): answer(request)
+            case .traffic(let report):
+                serviceTotals.add(named(report))
+                environment.serviceMetrics?.show(serviceTotals)
             case .stop:
                 saveSnapshot()
                 return

@@ -79,6 +79,7 @@ struct AgentProcess {
                 interfaceTowards: { try? RouteQuery.interface(to: $0) },
                 healthChecks: { checks.update($0, node: $1) },
                 ownPrograms: configuration.hasCanary ? Canary.programs : [],
+                serviceMetrics: configuration.hasServiceMetrics ? ServiceMetrics(metrics.registry) : nil,
                 proxy: configuration.proxy == .off ? nil : link))
         let dataplane = board.now.status.dataplane
         log.info(
@@ -91,6 +92,7 @@ struct AgentProcess {
             try DataplaneFactory.openTracers(configuration, isEBPF: isEBPF)
         }
         try await openAdminSocket(agent.mailbox, flows)
+        if configuration.hasServiceMetrics { countTraffic(flows, agent.mailbox) }
         if configuration.proxy != .off { try await openProxySocket(handOver) }
         try await work(agent, source, signals, snapshots, proxies, flows)
     }
@@ -126,6 +128,22 @@ struct AgentProcess {
         var configuration = asked
         if asked.proxy == .spawn, !ProxyChild.isInstalled { configuration.proxy = .off }
         return configuration
+    }
+
+    private func countTraffic(_ flows: FlowWatch, _ mailbox: Mailbox, problem: String? = nil) {
+        _ = loop.schedule(after: .seconds(5)) {
+            flows.send(
+                .traffic { result in
+                    var new: String?
+                    switch result {
+                    case .success(let report): mailbox.send(.traffic(report))
+                    case .failure(let error):
+                        new = error.description
+                        if new != problem { log.warning("traffic is not counted: \(error)") }
+                    }
+                    countTraffic(flows, mailbox, problem: new)
+                })
+        }
     }
 
     private func openAdminSocket(_ mailbox: Mailbox, _ flows: FlowWatch) async throws {

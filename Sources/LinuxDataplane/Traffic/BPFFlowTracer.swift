@@ -12,6 +12,8 @@ package final class BPFFlowTracer: FlowTracer {
     /// Each of these runs after the dataplane's program at the same hook.
     private static let hooks: [CgroupHook] = [.connect4, .connect6, .sendmsg4, .sendmsg6]
 
+    private static let memory = Duration.seconds(600)
+
     private let pins: BPFPins
     private let cgroupPath: String
     private let programs: [CgroupHook: BPFDescriptor]
@@ -22,6 +24,7 @@ package final class BPFFlowTracer: FlowTracer {
     private let traffics: BPFMap<heddle_traffic_key, heddle_traffic>
     private let observerMap: MappedArray<heddle_observer>
     private let observer: UnsafeMutablePointer<heddle_observer>
+    private var changes: [FlowKey: (sum: UInt64, at: ContinuousClock.Instant)] = [:]
     private var names: ServiceNames
     private var clients: FlowClients
 
@@ -136,6 +139,11 @@ package final class BPFFlowTracer: FlowTracer {
             var result: [BackendTraffic] = []
             for (rawKey, counts) in try traffics.entries() {
                 let key = FlowKey(rawKey)
+                if sockets[key] == nil, isIdle(key, counts) {
+                    try traffics.delete(rawKey)
+                    changes[key] = nil
+                    continue
+                }
                 let isOthers = key.serviceID == 0
                 var line = BackendTraffic(
                     service: names[key.serviceID], protocol: isOthers ? "" : protocolName(key.transport),
@@ -155,6 +163,18 @@ package final class BPFFlowTracer: FlowTracer {
         } catch {
             throw DataplaneError(error)
         }
+    }
+
+    /// Nothing happened there for ten minutes: the room is needed for others.
+    private func isIdle(_ key: FlowKey, _ counts: heddle_traffic) -> Bool {
+        guard key.serviceID != 0 else { return false }
+        let sum = counts.connections &+ counts.failures &+ counts.received &+ counts.sent
+        let now = ContinuousClock.now
+        guard let (known, since) = changes[key], known == sum else {
+            changes[key] = (sum, now)
+            return false
+        }
+        return since.duration(to: now) > Self.memory
     }
 }
 

@@ -35,7 +35,8 @@ package final class ConntrackFlowTracer: FlowTracer {
         }
         /// Stands for all that find no room.
         init() {
-            (dialled, backend, transport) = (SocketAddress(IPAddress(v4: 0), 0), SocketAddress(IPAddress(v4: 0), 0), .tcp)
+            let nowhere = SocketAddress(IPAddress(v4: 0), 0)
+            (dialled, backend, transport) = (nowhere, nowhere, .tcp)
         }
     }
     private struct Sum {

@@ -1,0 +1,81 @@
+/// Traffic by service for `/metrics`: sums that only grow, though backends come, are forgotten, and come again. Pure.
+import Addressing
+import DataplaneIR
+import Reconcile
+
+struct ServiceTotals {
+    /// Most services with a name of their own; the rest are one: a metric must not grow with the cluster.
+    static let most = 500
+
+    struct Label: Hashable {
+        var service: String
+        var transport: String
+        static let others = Label(service: "(others)", transport: "")
+    }
+    struct Sum: Equatable {
+        var connections: UInt64 = 0
+        var failures: UInt64 = 0
+        var received: UInt64 = 0
+        var sent: UInt64 = 0
+        var active = 0
+        /// Seconds; nil: not measured.
+        var roundTrip: Double?
+        fileprivate var measured = 0
+    }
+    private struct Source: Hashable {
+        let label: Label
+        let dialled: SocketAddress?
+        let backend: SocketAddress?
+    }
+    private(set) var sums: [Label: Sum] = [:]
+    private var last: [Source: BackendTraffic] = [:]
+
+    /// Services of which nothing is said any more lose their line.
+    mutating func add(_ report: TrafficReport) {
+        var seen: [Source: BackendTraffic] = [:]
+        var labels = Set<Label>()
+        sums = sums.mapValues { $0.withoutOpenConnections }
+        for line in report.backends + (report.others.map { [$0] } ?? []) {
+            if line.service?.hasPrefix(ServicePortID.ownNamespace) == true { continue }
+            let label = label(of: line)
+            let source = Source(
+                label: Label(service: line.service ?? "", transport: line.protocol), dialled: line.dialled,
+                backend: line.backend)
+            labels.insert(label)
+            sums[label, default: Sum()].add(line, since: last[source])
+            seen[source] = line
+        }
+        last = seen
+        sums = sums.filter { labels.contains($0.key) }
+    }
+
+    private func label(of line: BackendTraffic) -> Label {
+        guard let service = line.service else { return .others }
+        let label = Label(service: service, transport: line.protocol)
+        return sums[label] != nil || sums.count < Self.most ? label : .others
+    }
+}
+
+extension ServiceTotals.Sum {
+    fileprivate var withoutOpenConnections: Self {
+        var sum = self
+        (sum.active, sum.roundTrip, sum.measured) = (0, nil, 0)
+        return sum
+    }
+    fileprivate mutating func add(_ now: BackendTraffic, since before: BackendTraffic?) {
+        // Counted anew after it was forgotten: then all of it is growth.
+        let isSame = before.map { $0.connections <= now.connections && $0.failures <= now.failures } ?? false
+        let before = isSame ? before : nil
+        let growth = { (new: UInt64?, old: UInt64?) in (new ?? 0) - min(old ?? 0, new ?? 0) }
+        connections += growth(now.connections, before?.connections)
+        failures += growth(now.failures, before?.failures)
+        received += growth(now.received, before?.received)
+        sent += growth(now.sent, before?.sent)
+        active += now.active
+        if let trip = now.roundTripSeconds, now.active > 0 {
+            let sum = (roundTrip ?? 0) * Double(measured) + trip * Double(now.active)
+            measured += now.active
+            roundTrip = sum / Double(measured)
+        }
+    }
+}
