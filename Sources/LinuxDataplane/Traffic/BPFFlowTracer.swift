@@ -150,8 +150,11 @@ package final class BPFFlowTracer: FlowTracer {
                     backend: key.backend)
                 line.connections = counts.connections
                 line.failures = counts.failures
-                line.received = counts.received
-                line.sent = counts.sent
+                // Of datagrams nothing but the first of a flow is looked at.
+                if key.transport == TransportProtocol.tcp.rawValue {
+                    line.received = counts.received
+                    line.sent = counts.sent
+                }
                 if let sum = sockets[key] {
                     line.active = sum.count
                     if sum.measured > 0 { line.roundTripSeconds = sum.rtt / Double(sum.measured) }
