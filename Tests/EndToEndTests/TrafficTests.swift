@@ -1,5 +1,6 @@
 /// `agentctl observe` and `agentctl top` against flows that the test makes.
 import Addressing
+import BPF
 import FoundationEssentials
 import Glibc
 import Reconcile
@@ -93,6 +94,26 @@ import Testing
             try eventually("every event is shown or counted") { limited.all.count + limited.lost == 4000 }
             #expect(limited.lost > 0 && limited.all.count >= 50)
             try limited.stop()
+        }
+    }
+
+    /// Programs that the dataplane attaches anew come behind those that look on, which must then move.
+    @Test func theOrderOfProgramsIsKept() throws {
+        try Lab.with { lab in
+            let rig = try TrafficRig(lab, .ebpf)
+            let observer = try EventLog(rig.agent, "--event", "refused", "--event", "datagrams")
+            try rig.client.flow(.udpConnected, to: rig.web.v4, count: 1).mustPass()
+            _ = try observer.events(1) { $0.kind == .datagrams }
+            let old = try BPFDescriptor.pinned(at: rig.node.bpffs + "/links/connect4")?.linkID()
+            try BPFDescriptor.pinned(at: rig.node.bpffs + "/links/connect4").map(BPFLink.init)?.detach()
+            try eventually("the agent attaches it again") {
+                try BPFDescriptor.pinned(at: rig.node.bpffs + "/links/connect4")?.linkID() != old
+            }
+            try eventually("flows are seen again") {
+                _ = try rig.client.flow(.udpConnected, to: rig.web.v4, count: 1)
+                return observer.all.count > 1
+            }
+            try observer.stop()
         }
     }
 

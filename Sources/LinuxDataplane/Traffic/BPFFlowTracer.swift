@@ -33,6 +33,10 @@ package final class BPFFlowTracer: FlowTracer {
         do throws(BPFError) {
             pins = BPFPins(root: bpffs)
             cgroupPath = cgroup
+            guard BPFFileSystem.exists("/sys/kernel/btf/vmlinux") else {
+                throw BPFError(
+                    "look at live traffic", ENOTSUP, detail: "the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)")
+            }
             guard let maps = try BPFMaps.pinned(in: pins.maps) else {
                 throw BPFError("open the maps in \(bpffs)", ENOENT)
             }
