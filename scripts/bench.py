@@ -9,12 +9,13 @@ import time
 import traceback
 
 import bench_agent
+import bench_bpf
 import bench_churn
 import bench_control_plane
 import bench_l7
 import bench_scale
 import bench_traffic
-from bench_lab import Lab, Missing, progress
+from bench_lab import Failure, Lab, Missing, progress
 from bench_report import Report
 
 # In the order in which they run: what matters most first.
@@ -23,11 +24,15 @@ AREAS = {
     "scale": bench_scale.measure,
     "storm": bench_churn.storm,
     "restart": bench_churn.restart,
+    "bpf": bench_bpf.measure,
     "agent": bench_agent.measure,
     "control-plane": bench_control_plane.measure,
     "decode": bench_control_plane.decode,
     "l7": bench_l7.measure,
 }
+
+KUBE_PROXY = ("kube-proxy itself does not take part: it needs an API server. \"kube-proxy-shaped\" are rulesets with "
+              "the chains and rules that kube-proxy writes for the same services, made by the benchmark.")
 
 
 def main():
@@ -44,20 +49,29 @@ def main():
     # Ends like ctrl-C: by way of everything that cleans up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     report, failed = Report(options.out, options.quick), []
+    if not options.area:
+        report.note(KUBE_PROXY)
     with Lab(options.bin, options.proxy) as lab:
         for area in options.area or AREAS:
             started = time.monotonic()
             try:
-                print(report.add(area, AREAS[area](lab, options.quick)), flush=True)
+                tables = AREAS[area](lab, options.quick)
+                print(report.add(area, tables), flush=True)
+                broken = [limit for table in tables for limit in table.broken]
+                if broken:
+                    raise Failure("; ".join(broken))
             except Missing as missing:
                 report.note("%s: not run: %s" % (area, missing))
             except Exception as error:
-                traceback.print_exc()
+                if isinstance(error, Failure):
+                    print("%s: FAILED: %s" % (area, error), file=sys.stderr)
+                else:
+                    traceback.print_exc()
                 failed.append(area)
                 report.note("%s: FAILED: %s" % (area, (str(error).splitlines() or [repr(error)])[0]))
             lab.remove_nodes()
             progress("%s took %.0f s" % (area, time.monotonic() - started))
-    print("The report: %s/report.md" % options.out)
+    print("\n%s\n\nThe report: %s/report.md" % (report.summary(), options.out), flush=True)
     if failed:
         sys.exit("scripts/bench: failed: " + ", ".join(failed))
 

@@ -14,7 +14,7 @@ import time
 
 import bench_l7_peers as peers
 from bench_lab import CPUS, Failure, Missing, memory_mb, progress
-from bench_report import Spread, Table, ratios
+from bench_report import Spread, Table, compare, ratios
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FIGURES = {
@@ -205,7 +205,8 @@ def table(figures):
     columns = ["figure"] + list(peers.PROXIES) + ["÷ " + peer for peer in PEERS]
     drawn = {"cpu_us": "HTTP/1.1", "cpu_logged_us": "with access log", "h2_cpu_us": "HTTP/2",
              "body_cpu_us": "bodies, a MB"}
-    return Table("L7 proxies", columns, rows, TEXT).chart(
+    headline = "CPU µs per request: " + compare(peers.PROXIES, rows[0][1:])
+    return Table("L7 proxies", columns, rows, TEXT, headline).chart(
         "CPU µs per request", list(peers.PROXIES), [drawn.get(figure) for figure in figures])
 
 

@@ -39,15 +39,25 @@ def number(value):
     return "{:,.0f}".format(value) if abs(value) >= 100 else "%.3g" % value
 
 
+def compare(names, values):
+    """`eBPF 1.05, nftables 1.13`: for headlines."""
+    def shown(value):
+        return cell(float(value.triple[0]) if isinstance(value, Spread) else value)
+    return ", ".join("%s %s" % (name, shown(value)) for name, value in zip(names, values))
+
+
 def cell(value):
     return "–" if value is None else number(value)
 
 
 class Table:
-    """`rows` are lists as long as `columns`; `text` says what the figures mean and how they were measured."""
+    """`rows` are lists as long as `columns`; `text` says what the figures mean and how they were measured; `headline`
+    is the one line for who reads nothing else, and `broken` are the limits that did not hold."""
 
-    def __init__(self, title, columns, rows, text, plot=None):
-        self.title, self.columns, self.rows, self.text, self.plot = title, columns, rows, text, plot
+    def __init__(self, title, columns, rows, text, headline="", broken=()):
+        self.title, self.columns, self.rows, self.text = title, columns, rows, text
+        self.headline, self.broken = headline, broken
+        self.plot = None
 
     def markdown(self):
         lines = ["### " + self.title, "", "| " + " | ".join(self.columns) + " |", "|" + "---|" * len(self.columns)]
@@ -109,6 +119,11 @@ class Report:
         self.areas[area] = tables
         self.write()
         return "\n".join(table.markdown() for table in tables)
+
+    def summary(self):
+        """A line for each area that has one."""
+        return "\n".join("%s: %s" % (area, table.headline) for area, tables in self.areas.items()
+                         for table in tables if table.headline)
 
     def note(self, text):
         self.notes.append(text)

@@ -72,13 +72,10 @@ class IptablesRules(Rules):
 -A KUBE-FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT
 -A KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 COMMIT
-*nat
-:KUBE-SERVICES - [0:0]
-:KUBE-POSTROUTING - [0:0]
--I PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+"""
+    hooks = """-I PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
 -I OUTPUT -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
 -I POSTROUTING -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING
-COMMIT
 """
     constant = """-A KUBE-MARK-MASQ -j MARK --or-mark 0x4000
 -A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
@@ -87,7 +84,7 @@ COMMIT
 """
 
     def full(self):
-        return self.frame + self.nat(self.services)
+        return self.frame + self.nat(self.services, self.hooks)
 
     def update(self, changes):
         """Of services and their endpoints that went. kube-proxy writes the chain of all services every time, and of the
@@ -96,7 +93,7 @@ COMMIT
                        for service, removed in changes for end in removed)
         return self.nat([service for service, _ in changes], gone)
 
-    def nat(self, changed, gone=""):
+    def nat(self, changed, more):
         chains = [":%s - [0:0]" % name for name in (
             "KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-MARK-MASQ", "KUBE-POSTROUTING")]
         top, ports, rules = [], [], []
@@ -112,7 +109,7 @@ COMMIT
         top.append("-A KUBE-SERVICES -m comment --comment \"kubernetes service nodeports\" -m addrtype "
                    "--dst-type LOCAL -j KUBE-NODEPORTS")
         return "*nat\n%s\n%s\n%s%sCOMMIT\n" % (
-            "\n".join(chains), "\n".join(top + ports + rules), self.constant, gone)
+            "\n".join(chains), "\n".join(top + ports + rules), self.constant, more)
 
     def add(self, service, chains, rules):
         own, comment = self.id(service), "-m comment --comment bench/" + service.name

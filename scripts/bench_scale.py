@@ -7,7 +7,7 @@ import time
 import bench_rivals as rivals
 from bench_lab import BACKENDS, CPUS, Failure, progress
 from bench_memory import KernelMemory
-from bench_report import Spread, Table, ratios
+from bench_report import Spread, Table, compare, ratios
 from bench_services import Direct, traffic
 
 ENDPOINTS = 10
@@ -78,10 +78,11 @@ def measure(lab, quick):
             tables[figure].append([size] + row)
     groups = ["{:,}".format(row[0]) for row in tables["load"]]
     columns = ["services"] + NAMES
+    headline = "ms to change an endpoint of %d services: %s" % (size, compare(NAMES, tables["update"][-1][1:]))
     return [
         Table("All services into the kernel, ms", columns, tables["load"], TEXT["load"]).chart(
             "ms", NAMES, groups, log=True),
-        Table("One endpoint changed, ms", columns, tables["update"], TEXT["update"]).chart(
+        Table("One endpoint changed, ms", columns, tables["update"], TEXT["update"], headline).chart(
             "ms", NAMES, groups, log=True),
         Table("Kernel memory, MB", columns, tables["memory"], TEXT["memory"]).chart("MB", NAMES, groups, log=True),
         Table("First packet of a connection, µs", ["services", "direct"] + columns[1:] + [

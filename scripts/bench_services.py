@@ -52,14 +52,14 @@ class Heddle:
     """The agent as it runs on a node, with all services in files."""
     tcp, udp, node_port = TARGET_IP + ":80", TARGET_IP + ":53", "%s:%d" % (NODE_IP, NODE_PORT)
 
-    def __init__(self, lab, name, services):
+    def __init__(self, lab, name, services, node_name):
         self.name = name
         self.options = {"heddle eBPF": ("ebpf",), "heddle eBPF alone": ("ebpf", "--companion", "off"),
                         "heddle nftables": ("nftables",)}[name]
         if "alone" in name:
             # Who is outside finds nothing.
             self.node_port = None
-        self.node = lab.node(name.replace(" ", "-"))
+        self.node = lab.node(node_name)
         self.manifests = self.node.dir + "/manifests"
         os.mkdir(self.manifests)
         if services:
@@ -84,9 +84,9 @@ class Shaped:
     """A ruleset in kube-proxy's form."""
     tcp, udp, node_port = Heddle.tcp, Heddle.udp, Heddle.node_port
 
-    def __init__(self, lab, name, services):
+    def __init__(self, lab, name, services, node_name):
         self.name = name
-        self.node = lab.node(name.replace(" ", "-"))
+        self.node = lab.node(node_name)
         everything = rivals.generated(services, 10)
         self.targets = [rivals.Service("target", TARGET_IP, 80, ENDPOINTS, node_port=NODE_PORT),
                         rivals.Service("target-udp", TARGET_IP, 53, ENDPOINTS, "udp", NODE_PORT)]
@@ -118,8 +118,9 @@ HEDDLES = ["heddle eBPF", "heddle eBPF alone", "heddle nftables"]
 NAMES = ["direct"] + HEDDLES + list(rivals.RIVALS)
 
 
-def make(lab, name, services):
+def make(lab, name, services, node_name=None):
     """One of NAMES, on a node of its own, ready for traffic. The node is removed with the laboratory's others."""
     if name == "direct":
         return Direct(lab)
-    return Heddle(lab, name, services) if name in HEDDLES else Shaped(lab, name, services)
+    kind = Heddle if name in HEDDLES else Shaped
+    return kind(lab, name, services, node_name or name.replace(" ", "-"))

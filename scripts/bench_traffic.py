@@ -2,7 +2,7 @@
 itself. All take turns in every round, each on a node of its own.
 """
 from bench_lab import CPUS, progress
-from bench_report import Spread, Table, ratios
+from bench_report import Spread, Table, compare, ratios
 from bench_services import ENDPOINTS, NAMES, make, traffic
 
 # Operation -> what it is, how many are made in a round, where the client is, which address it takes.
@@ -66,9 +66,12 @@ def measure(lab, quick):
     columns = ["operation", "services", "direct, µs"] + names[1:]
     short = ["%s, %s" % (operation, "{:,}".format(size)) for size in sizes for operation in OPERATIONS]
     with_cpu = [name for name in short if not name.startswith("node port")]
+    last = next(row for row in latency[::-1] if row[0] == OPERATIONS["crr"][0])
+    headline = "connection and request ÷ direct with %d services: %s" % (size, compare(names[1:], last[3:]))
     unit = "÷ direct pod IP: 1 is nothing added; with so many services"
     return [
-        Table("Latency through a Service ÷ direct", columns, latency, TEXT["latency"]).chart(unit, names[1:], short),
+        Table("Latency through a Service ÷ direct", columns, latency, TEXT["latency"], headline).chart(
+            unit, names[1:], short),
         Table("CPU per operation ÷ direct", columns, cpu, TEXT["cpu"]).chart(unit, names[1:], with_cpu)]
 
 

@@ -35,8 +35,8 @@ final class Connection {
     /// Nanoseconds that connect() took.
     let connectTime: UInt64
 
-    /// With a limit, neither connecting nor an answer takes longer than that without being an error.
-    init(to target: SocketAddress, limitMilliseconds: Int? = nil) throws {
+    /// Neither connecting nor an answer takes longer than the limit without being an error.
+    init(to target: SocketAddress, limitMilliseconds: Int = 5000) throws {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         guard descriptor >= 0 else { throw SocketFailure("socket") }
         self.descriptor = descriptor
@@ -44,11 +44,9 @@ final class Connection {
         setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &abort, socklen_t(MemoryLayout<linger>.size))
         var one: Int32 = 1
         setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, 4)
-        if let limitMilliseconds {
-            var limit = timeval(tv_sec: limitMilliseconds / 1000, tv_usec: limitMilliseconds % 1000 * 1000)
-            for option in [SO_SNDTIMEO, SO_RCVTIMEO] {
-                setsockopt(descriptor, SOL_SOCKET, option, &limit, socklen_t(MemoryLayout<timeval>.size))
-            }
+        var limit = timeval(tv_sec: limitMilliseconds / 1000, tv_usec: limitMilliseconds % 1000 * 1000)
+        for option in [SO_SNDTIMEO, SO_RCVTIMEO] {
+            setsockopt(descriptor, SOL_SOCKET, option, &limit, socklen_t(MemoryLayout<timeval>.size))
         }
         let start = monotonicNanoseconds()
         let result = withAddress(target) { connect(descriptor, $0, $1) }
@@ -90,7 +88,7 @@ func exchangeDatagram(_ bytes: [UInt8], with target: SocketAddress) throws {
     let descriptor = socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0)
     guard descriptor >= 0 else { throw SocketFailure("socket") }
     defer { close(descriptor) }
-    var limit = timeval(tv_sec: 1, tv_usec: 0)
+    var limit = timeval(tv_sec: 5, tv_usec: 0)
     setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
     let sent = withAddress(target) { sendto(descriptor, bytes, bytes.count, 0, $0, $1) }
     guard sent == bytes.count else { throw SocketFailure("send to \(target)") }

@@ -49,8 +49,7 @@ func benchTraffic(_ kind: Traffic, target: SocketAddress, count: Int, cgroup: St
 /// Requests, each over a connection of its own, until standard input ends; counts those that fail.
 func benchSteadily(_ target: SocketAddress, rate: Int) throws {
     let payload: [UInt8] = [ServerRole.echo.rawValue]
-    var (requests, failures, longest) = (0, 0, UInt64(0))
-    var failing: UInt64?
+    var (requests, failures) = (0, 0)
     let begin = monotonicNanoseconds()
     var input = pollfd(fd: STDIN_FILENO, events: Int16(POLLIN), revents: 0)
     while true {
@@ -58,17 +57,13 @@ func benchSteadily(_ target: SocketAddress, rate: Int) throws {
         let now = monotonicNanoseconds()
         guard poll(&input, 1, due > now ? Int32((due - now) / 1_000_000) : 0) == 0 else { break }
         requests += 1
-        let start = monotonicNanoseconds()
         do {
             try Connection(to: target, limitMilliseconds: 500).exchange(payload)
-            failing = nil
         } catch {
             failures += 1
-            failing = failing ?? start
         }
-        if let failing { longest = max(longest, monotonicNanoseconds() - failing) }
     }
-    printResult([("requests", requests), ("failed", failures), ("longest_failing_ms", Double(longest) / 1e6)])
+    printResult([("requests", requests), ("failed", failures)])
 }
 
 /// CPU time of all processes that have been in a cgroup.
