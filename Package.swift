@@ -186,6 +186,7 @@ if !isSet("HEDDLE_CORE") {
                 "LinuxDataplane", "Netns", "Reconcile", "RouteIR", "Telemetry", "TestSupport", "YAML", log,
             ]),
         tests("AgentCommands", ["AdminAPI", "Addressing", "AgentCommands", "Reconcile", "TestSupport", arguments]),
+        tests("ProxyProgram", ["ProxyProgram"]),
         tests(
             "EndToEnd",
             [

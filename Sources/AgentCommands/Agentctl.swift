@@ -7,7 +7,14 @@ struct Agentctl: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "agentctl",
         abstract: "Looks at and after the Heddle agent of this node.",
-        discussion: "dump-maps and cleanup read and write the kernel directly; all others ask the agent.",
+        discussion: """
+            dump-maps and cleanup read and write the kernel directly; all others ask the agent.
+
+            Examples:
+              agentctl status                         is this node in sync?
+              agentctl dump-maps --service shop/web   what the kernel does for it
+              agentctl explain --from shop/web-0 --to 10.96.0.10:80
+            """,
         subcommands: [
             DumpMaps.self, Status.self, Services.self, Endpoints.self, Routes.self, ProxyCommand.self, Logs.self,
             Observe.self, Top.self, Sockets.self, Explain.self, Verify.self, Capacity.self, BugReport.self,

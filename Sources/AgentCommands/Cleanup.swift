@@ -7,6 +7,10 @@ struct Cleanup: ParsableCommand {
         discussion: """
             Stop the agent first, or it will write everything again.
             With --kube-proxy it removes what kube-proxy left, and nothing of Heddle: stop kube-proxy first.
+
+            Examples:
+              agentctl cleanup                after the agent was stopped for good
+              agentctl cleanup --kube-proxy   after its DaemonSet was deleted
             """)
 
     @Flag(help: "Remove what kube-proxy left in place of what Heddle made.")

@@ -8,6 +8,7 @@ struct Completion: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Prints a completion script for bash, zsh or fish.",
         discussion: """
+            Examples:
               agentctl completion bash > /etc/bash_completion.d/agentctl
               agentctl completion zsh > "${fpath[1]}/_agentctl"
               agentctl completion fish > ~/.config/fish/completions/agentctl.fish

@@ -9,12 +9,13 @@ struct DumpMaps: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "What is in the kernel, joined with names; works with the agent dead.",
         discussion: """
-            agentctl dump-maps --service shop/web
-            agentctl dump-maps --address 10.244.1.11 --raw
-            agentctl dump-maps --diff           what the agent wants and the kernel lacks (-), and the reverse (+)
-            agentctl dump-maps --watch          changes as they happen
-
             With eBPF and nftables both in use, the eBPF maps are shown; --map shows either.
+
+            Examples:
+              agentctl dump-maps --service shop/web
+              agentctl dump-maps --address 10.244.1.11 --raw
+              agentctl dump-maps --diff    lacking in the kernel (-), or too much (+)
+              agentctl dump-maps --watch   changes as they happen
             """)
 
     @Option(help: ArgumentHelp("Only this map's fill level.", valueName: "name"))

@@ -6,10 +6,13 @@ struct Explain: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "What happens to one flow, why, and who may answer it.",
         discussion: """
-            agentctl explain --from 10.244.1.11 --to 10.96.0.20:80
-            agentctl explain --from shop/web-0 --to 10.96.0.10:53/UDP
-            agentctl explain --from 203.0.113.7 --to 192.168.0.2:30080
-            agentctl explain --from shop/web-0 --to 10.96.0.20:80 --path /cart?id=1 --header 'x-canary: 1'
+            It computes with the rules that are in the kernel, from the objects it names. It sends nothing.
+
+            Examples:
+              agentctl explain --from 10.244.1.11 --to 10.96.0.20:80
+              agentctl explain --from shop/web-0 --to 10.96.0.10:53/UDP
+              agentctl explain --from 203.0.113.7 --to 192.168.0.2:30080
+              agentctl explain --from shop/a --to 10.96.0.9:80 --path /b --header 'x: 1'
             """)
 
     @Option(help: ArgumentHelp("Where the flow comes from.", valueName: "ip|namespace/pod"))

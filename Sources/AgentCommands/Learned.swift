@@ -3,7 +3,13 @@ import AdminAPI
 import ArgumentParser
 
 struct Services: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "The services this node serves, as the agent sees them.")
+    static let configuration = CommandConfiguration(
+        abstract: "The services this node serves, as the agent sees them.",
+        discussion: """
+            Examples:
+              agentctl services           one line for each port
+              agentctl services -o wide   all addresses, policies, counts of endpoints
+            """)
 
     @OptionGroup var options: SharedOptions
 
@@ -37,7 +43,13 @@ struct Services: ParsableCommand {
 }
 
 struct Endpoints: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "The endpoints of one service, and which are in use.")
+    static let configuration = CommandConfiguration(
+        abstract: "The endpoints of one service, and which are in use.",
+        discussion: """
+            Examples:
+              agentctl endpoints shop/web
+              agentctl endpoints shop/web -o json
+            """)
 
     @Argument(help: ArgumentHelp("The service.", valueName: "namespace/name"))
     var service: String

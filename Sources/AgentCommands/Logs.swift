@@ -10,6 +10,7 @@ struct Logs: ParsableCommand {
         discussion: """
             The lines are those of heddle-proxy's access log, in its format; the proxy keeps the last 256 KiB.
 
+            Examples:
               agentctl logs                          the last 20
               agentctl logs -f --contains ' 503 '    failures as they happen
               agentctl logs --contains shop/canary   what one route did

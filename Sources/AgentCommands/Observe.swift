@@ -20,7 +20,7 @@ struct Observe: ParsableCommand {
               agentctl observe --service shop/web
               agentctl observe --event refused --event failed      only what went wrong
               agentctl observe --pod shop/cart-0 -o json | jq      one JSON object a line
-              agentctl observe -n 100                              the next hundred, then end
+              agentctl observe -n 100                              ends after a hundred
             """)
 
     @OptionGroup var filter: FlowFilter

@@ -4,7 +4,12 @@ import ArgumentParser
 
 struct Routes: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "The routes of services, in the order in which they are tried.")
+        abstract: "The routes of services, in the order in which they are tried.",
+        discussion: """
+            Examples:
+              agentctl routes
+              agentctl routes shop/cart   of one service
+            """)
 
     @Argument(help: ArgumentHelp("Only this service.", valueName: "namespace/name"))
     var service: String?
@@ -30,7 +35,14 @@ struct Routes: ParsableCommand {
 struct ProxyCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "proxy", abstract: "The L7 proxy of this node: its state, or what it says of itself.",
-        discussion: "proxy status asks the agent; everything else, such as config or upstreams, is asked of the proxy.")
+        discussion: """
+            proxy status asks the agent; everything else is asked of the proxy.
+
+            Examples:
+              agentctl proxy             is it connected, and what does it have?
+              agentctl proxy config      the routes it follows
+              agentctl proxy upstreams   endpoints: requests, failures, ejected ones
+            """)
 
     @Argument(help: "status, config, upstreams, ...")
     var what = "status"

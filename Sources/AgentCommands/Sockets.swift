@@ -9,15 +9,13 @@ struct Sockets: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Connections that still go to a backend which no service has any more.",
         discussion: """
-            A connection stays with its backend when that is removed, until one end closes it or the backend dies.
-            With eBPF they are sockets; --kill destroys them, and their programs get ECONNABORTED. Through nftables they
-            are tracked connections; --kill deletes their conntrack entries, too. A backend that any service has, usable
-            or not, is not touched.
+            A connection stays with its backend when that is removed, until one end closes it. --kill destroys the \
+            client's socket, and its program gets ECONNABORTED; through nftables it deletes the conntrack entry, too. \
+            A backend that any service has, usable or not, is not touched.
 
-            EXAMPLES
-              agentctl sockets --stale
-              agentctl sockets --stale --kill
-              agentctl sockets --stale -o json
+            Examples:
+              agentctl sockets --stale          whose, and since when
+              agentctl sockets --stale --kill   end them
             """)
 
     @Flag(help: "Only those of removed backends: nothing else is listed as yet, so this is required.")

@@ -6,7 +6,13 @@ import Reconcile
 
 struct Status: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Whether this node is in sync, and if not, why.")
+        abstract: "Whether this node is in sync, and if not, why.",
+        discussion: """
+            Examples:
+              agentctl status
+              agentctl status --wait 30s   returns as soon as all is in the kernel
+              agentctl status -o json
+            """)
 
     @OptionGroup var options: SharedOptions
     @Option(help: ArgumentHelp("Wait until in sync, at most so long.", valueName: "duration"))

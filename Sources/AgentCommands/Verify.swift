@@ -5,7 +5,12 @@ import Reconcile
 
 struct Verify: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Compares what the kernel should hold with what it holds; status 1 if they differ.")
+        abstract: "Compares what the kernel should hold with what it holds; status 1 if they differ.",
+        discussion: """
+            Examples:
+              agentctl verify
+              agentctl verify --repair
+            """)
 
     @Flag(help: "Write everything that differs again.")
     var repair = false
@@ -29,7 +34,13 @@ struct Verify: ParsableCommand {
 }
 
 struct Capacity: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "How full each kernel map is.")
+    static let configuration = CommandConfiguration(
+        abstract: "How full each kernel map is.",
+        discussion: """
+            Examples:
+              agentctl capacity
+              agentctl capacity -o wide   also maps that cannot fill up
+            """)
     @OptionGroup var options: SharedOptions
 
     func run() throws {

@@ -38,6 +38,11 @@ struct ProxyOptions: Sendable {
     static let usage = """
         heddle-proxy: the L7 proxy of a node. The agent starts it where a route needs it and tells it what to do.
 
+        Examples:
+          heddle-proxy
+          heddle-proxy --access-log json --otlp-endpoint 127.0.0.1:4318 --trace-sampling 10
+          heddle-proxy --listen-port 15001 --config-socket /run/heddle/proxy.sock
+
           --listen-port PORT         where redirected connections arrive, TCP, all addresses (15001)
           --listen-address ADDRESS   only this address
           --config-socket PATH       where the agent hands out the configuration (/run/heddle/proxy.sock)

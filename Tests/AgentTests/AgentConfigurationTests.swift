@@ -132,4 +132,20 @@ import Testing
     @Test func everyOptionIsInTheHelp() {
         for option in OptionName.allCases { #expect(OptionName.usage.contains(option.flag)) }
     }
+
+    @Test func examplesInTheHelpAreRight() {
+        let examples = OptionName.usage.split(separator: "\n").filter { $0.hasPrefix("  heddle-agent") }
+        #expect(examples.count >= 3 && OptionName.usage.contains("\nExamples:\n"))
+        for example in examples {
+            let words = example.split(separator: " ").map(String.init).dropFirst()
+            let host = AgentConfiguration.Host(hostName: "host", environment: [:]) { _ in
+                [ConfigurationEntry(key: "source", value: "manifests:/m", line: 1)]
+            }
+            #expect(["run", "preflight"].contains(words.first ?? ""), "\(example)")
+            #expect(throws: Never.self, "\(example)") {
+                try AgentConfiguration.parse(
+                    arguments: Array(words.dropFirst()), host: host, needsSource: words.first == "run")
+            }
+        }
+    }
 }

@@ -119,6 +119,12 @@ enum OptionName: String, CaseIterable {
                    heddle-agent preflight [options]  what this kernel and host offer
                    heddle-agent version
 
+            Examples:
+              heddle-agent preflight
+              heddle-agent run --source manifests:/etc/heddle/manifests --node-name node-1
+              heddle-agent run --source kubernetes --cluster-cidr 10.244.0.0/16
+              heddle-agent run --config /etc/heddle/agent.yaml --dataplane nftables
+
             options (each also as environment variable HEDDLE_NAME and as key of the configuration file):
 
             """

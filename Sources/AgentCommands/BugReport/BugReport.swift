@@ -8,9 +8,13 @@ struct BugReport: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bugreport", abstract: "One tar.gz with what a maintainer needs to see, secrets removed.",
         discussion: """
-            Answers of agent and proxy, entries of the kernel, processes, versions and settings of the node. Tokens,
-            keys, cookies and passwords are replaced by \(Redaction.mark). The archive is readable for you alone; look
-            into it before you send it:  tar -xzOf FILE | less
+            Answers of agent and proxy, entries of the kernel, processes, versions and settings of the node. Tokens, \
+            keys, cookies and passwords are replaced by \(Redaction.mark). The archive is readable for you alone; look \
+            into it before you send it: tar -xzOf FILE | less
+
+            Examples:
+              agentctl bugreport
+              agentctl bugreport --file /tmp/report.tar.gz
             """)
 
     @Option(help: "Where to write it (default: heddle-bugreport-NODE-TIME.tar.gz here).")
