@@ -6,7 +6,7 @@ import Reconcile
 func frontendTable(_ frontends: [KernelDump.Frontend], wide: Bool, paint: Paint) -> String {
     var table = Table("SERVICE", "PORT", "KIND", "FRONTEND", "ACTION", "POLICY", "BACKENDS")
     var group = ""
-    for frontend in frontends.sorted(by: KernelDump.Frontend.isOrdered) {
+    for frontend in frontends.sorted() {
         let (name, port) = frontend.serviceAndPort
         let backends = frontend.backends.map { backendText($0, wide: wide) }
         let shown = wide ? backends : Array(backends.prefix(4))
@@ -43,7 +43,7 @@ func rawText(_ frontends: [KernelDump.Frontend]) -> String {
 }
 
 private func rawLines(_ frontends: [KernelDump.Frontend]) -> [String] {
-    frontends.sorted(by: KernelDump.Frontend.isOrdered).flatMap { frontend -> [String] in
+    frontends.sorted().flatMap { frontend -> [String] in
         let start =
             "service=\(frontend.service) kind=\(frontend.kind) frontend=\(frontend.place) action=\(frontend.action) "
             + "policy=\(frontend.policy) affinity=\(frontend.affinitySeconds)"
@@ -88,19 +88,6 @@ struct DumpChanges: Encodable, Equatable {
 extension KernelDump.Frontend {
     /// `10.96.0.1:80/TCP`
     fileprivate var place: String { joined(address, port) + "/" + `protocol` }
-    /// `namespace/name` and the port's name.
-    fileprivate var serviceAndPort: (Substring, Substring) {
-        let end = service.utf8.firstIndex(of: UInt8(ascii: ":")) ?? service.endIndex
-        return (service[..<end], service[end...].dropFirst())
-    }
-    fileprivate static func isOrdered(_ a: KernelDump.Frontend, _ b: KernelDump.Frontend) -> Bool {
-        // The name alone first: `ns/web` and `ns/web:http` must not have `ns/web-2` between them.
-        if a.service != b.service {
-            let (one, other) = (a.serviceAndPort, b.serviceAndPort)
-            return one < other
-        }
-        return (a.protocol, a.kind, a.address, a.port) < (b.protocol, b.kind, b.address, b.port)
-    }
 }
 
 private func backendText(_ backend: KernelDump.Backend, wide: Bool) -> String {

@@ -64,6 +64,25 @@ package struct KernelDump: Sendable, Equatable, Codable {
     }
 }
 
+extension KernelDump.Frontend: Comparable {
+    /// `namespace/name` and the port's name.
+    package var serviceAndPort: (Substring, Substring) {
+        let end = service.utf8.firstIndex(of: UInt8(ascii: ":")) ?? service.endIndex
+        return (service[..<end], service[end...].dropFirst())
+    }
+    /// By service, and within it as people read. Field by field: a tuple of them would cost a count of references each.
+    package static func < (a: Self, b: Self) -> Bool {
+        if a.service != b.service {
+            // The name alone first: `ns/web` and `ns/web:http` must not have `ns/web-2` between them.
+            let (one, other) = (a.serviceAndPort, b.serviceAndPort)
+            return one < other
+        }
+        if a.protocol != b.protocol { return a.protocol < b.protocol }
+        if a.kind != b.kind { return a.kind < b.kind }
+        return a.address != b.address ? a.address < b.address : a.port < b.port
+    }
+}
+
 extension KernelDump.Frontend {
     /// As it looks in the kernel once the program is in force. `withShortCuts`: in nftables, where the node and its
     /// pods reach every endpoint also of an external address under policy Local, and the dump shows those too.

@@ -120,16 +120,19 @@ enum TableUsage {
     /// From elements that were read already; sticky clients are not among them.
     static func of(_ observed: TableObservation, _ table: Table) -> [MapUsage] {
         var result: [TableSet: MapUsage] = [:]
+        var sizes: [TableSet: Int] = [:]
         for set in TableSet.allCases {
-            let isMap = set.definition(table.family).value != .none
+            let definition = set.definition(table.family)
+            let isMap = definition.value != .none
+            sizes[set] =
+                overhead + definition.keySize + (definition.value == .verdict ? 16 : definition.valueSize)
             result[set] = MapUsage(
                 name: "\(table.label) \(set.name)", type: isMap ? "map" : "set", entries: 0, maxEntries: 0, bytes: 0)
         }
         for element in observed.elements.values {
-            let set = element.key.set.definition(table.family)
-            let valueSize = set.value == .verdict ? 16 : set.valueSize
-            result[element.key.set]?.entries += 1
-            result[element.key.set]?.bytes += overhead + set.keySize + valueSize + element.comment.utf8.count
+            let set = element.key.set
+            result[set]?.entries += 1
+            result[set]?.bytes += (sizes[set] ?? 0) + element.comment.utf8.count
         }
         return TableSet.allCases.compactMap { result[$0] }
     }

@@ -42,6 +42,8 @@ private struct DumpReader {
     /// Endpoints by chain, for services with affinity.
     private var sticky: [String: [KernelDump.Backend]] = [:]
     private(set) var generation: UInt64 = 0
+    /// Most services share a few chains: each name is taken apart once.
+    private var targets: [String: [(name: String, slots: Range<Int>?)]] = [:]
 
     init(_ elements: some Sequence<TableElement>) {
         for element in elements {
@@ -67,21 +69,25 @@ private struct DumpReader {
     }
 
     private func backend(_ address: SocketAddress, _ flags: some StringProtocol) -> KernelDump.Backend {
-        KernelDump.Backend(
+        let words = flags.isEmpty ? [] : flags.split(separator: " ")
+        return KernelDump.Backend(
             address: address.address.description, port: address.port,
-            state: flags.contains("terminating") ? "terminating" : "active", local: flags.contains("local"))
+            state: words.contains("terminating") ? "terminating" : "active", local: words.contains("local"))
     }
 
-    func frontends() -> [KernelDump.Frontend] {
+    mutating func frontends() -> [KernelDump.Frontend] {
         // A refusal that waits for the collection of garbage is not in force when there is an entry.
         let places = Set(entries.keys).union(refusals.keys)
-        return places.compactMap(frontend).sorted {
-            ($0.service, $0.kind, $0.address, $0.port, $0.protocol)
-                < ($1.service, $1.kind, $1.address, $1.port, $1.protocol)
+        var result: [KernelDump.Frontend] = []
+        result.reserveCapacity(places.count)
+        for place in places {
+            if let frontend = frontend(place) { result.append(frontend) }
         }
+        result.sort()
+        return result
     }
 
-    private func frontend(_ place: Place) -> KernelDump.Frontend? {
+    private mutating func frontend(_ place: Place) -> KernelDump.Frontend? {
         let entry = entries[place]
         let refusal = refusals[place]
         guard let text = (entry ?? refusal)?.comment, let comment = ServiceComment(text) else { return nil }
@@ -102,15 +108,17 @@ private struct DumpReader {
     }
 
     /// The endpoints that the chain chooses among, each once.
-    private func backends(_ place: Place, _ chain: String) -> [KernelDump.Backend] {
+    private mutating func backends(_ place: Place, _ chain: String) -> [KernelDump.Backend] {
+        let known = targets[chain] ?? Target.names(in: chain).map { ($0, Target.slots($0)) }
+        targets[chain] = known
         var result: [KernelDump.Backend] = []
-        for name in Target.names(in: chain) {
+        for (name, slots) in known {
             let found: [KernelDump.Backend]
-            if let range = Target.slots(name) {
+            if let range = slots {
                 var key = place.moved(to: place.set == .serviceNodePorts ? .nodePortEndpoints : .endpoints)
                 found = range.compactMap { slot in
                     key.slot = UInt32(slot)
-                    guard let element = slots[key], case .endpoint(let address) = element.value else { return nil }
+                    guard let element = self.slots[key], case .endpoint(let address) = element.value else { return nil }
                     return backend(address, element.comment)
                 }
             } else {
