@@ -72,14 +72,18 @@ extension KernelDump.Frontend: Comparable {
     }
     /// By service, and within it as people read. Field by field: a tuple of them would cost a count of references each.
     package static func < (a: Self, b: Self) -> Bool {
-        if a.service != b.service {
-            // The name alone first: `ns/web` and `ns/web:http` must not have `ns/web-2` between them.
-            let (one, other) = (a.serviceAndPort, b.serviceAndPort)
-            return one < other
-        }
+        if a.service != b.service { return isOrdered(a.service, b.service) }
         if a.protocol != b.protocol { return a.protocol < b.protocol }
         if a.kind != b.kind { return a.kind < b.kind }
         return a.address != b.address ? a.address < b.address : a.port < b.port
+    }
+    /// The colon before all other letters: `ns/web` and `ns/web:http` must not have `ns/web-2` between them.
+    private static func isOrdered(_ a: String, _ b: String) -> Bool {
+        let colon = UInt8(ascii: ":")
+        for (one, other) in zip(a.utf8, b.utf8) where one != other {
+            return other != colon && (one == colon || one < other)
+        }
+        return a.utf8.count < b.utf8.count
     }
 }
 

@@ -28,6 +28,7 @@ struct BugReport: ParsableCommand {
         ("proxy-upstreams.json", ["proxy", "upstreams"]), ("proxy-stats.json", ["proxy", "stats"]),
         ("access-log.txt", ["logs", "-n", "1000"]), ("verify.txt", ["verify"]), ("capacity.txt", ["capacity"]),
         ("dump-maps.txt", ["dump-maps", "--raw"]), ("dump-maps-diff.txt", ["dump-maps", "--diff"]),
+        ("sockets-stale.txt", ["sockets", "--stale"]),
     ]
     /// Of the node, by file.
     private static let paths = [

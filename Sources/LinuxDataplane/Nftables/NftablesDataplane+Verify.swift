@@ -116,25 +116,22 @@ extension NftablesDataplane {
     }
 }
 
-enum TableUsage {
+struct TableUsage {
+    private let table: Table
+    private(set) var maps: [MapUsage] = []
+
+    init(_ table: Table) { self.table = table }
+
     /// From elements that were read already; sticky clients are not among them.
-    static func of(_ observed: TableObservation, _ table: Table) -> [MapUsage] {
-        var result: [TableSet: MapUsage] = [:]
-        var sizes: [TableSet: Int] = [:]
-        for set in TableSet.allCases {
-            let definition = set.definition(table.family)
-            let isMap = definition.value != .none
-            sizes[set] =
-                overhead + definition.keySize + (definition.value == .verdict ? 16 : definition.valueSize)
-            result[set] = MapUsage(
-                name: "\(table.label) \(set.name)", type: isMap ? "map" : "set", entries: 0, maxEntries: 0, bytes: 0)
-        }
-        for element in observed.elements.values {
-            let set = element.key.set
-            result[set]?.entries += 1
-            result[set]?.bytes += (sizes[set] ?? 0) + element.comment.utf8.count
-        }
-        return TableSet.allCases.compactMap { result[$0] }
+    mutating func note(_ set: TableSet, _ elements: [TableElement]) {
+        let definition = set.definition(table.family)
+        let valueSize = definition.value == .verdict ? 16 : definition.valueSize
+        let size = Self.overhead + definition.keySize + valueSize
+        maps.append(
+            MapUsage(
+                name: "\(table.label) \(set.name)", type: definition.value != .none ? "map" : "set",
+                entries: elements.count, maxEntries: 0,
+                bytes: elements.reduce(0) { $0 + size + $1.comment.utf8.count }))
     }
 
     /// What an element costs besides key, value and comment: hash node, generation mask, allocator's rounding.

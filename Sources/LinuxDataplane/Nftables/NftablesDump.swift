@@ -13,16 +13,22 @@ package enum NftablesDump {
             var result: KernelDump?
             for family in AddressFamily.allCases {
                 let table = Table(family, TableLayout.name)
-                guard let observed = try TableObservation.read(table, connection, withElements: true),
+                guard let observed = try TableObservation.read(table, connection, withElements: false),
                     let (_, node) = TableLayout.parse(comment: observed.comment ?? "")
                 else { continue }
-                var reader = DumpReader(observed.elements.values)
+                var reader = DumpReader()
+                var usage = TableUsage(table)
+                for set in TableSet.allCases {
+                    let elements = try observed.readElements(of: set, table, connection)
+                    reader.note(elements)
+                    usage.note(set, elements)
+                }
                 for rule in try connection.rules(table) { reader.note(rule) }
                 var dump =
                     result ?? KernelDump(node: node, dataplane: "nftables", generation: 0, frontends: [], maps: [])
                 dump.generation = max(dump.generation, reader.generation)
                 dump.frontends += reader.frontends()
-                dump.maps += TableUsage.of(observed, table)
+                dump.maps += usage.maps
                 result = dump
             }
             return result
@@ -45,7 +51,8 @@ private struct DumpReader {
     /// Most services share a few chains: each name is taken apart once.
     private var targets: [String: [(name: String, slots: Range<Int>?)]] = [:]
 
-    init(_ elements: some Sequence<TableElement>) {
+    mutating func note(_ elements: [TableElement]) {
+        slots.reserveCapacity(slots.count + elements.count)
         for element in elements {
             let key = element.key
             switch key.set {

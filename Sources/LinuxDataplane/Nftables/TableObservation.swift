@@ -28,14 +28,20 @@ struct TableObservation {
         for rule in try connection.rules(table) { result.chains[rule.chain]?.fingerprints.append(rule.fingerprint) }
         for set in try connection.sets(table) { result.sets[set.name] = set }
         guard withElements else { return result }
-        for set in TableSet.allCases where result.hasSet(set, table.family) {
-            let elements = try connection.elements(of: set.name, in: table) { (element) -> TableElement? in
-                TableElement(set, table.family, element)
-            }
+        for set in TableSet.allCases {
+            let elements = try result.readElements(of: set, table, connection)
             result.elements.reserveCapacity(result.elements.count + elements.count)
             for element in elements { result.elements[element.key] = element }
         }
         return result
+    }
+
+    /// None if the set is not one of ours.
+    func readElements(
+        of set: TableSet, _ table: Table, _ connection: NftablesConnection
+    ) throws(NetlinkError) -> [TableElement] {
+        guard hasSet(set, table.family) else { return [] }
+        return try connection.elements(of: set.name, in: table) { TableElement(set, table.family, $0) }
     }
 
     /// The set exists and has the shape we gave it.
