@@ -13,6 +13,7 @@ import bench_bpf
 import bench_churn
 import bench_control_plane
 import bench_l7
+import bench_observe
 import bench_scale
 import bench_traffic
 from bench_lab import Failure, Lab, Missing, progress
@@ -28,6 +29,7 @@ AREAS = {
     "agent": bench_agent.measure,
     "control-plane": bench_control_plane.measure,
     "decode": bench_control_plane.decode,
+    "observe": bench_observe.measure,
     "l7": bench_l7.measure,
 }
 
