@@ -12,7 +12,7 @@ TEXT = ("Sync is from the agent's start to everything in the kernel. An edit is 
 
 
 def measure(lab, quick):
-    sizes, count, pause = ((10,), 20, 1) if quick else ((0, 100, 10000), 200, 10)
+    sizes, count, pause = ((10,), 20, 1) if quick else ((0, 100, 10000), 200, 6)
     rows = []
     for dataplane in ("ebpf", "nftables"):
         for services in sizes:

@@ -42,7 +42,7 @@ def steady_clients(service):
 
 
 def storm(lab, quick):
-    size, steps, graces = (100, 8, (0,)) if quick else (10000, 30, (0, 100))
+    size, steps, graces = (100, 8, (0,)) if quick else (10000, 20, (0, 100))
     rows = []
     for name in ["heddle eBPF", "heddle nftables"] + list(RIVALS):
         progress("storm: %s, %d services" % (name, size))
@@ -89,7 +89,7 @@ def replace_all(service, server, steps, grace):
 
 
 def restart(lab, quick):
-    size, times = (100, 1) if quick else (10000, 5)
+    size, times = (100, 1) if quick else (10000, 4)
     rows = []
     for name in HEDDLES:
         progress("restart: %s, %d services" % (name, size))

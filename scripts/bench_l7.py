@@ -154,7 +154,7 @@ def measure(lab, quick):
 
 def in_turns(lab, node, quick):
     """The figures of each proxy, a value for each round: figure -> proxy -> values."""
-    rounds, requests, bodies, seconds = (1, 8000, 4, 1) if quick else (5, 60000, 48, 5)
+    rounds, requests, bodies, seconds = (1, 8000, 4, 1) if quick else (4, 60000, 48, 4)
     lab.envoy = peers.find_envoy()
     backend = peers.start_backends(lab, node)
     proxies, logged, http2 = [], [], []

@@ -3,6 +3,7 @@ same services, made by this file and not by kube-proxy. What kube-proxy does bef
 missing, so times to program it are the least it could take.
 """
 import subprocess
+import time
 
 from bench_lab import Failure
 
@@ -29,6 +30,10 @@ def generated(services, endpoints, reached=None):
     return result
 
 
+class TooSlow(Failure):
+    """A ruleset took longer to load than there is time."""
+
+
 class Rules:
     """A ruleset in a node's namespace. Only `full`, `update` and the program that reads them differ."""
 
@@ -37,14 +42,20 @@ class Rules:
         # By name, so that chains keep their names when services change places.
         self.numbers = {service.name: number for number, service in enumerate(services)}
 
-    def load(self, cgroup=None):
+    def load(self, cgroup=None, seconds=600):
         """Writes everything anew, as at the start of kube-proxy."""
-        self.apply(self.full(), cgroup, self.loader)
+        end = time.monotonic() + seconds
+        for text in self.full():
+            self.apply(text, cgroup, self.loader, end - time.monotonic())
 
-    def apply(self, text, cgroup=None, program=None):
+    def apply(self, text, cgroup=None, program=None, seconds=600):
+        """Fails when it takes longer than that."""
         program = program or self.program
-        done = subprocess.run(self.node.command("node", *program, cgroup=cgroup), input=text,
-                              capture_output=True, text=True)
+        try:
+            done = subprocess.run(self.node.command("node", *program, cgroup=cgroup), input=text, timeout=seconds,
+                                  capture_output=True, text=True)
+        except subprocess.TimeoutExpired:
+            raise TooSlow(program[0]) from None
         if done.returncode:
             raise Failure("%s: %s" % (" ".join(program), done.stderr[:2000]))
 
@@ -84,7 +95,7 @@ COMMIT
 """
 
     def full(self):
-        return self.frame + self.nat(self.services, self.hooks)
+        return [self.frame + self.nat(self.services, self.hooks)]
 
     def update(self, changes):
         """Of services and their endpoints that went. kube-proxy writes the chain of all services every time, and of the
@@ -177,10 +188,16 @@ class NftablesRules(Rules):
         return "service-%s-bench/%s/%s/http" % (self.id(service)[8:], service.name, service.protocol)
 
     def full(self):
-        lines = ["table ip kube-proxy", "delete table ip kube-proxy", self.frame]
-        for service in self.services:
+        """In parts: of many sets in one transaction the kernel looks each up among all."""
+        yield "table ip kube-proxy\ndelete table ip kube-proxy\n" + self.frame
+        for start in range(0, len(self.services), 1000):
+            yield self.added(self.services[start:start + 1000])
+
+    def added(self, services):
+        lines = []
+        for service in services:
             self.declare(service, lines)
-        for service in self.services:
+        for service in services:
             self.fill(service, lines)
             key = "%s . %d" % (service.protocol, service.port)
             lines.append("add element ip kube-proxy cluster-ips { %s }" % service.ip)

@@ -42,7 +42,7 @@ def one(service, operation, count):
 
 
 def measure(lab, quick):
-    sizes, rounds, share = ((1, 100), 2, 0.05) if quick else ((1, 10000), 7, 1)
+    sizes, rounds, share = ((1, 100), 2, 0.05) if quick else ((1, 10000), 5, 1)
     names, latency, cpu = NAMES, [], []
     for size in sizes:
         progress("traffic: loading %d services into every dataplane" % size)
