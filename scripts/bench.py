@@ -33,8 +33,9 @@ AREAS = {
     "l7": bench_l7.measure,
 }
 
-KUBE_PROXY = ("kube-proxy itself does not take part: it needs an API server. \"kube-proxy-shaped\" are rulesets with "
-              "the chains and rules that kube-proxy writes for the same services, made by the benchmark.")
+KUBE_PROXY = ("kube-proxy itself is not run: it needs an API server, and nothing here feeds it yet. \"kube-proxy- "
+              "shaped\" are rulesets with the chains and rules that kube-proxy writes for the same services, made by "
+              "the benchmark. Neither they nor `direct` watch anything, so they have no agent to measure.")
 
 
 def main():

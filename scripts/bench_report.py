@@ -72,13 +72,13 @@ class Table:
         return {"title": self.title, "text": self.text,
                 "rows": [dict(zip(self.columns, map(plain, row))) for row in self.rows]}
 
-    def chart(self, unit, series, groups, log=False):
+    def chart(self, unit, series, groups, log=False, line=None):
         """Draws these columns: a group of bars for each row; a group without a name is left out."""
         def drawn(value):
             return value.triple if isinstance(value, Spread) else value if isinstance(value, (int, float)) else None
         kept = [(group, row) for group, row in zip(groups, self.rows) if group]
         picked = {name: [drawn(row[self.columns.index(name)]) for _, row in kept] for name in series}
-        self.plot = bench_svg.bars(self.title, [group for group, _ in kept], picked, unit, log)
+        self.plot = bench_svg.bars(self.title, [group for group, _ in kept], picked, unit, log, line)
         return self
 
 

@@ -2,15 +2,16 @@
 import math
 from xml.sax.saxutils import escape
 
-COLORS = {"direct": "#9aa0a6", "heddle eBPF": "#1a73e8", "heddle nftables": "#12a4af",
-          "kube-proxy-shaped iptables": "#e8710a", "kube-proxy-shaped nftables": "#f2b134"}
+COLORS = {"direct": "#9aa0a6", "heddle eBPF": "#1a73e8", "heddle eBPF alone": "#8ab4f8",
+          "heddle nftables": "#12a4af", "kube-proxy-shaped iptables": "#e8710a",
+          "kube-proxy-shaped nftables": "#f2b134"}
 MORE = ["#1a73e8", "#e8710a", "#9334e6", "#188038"]
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 860, 380, 70, 84, 54
 
 
-def bars(title, groups, series, unit, log=False):
-    """`series`: name -> one of None, a number or (median, least, most) for each group."""
-    values = [whole(value) for line in series.values() for value in line if value is not None]
+def bars(title, groups, series, unit, log=False, line=None):
+    """`series`: name -> one of None, a number or (median, least, most) for each group. `line`: a value to be marked."""
+    values = [whole(value) for row in series.values() for value in row if value is not None]
     values = [part for value in values for part in value if part > 0] or [1]
     scale = Scale(min(values), max(values), log)
     out = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">' % (
@@ -23,15 +24,18 @@ def bars(title, groups, series, unit, log=False):
     room = (WIDTH - 16 - LEFT) / len(groups)
     wide = min(48, room * 0.8 / len(series))
     x = LEFT
-    for number, (name, line) in enumerate(series.items()):
+    for number, (name, row) in enumerate(series.items()):
         color = COLORS.get(name, MORE[number % len(MORE)])
-        out.append('<rect x="%d" y="36" width="12" height="12" fill="%s"/>' % (x, color))
+        out.append('<rect x="%.0f" y="36" width="12" height="12" fill="%s"/>' % (x, color))
         out.append(text(x + 17, 46, name))
-        x += 32 + 7 * len(name)
-        for place, value in enumerate(line):
+        x += 28 + 6.4 * len(name)
+        for place, value in enumerate(row):
             if value is not None:
                 left = LEFT + room * (place + 0.5) + wide * (number - len(series) / 2)
                 out += bar(left, wide * 0.9, whole(value), scale, color)
+    if line is not None:
+        out.append('<line x1="%d" x2="%d" y1="%.1f" y2="%.1f" stroke="#000" stroke-dasharray="4 3"/>' % (
+            LEFT, WIDTH - 16, scale.y(line), scale.y(line)))
     for place, group in enumerate(groups):
         out.append(text(LEFT + room * (place + 0.5), HEIGHT - BOTTOM + 20, group, anchor="middle"))
     return "\n".join(out + ["</svg>\n"])
@@ -54,7 +58,9 @@ def bar(left, wide, value, scale, color):
     if most > least:
         out.append('<line x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1f" stroke="#333"/>' % (
             middle, middle, scale.y(least), scale.y(most)))
-    out.append(text(middle, min(y, scale.y(most)) - 4, "%.3g" % median, anchor="middle", size=10))
+    # Narrow ones have no room for a number.
+    if wide > 20:
+        out.append(text(middle, min(y, scale.y(most)) - 4, "%.3g" % median, anchor="middle", size=9))
     return out
 
 

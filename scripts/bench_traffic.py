@@ -64,15 +64,17 @@ def measure(lab, quick):
             if operation != "node port":
                 cpu.append(row(samples, names, operation, what, size, "cpu_us"))
     columns = ["operation", "services", "direct, µs"] + names[1:]
-    short = ["%s, %s" % (operation, "{:,}".format(size)) for size in sizes for operation in OPERATIONS]
-    with_cpu = [name for name in short if not name.startswith("node port")]
+    # Drawn is the largest size.
+    short = ["" for _ in sizes[1:] for _ in OPERATIONS] + list(OPERATIONS)
+    with_cpu = ["" for _ in sizes[1:] for _ in list(OPERATIONS)[1:]] + [
+        name for name in OPERATIONS if name != "node port"]
     last = next(row for row in latency[::-1] if row[0] == OPERATIONS["crr"][0])
     headline = "connection and request ÷ direct with %d services: %s" % (size, compare(names[1:], last[3:]))
-    unit = "÷ direct pod IP: 1 is nothing added; with so many services"
+    unit = "÷ direct pod IP, with {:,} services; at the line nothing is added".format(size)
     return [
         Table("Latency through a Service ÷ direct", columns, latency, TEXT["latency"], headline).chart(
-            unit, names[1:], short),
-        Table("CPU per operation ÷ direct", columns, cpu, TEXT["cpu"]).chart(unit, names[1:], with_cpu)]
+            unit, names[1:], short, line=1),
+        Table("CPU per operation ÷ direct", columns, cpu, TEXT["cpu"]).chart(unit, names[1:], with_cpu, line=1)]
 
 
 def row(samples, names, operation, what, size, figure):
