@@ -121,7 +121,8 @@ private struct FlowCheck {
         let isRight =
             switch verdict {
             case .balance(let id, let candidates, let rule):
-                isBalancedRight(probe, result, candidates, rule) && isSticky(result, id)
+                try isBalancedRight(probe, result, candidates, rule) && isSticky(result, id)
+                    && (hasAffinity(id) || reachesAll(candidates, kind, probe, result))
                     && node.explainedEndpoints(of: id, under: explanation.set ?? .cluster) == Set(candidates)
             case .reject: isRefused(result, [ECONNREFUSED], probe)
             case .drop: isRefused(result, self.kind == .ebpf ? [ETIMEDOUT, EHOSTUNREACH] : [ETIMEDOUT], probe)
@@ -134,7 +135,21 @@ private struct FlowCheck {
 
     /// Spec row 24: within the timeout a client has one endpoint.
     private func isSticky(_ result: FlowResult, _ id: ServicePortID) -> Bool {
-        node.compiler.programs[id]?.affinitySeconds == nil || result.names.count == 1
+        !hasAffinity(id) || result.names.count == 1
+    }
+    private func hasAffinity(_ id: ServicePortID) -> Bool { node.compiler.programs[id]?.affinitySeconds != nil }
+
+    /// Each of them, sooner or later.
+    private func reachesAll(
+        _ candidates: [SocketAddress], _ kind: LabPod.Kind, _ probe: Probe, _ first: FlowResult
+    ) throws -> Bool {
+        let wanted = Set(candidates.map(\.description))
+        var reached = first.names
+        for _ in 0..<30 where reached != wanted {
+            reached.formUnion(
+                try probe.origin.flow(kind, to: probe.flow.destination, count: 10, timeoutMs: 1500).names)
+        }
+        return reached == wanted
     }
 
     /// An ICMP error that comes back while connect() still holds the socket, as it does when both ends are on this
