@@ -6,9 +6,10 @@ from bench_lab import CPUS, progress
 from bench_report import Spread, Table, ratios
 
 TEXT = ("CPU time of connections (connect, 64-byte request, answer, close) through one Service, of client, server and "
-        "kernel together, divided by that of the same node in the same round while nobody looks. `agentctl top` counts; `agentctl observe` also "
-        "tells of every connection, up to 100,000 a second here and 1,000 by default. \"Nobody any more\" is after the "
-        "agent has taken its programs out again, ten seconds after the last question: as before.")
+        "kernel together, divided by that of the same node in the same round while nobody looks. `agentctl top` "
+        "counts; `agentctl observe` also tells of every connection, up to 100,000 a second here and 1,000 by default. "
+        "\"Nobody any more\" is after the agent has taken its programs out again, ten seconds after the last question: "
+        "as before.")
 WATCHERS = {
     "agentctl top": ("top", "-o", "json", "--interval", "1s"),
     "agentctl observe": ("observe", "--rate", "100000", "-o", "json"),

@@ -33,13 +33,18 @@ package struct ConntrackEvent: Sendable, Equatable {
 package final class ConntrackMonitor {
     private let socket: NetlinkSocket
     /// NFNLGRP_CONNTRACK_NEW, _UPDATE and _DESTROY.
-    private static let groups: [Int32] = [1, 2, 3]
+    private static let (new, update, destroy): (Int32, Int32, Int32) = (1, 2, 3)
 
-    /// Serves the network namespace of the calling thread.
-    package init() throws(NetlinkError) {
+    /// Flows whose destination was translated. Without `withUpdates` only how they begin and go: the kernel makes a
+    /// message of every change of state of every flow it tracks if there is one listener, which costs each connection
+    /// some microseconds. Serves the network namespace of the calling thread.
+    package init(withUpdates: Bool) throws(NetlinkError) {
         socket = try NetlinkSocket(.netfilter)
         socket.setBufferSizes(send: 1 << 16, receive: 16 << 20)
-        for group in Self.groups { try socket.join(group: group) }
+        try socket.keepTranslatedFlows()
+        for group in withUpdates ? [Self.new, Self.update, Self.destroy] : [Self.new, Self.destroy] {
+            try socket.join(group: group)
+        }
     }
 
     /// Hands over what has happened; does not wait.

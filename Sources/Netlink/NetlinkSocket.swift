@@ -183,6 +183,12 @@ extension NetlinkSocket {
 
 extension NetlinkSocket {
     /// From now on the kernel does not queue datagrams that the given socket caused.
+    /// Of connection tracking's events only those of flows whose destination was changed; the kernel drops the others.
+    func keepTranslatedFlows() throws(NetlinkError) {
+        guard clinux_keep_translated_flows(fileDescriptor) == 0 else {
+            throw NetlinkError(operation: "filter conntrack events", code: errno)
+        }
+    }
     package func ignoreMessages(from portID: UInt32) throws(NetlinkError) {
         guard clinux_ignore_netlink_port(fileDescriptor, portID) == 0 else {
             throw NetlinkError(operation: "filter netlink notifications", code: errno)

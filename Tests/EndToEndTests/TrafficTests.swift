@@ -171,6 +171,24 @@ import Testing
         }
     }
 
+    /// Clients outside pass no socket of the node: beside eBPF, connection tracking tells of them.
+    @Test(arguments: DataplaneKind.allCases) func clientsOutsideAreSeen(dataplane: DataplaneKind) throws {
+        try Lab.with { lab in
+            let rig = try TrafficRig(lab, dataplane, options: ["--node-port-addresses", "all"])
+            let observer = try EventLog(rig.agent)
+            let top = try TopLog(rig.agent)
+            let outside = try lab.addExternalClient()
+            let nodePort = SocketAddress(rig.node.host.v4, TrafficRig.nodePort)
+            try outside.flow(.tcp, to: nodePort, count: 10).mustPass()
+            let connects = try observer.events(10) { $0.kind == .connect }
+            #expect(connects.allSatisfy { $0.source?.address == outside.v4 && $0.dialled == nodePort })
+            #expect(connects.allSatisfy { $0.service == "default/sticky:t" }, "\(connects)")
+            try eventually("they are counted") { top["default/sticky:t"]?.connections == 10 }
+            try observer.stop()
+            try top.stop()
+        }
+    }
+
     @Test(arguments: AddressFamily.allCases) func nftablesTellsByConntrack(family: AddressFamily) throws {
         try Lab.with { lab in
             let rig = try TrafficRig(lab, .nftables)
@@ -206,6 +224,9 @@ import Testing
 
 /// A client, and services whose backends answer, refuse, or do not exist.
 final class TrafficRig {
+    /// Of `sticky`.
+    static let nodePort: UInt16 = 30080
+
     let node: LabNode
     let client: Pod
     let pods: [Pod]
@@ -227,8 +248,14 @@ final class TrafficRig {
         let manifests = try ManifestFolder()
         for service in [web, dead, empty] { try manifests.write(service) }
         try manifests.write("pods", Self.podList([client] + pods))
+        let ports = "{name: t, nodePort: \(Self.nodePort),"
         try manifests.write(
-            "sticky", sticky.yaml.replacing("spec:\n  cluster", with: "spec:\n  sessionAffinity: ClientIP\n  cluster"))
+            "sticky",
+            sticky.yaml
+                .replacing(
+                    "spec:\n", with: "spec:\n  type: NodePort\n  sessionAffinity: ClientIP\n", maxReplacements: 1
+                )
+                .replacing("{name: t,", with: ports, maxReplacements: 1))
         agent = try RunningAgent(on: node, dataplane, manifests, options: options)
     }
 

@@ -61,7 +61,9 @@ enum DataplaneFactory {
         var tracers: [any FlowTracer] = []
         if isEBPF { tracers.append(try BPFFlowTracer(bpffs: configuration.bpffs, cgroup: cgroup(configuration))) }
         // Beside eBPF: what no socket of this node began.
-        if !isEBPF || configuration.companion != .off { tracers.append(try ConntrackFlowTracer()) }
+        if !isEBPF || configuration.companion != .off {
+            tracers.append(try ConntrackFlowTracer(isCompanion: isEBPF))
+        }
         return tracers
     }
 

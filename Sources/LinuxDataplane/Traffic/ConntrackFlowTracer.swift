@@ -47,10 +47,11 @@ package final class ConntrackFlowTracer: FlowTracer {
         var sent: UInt64 = 0
     }
 
-    /// Serves the network namespace of the calling thread.
-    package init() throws(DataplaneError) {
+    /// `isCompanion`: it is not what most connections pass, and must not cost those others much. Then a connection
+    /// ends when it is forgotten, some time after it was closed. Serves the network namespace of the calling thread.
+    package init(isCompanion: Bool) throws(DataplaneError) {
         do throws(NetlinkError) {
-            monitor = try ConntrackMonitor()
+            monitor = try ConntrackMonitor(withUpdates: !isCompanion)
             client = try ConntrackClient()
         } catch {
             throw DataplaneError(error)
@@ -107,10 +108,17 @@ package final class ConntrackFlowTracer: FlowTracer {
             let start = began.removeValue(forKey: entry.original)
             sums[room(for: key), default: Sum()].received += change.flow.receivedBytes ?? 0
             sums[room(for: key), default: Sum()].sent += change.flow.sentBytes ?? 0
-            guard key.transport != .udp, !change.flow.isAnswered else { return nil }
-            sums[room(for: key), default: Sum()].failures += 1
-            event.kind = .failed
-            if let start { event.error = errorName(now - start < Self.resetWithin ? ECONNREFUSED : ETIMEDOUT) }
+            guard key.transport != .udp else { return nil }
+            if change.flow.isAnswered {
+                // Unless that was told when it was closed.
+                guard let start else { return nil }
+                event.kind = .closed
+                event.seconds = now - start
+            } else {
+                sums[room(for: key), default: Sum()].failures += 1
+                event.kind = .failed
+                if let start { event.error = errorName(now - start < Self.resetWithin ? ECONNREFUSED : ETIMEDOUT) }
+            }
         }
         return event
     }
