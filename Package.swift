@@ -185,7 +185,9 @@ if !isSet("HEDDLE_CORE") {
                 "Addressing", "AdminAPI", "AdminServer", "Agent", "Cluster", "Compile", "DataplaneIR",
                 "LinuxDataplane", "Netns", "Reconcile", "RouteIR", "Telemetry", "TestSupport", "YAML", log,
             ]),
-        tests("AgentCommands", ["AdminAPI", "Addressing", "AgentCommands", "Reconcile", "TestSupport", arguments]),
+        tests(
+            "AgentCommands",
+            ["AdminAPI", "Addressing", "AgentCommands", "LinuxDataplane", "Reconcile", "TestSupport", arguments]),
         tests("ProxyProgram", ["ProxyProgram"]),
         tests(
             "EndToEnd",

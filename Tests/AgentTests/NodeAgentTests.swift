@@ -225,6 +225,33 @@ import Testing
         }
     }
 
+    @Test("removed backends are remembered with their service until they are used again")
+    func backendsReport() async throws {
+        try await AgentRig.run { rig in
+            rig.send(webService(), webSlice(1, 2))
+            let early = try await rig.ask(BackendReport.self, .backends)
+            #expect(!early.isInSync, "half of what there is must not look removed")
+            rig.synced()
+            try await rig.inSync()
+            let first = try await rig.ask(BackendReport.self, .backends)
+            #expect(first.isInSync && first.removed.isEmpty)
+            #expect(first.inUse == ["10.1.0.1:8080/TCP", "10.1.0.2:8080/TCP"])
+            #expect(first.services == ["10.96.0.10:80/TCP": "default/web"])
+
+            rig.send(webSlice(2))
+            try await soon("one is left") { rig.dataplane.programs.values.first?.backends.count == 1 }
+            let second = try await rig.ask(BackendReport.self, .backends)
+            #expect(second.inUse == ["10.1.0.2:8080/TCP"])
+            #expect(second.removed.map(\.backend) == ["10.1.0.1:8080/TCP"])
+            #expect(second.removed.map(\.service) == ["default/web"])
+            #expect(second.removed.map(\.frontends) == [["10.96.0.10:80/TCP"]])
+
+            rig.send(webSlice(1, 2))
+            try await soon("two again") { rig.dataplane.programs.values.first?.backends.count == 2 }
+            #expect(try await rig.ask(BackendReport.self, .backends).inUse == first.inUse)
+        }
+    }
+
     @Test("replaced entries are freed once their readers are gone")
     func collectsGarbage() async throws {
         try await AgentRig.run { rig in
