@@ -19,17 +19,20 @@ struct Routes: ParsableCommand {
         var list = try options.client.get(RouteList.self, AdminPath.routes)
         if let service { list.entries.removeAll { !$0.service.hasPrefix(service + ":") } }
         guard options.output != .json else { return try Output.json(list) }
-        var table = Table("SERVICE", "CLIENTS", "MATCH", "RULE", "BACKENDS", "FILTERS", "TIMEOUT", "RETRIES")
-        for entry in list.entries {
-            table.add(
-                entry.service, entry.clients, entry.match, entry.rule, text(entry.backends), text(entry.filters),
-                entry.timeout ?? "-", entry.retries ?? "-")
-        }
-        Output.tell(table.text)
+        Output.tell(routeTable(list.entries))
         for finding in list.findings { Output.complain("note: \(finding)\n") }
     }
+}
 
-    private func text(_ parts: [String]) -> String { parts.isEmpty ? "-" : parts.joined(separator: "; ") }
+func routeTable(_ entries: [RouteList.Entry]) -> String {
+    let text = { (parts: [String]) in parts.isEmpty ? "-" : parts.joined(separator: "; ") }
+    var table = Table("SERVICE", "CLIENTS", "MATCH", "RULE", "BACKENDS", "FILTERS", "TIMEOUT", "RETRIES")
+    for entry in entries {
+        table.add(
+            entry.service, entry.clients, entry.match, entry.rule, text(entry.backends), text(entry.filters),
+            entry.timeout ?? "-", entry.retries ?? "-")
+    }
+    return table.text
 }
 
 struct ProxyCommand: ParsableCommand {

@@ -24,13 +24,17 @@ struct Verify: ParsableCommand {
         } else if report.differences.isEmpty {
             Output.tell("no difference\n")
         } else {
-            var table = Table("OBJECT", "DIFFERENCE")
-            for difference in report.differences { table.add(difference.object, difference.detail) }
-            Output.tell(table.text)
+            Output.tell(differenceTable(report.differences))
             if report.repaired { Output.tell("repaired\n") }
         }
         if !report.differences.isEmpty, !report.repaired { throw ExitCode(1) }
     }
+}
+
+func differenceTable(_ differences: [VerifyReport.Difference]) -> String {
+    var table = Table("OBJECT", "DIFFERENCE")
+    for difference in differences { table.add(difference.object, difference.detail) }
+    return table.text
 }
 
 struct Capacity: ParsableCommand {

@@ -30,6 +30,7 @@ package struct FlowEvent: Codable, Sendable, Equatable {
     package var command: String?
     package var dialled: SocketAddress
     package var backend: SocketAddress?
+    /// NAMESPACE/NAME, or `l7-proxy`.
     package var backendPod: String?
     /// As in errno.h: `ECONNREFUSED`.
     package var error: String?

@@ -34,7 +34,7 @@ extension NodeAgent {
         for index in events.events.indices {
             let event = events.events[index]
             if event.client == nil { events.events[index].client = event.source.flatMap { name(of: $0.address) } }
-            events.events[index].backendPod = event.backend.flatMap { flowNames.pods[$0.address] }
+            events.events[index].backendPod = event.backend.flatMap(backendName)
             if event.service == nil {
                 events.events[index].service = flowNames.service(at: event.dialled, event.protocol)
             }
@@ -49,11 +49,14 @@ extension NodeAgent {
             if let dialled = report.backends[index].dialled {
                 report.backends[index].service = flowNames.service(at: dialled, report.backends[index].protocol)
             }
-            report.backends[index].backendPod = report.backends[index].backend.flatMap { flowNames.pods[$0.address] }
+            report.backends[index].backendPod = report.backends[index].backend.flatMap(backendName)
         }
         return report
     }
 
+    private func backendName(_ backend: SocketAddress) -> String? {
+        node.proxyListeners.contains(backend) ? "l7-proxy" : flowNames.pods[backend.address]
+    }
     private func name(of address: IPAddress) -> String? {
         flowNames.pods[address] ?? (node.localAddresses.contains(address) ? "node" : nil)
     }

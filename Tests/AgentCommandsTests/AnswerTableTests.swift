@@ -1,0 +1,91 @@
+/// The tables that show answers of the agent, to the letter.
+import AdminAPI
+import Reconcile
+import Testing
+
+@testable import AgentCommands
+
+@Suite struct AnswerTableTests {
+    private var services: [ServiceView] {
+        var web = ServiceView(namespace: "shop", name: "web", port: "http", protocol: "TCP", family: "IPv4")
+        web.frontends = ["ClusterIP 10.96.0.10:80", "NodePort *:30080"]
+        (web.externalPolicy, web.affinitySeconds, web.clusterEndpoints, web.localEndpoints) = ("Local", 10800, 12, 3)
+        var big = ServiceView(namespace: "shop", name: "big", port: "", protocol: "UDP", family: "IPv6")
+        big.frontends = ["ClusterIP [fd00::1]:53"]
+        big.refused = "the map is full"
+        return [web, big]
+    }
+
+    @Test func servicesAreLines() {
+        #expect(
+            serviceTable(services, wide: false) == """
+                NAMESPACE  NAME  PORT  PROTO  FRONTENDS                   ENDPOINTS
+                shop       web   http  TCP    ClusterIP 10.96.0.10:80 +1  12
+                shop       big   -     UDP    REFUSED                     0
+
+                """)
+    }
+
+    @Test func wideShowsAllOfAService() {
+        #expect(
+            serviceTable([services[0]], wide: true) == """
+                NAMESPACE  NAME  PORT  PROTO  FRONTENDS                                  POLICY         AFFINITY  \
+                CLUSTER  LOCAL
+                shop       web   http  TCP    ClusterIP 10.96.0.10:80, NodePort *:30080  Cluster/Local  10800s    \
+                12       3
+
+                """)
+    }
+
+    @Test func endpointsSayWhatTheyAreUsedFor() {
+        var ready = EndpointView(slice: "web-1", port: "http", protocol: "TCP", address: "10.1.0.11:8080")
+        (ready.ready, ready.serving, ready.local, ready.node, ready.zone) = (true, true, true, "node-1", "a")
+        ready.usedFor = ["Cluster", "Local"]
+        var leaving = EndpointView(slice: "web-1", port: "", protocol: "TCP", address: "10.1.0.12:8080")
+        (leaving.serving, leaving.terminating) = (true, true)
+        #expect(
+            endpointTable([ready, leaving]) == """
+                ADDRESS         PORT  PROTO  STATE                 NODE           ZONE  USED FOR        SLICE
+                10.1.0.11:8080  http  TCP    ready                 node-1 (this)  a     Cluster, Local  web-1
+                10.1.0.12:8080  -     TCP    terminating, serving  -              -     -               web-1
+
+                """)
+    }
+
+    @Test func routesAreInTheirOrder() {
+        var canary = RouteList.Entry(service: "shop/cart:80", clients: "all", rule: "shop/c rule 0", match: "/*")
+        canary.backends = ["shop/v1:80 90.0%", "shop/v2:80 10.0%"]
+        canary.filters = ["set x: y"]
+        canary.timeout = "1s"
+        #expect(
+            routeTable([canary]) == """
+                SERVICE       CLIENTS  MATCH  RULE           BACKENDS                            FILTERS   TIMEOUT  RETRIES
+                shop/cart:80  all      /*     shop/c rule 0  shop/v1:80 90.0%; shop/v2:80 10.0%  set x: y  1s       -
+
+                """)
+    }
+
+    @Test func differencesNameTheObject() {
+        let difference = VerifyReport.Difference(object: "map services", detail: "10.96.0.10:80 is missing")
+        #expect(
+            differenceTable([difference]) == """
+                OBJECT        DIFFERENCE
+                map services  10.96.0.10:80 is missing
+
+                """)
+    }
+
+    @Test func mapsThatCannotFillUpAreWide() {
+        let maps = [
+            MapUsage(name: "frontends", type: "hash", entries: 3, maxEntries: 12, bytes: 65536),
+            MapUsage(name: "services", type: "nft map", entries: 0, maxEntries: 0, bytes: 512),
+        ]
+        #expect(
+            mapTable(maps, all: false) == """
+                MAP        TYPE  ENTRIES  MAXIMUM  USED  MEMORY
+                frontends  hash  3        12       25%   64.0 KiB
+
+                """)
+        #expect(mapTable(maps, all: true).contains("services   nft map  0        -        -     512 B\n"))
+    }
+}
