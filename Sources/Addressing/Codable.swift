@@ -1,10 +1,20 @@
 /// Addresses and prefixes in files and answers: as people write them.
 
-extension IPAddress: Codable {
+/// Coded as its description.
+package protocol TextCodable: Codable, CustomStringConvertible {
+    init?(_ text: some StringProtocol)
+    /// What a text that cannot be read should have been.
+    static var textForm: String { get }
+}
+
+extension TextCodable {
     package init(from decoder: any Decoder) throws {
         let text = try decoder.singleValueContainer().decode(String.self)
-        guard let address = IPAddress(text) else { throw invalid("\"\(text)\" is not an IP address", decoder) }
-        self = address
+        guard let value = Self(text) else {
+            throw DecodingError.dataCorrupted(
+                .init(codingPath: decoder.codingPath, debugDescription: "\"\(text)\" is not \(Self.textForm)"))
+        }
+        self = value
     }
     package func encode(to encoder: any Encoder) throws {
         var container = encoder.singleValueContainer()
@@ -12,30 +22,14 @@ extension IPAddress: Codable {
     }
 }
 
-extension IPPrefix: Codable {
-    package init(from decoder: any Decoder) throws {
-        let text = try decoder.singleValueContainer().decode(String.self)
-        guard let prefix = IPPrefix(text) else { throw invalid("\"\(text)\" is not a range of addresses", decoder) }
-        self = prefix
-    }
-    package func encode(to encoder: any Encoder) throws {
-        var container = encoder.singleValueContainer()
-        try container.encode(description)
-    }
+extension IPAddress: TextCodable {
+    package static var textForm: String { "an IP address" }
 }
 
-extension SocketAddress: Codable {
-    package init(from decoder: any Decoder) throws {
-        let text = try decoder.singleValueContainer().decode(String.self)
-        guard let address = SocketAddress(text) else { throw invalid("\"\(text)\" is not ADDRESS:PORT", decoder) }
-        self = address
-    }
-    package func encode(to encoder: any Encoder) throws {
-        var container = encoder.singleValueContainer()
-        try container.encode(description)
-    }
+extension IPPrefix: TextCodable {
+    package static var textForm: String { "a range of addresses" }
 }
 
-private func invalid(_ message: String, _ decoder: any Decoder) -> DecodingError {
-    .dataCorrupted(.init(codingPath: decoder.codingPath, debugDescription: message))
+extension SocketAddress: TextCodable {
+    package static var textForm: String { "ADDRESS:PORT" }
 }

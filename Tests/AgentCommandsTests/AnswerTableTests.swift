@@ -59,8 +59,10 @@ import Testing
         canary.timeout = "1s"
         #expect(
             routeTable([canary]) == """
-                SERVICE       CLIENTS  MATCH  RULE           BACKENDS                            FILTERS   TIMEOUT  RETRIES
-                shop/cart:80  all      /*     shop/c rule 0  shop/v1:80 90.0%; shop/v2:80 10.0%  set x: y  1s       -
+                SERVICE       CLIENTS  MATCH  RULE           BACKENDS                            FILTERS   \
+                TIMEOUT  RETRIES
+                shop/cart:80  all      /*     shop/c rule 0  shop/v1:80 90.0%; shop/v2:80 10.0%  set x: y  \
+                1s       -
 
                 """)
     }
