@@ -42,7 +42,7 @@ def steady_clients(service):
 
 
 def storm(lab, quick):
-    size, steps, graces = (100, 8, (0,)) if quick else (10000, 20, (0, 100))
+    size, steps, graces = (100, 5, (0,)) if quick else (10000, 20, (0, 100))
     rows = []
     for name in ["heddle eBPF", "heddle nftables"] + list(RIVALS):
         progress("storm: %s, %d services" % (name, size))
