@@ -95,7 +95,10 @@ package protocol Dataplane: AnyObject {
     /// `ebpf` or `nftables`.
     var name: String { get }
     /// Writes a plan. Throws when something failed that may work on a retry.
-    func apply(_ plan: Plan) throws(DataplaneError) -> Receipt
+    func write(_ plan: Plan) throws(DataplaneError) -> Receipt
+    /// Ends flows that plans since the last call have made stale, and notes how many. It may take longer than writing
+    /// did: nobody's new connection waits for it.
+    func cutStaleFlows(_ receipt: inout Receipt)
     /// Compares what we wrote last with the kernel. `quick` leaves out what costs a walk over every entry.
     func verify(quick: Bool) throws(DataplaneError) -> [Drift]
     /// Frees what was kept for readers of the previous generation. Call it some 100 ms after the last `apply`.
@@ -103,4 +106,15 @@ package protocol Dataplane: AnyObject {
     func capacity() throws(DataplaneError) -> [MapUsage]
     /// Human-readable facts for `agentctl status`: attached links, counters by reason.
     func counters() throws(DataplaneError) -> [String: UInt64]
+}
+
+extension Dataplane {
+    package func cutStaleFlows(_ receipt: inout Receipt) {}
+
+    /// Both in their order.
+    package func apply(_ plan: Plan) throws(DataplaneError) -> Receipt {
+        var receipt = try write(plan)
+        cutStaleFlows(&receipt)
+        return receipt
+    }
 }

@@ -51,7 +51,7 @@ package final class FakeDataplane: Dataplane, Sendable {
         }
     }
 
-    package func apply(_ plan: Plan) throws(DataplaneError) -> Receipt {
+    package func write(_ plan: Plan) throws(DataplaneError) -> Receipt {
         let result: Result<Receipt, DataplaneError> = state.withLock { state in
             state.plans.append(plan)
             if let error = state.failure?(plan) { return .failure(error) }

@@ -7,15 +7,15 @@ import Glibc
 package import Reconcile
 
 extension BPFDataplane {
-    package func apply(_ plan: Plan) throws(DataplaneError) -> Receipt {
+    package func write(_ plan: Plan) throws(DataplaneError) -> Receipt {
         do throws(BPFError) {
-            return try write(plan)
+            return try writeAll(plan)
         } catch {
             throw DataplaneError(error)
         }
     }
 
-    private func write(_ plan: Plan) throws(BPFError) -> Receipt {
+    private func writeAll(_ plan: Plan) throws(BPFError) -> Receipt {
         var receipt = Receipt(generation: plan.generation)
         // A full plan puts right whatever is wrong: so it starts from what is really there.
         let checkEverything = isMirrorDoubtful || plan.isFull

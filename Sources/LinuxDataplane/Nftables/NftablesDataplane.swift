@@ -63,12 +63,12 @@ package final class NftablesDataplane: Dataplane {
 
     // MARK: Plans
 
-    package func apply(_ plan: Plan) throws(DataplaneError) -> Receipt {
+    package func write(_ plan: Plan) throws(DataplaneError) -> Receipt {
         let services = changes(plan)
         let isFull = plan.isFull || !isTrusted
         if !isFull, services.isEmpty, plan.node == node {
             generation = plan.generation
-            return try finish(plan, operations: 0)
+            return Receipt(generation: plan.generation)
         }
         isTrusted = false
         var staged: [(TableMirror, TableMirror.Staged)] = []
@@ -98,7 +98,9 @@ package final class NftablesDataplane: Dataplane {
         }
         isTrusted = true
         mustReplace = false
-        return try finish(plan, operations: operations)
+        var receipt = Receipt(generation: plan.generation)
+        receipt.operations = operations
+        return receipt
     }
 
     private struct Change {
@@ -167,15 +169,11 @@ package final class NftablesDataplane: Dataplane {
         generation = plan.generation
     }
 
-    private func finish(_ plan: Plan, operations: Int) throws(DataplaneError) -> Receipt {
-        var receipt = Receipt(generation: plan.generation)
-        receipt.operations = operations
-        if !purge.isEmpty {
-            let start = ContinuousClock.now
-            receipt.staleFlowsRemoved = runPurge()
-            receipt.staleFlowsSeconds = (ContinuousClock.now - start) / .seconds(1)
-        }
-        return receipt
+    package func cutStaleFlows(_ receipt: inout Receipt) {
+        guard !purge.isEmpty else { return }
+        let start = ContinuousClock.now
+        receipt.staleFlowsRemoved += runPurge()
+        receipt.staleFlowsSeconds = (ContinuousClock.now - start) / .seconds(1)
     }
 
     // MARK: Commits
