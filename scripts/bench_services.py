@@ -48,6 +48,18 @@ class Direct:
         self.node = lab.node("direct")
 
 
+class Tracked(Direct):
+    """The same on a node that tracks connections, as most do for a network policy or a NAT rule."""
+    name = "direct, tracked"
+
+    def __init__(self, lab):
+        self.node = lab.node("tracked")
+        self.node.inside("node", "nft", "-f", "-", input="""
+            table inet tracking {
+                chain in { type filter hook prerouting priority 0; ct state invalid counter; }
+            }""")
+
+
 class Heddle:
     """The agent as it runs on a node, with all services in files."""
     tcp, udp, node_port = TARGET_IP + ":80", TARGET_IP + ":53", "%s:%d" % (NODE_IP, NODE_PORT)
@@ -115,12 +127,14 @@ def traffic(node, place, kind, target, count):
 
 
 HEDDLES = ["heddle eBPF", "heddle eBPF alone", "heddle nftables"]
-NAMES = ["direct"] + HEDDLES + list(rivals.RIVALS)
+NAMES = ["direct", "direct, tracked"] + HEDDLES + list(rivals.RIVALS)
 
 
 def make(lab, name, services, node_name=None):
     """One of NAMES, on a node of its own, ready for traffic. The node is removed with the laboratory's others."""
     if name == "direct":
         return Direct(lab)
+    if name == "direct, tracked":
+        return Tracked(lab)
     kind = Heddle if name in HEDDLES else Shaped
     return kind(lab, name, services, node_name or name.replace(" ", "-"))

@@ -2,7 +2,7 @@
 import math
 from xml.sax.saxutils import escape
 
-COLORS = {"direct": "#9aa0a6", "heddle eBPF": "#1a73e8", "heddle eBPF alone": "#8ab4f8",
+COLORS = {"direct": "#9aa0a6", "direct, tracked": "#5f6368", "heddle eBPF": "#1a73e8", "heddle eBPF alone": "#8ab4f8",
           "heddle nftables": "#12a4af", "kube-proxy-shaped iptables": "#e8710a",
           "kube-proxy-shaped nftables": "#f2b134"}
 MORE = ["#1a73e8", "#e8710a", "#9334e6", "#188038"]

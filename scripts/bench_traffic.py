@@ -20,7 +20,8 @@ TEXT = {
                "(least–most). The service has 10 endpoints and stands in the middle of all services. 1.00 is the "
                "limit: nothing added. But for connect(), client and server share a core: a latency is then the work "
                "of both ends and of the kernel between them. `heddle eBPF` is the default, with nftables rules "
-               "beside it for what passes no socket, which brings connection tracking as any kube-proxy does; "
+               "beside it for what passes no socket, which brings connection tracking as any kube-proxy does; `direct, "
+               "tracked` is what that alone costs, to the pod's own address, on a node whose only rule asks for it; "
                "`heddle eBPF alone` is `--companion off`. Node port is measured from a machine outside the cluster, "
                "against the pod's address routed through the same node.",
     "cpu": "CPU time of one operation: client, server and the kernel's work for their packets, which runs on the same "
