@@ -18,8 +18,7 @@ TEXT = {
              "endpoints are replaced one by one. `grace` is how long a pod still answers after the change is "
              "published: 0 is a pod without a preStop hook. Heddle: the agent reads the changed manifest, compiles "
              "and writes. The rulesets: the transaction is ready, only its program runs; kube-proxy would first wait "
-             "for its sync period and make the text. Milliseconds are how long after a change the last connection "
-             "failed, at most.",
+             "for its sync period and make the text.",
     "restart": "The agent is killed (SIGKILL) and started half a second later, under 2,000 connections a second "
                "through the service. Adopting is from the start until all that the kernel holds is compared and in "
                "sync; failed are connections from before the kill until after it.",
@@ -48,6 +47,7 @@ def storm(lab, quick):
         progress("storm: %s, %d services" % (name, size))
         service = make(lab, name, size)
         server = service.node.serve(*ENDPOINTS)
+        service.settle()
         for grace in graces:
             rows.append([name, size, grace] + replace_all(service, server, steps, grace / 1000))
         service.node.remove()

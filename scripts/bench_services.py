@@ -1,10 +1,11 @@
 """Who makes a Service reachable: nobody (the pod's own address), Heddle's two dataplanes, and the rulesets of
 bench_rivals. All are asked for the same service `target` among the same others.
 """
+import json
 import os
 
 import bench_rivals as rivals
-from bench_lab import CPUS, ENDPOINT_IPS, NODE_IP, run
+from bench_lab import CPUS, ENDPOINT_IPS, NODE_IP, run, wait
 
 PORT, NODE_PORT = 8080, 30080
 TARGET_IP = "10.97.0.1"
@@ -84,6 +85,10 @@ class Heddle:
         dataplane, *options = self.options
         self.agent = self.node.start_agent(dataplane, "manifests:" + self.manifests, *options)
 
+    def settle(self):
+        """Waits for the comparison of the whole kernel state after the start, which holds up changes."""
+        wait(lambda: json.loads(self.node.agentctl("status", "-o", "json"))["dataplane"]["proven"], "a proven dataplane")
+
     def publish(self, endpoints):
         """Returns when the new manifest is in place; the agent follows."""
         temporary = self.node.dir + "/target.yaml"
@@ -106,6 +111,9 @@ class Shaped:
         everything[services // 2:services // 2] = self.targets
         self.rules = rivals.RIVALS[name](self.node, everything)
         self.rules.load()
+
+    def settle(self):
+        """Nothing goes on."""
 
     def publish(self, endpoints):
         """Returns when the rules are in the kernel."""
