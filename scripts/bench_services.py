@@ -87,7 +87,9 @@ class Heddle:
 
     def settle(self):
         """Waits for the comparison of the whole kernel state after the start, which holds up changes."""
-        wait(lambda: json.loads(self.node.agentctl("status", "-o", "json"))["dataplane"]["proven"], "a proven dataplane")
+        def is_proven():
+            return json.loads(self.node.agentctl("status", "-o", "json"))["dataplane"]["proven"]
+        wait(is_proven, "a proven dataplane")
 
     def publish(self, endpoints):
         """Returns when the new manifest is in place; the agent follows."""
