@@ -124,25 +124,37 @@ func pause(_ duration: Duration) {
     nanosleep(&time, nil)
 }
 
-/// Which frontends are asked for.
-struct DumpFilter: ParsableArguments {
-    @Option(help: ArgumentHelp("Only this service.", valueName: "namespace/name"))
+/// Which services are asked for.
+struct ServiceFilter: ParsableArguments {
+    @Option(help: ArgumentHelp("Only this service, or this port of it.", valueName: "namespace/name[:port]"))
     var service: String?
     @Option(help: ArgumentHelp("Only services of this namespace.", valueName: "name"))
     var namespace: String?
-    @Option(help: ArgumentHelp("Only frontends at this address, or with a backend there.", valueName: "ip"))
-    var address: String?
-
     @Flag(help: "Also the agent's own service, @heddle/canary.")
     var all = false
 
-    var isEmpty: Bool { service == nil && namespace == nil && address == nil }
+    var isEmpty: Bool { service == nil && namespace == nil }
+
+    /// `name`: `namespace/name:port`.
+    func matches(_ name: String) -> Bool {
+        if !all, name.hasPrefix(ServicePortID.ownNamespace) { return false }
+        if let service, name != service, !name.hasPrefix(service + ":") { return false }
+        if let namespace, !name.hasPrefix(namespace + "/") { return false }
+        return true
+    }
+}
+
+/// Which frontends are asked for.
+struct DumpFilter: ParsableArguments {
+    @OptionGroup var services: ServiceFilter
+    @Option(help: ArgumentHelp("Only frontends at this address, or with a backend there.", valueName: "ip"))
+    var address: String?
+
+    var isEmpty: Bool { services.isEmpty && address == nil }
 
     func matching(_ frontends: [KernelDump.Frontend]) -> [KernelDump.Frontend] {
         frontends.filter { frontend in
-            if !all, frontend.service.hasPrefix(ServicePortID.ownNamespace) { return false }
-            if let service, frontend.service != service, !frontend.service.hasPrefix(service + ":") { return false }
-            if let namespace, !frontend.service.hasPrefix(namespace + "/") { return false }
+            guard services.matches(frontend.service) else { return false }
             guard let address else { return true }
             return frontend.address == address || frontend.backends.contains { $0.address == address }
         }
@@ -153,7 +165,8 @@ struct DumpFilter: ParsableArguments {
         let result = matching(frontends)
         guard result.isEmpty, !isEmpty else { return result }
         let what = [
-            service.map { "Service \($0)" }, namespace.map { "namespace \($0)" }, address.map { "address \($0)" },
+            services.service.map { "Service \($0)" }, services.namespace.map { "namespace \($0)" },
+            address.map { "address \($0)" },
         ].compactMap { $0 }
         throw CommandFailure("the kernel holds nothing of \(what.joined(separator: ", "))")
     }

@@ -79,22 +79,12 @@ extension FlowEvent.Kind: ExpressibleByArgument {}
 
 /// Which flows are asked for.
 struct FlowFilter: ParsableArguments {
-    @Option(help: ArgumentHelp("Only this service, or this port of it.", valueName: "namespace/name[:port]"))
-    var service: String?
-    @Option(help: ArgumentHelp("Only services of this namespace.", valueName: "name"))
-    var namespace: String?
+    @OptionGroup var services: ServiceFilter
     @Option(help: ArgumentHelp("Only flows from or to this pod.", valueName: "namespace/name"))
     var pod: String?
-    @Flag(help: "Also the agent's own service, @heddle/canary.")
-    var all = false
 
-    func matches(service name: String?, pods: [String?]) -> Bool {
-        let name = name ?? ""
-        if !all, name.hasPrefix("@heddle/") { return false }
-        if let service, name != service, !name.hasPrefix(service + ":") { return false }
-        if let namespace, !name.hasPrefix(namespace + "/") { return false }
-        if let pod, !pods.contains(pod) { return false }
-        return true
+    func matches(service: String?, pods: [String?]) -> Bool {
+        services.matches(service ?? "") && (pod == nil || pods.contains(pod))
     }
 }
 

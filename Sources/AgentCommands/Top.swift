@@ -42,7 +42,7 @@ struct Top: ParsableCommand {
     func run() throws {
         let isScreen = isatty(STDOUT_FILENO) == 1 && !once && options.output != .json
         var before = try options.client.get(TrafficReport.self, AdminPath.traffic)
-        if !isScreen { Output.complain("counting for \(duration(interval.duration.inSeconds))\n") }
+        if !isScreen { Output.complain("counting for \(duration(interval.duration / .seconds(1)))\n") }
         repeat {
             pause(interval.duration)
             let now = try options.client.get(TrafficReport.self, AdminPath.traffic)
@@ -57,13 +57,6 @@ struct Top: ParsableCommand {
             }
             before = now
         } while !once
-    }
-}
-
-extension Duration {
-    var inSeconds: Double {
-        let (seconds, attoseconds) = components
-        return Double(seconds) + Double(attoseconds) / 1e18
     }
 }
 
@@ -83,7 +76,7 @@ struct TrafficRates {
         var receivedBytesPerSecond: Double?
         var sentBytesPerSecond: Double?
         var roundTripSeconds: Double?
-        fileprivate var measured = 0
+        fileprivate var roundTrips = MeanSeconds()
 
         private enum CodingKeys: String, CodingKey {
             case service, backend, pod, connectionsPerSecond, active, failuresPerSecond, connections, failures
@@ -173,10 +166,9 @@ extension TrafficRates.Line {
             receivedBytesPerSecond = (receivedBytesPerSecond ?? 0) + growth(bytes, before?.received)
         }
         if let bytes = now.sent { sentBytesPerSecond = (sentBytesPerSecond ?? 0) + growth(bytes, before?.sent) }
-        if let trip = now.roundTripSeconds, now.active > 0 {
-            let sum = (roundTripSeconds ?? 0) * Double(measured) + trip * Double(now.active)
-            measured += now.active
-            roundTripSeconds = sum / Double(measured)
+        if let trip = now.roundTripSeconds {
+            roundTrips.add(trip, times: now.active)
+            roundTripSeconds = roundTrips.value
         }
     }
 

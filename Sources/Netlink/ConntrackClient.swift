@@ -23,11 +23,11 @@ package struct ConntrackEntry: Hashable, Sendable {
     package let reply: FlowTuple
     package let zone: UInt16
     package let id: UInt32
-    /// TCP_CONNTRACK_ESTABLISHED and so on.
-    package let tcpState: UInt8?
+    /// nil: not TCP.
+    package let tcpState: TrackedTCPState?
 
     package init(
-        original: FlowTuple, reply: FlowTuple, zone: UInt16 = 0, id: UInt32, tcpState: UInt8? = nil
+        original: FlowTuple, reply: FlowTuple, zone: UInt16 = 0, id: UInt32, tcpState: TrackedTCPState? = nil
     ) {
         self.tcpState = tcpState
         self.original = original
@@ -217,7 +217,8 @@ extension ConntrackEntry {
         self.init(
             original: original, reply: reply, zone: attributes.first(CT.zone)?.bigEndian() ?? 0,
             id: attributes.first(CT.id)?.bigEndian() ?? 0,
-            tcpState: attributes.first(CT.protocolInfo)?.nested.first(CT.tcpInfo)?.nested.first(CT.tcpState)?.number())
+            tcpState: (attributes.first(CT.protocolInfo)?.nested.first(CT.tcpInfo)?.nested.first(CT.tcpState)?.number())
+                .flatMap(TrackedTCPState.init))
     }
 }
 

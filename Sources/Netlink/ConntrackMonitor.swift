@@ -3,20 +3,20 @@
 package import Addressing
 import Glibc
 
+/// The kernel's numbers (enum tcp_conntrack).
+package enum TrackedTCPState: UInt8, Sendable {
+    case synSent = 1
+    case synReceived, established, finWait, closeWait, lastAck, timeWait, closed
+    case synSentTwice
+}
+
 /// One entry and what is known of the flow beyond its addresses.
 package struct TrackedFlow: Sendable, Equatable {
-    /// The kernel's numbers (enum tcp_conntrack).
-    package enum TCPState: UInt8, Sendable {
-        case synSent = 1
-        case synReceived, established, finWait, closeWait, lastAck, timeWait, close
-        case synSentTwice
-    }
     package let entry: ConntrackEntry
     /// An answer has come.
     package let isAnswered: Bool
     /// The destination was changed.
     package let isTranslated: Bool
-    package let tcpState: TCPState?
     /// Bytes of packets, headers included; nil: nf_conntrack_acct is off.
     package let sentBytes: UInt64?
     package let receivedBytes: UInt64?
@@ -77,15 +77,17 @@ package final class ConntrackMonitor {
 }
 
 extension ConntrackClient {
-    /// Every flow of a family whose destination was translated.
-    package func translatedFlows(_ family: AddressFamily) throws(NetlinkError) -> [TrackedFlow] {
+    /// The flows of a family whose destination was translated and that satisfy `condition`.
+    package func translatedFlows(
+        _ family: AddressFamily, where condition: (borrowing TrackedFlow) -> Bool = { _ in true }
+    ) throws(NetlinkError) -> [TrackedFlow] {
         try socket.list(type: CT.get, operation: "list translated flows (\(family))") { request in
             request.appendNetfilterHeader(family)
             // Kernels before 5.18 do not know these and list everything.
             request.put(CT.status, bigEndian: Status.destinationTranslated)
             request.put(CT.statusMask, bigEndian: Status.destinationTranslated)
         } read: { message, result in
-            guard let flow = TrackedFlow(message), flow.isTranslated else { return }
+            guard let flow = TrackedFlow(message), flow.isTranslated, condition(flow) else { return }
             result.append(flow)
         }
     }
@@ -114,7 +116,6 @@ extension TrackedFlow {
         self.entry = entry
         isAnswered = status & Status.seenReply != 0
         isTranslated = status & Status.destinationTranslated != 0
-        tcpState = entry.tcpState.flatMap(TCPState.init)
         sentBytes = attributes.first(CT.countersOriginal)?.nested.first(CT.counterBytes)?.bigEndian()
         receivedBytes = attributes.first(CT.countersReply)?.nested.first(CT.counterBytes)?.bigEndian()
     }

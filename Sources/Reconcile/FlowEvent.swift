@@ -138,3 +138,17 @@ package protocol FlowTracer: AnyObject {
     /// Sums since the beginning; those of backends that found no room have neither service nor backend.
     func traffic() throws(DataplaneError) -> [BackendTraffic]
 }
+
+/// The mean of times that come one by one, or as means of several.
+package struct MeanSeconds: Sendable, Equatable {
+    private var sum = 0.0
+    private var count = 0
+
+    package init() {}
+    package mutating func add(_ seconds: Double, times: Int = 1) {
+        sum += seconds * Double(times)
+        count += times
+    }
+    /// nil: there was none.
+    package var value: Double? { count > 0 ? sum / Double(count) : nil }
+}

@@ -18,9 +18,9 @@ struct ServiceTotals {
         var received: UInt64 = 0
         var sent: UInt64 = 0
         var active = 0
+        fileprivate var roundTrips = MeanSeconds()
         /// Seconds; nil: not measured.
-        var roundTrip: Double?
-        fileprivate var measured = 0
+        var roundTrip: Double? { roundTrips.value }
     }
     private struct Source: Hashable {
         let label: Label
@@ -59,7 +59,7 @@ struct ServiceTotals {
 extension ServiceTotals.Sum {
     fileprivate var withoutOpenConnections: Self {
         var sum = self
-        (sum.active, sum.roundTrip, sum.measured) = (0, nil, 0)
+        (sum.active, sum.roundTrips) = (0, MeanSeconds())
         return sum
     }
     fileprivate mutating func add(_ now: BackendTraffic, since before: BackendTraffic?) {
@@ -72,10 +72,6 @@ extension ServiceTotals.Sum {
         received += growth(now.received, before?.received)
         sent += growth(now.sent, before?.sent)
         active += now.active
-        if let trip = now.roundTripSeconds, now.active > 0 {
-            let sum = (roundTrip ?? 0) * Double(measured) + trip * Double(now.active)
-            measured += now.active
-            roundTrip = sum / Double(measured)
-        }
+        if let trip = now.roundTripSeconds { roundTrips.add(trip, times: now.active) }
     }
 }

@@ -109,12 +109,8 @@ package struct TranslatedFlows {
         do throws(NetlinkError) {
             let client = try ConntrackClient()
             for family in AddressFamily.allCases {
-                for transport in [TransportProtocol.tcp, .udp, .sctp] {
-                    entries += try client.entries(family, transport) { entry in
-                        entry.isOpen && entry.original.destination != entry.reply.source
-                            && condition(entry.translation)
-                    }
-                }
+                entries += try client.translatedFlows(family) { $0.entry.isOpen && condition($0.entry.translation) }
+                    .map(\.entry)
             }
         } catch {
             throw DataplaneError(error)
@@ -185,20 +181,25 @@ extension DiagSocket {
 }
 
 extension ConntrackEntry {
-    /// From linux/netfilter/nf_conntrack_tcp.h.
-    private static let stateNames = [
-        "-", "syn-sent", "syn-recv", "established", "fin-wait", "close-wait", "last-ack", "time-wait", "closed",
-        "syn-sent",
-    ]
+    /// In the words sock_diag's states have.
     fileprivate var stateName: String {
-        guard let tcpState, Self.stateNames.indices.contains(Int(tcpState)) else { return "-" }
-        return Self.stateNames[Int(tcpState)]
+        switch tcpState {
+        case nil: "-"
+        case .synSent, .synSentTwice: "syn-sent"
+        case .synReceived: "syn-recv"
+        case .established: "established"
+        case .finWait: "fin-wait"
+        case .closeWait: "close-wait"
+        case .lastAck: "last-ack"
+        case .timeWait: "time-wait"
+        case .closed: "closed"
+        }
     }
     fileprivate var translation: Translation {
         Translation(
             original.transport, dialled: original.destination, backend: reply.source, isCertainlyOurs: false)
     }
-    fileprivate var isOpen: Bool { !["time-wait", "closed"].contains(stateName) }
+    fileprivate var isOpen: Bool { tcpState != .timeWait && tcpState != .closed }
 }
 
 extension heddle_origin {

@@ -130,14 +130,11 @@ package final class BPFFlowTracer: FlowTracer {
 
     package func traffic() throws(DataplaneError) -> [BackendTraffic] {
         do throws(BPFError) {
-            var sockets: [FlowKey: (count: Int, measured: Int, rtt: Double)] = [:]
+            var sockets: [FlowKey: (count: Int, roundTrips: MeanSeconds)] = [:]
             try live.forEach { line in
-                var sum = sockets[FlowKey(line.key)] ?? (0, 0, 0)
+                var sum = sockets[FlowKey(line.key)] ?? (0, MeanSeconds())
                 sum.count += 1
-                if line.rtt > 0 {
-                    sum.measured += 1
-                    sum.rtt += Double(line.rtt) / 1e6
-                }
+                if line.rtt > 0 { sum.roundTrips.add(Double(line.rtt) / 1e6) }
                 sockets[FlowKey(line.key)] = sum
             }
             var result: [BackendTraffic] = []
@@ -161,7 +158,7 @@ package final class BPFFlowTracer: FlowTracer {
                 }
                 if let sum = sockets[key] {
                     line.active = sum.count
-                    if sum.measured > 0 { line.roundTripSeconds = sum.rtt / Double(sum.measured) }
+                    line.roundTripSeconds = sum.roundTrips.value
                 }
                 // A service that is gone has no name any more.
                 if line.service != nil || isOthers { result.append(line) }

@@ -97,9 +97,7 @@ package final class ConntrackFlowTracer: FlowTracer {
             sums[room(for: key), default: Sum()].connections += 1
             event.kind = key.transport == .udp ? .datagrams : .connect
         case .update:
-            guard key.transport == .tcp, change.flow.tcpState == .timeWait || change.flow.tcpState == .close else {
-                return nil
-            }
+            guard key.transport == .tcp, entry.tcpState == .timeWait || entry.tcpState == .closed else { return nil }
             // The first of these is the end; an entry that began before we looked has no beginning.
             guard let start = began.removeValue(forKey: entry.original) else { return nil }
             event.kind = .closed
@@ -164,7 +162,7 @@ package final class ConntrackFlowTracer: FlowTracer {
 extension TrackedFlow {
     /// Established and not yet closed from both sides; for what has no state, as long as it is remembered.
     fileprivate var isOpen: Bool {
-        switch tcpState {
+        switch entry.tcpState {
         case nil, .established, .finWait, .closeWait: true
         default: false
         }
