@@ -1,5 +1,6 @@
 /// Sums by service, whatever becomes of their backends.
 import Addressing
+import AdminAPI
 import Reconcile
 import Testing
 
@@ -40,5 +41,19 @@ import Testing
         #expect(totals.sums.count == 1, "the others have gone")
         totals.add(TrafficReport(time: 10, backends: [line("@heddle/canary", 1, 1)]))
         #expect(totals.sums.isEmpty, "the agent's own service is none of the cluster")
+    }
+
+    @Test func whatCannotBeCountedIsSaid() async throws {
+        try await AgentRig.run { rig in
+            rig.synced()
+            try await rig.inSync()
+            let before = rig.board.status.warnings
+            let error = DataplaneError(operation: "look", code: 1, description: "look at live traffic: no BTF")
+            rig.agent.mailbox.send(.traffic(.failure(error)))
+            let warning = "--service-metrics: traffic is not counted: look at live traffic: no BTF"
+            try await soon("it is a warning") { rig.board.status.warnings == before + [warning] }
+            rig.agent.mailbox.send(.traffic(.success(TrafficReport(time: 0, backends: []))))
+            try await soon("it is none any more") { rig.board.status.warnings == before }
+        }
     }
 }

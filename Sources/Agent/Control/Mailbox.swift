@@ -18,7 +18,7 @@ enum Message: Sendable {
     case proxies([HandOverServer.Proxy])
     case request(AdminRequest)
     /// For the metrics of services.
-    case traffic(TrafficReport)
+    case traffic(Result<TrafficReport, DataplaneError>)
     case stop
 }
 

@@ -5,6 +5,7 @@ import AdminAPI
 import Cluster
 import Compile
 import DataplaneIR
+import Logging
 import Reconcile
 
 /// Pods by address, services by frontend.
@@ -52,6 +53,21 @@ extension NodeAgent {
             report.backends[index].backendPod = report.backends[index].backend.flatMap(backendName)
         }
         return report
+    }
+
+    func count(_ result: Result<TrafficReport, DataplaneError>) {
+        let before = trafficWarnings
+        switch result {
+        case .success(let report):
+            trafficWarnings = []
+            serviceTotals.add(named(report))
+            environment.serviceMetrics?.show(serviceTotals)
+        case .failure(let error):
+            trafficWarnings = ["--service-metrics: traffic is not counted: \(error.description)"]
+        }
+        guard trafficWarnings != before else { return }
+        for warning in trafficWarnings { log.warning("\(warning)") }
+        publish()
     }
 
     private func backendName(_ backend: SocketAddress) -> String? {

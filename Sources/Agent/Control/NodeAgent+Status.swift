@@ -49,7 +49,7 @@ extension NodeAgent {
             contents.status.sync.fullPlans = status.fullPlans
             contents.status.refused = status.refused.sorted { $0.key < $1.key }
                 .map { .init(service: $0.key.description, reason: $0.value) }
-            contents.status.warnings = nodeWarnings + dataplane.warnings + leftovers + proxyWarnings
+            contents.status.warnings = nodeWarnings + dataplane.warnings + leftovers + proxyWarnings + trafficWarnings
             contents.status.proxy = proxyStatus
         }
         metrics.proxyUp.set(proxy.phase == .up ? 1 : 0)

@@ -73,6 +73,8 @@ actor NodeAgent {
     var snapshot = SnapshotState()
     var flowNames = FlowNames()
     var serviceTotals = ServiceTotals()
+    /// Why traffic is not counted although it should be.
+    var trafficWarnings: [String] = []
     /// What the source has told before its first lists were complete; a snapshot must not undo it.
     var toldIDs: Set<ObjectID> = []
 
@@ -152,9 +154,7 @@ actor NodeAgent {
                 armTimer()
             case .proxies(let proxies): take(proxies)
             case .request(let request): answer(request)
-            case .traffic(let report):
-                serviceTotals.add(named(report))
-                environment.serviceMetrics?.show(serviceTotals)
+            case .traffic(let result): count(result)
             case .stop:
                 saveSnapshot()
                 return

@@ -130,18 +130,12 @@ struct AgentProcess {
         return configuration
     }
 
-    private func countTraffic(_ flows: FlowWatch, _ mailbox: Mailbox, problem: String? = nil) {
+    private func countTraffic(_ flows: FlowWatch, _ mailbox: Mailbox) {
         _ = loop.schedule(after: .seconds(5)) {
             flows.send(
                 .traffic { result in
-                    var new: String?
-                    switch result {
-                    case .success(let report): mailbox.send(.traffic(report))
-                    case .failure(let error):
-                        new = error.description
-                        if new != problem { log.warning("traffic is not counted: \(error)") }
-                    }
-                    countTraffic(flows, mailbox, problem: new)
+                    mailbox.send(.traffic(result))
+                    countTraffic(flows, mailbox)
                 })
         }
     }
