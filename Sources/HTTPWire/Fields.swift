@@ -134,7 +134,12 @@ func checkRequest(_ bytes: UnsafeRawBufferPointer, _ head: inout MessageHead) th
     }
     if let host {
         // They would be two answers to the question whom the request is for.
-        if head.isAbsoluteTarget, !isSame(bytes, host, head.authority) { throw WireViolation(400, .badHost) }
+        if head.isAbsoluteTarget {
+            let isSecure = lowercased(bytes[Int(head.target.start) + 4]) == UInt8(ascii: "s")
+            guard isSameAuthority(bytes[host.range], bytes[head.authority.range], isSecure: isSecure) else {
+                throw WireViolation(400, .badHost)
+            }
+        }
         if head.method != .connect { head.authority = host }
     } else if head.minorVersion >= 1 {
         throw WireViolation(400, .missingHost)
@@ -147,14 +152,20 @@ func checkRequest(_ bytes: UnsafeRawBufferPointer, _ head: inout MessageHead) th
         }
         head.expectsContinue = head.minorVersion >= 1
     }
-    // An offer that may be ignored (RFC 9110, 7.8); behind a body the new protocol could not begin cleanly.
-    if head.minorVersion == 0 || head.requestBody != .none { head.connection.remove(.upgrade) }
+    // HTTP/1.0 knows no upgrades (RFC 9110, 7.8).
+    if head.minorVersion == 0 { head.connection.remove(.upgrade) }
 }
 
-private func isSame(_ bytes: UnsafeRawBufferPointer, _ a: ByteRange, _ b: ByteRange) -> Bool {
-    guard a.count == b.count else { return false }
-    for index in 0..<a.count where lowercased(bytes[Int(a.start) + index]) != lowercased(bytes[Int(b.start) + index]) {
-        return false
-    }
-    return true
+/// Whether both name the same host and port, in any case, the scheme's own port said or left out (RFC 9110, 4.2.3).
+package func isSameAuthority<Bytes: BidirectionalCollection<UInt8>>(_ a: Bytes, _ b: Bytes, isSecure: Bool) -> Bool {
+    withoutOwnPort(a, isSecure).elementsEqual(withoutOwnPort(b, isSecure)) { lowercased($0) == lowercased($1) }
+}
+
+private func withoutOwnPort<Bytes: BidirectionalCollection<UInt8>>(
+    _ authority: Bytes, _ isSecure: Bool
+) -> Bytes.SubSequence {
+    guard let colon = authority.lastIndex(of: UInt8(ascii: ":")) else { return authority[...] }
+    let port = authority[colon...].dropFirst()
+    let isOwn = port.isEmpty || port.elementsEqual((isSecure ? "443" : "80").utf8)
+    return isOwn ? authority[..<colon] : authority[...]
 }

@@ -48,7 +48,8 @@ package enum PathEdit: Hashable, Sendable, Codable {
         case .replacePrefix(let matched, let replacement):
             let prefix = withoutTrailingSlash(Array(matched.utf8))
             let head = withoutTrailingSlash(Array(replacement.utf8))
-            guard path.starts(with: prefix) else { return path }
+            // The `*` of OPTIONS has no prefix that another could stand in for.
+            guard path.first == UInt8(ascii: "/"), path.starts(with: prefix) else { return path }
             let new = head + path.dropFirst(prefix.count)
             return new.first == UInt8(ascii: "/") ? new : [UInt8(ascii: "/")] + new
         }
@@ -95,6 +96,8 @@ package struct Redirect: Hashable, Sendable, Codable {
         let wellKnown: [String: UInt16] = ["http": 80, "https": 443]
         let port = self.port ?? (self.scheme == nil ? port : wellKnown[scheme] ?? port)
         let authority = (hostname ?? host) + (wellKnown[scheme] == port ? "" : ":\(port)")
+        // `*` asks about the server, and a URI has no form for it.
+        let path = path == [UInt8(ascii: "*")] ? [UInt8(ascii: "/")] : path
         let target = self.path?.applied(to: path) ?? path
         return Array("\(scheme)://\(authority)".utf8) + target + (query.map { [UInt8(ascii: "?")] + $0 } ?? [])
     }

@@ -45,4 +45,20 @@ import Testing
         var trailer = BodyReader(.chunked)
         #expect(throws: WireViolation(431, .headTooLong)) { try trailer.readAll(crlf("0\nx: ") + filler) }
     }
+
+    @Test(arguments: [
+        ("grpc-status", true), ("X-Sum", true), ("server-timing", true), ("x-forward", true),
+        ("X-Forwarded-For", false),
+        ("x-forwarded-client-cert", false), ("Forwarded", false), ("X-Real-IP", false), ("x-request-id", false),
+        ("X-Envoy-Attempt-Count", false), ("traceparent", false), ("X-B3-TraceId", false), ("Host", false),
+        ("keep-alive", false), ("expect", false), ("Access-Control-Allow-Origin", false), ("", false),
+    ]) func trailersSayNothingThatOthersVouchFor(_ name: String, _ isAllowed: Bool) {
+        let names = Array(name.utf8)
+        let isTrailer = names.withUnsafeBytes { isTrailerName($0) }
+        #expect(isTrailer == isAllowed)
+        let kept = crlf("A: 1\n\(name): x\nB: 2\n\n").withUnsafeBytes { trailerLines($0) { _ in true } }
+        #expect(kept == (isAllowed ? nil : crlf("A: 1\nB: 2\n")))
+        let none = crlf("A: 1\n\n").withUnsafeBytes { trailerLines($0) { _ in false } }
+        #expect(none == [])
+    }
 }

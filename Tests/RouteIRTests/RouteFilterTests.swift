@@ -9,16 +9,18 @@ import Testing
         ("/foo", "/foo", "/xyz", "/xyz"), ("/foo/", "/foo", "/xyz", "/xyz/"), ("/foo/bar", "/foo", "", "/bar"),
         ("/foo/bar", "/foo", "/", "/bar"), ("/foo/", "/foo", "", "/"), ("/foo", "/foo", "", "/"),
         ("/foo/", "/foo", "/", "/"), ("/foo", "/foo", "/", "/"), ("/bar", "/", "/xyz", "/xyz/bar"),
+        ("*", "/", "/xyz", "*"),
     ])
     func prefixReplacement(path: String, match: String, replacement: String, result: String) {
         let edit = PathEdit.replacePrefix(match, with: replacement)
         #expect(String(decoding: edit.applied(to: Array(path.utf8)), as: UTF8.self) == result)
     }
 
-    private func location(_ redirect: Redirect, port: UInt16 = 80, query: String? = nil) -> String {
+    private func location(_ redirect: Redirect, port: UInt16 = 80, path: String = "/a", query: String? = nil) -> String
+    {
         String(
             decoding: redirect.location(
-                scheme: "http", host: "echo", port: port, path: Array("/a".utf8), query: query.map { Array($0.utf8) }),
+                scheme: "http", host: "echo", port: port, path: Array(path.utf8), query: query.map { Array($0.utf8) }),
             as: UTF8.self)
     }
 
@@ -31,6 +33,7 @@ import Testing
         #expect(location(Redirect(port: 8083)) == "http://echo:8083/a")
         #expect(location(Redirect(scheme: "http", port: 443), port: 8080) == "http://echo:443/a")
         #expect(location(Redirect(path: .full("/x")), query: "q=1") == "http://echo/x?q=1")
+        #expect(location(Redirect(scheme: "https"), path: "*") == "https://echo/")
     }
 
     @Test func corsOrigins() {

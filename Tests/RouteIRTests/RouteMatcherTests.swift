@@ -27,7 +27,7 @@ import Testing
     @Test(arguments: [
         ("/v2", "/v2", true), ("/v2", "/v2/", true), ("/v2", "/v2/example", true), ("/v2", "/v2example", false),
         ("/v2", "/foo/v2", false), ("/v2/", "/v2", true), ("/", "/anything", true), ("/v2", "/V2", false),
-        ("/v2", "/v2//x", true),
+        ("/v2", "/v2//x", true), ("/", "*", true), ("/v2", "*", false),
     ])
     func prefixesGoByElement(prefix: String, path: String, holds: Bool) {
         #expect((winner([RouteMatch(path: .prefix(prefix))], TextRequest(pathText: path)) == 0) == holds)

@@ -182,6 +182,9 @@ package final class HTTP2TestBackend: Sendable {
             case HTTP2Peer.headers:
                 let fields = peer.fields(frame)
                 if request.headers.isEmpty { request.headers = fields } else { request.trailers = fields }
+                if !frame.isLast, request.body.isEmpty, request.header("expect") == "100-continue" {
+                    peer.sendHeaders(frame.stream, [(":status", "100")])
+                }
             case HTTP2Peer.data:
                 request.body += frame.payload
                 state.withLock { $0.received += frame.payload.count }

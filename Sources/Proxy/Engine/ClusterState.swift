@@ -11,7 +11,9 @@ final class ClusterState {
     /// By host; the connection used last is taken first, so that surplus ones grow old and are closed.
     private var idle: [[Upstream]] = []
     private var http2: [ClusterBalancer.HostID: [HTTP2Upstream]] = [:]
+    /// In the order of their coming: who comes later stands behind, whatever is free by then.
     private var waiting: [Exchange] = []
+    private var isServing = false
     private(set) var isRetired = false
 
     init(_ cluster: UpstreamCluster, shard: Shard, shards: Int) {
@@ -35,6 +37,7 @@ final class ClusterState {
             for connection in connections { connection.close() }
         }
         for (host, connections) in http2 where !isWanted(host) { for connection in connections { connection.drain() } }
+        serveWaiting()
     }
     /// The cluster is no longer configured.
     func retire() {
@@ -138,23 +141,30 @@ final class ClusterState {
 
     // MARK: Waiting for a connection
 
-    /// False if no more may wait.
-    func wait(_ exchange: Exchange) -> Bool {
+    var hasWaiting: Bool { !waiting.isEmpty }
+    /// False if no more may wait. `isFirst`: its turn had come, but what was free has gone.
+    func wait(_ exchange: Exchange, isFirst: Bool = false) -> Bool {
         guard load.mayWait(policy) else { return false }
         load.waitBegan()
-        waiting.append(exchange)
+        waiting.insert(exchange, at: isFirst ? 0 : waiting.count)
         return true
     }
     func stopWaiting(_ exchange: Exchange) {
-        guard let index = waiting.firstIndex(where: { $0 === exchange }) else { return }
+        guard !waiting.isEmpty, let index = waiting.firstIndex(where: { $0 === exchange }) else { return }
         waiting.remove(at: index)
         load.waitEnded()
     }
-    /// Something may be free now.
+    /// Something may be free now: as many are served as there are places, which on HTTP/2 can be a hundred.
     func serveWaiting() {
-        guard !waiting.isEmpty, idleCount > 0 || load.mayConnect(policy) || anyHTTP2() != nil else { return }
-        load.waitEnded()
-        waiting.removeFirst().connectionIsFree()
+        guard !waiting.isEmpty, !isServing else { return }
+        isServing = true
+        defer { isServing = false }
+        while let first = waiting.first, idleCount > 0 || load.mayConnect(policy) || anyHTTP2() != nil {
+            waiting.removeFirst()
+            load.waitEnded()
+            first.connectionIsFree()
+            if waiting.first === first { return }
+        }
     }
     /// For a request when no connection more is allowed: any idle one of this cluster.
     func anyIdleHost() -> ClusterBalancer.HostID? { idle.firstIndex { !$0.isEmpty } }

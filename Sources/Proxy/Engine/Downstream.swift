@@ -2,6 +2,7 @@
 /// second request is not looked at before the first is answered, and nothing more is read than there is room for.
 import Addressing
 import Balancing
+import Glibc
 import HTTPWire
 import NIOCore
 import NIOHTTP2
@@ -156,14 +157,16 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     private func takeBody() throws(WireViolation) {
         let isPlain = exchange.map { $0.hasPlainBody && $0.head.isChunked } ?? false
         var pieces: [Range<Int>] = []
+        let trailerBytes = body.trailers.count
         let result: Result<Int, WireViolation> = buffer.withUnsafeReadableBytes { raw in
             Result { () throws(WireViolation) in try body.read(raw) { if isPlain { pieces.append($0) } } }
         }
         guard let raw = buffer.readSlice(length: try result.get()) else { return }
         if body.isComplete { phase = .answering }
         guard isPlain else {
-            exchange?.requestBody(raw, isLast: body.isComplete)
-            return
+            guard let exchange else { return }
+            let bytes = exchange.forwarded(raw, of: body, trailerBytes: trailerBytes, isRequest: true)
+            return exchange.requestBody(bytes, isLast: body.isComplete)
         }
         for piece in pieces {
             if let slice = raw.getSlice(at: raw.readerIndex + piece.lowerBound, length: piece.count) {
@@ -328,7 +331,15 @@ extension Downstream: ResponseSink {
     }
     func aborted(_ exchange: Exchange) {
         self.exchange = nil
-        context?.close(promise: nil)
+        guard let context else { return }
+        // A client that gets nothing at all takes it for an idle connection's end and asks again.
+        sendOutgoing()
+        context.flush()
+        if exchange.endsWithConnection, let channel = context.channel as? any SocketOptionProvider {
+            // An orderly end would make the part look like the whole; a reset does not.
+            _ = channel.setSoLinger(linger(l_onoff: 1, l_linger: 0))
+        }
+        context.close(promise: nil)
     }
     func becameTunnel() {
         phase = .tunnel

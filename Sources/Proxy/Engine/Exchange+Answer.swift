@@ -11,7 +11,9 @@ extension Exchange {
     /// 100 or 103: passed on, unless the client is too old to know them.
     func interimHead(_ interim: MessageHead, _ bytes: ByteBuffer) {
         guard head.minorVersion >= 1, !isFinished else { return }
-        sink?.writeHead(editedInterim(interim, bytes), isLast: false)
+        do throws(WireViolation) { try sink?.writeHead(editedInterim(interim, bytes), isLast: false) } catch {
+            return upstreamFailed(.violation(error))
+        }
         sink?.flush()
     }
 
@@ -27,13 +29,21 @@ extension Exchange {
         record.status = answer.status
         record.upstreamTime = shard.now.since(attemptBegan)
         if isGRPC { record.grpcStatus = answer.value(.grpcStatus).map(bytes.text) }
-        if answer.status == 101 { isTunnel = true }
+        if answer.status == 101 {
+            isTunnel = true
+            // The route's time is for an answer, and this was it.
+            requestTimer?.cancel()
+        }
         // HTTP/1.0 has no chunks, and without a length only the end of the connection ends a body.
         dechunks = answer.isChunked && (head.minorVersion == 0 || speaksHTTP2)
         enchunks = answer.isChunked && !dechunks && cluster?.cluster.wire == .h2c && !body.isComplete
-        if dechunks || body.endsWithConnection { keepsAlive = false }
-        if !isRequestComplete { keepsAlive = false }
-        sink?.writeHead(editedAnswer(answer, bytes), isLast: body.isComplete && !isTunnel)
+        endsWithConnection = dechunks || body.endsWithConnection
+        if endsWithConnection || !isRequestComplete { keepsAlive = false }
+        let head = editedAnswer(answer, bytes)
+        do throws(WireViolation) { try sink?.writeHead(head, isLast: body.isComplete && !isTunnel) } catch {
+            (hasResponse, isTunnel) = (false, false)
+            return upstreamFailed(.violation(error))
+        }
         if isTunnel { sink?.becameTunnel() }
     }
 
@@ -58,6 +68,7 @@ extension Exchange {
     func responseComplete(trailers: ByteBuffer? = nil) {
         guard !isFinished else { return }
         if isGRPC, record.grpcStatus == nil, let trailers { record.grpcStatus = trailingStatus(in: trailers) }
+        let trailers = trailers.flatMap { allowed(trailer: $0, isRequest: false) }
         if enchunks {
             sink?.writeBody(ByteBuffer(staticString: "0\r\n"), isLast: false)
             sink?.writeBody(trailers ?? ByteBuffer(staticString: "\r\n"), isLast: true)
@@ -86,7 +97,7 @@ extension Exchange {
         record.status = status
         let isGRPC = isGRPC || plan?.rule.kind == .grpc
         var text: String
-        var body = reason.map { method == .head ? "" : $0 + "\n" } ?? ""
+        var body = reason.map { $0 + "\n" } ?? ""
         if isGRPC {
             let code = grpcStatus(of: status)
             record.status = 200
@@ -98,15 +109,22 @@ extension Exchange {
             text = "HTTP/1.1 \(status) \(reasonPhrase(status))\r\n"
             if !body.isEmpty { text += "content-type: text/plain\r\n" }
         }
-        for header in headers { text += "\(header.0): \(header.1)\r\n" }
+        let corsHeaders = plan?.filters.cors.map(corsHeaders) ?? []
+        for header in headers + corsHeaders { text += "\(header.0): \(header.1)\r\n" }
         let keeps = keepsAlive && isRequestComplete
         if status != 204, !(isGRPC && speaksHTTP2) { text += "content-length: \(body.utf8.count)\r\n" }
+        // Of GET, as the length that was just said (RFC 9110, 8.6).
+        if method == .head { body = "" }
         text += keeps ? (head.minorVersion == 0 ? "connection: keep-alive\r\n" : "") : "connection: close\r\n"
         record.bytesSent = UInt64(body.utf8.count)
         keepsAlive = keeps
         let sink = sink
         end(outcome: nil, cancels: true)
-        sink?.writeHead(ByteBuffer(string: text + "\r\n"), isLast: body.isEmpty)
+        do throws(WireViolation) { try sink?.writeHead(ByteBuffer(string: text + "\r\n"), isLast: body.isEmpty) } catch
+        {
+            sink?.aborted(self)
+            return
+        }
         if !body.isEmpty { sink?.writeBody(ByteBuffer(string: body), isLast: true) }
         sink?.flush()
         sink?.finished(self, keepsAlive: keeps, trailers: nil)
@@ -117,29 +135,4 @@ private func percentEncoded(_ text: String) -> String {
     String(
         text.unicodeScalars.map { $0.isASCII && $0.value >= 0x20 && $0 != "%" && $0.value < 0x7f ? Character($0) : "?" }
     )
-}
-
-func reasonPhrase(_ status: UInt16) -> String {
-    switch status {
-    case 204: "No Content"
-    case 301: "Moved Permanently"
-    case 302: "Found"
-    case 303: "See Other"
-    case 307: "Temporary Redirect"
-    case 308: "Permanent Redirect"
-    case 400: "Bad Request"
-    case 404: "Not Found"
-    case 405: "Method Not Allowed"
-    case 408: "Request Timeout"
-    case 414: "URI Too Long"
-    case 417: "Expectation Failed"
-    case 431: "Request Header Fields Too Large"
-    case 500: "Internal Server Error"
-    case 501: "Not Implemented"
-    case 502: "Bad Gateway"
-    case 503: "Service Unavailable"
-    case 504: "Gateway Timeout"
-    case 505: "HTTP Version Not Supported"
-    default: "Status \(status)"
-    }
 }

@@ -18,14 +18,20 @@ extension Exchange {
             && record.attempts <= retryPolicy.attempts
     }
 
-    func attempt() {
+    /// `isFirst`: it has waited, and its turn has come.
+    func attempt(isFirst: Bool = false) {
         guard let cluster, !isFinished else { return }
         guard cluster.load.mayRequest(cluster.policy) else { return overflow() }
         guard let host = cluster.pick(hash: hash, tried: tried) else {
             return reply(503, .noHealthyUpstream, "no_healthy_upstream", "\(cluster.id) has no ready endpoint")
         }
-        if cluster.cluster.wire == .h2c { return openStream(host, cluster) }
-        if let connection = cluster.takeIdle(host) {
+        guard isFirst || !cluster.hasWaiting else {
+            if !cluster.wait(self) { overflow() }
+            return
+        }
+        if cluster.cluster.wire == .h2c { return openStream(host, cluster, isFirst) }
+        // Where one idle connection was closed under a request, the others are likely to go as well.
+        if !hasRetriedReuse, let connection = cluster.takeIdle(host) {
             begin(host)
             isReused = true
             send(on: connection)
@@ -37,24 +43,24 @@ extension Exchange {
             begin(other)
             isReused = true
             send(on: connection)
-        } else if !cluster.wait(self) {
+        } else if !cluster.wait(self, isFirst: isFirst) {
             overflow()
         }
     }
 
     /// On a connection that has room, else on a new one, else when there is room again.
-    private func openStream(_ host: ClusterBalancer.HostID, _ cluster: ClusterState) {
+    private func openStream(_ host: ClusterBalancer.HostID, _ cluster: ClusterState, _ isFirst: Bool) {
         if let connection = cluster.http2(host) ?? cluster.connectHTTP2(host) ?? cluster.anyHTTP2() {
             begin(connection.host)
             isReused = connection.served > 0
             connection.serve(self)
-        } else if !cluster.wait(self) {
+        } else if !cluster.wait(self, isFirst: isFirst) {
             overflow()
         }
     }
 
     /// The cluster has room for a connection again.
-    func connectionIsFree() { attempt() }
+    func connectionIsFree() { attempt(isFirst: true) }
 
     private func overflow() {
         shard.stats.overflows += 1
@@ -129,24 +135,38 @@ extension Exchange {
     private func failed(_ failure: UpstreamFailure) {
         if isTunnel { return endTunnel() }
         if hasResponse { return abortAnswer(failure) }
-        let wasReused = isReused && upstream?.hasAnswered == false
+        if case .unsendable(let violation) = failure {
+            record.failure = violation.detail.rawValue
+            return reply(431, [], "request_headers_too_large", "more headers than the endpoint's HTTP/2 takes")
+        }
+        let hasAnswered = upstream?.hasAnswered == true
+        // Nobody has seen it: no connection came to be, or the endpoint says so itself and has not shown otherwise.
         let isUntouched: Bool
         switch failure {
-        case .unreachable, .refused: isUntouched = true
+        case .unreachable: isUntouched = true
+        case .refused: isUntouched = !hasAnswered
         default: isUntouched = false
         }
-        var cancels = false
-        if case .timeout = failure { cancels = true }
+        // The upstream has let go of it where it has ended by itself.
+        let cancels: Bool
+        switch failure {
+        case .timeout, .violation: cancels = true
+        default: cancels = false
+        }
         endAttempt(.connectionFailure, cancels: cancels)
-        // A server may close an idle connection while a request is on its way: that says nothing about the request.
-        if case .closed = failure, wasReused, method.isIdempotent, canReplay, !hasRetriedReuse, !isMirror {
+        // A server may close an idle connection while a request is on its way. It may as well have read it, so this is
+        // for what may be done twice (RFC 9110, 9.2.2), and a try like any other.
+        if case .closed = failure, isReused, !hasAnswered, !hasRetriedReuse, method.isIdempotent, mayTryAgain {
             hasRetriedReuse = true
             tried.removeLast()
-            record.attempts -= 1
             return attempt()
         }
         if mayRetry(isUntouched: isUntouched) { return retry() }
         markExhausted()
+        answer(failure)
+    }
+
+    private func answer(_ failure: UpstreamFailure) {
         switch failure {
         case .unreachable(let reason, let isTimeout):
             record.failure = reason
@@ -155,10 +175,10 @@ extension Exchange {
         case .refused:
             let details = "upstream_reset_before_response_started{remote_refused_stream_reset}"
             reply(503, .upstreamReset, details, "the endpoint refused the request")
-        case .closed:
+        case .closed, .reset:
             let details = "upstream_reset_before_response_started{connection_termination}"
             reply(503, .upstreamClosed, details, "the endpoint closed the connection without an answer")
-        case .violation(let violation):
+        case .violation(let violation), .unsendable(let violation):
             record.failure = violation.detail.rawValue
             reply(502, .upstreamProtocolError, "upstream_protocol_error", "the endpoint's answer is not HTTP")
         case .timeout:
@@ -181,11 +201,14 @@ extension Exchange {
 
     // MARK: Retries
 
+    /// There is a try left, and everything to send again.
+    private var mayTryAgain: Bool { !isMirror && canReplay && record.attempts <= retryPolicy.attempts }
+
     private func mayRetry(isUntouched: Bool) -> Bool {
         let policy = retryPolicy
-        guard !isMirror, canReplay, record.attempts <= policy.attempts, let cluster,
-            sink != nil, cluster.load.mayRetry(cluster.policy.retryBudget)
-        else { return false }
+        guard mayTryAgain, let cluster, sink != nil, cluster.load.mayRetry(cluster.policy.retryBudget) else {
+            return false
+        }
         if isUntouched, policy.classes.contains(.neverSent) { return true }
         return policy.classes.contains(method.isIdempotent ? .idempotent : .nonIdempotent)
     }

@@ -98,7 +98,9 @@ extension Exchange {
             shard.edit.add("host", host.utf8)
         }
         guard rewrite?.path != nil || head.isAbsoluteTarget || head.minorVersion == 0 else { return }
-        let path = head.path.isEmpty ? [UInt8(ascii: "/")] : bytes.array(head.path)
+        // Without a path OPTIONS asks about the server (RFC 9112, 3.2.4).
+        let isAboutServer = head.path.isEmpty && head.query == nil && method == .options
+        let path = head.path.isEmpty ? [UInt8(ascii: isAboutServer ? "*" : "/")] : bytes.array(head.path)
         var line = bytes.array(head.methodText) + [UInt8(ascii: " ")] + (rewrite?.path?.applied(to: path) ?? path)
         if let query = head.query { line += [UInt8(ascii: "?")] + bytes.array(query) }
         shard.edit.replaceStartLine(line + " HTTP/1.1\r\n".utf8)
@@ -108,12 +110,16 @@ extension Exchange {
 
     func editedInterim(_ interim: MessageHead, _ bytes: ByteBuffer) -> ByteBuffer {
         shard.edit.reset()
-        return written(interim, bytes) { raw in shard.edit.dropHopByHop(interim, raw, keepsUpgrade: false) }
+        return written(interim, bytes) { raw in
+            sayOwnVersion(interim, raw)
+            shard.edit.dropHopByHop(interim, raw, keepsUpgrade: false)
+        }
     }
 
     func editedAnswer(_ answer: MessageHead, _ bytes: ByteBuffer) -> ByteBuffer {
         shard.edit.reset()
         return written(answer, bytes) { raw in
+            sayOwnVersion(answer, raw)
             shard.edit.dropHopByHop(answer, raw, keepsUpgrade: answer.status == 101)
             for edit in backend?.filters.responseHeaders ?? [] { apply(edit, to: answer, raw) }
             for edit in plan?.filters.responseHeaders ?? [] { apply(edit, to: answer, raw) }
@@ -130,15 +136,22 @@ extension Exchange {
         }
     }
 
+    /// A version is of the hop (RFC 9112, 2.3): an HTTP/1.0 passed on costs clients their connection.
+    private func sayOwnVersion(_ answer: MessageHead, _ raw: UnsafeRawBufferPointer) {
+        guard answer.minorVersion == 0 else { return }
+        var line = Array(raw[answer.start..<answer.startLineEnd])
+        line[7] = UInt8(ascii: "1")
+        shard.edit.replaceStartLine(line)
+    }
+
+    /// Where there is a policy it decides, whatever the backend says.
     private func addCORS(_ cors: CORSPolicy, to answer: MessageHead, _ raw: UnsafeRawBufferPointer) {
-        guard let origin = head.value(.origin).map(self.bytes.text), cors.allows(origin: origin) else { return }
-        for header in corsHeaders(cors, origin) {
-            if header.0 != "vary" { shard.edit.drop(header.0, in: answer, raw) }
-            shard.edit.add(header.0, header.1)
+        for name in [
+            "allow-origin", "allow-credentials", "allow-methods", "allow-headers", "expose-headers", "max-age",
+        ] {
+            shard.edit.drop("access-control-" + name, in: answer, raw)
         }
-        if !cors.exposeHeaders.isEmpty {
-            shard.edit.add("access-control-expose-headers", cors.exposeHeaders.joined(separator: ", "))
-        }
+        for header in corsHeaders(cors) { shard.edit.add(header.0, header.1) }
     }
 
     private func written(

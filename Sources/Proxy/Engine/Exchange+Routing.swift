@@ -126,32 +126,36 @@ extension Exchange {
     private func answerPreflight(_ cors: CORSPolicy) {
         var headers: [(String, String)] = []
         if let origin = head.value(.origin).map(bytes.text), cors.allows(origin: origin) {
-            headers = corsHeaders(cors, origin)
-            let asked = { (name: HeaderName) in self.head.value(name).map(self.bytes.text) }
-            headers.append(
-                ("access-control-allow-methods", listed(cors.allowMethods, asked(.accessControlRequestMethod))))
-            let names = listed(cors.allowHeaders, asked(.accessControlRequestHeaders))
-            if !names.isEmpty { headers.append(("access-control-allow-headers", names)) }
+            // A `*` allows what was asked for: with credentials browsers take it for a name.
+            let add = { (name: String, allowed: [String], asked: HeaderName) in
+                let asked = self.head.value(asked).map(self.bytes.text) ?? (cors.allowCredentials ? "" : "*")
+                let value = allowed.contains("*") ? asked : allowed.joined(separator: ", ")
+                if !value.isEmpty { headers.append((name, value)) }
+            }
+            add("access-control-allow-methods", cors.allowMethods, .accessControlRequestMethod)
+            add("access-control-allow-headers", cors.allowHeaders, .accessControlRequestHeaders)
             headers.append(("access-control-max-age", "\(cors.maxAgeSeconds)"))
         }
         reply(204, [], "cors_preflight", nil, headers: headers)
     }
 
-    /// What is allowed; a `*` allows what was asked for, because browsers do not take it literally with credentials.
-    private func listed(_ allowed: [String], _ asked: String?) -> String {
-        allowed.contains("*") ? asked ?? "*" : allowed.joined(separator: ", ")
-    }
-
-    func corsHeaders(_ cors: CORSPolicy, _ origin: String) -> [(String, String)] {
+    /// What every answer says under this policy. Where the origin decides, caches must know it of each of them, also of
+    /// those to nobody and to origins that may not ask (Fetch, "CORS protocol and HTTP caches").
+    func corsHeaders(_ cors: CORSPolicy) -> [(String, String)] {
         let isOpen = cors.allowOrigins.contains("*") && !cors.allowCredentials
-        var headers = [("access-control-allow-origin", isOpen ? "*" : origin)]
+        var headers = isOpen ? [] : [("vary", "Origin")]
+        guard let origin = head.value(.origin).map(bytes.text), cors.allows(origin: origin) else { return headers }
+        headers.append(("access-control-allow-origin", isOpen ? "*" : origin))
         if cors.allowCredentials { headers.append(("access-control-allow-credentials", "true")) }
-        if !isOpen { headers.append(("vary", "Origin")) }
+        let exposed = cors.exposeHeaders.filter { $0 != "*" || !cors.allowCredentials }
+        if !exposed.isEmpty { headers.append(("access-control-expose-headers", exposed.joined(separator: ", "))) }
         return headers
     }
 
     private func answer(_ redirect: Redirect) {
-        let authority = bytes.text(head.authority)
+        // HTTP/1.0 can do without Host, a URI cannot (RFC 9110, 4.2.1).
+        let ownName = service?.service.id.hostname ?? client.dialled.address.description
+        let authority = head.authority.isEmpty ? ownName : bytes.text(head.authority)
         let path = head.path.isEmpty ? [UInt8(ascii: "/")] : bytes.array(head.path)
         let location = redirect.location(
             scheme: "http", host: hostWithoutPort(authority), port: client.dialled.port, path: path,

@@ -10,8 +10,8 @@ import RouteIR
 protocol ResponseSink: AnyObject {
     var speaksHTTP2: Bool { get }
     var isWritable: Bool { get }
-    /// `isLast`: no body follows.
-    func writeHead(_ bytes: ByteBuffer, isLast: Bool)
+    /// `isLast`: no body follows. Throws if this side cannot send such a head; then it has sent nothing.
+    func writeHead(_ bytes: ByteBuffer, isLast: Bool) throws(WireViolation)
     func writeBody(_ bytes: ByteBuffer, isLast: Bool)
     func flush()
     /// Body bytes of the request are not wanted for now; wanted again.
@@ -36,6 +36,7 @@ protocol UpstreamStream: AnyObject {
     /// Whether any byte of the current answer has come.
     var hasAnswered: Bool { get }
     func begin(_ exchange: Exchange)
+    /// What cannot be sent is told as a failure, `.unsendable`.
     func send(head: ByteBuffer, isLast: Bool)
     func send(body: ByteBuffer, isLast: Bool)
     func endBody(trailers: ByteBuffer?)
@@ -131,6 +132,8 @@ final class Exchange {
     var dechunks = false
     var enchunks = false
     var keepsAlive: Bool
+    /// Only the end of the client's connection ends the answer.
+    var endsWithConnection = false
     var isTunnel = false
     private(set) var isFinished = false
 
@@ -199,6 +202,7 @@ final class Exchange {
     /// The body ends with fields of its own.
     func requestEnded(trailers: ByteBuffer?) {
         guard !isFinished, !isRequestComplete else { return }
+        let trailers = trailers.flatMap { allowed(trailer: $0, isRequest: true) }
         isRequestComplete = true
         requestTrailers = trailers
         for mirror in mirrors { mirror.requestEnded(trailers: trailers) }

@@ -32,6 +32,8 @@ final class Upstream: ChannelDuplexHandler, UpstreamStream {
     private var wantsRead = false
     private var answerKeepsAlive = false
     private var needsFlush = false
+    /// The endpoint has ended its side in order, which alone ends a body of unknown length.
+    private var inputEnded = false
     /// Requests that were sent on this connection.
     private(set) var served: UInt32 = 0
     private(set) var idleSince: Moment
@@ -209,7 +211,8 @@ final class Upstream: ChannelDuplexHandler, UpstreamStream {
         body = BodyReader(head.responseBody(to: exchange.method))
         answerKeepsAlive = head.keepsAlive && !body.endsWithConnection
         if head.status == 101 {
-            guard exchange.isUpgrade else { throw WireViolation(502, .badStatusLine) }
+            // What the client still sends of its request would be taken for the new protocol's.
+            guard exchange.isUpgrade, exchange.requestWasSent else { throw WireViolation(502, .badStatusLine) }
             phase = .tunnel
         } else {
             phase = .body
@@ -222,6 +225,7 @@ final class Upstream: ChannelDuplexHandler, UpstreamStream {
         var payload = 0
         let dechunked = exchange.dechunks
         var pieces: [Range<Int>] = []
+        let trailerBytes = body.trailers.count
         let result: Result<Int, WireViolation> = buffer.withUnsafeReadableBytes { raw in
             Result { () throws(WireViolation) in
                 try body.read(raw) { range in
@@ -239,7 +243,8 @@ final class Upstream: ChannelDuplexHandler, UpstreamStream {
                 }
             }
         } else if count > 0 {
-            exchange.responseBytes(raw, payload: payload, isLast: body.isComplete)
+            let bytes = exchange.forwarded(raw, of: body, trailerBytes: trailerBytes, isRequest: false)
+            exchange.responseBytes(bytes, payload: payload, isLast: body.isComplete)
         }
         if body.isComplete { finish() }
     }
@@ -268,6 +273,7 @@ final class Upstream: ChannelDuplexHandler, UpstreamStream {
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         guard case ChannelEvent.inputClosed? = event as? ChannelEvent else { return }
+        inputEnded = true
         if phase == .tunnel { exchange?.upstreamEnded() } else { context.close(promise: nil) }
     }
 
@@ -278,7 +284,11 @@ final class Upstream: ChannelDuplexHandler, UpstreamStream {
         self.exchange = nil
         cluster.connectionClosed(self)
         guard let exchange else { return }
-        if wasInBody, body.connectionEnded() { exchange.responseComplete() } else { exchange.upstreamFailed(.closed) }
+        if wasInBody, inputEnded, body.connectionEnded() {
+            exchange.responseComplete()
+        } else {
+            exchange.upstreamFailed(.closed)
+        }
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
@@ -289,7 +299,11 @@ enum UpstreamFailure {
     case unreachable(String, isTimeout: Bool)
     /// The endpoint said that it did nothing with the request.
     case refused
+    /// It cut the request off, which it cannot have done without seeing it.
+    case reset
     case closed
+    /// The request's head or trailer cannot be sent to an endpoint of HTTP/2.
+    case unsendable(WireViolation)
     case violation(WireViolation)
     case timeout
 }

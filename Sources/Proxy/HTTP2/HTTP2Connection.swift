@@ -59,6 +59,9 @@ class HTTP2Stream {
         isFull = isFull || queued > HTTP2Connection.highWatermark
         connection.write(self, .data(.init(data: .byteBuffer(bytes), endStream: isLast)), isLast)
     }
+    func endBody(_ trailers: HPACKHeaders) {
+        if trailers.isEmpty { sendData(ByteBuffer(), isLast: true) } else { sendHeaders(trailers, isLast: true) }
+    }
     func reset(_ code: HTTP2ErrorCode) { connection?.reset(self, code) }
     /// A reset throws away what waits to be sent, so this one waits for it.
     func resetAfterSending(_ code: HTTP2ErrorCode) {
@@ -91,6 +94,8 @@ class HTTP2Connection: ChannelInboundHandler {
     private(set) var streams: [HTTP2StreamID: HTTP2Stream] = [:]
     private var unacknowledged = 0
     private var flushIsScheduled = false
+    /// The longest frame that the peer takes. NIO's handler cannot divide a head, so it is a head's limit, too.
+    private(set) var maxFrameSize = 16 << 10
     /// NIO's handler has said goodbye because of a mistake that ends the connection.
     fileprivate var hasFailed = false
 
@@ -158,7 +163,9 @@ class HTTP2Connection: ChannelInboundHandler {
         case .rstStream(let code):
             remove(frame.streamID)?.wasReset(code == .refusedStream ? .refused : .byPeer)
         case .goAway(let lastStream, _, _): receivedGoAway(lastStream: lastStream)
-        case .settings(.settings(let settings)): receivedSettings(settings)
+        case .settings(.settings(let settings)):
+            for setting in settings where setting.parameter == .maxFrameSize { maxFrameSize = setting.value }
+            receivedSettings(settings)
         default: break
         }
     }
@@ -209,14 +216,26 @@ class HTTP2Connection: ChannelInboundHandler {
     }
 
     func channelInactive(context: ChannelHandlerContext) {
-        for id in streams.keys.sorted() { remove(id)?.wasReset(.connectionClosed) }
+        // First, so that nobody who waits is given a place here.
         closed()
+        for id in streams.keys.sorted() { remove(id)?.wasReset(.connectionClosed) }
     }
 
-    /// NIO's handler answers mistakes on a stream by resetting it and mistakes on the connection by a GOAWAY.
+    /// NIO's handler answers mistakes on a stream by resetting it and mistakes on the connection by a GOAWAY. After a
+    /// head that it began and could not send, the peer's table of fields is no longer ours.
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        guard !(error is NIOHTTP2Errors.StreamError) else { return }
-        if hasFailed || !context.channel.isActive { context.close(promise: nil) }
+        if let error = error as? NIOHTTP2Errors.StreamError { return failed(error.streamID) }
+        let isDesynchronised = error is NIOHTTP2Errors.UnableToSerializeFrame
+        if hasFailed || isDesynchronised || !context.channel.isActive { context.close(promise: nil) }
+    }
+
+    /// A mistake of the peer's ends the stream before this turn is over; what could not be sent to it ends it here.
+    private func failed(_ id: HTTP2StreamID) {
+        shard.loop.assumeIsolated().execute {
+            guard let stream = self.streams[id] else { return }
+            self.reset(stream, .internalError)
+            stream.wasReset(.violation)
+        }
     }
 
     // MARK: Sending

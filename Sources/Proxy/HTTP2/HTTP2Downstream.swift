@@ -20,7 +20,7 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
         case closing(since: Moment)
     }
     fileprivate let client: ClientInfo
-    fileprivate var heads = HTTP2Heads()
+    fileprivate var heads = HTTP2Heads(.client)
     private var lastStream = HTTP2StreamID.rootStream
     private var draining = Draining.no
     private var idleSince: Moment
@@ -172,8 +172,10 @@ private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
 
     var speaksHTTP2: Bool { true }
 
-    func writeHead(_ bytes: ByteBuffer, isLast: Bool) {
-        guard let (headers, status) = downstream?.heads.response(bytes) else { return }
+    func writeHead(_ bytes: ByteBuffer, isLast: Bool) throws(WireViolation) {
+        // Without a connection the exchange has been told that the client is gone.
+        guard let downstream else { return }
+        let (headers, status) = try downstream.heads.response(bytes, limit: downstream.maxFrameSize)
         if status >= 200 { hasAnswered = true }
         sendHeaders(headers, isLast: isLast)
     }
@@ -181,12 +183,10 @@ private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
 
     func finished(_ exchange: Exchange, keepsAlive: Bool, trailers: ByteBuffer?) {
         self.exchange = nil
-        if !isEnded {
-            if let trailers, let fields = downstream?.heads.trailers(trailers), !fields.isEmpty {
-                sendHeaders(fields, isLast: true)
-            } else {
-                sendData(ByteBuffer(), isLast: true)
-            }
+        if !isEnded, let downstream {
+            do throws(WireViolation) {
+                endBody(try downstream.heads.trailers(trailers, limit: downstream.maxFrameSize))
+            } catch { return reset(.internalError) }
         }
         // The rest of a request that was answered before its end is of no use to anyone.
         if !exchange.requestWasSent { resetAfterSending(.noError) }

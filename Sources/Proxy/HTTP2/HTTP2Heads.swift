@@ -6,9 +6,18 @@ import NIOCore
 import NIOHPACK
 
 struct HTTP2Heads {
+    enum Side {
+        case client, backend
+    }
     private var writer = HeadWriter()
-    private var requests = HeadParser(.request, limits: .translated)
-    private var responses = HeadParser(.response, limits: .translated)
+    private var requests: HeadParser
+    private var responses: HeadParser
+
+    /// What comes from the peer is limited. What goes to it was limited where it came from, and edits only add to it.
+    init(_ side: Side) {
+        requests = HeadParser(.request, limits: side == .client ? .translated : .unlimited)
+        responses = HeadParser(.response, limits: side == .client ? .unlimited : .translated)
+    }
 
     // MARK: From HTTP/2
 
@@ -44,8 +53,11 @@ struct HTTP2Heads {
         }
         if !isStarted { try start(pseudo) }
         // Two of them would be two answers to the question whom the request is for.
-        if let host, let authority = pseudo.authority, host.lowercased() != authority.lowercased() {
-            throw WireViolation(400, .badHost)
+        if let host, let authority = pseudo.authority, host != authority {
+            let isSecure = pseudo.scheme == "https"
+            guard isSameAuthority(Array(host.utf8), Array(authority.utf8), isSecure: isSecure) else {
+                throw WireViolation(400, .badHost)
+            }
         }
         if let host = pseudo.authority ?? host { try writer.field("host", host) }
         if hasBody, !hasLength { try writer.field("transfer-encoding", "chunked") }
@@ -102,9 +114,13 @@ struct HTTP2Heads {
     /// Fields after a body, each line with its CRLF, and the empty line.
     mutating func trailers(_ headers: HPACKHeaders) throws(WireViolation) -> ByteBuffer {
         writer.reset()
-        for (name, value, _) in headers where isTrailer(name) {
-            guard FieldKind(name) == .other else { throw WireViolation(400, .badTrailer) }
-            try writer.field(name, value)
+        for (name, value, _) in headers {
+            switch FieldKind(name) {
+            // Too late for what they are about; the exchange drops what else may not stand here.
+            case .host, .length, .te, .hopByHop: continue
+            case .pseudo, .malformed: throw WireViolation(400, .badTrailer)
+            case .other: try writer.field(name, value)
+            }
         }
         writer.end()
         return ByteBuffer(bytes: writer.bytes)
@@ -121,10 +137,10 @@ struct HTTP2Heads {
 
     // MARK: To HTTP/2
 
-    /// nil: these bytes are no head, which no head that was parsed once can be.
-    mutating func request(_ bytes: ByteBuffer) -> HPACKHeaders? {
+    /// An edited head. `limit`: the longest frame of the peer; throws if it would not fit.
+    mutating func request(_ bytes: ByteBuffer, limit: Int) throws(WireViolation) -> HPACKHeaders {
         requests.reset()
-        guard (try? requests.parse(bytes)) == true else { return nil }
+        guard try requests.parse(bytes) else { throw WireViolation(431, .headTooLong) }
         let head = requests.head
         var headers = HPACKHeaders()
         headers.reserveCapacity(head.headers.count + 4)
@@ -133,35 +149,51 @@ struct HTTP2Heads {
         headers.add(name: ":path", value: bytes.text(head.target))
         headers.add(name: ":authority", value: bytes.text(head.authority))
         append(head, bytes, to: &headers)
+        try check(headers, bytes.readableBytes, limit)
         return headers
     }
 
-    mutating func response(_ bytes: ByteBuffer) -> (HPACKHeaders, status: UInt16)? {
+    mutating func response(
+        _ bytes: ByteBuffer, limit: Int
+    ) throws(WireViolation) -> (HPACKHeaders, status: UInt16) {
         responses.reset()
-        guard (try? responses.parse(bytes)) == true else { return nil }
+        guard try responses.parse(bytes) else { throw WireViolation(502, .headTooLong) }
         let head = responses.head
         var headers = HPACKHeaders()
         headers.reserveCapacity(head.headers.count + 1)
         headers.add(name: ":status", value: "\(head.status)")
         append(head, bytes, to: &headers)
+        try check(headers, bytes.readableBytes, limit)
         return (headers, head.status)
     }
 
-    mutating func trailers(_ bytes: ByteBuffer) -> HPACKHeaders {
+    func trailers(_ bytes: ByteBuffer?, limit: Int) throws(WireViolation) -> HPACKHeaders {
         var headers = HPACKHeaders()
+        guard let bytes else { return headers }
         for line in bytes.getString(at: bytes.readerIndex, length: bytes.readableBytes)?.split(separator: "\r\n") ?? []
         {
             guard let colon = line.firstIndex(of: ":") else { continue }
             let name = line[..<colon].lowercased()
-            if isTrailer(name) { headers.add(name: name, value: String(line[line.index(after: colon)...].trimmed)) }
+            headers.add(name: name, value: String(line[line.index(after: colon)...].trimmed))
         }
+        try check(headers, bytes.readableBytes, limit)
         return headers
+    }
+
+    /// HPACK's code makes up to 30 bits of a byte, and mostly six: only a long head is worth measuring.
+    private func check(_ headers: HPACKHeaders, _ length: Int, _ limit: Int) throws(WireViolation) {
+        guard 4 * length + 64 > limit else { return }
+        // With an empty table, so that the real one can only be shorter, but for the news of its size.
+        var encoder = HPACKEncoder(allocator: ByteBufferAllocator())
+        var encoded = ByteBuffer()
+        let isEncoded = (try? encoder.encode(headers: headers, to: &encoded)) != nil
+        guard isEncoded, encoded.readableBytes + 16 <= limit else { throw WireViolation(431, .headTooLong) }
     }
 
     private func append(_ head: MessageHead, _ bytes: ByteBuffer, to headers: inout HPACKHeaders) {
         for line in head.headers {
             switch line.known {
-            case .host, .connection, .keepAlive, .proxyConnection, .transferEncoding, .upgrade, .expect: continue
+            case .host, .connection, .keepAlive, .proxyConnection, .transferEncoding, .upgrade: continue
             default: break
             }
             // Values that are new with every request would only push others out of the peer's table.
@@ -231,14 +263,6 @@ private enum FieldKind {
     }
 }
 
-/// What frames or addresses a message is too late after it.
-private func isTrailer(_ name: String) -> Bool {
-    ![
-        "host", "content-length", "transfer-encoding", "connection", "keep-alive", "proxy-connection", "upgrade", "te",
-        "trailer", "expect",
-    ].contains(name)
-}
-
 extension HeadParser.Limits {
     /// HTTP/2 limits its header lists itself; what the proxy adds must not make a head too long.
     static var translated: Self {
@@ -246,6 +270,13 @@ extension HeadParser.Limits {
         limits.startLine = 128 << 10
         limits.head = 128 << 10
         limits.headers = 128
+        return limits
+    }
+    static var unlimited: Self {
+        var limits = Self()
+        limits.startLine = .max
+        limits.head = .max
+        limits.headers = .max
         return limits
     }
 }

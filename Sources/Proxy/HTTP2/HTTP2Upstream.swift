@@ -12,7 +12,7 @@ final class HTTP2Upstream: HTTP2Connection {
     let address: SocketAddress
     let host: ClusterBalancer.HostID
     fileprivate let cluster: ClusterState
-    fileprivate var heads = HTTP2Heads()
+    fileprivate var heads = HTTP2Heads(.backend)
     private var waiting: [Exchange] = []
     private var nextStream = HTTP2StreamID(1)
     /// What the endpoint allows; until it has said so, what RFC 9113 recommends as the least.
@@ -105,6 +105,7 @@ final class HTTP2Upstream: HTTP2Connection {
 
     override func receivedSettings(_ settings: HTTP2Settings) {
         for setting in settings where setting.parameter == .maxConcurrentStreams { maxStreams = max(1, setting.value) }
+        cluster.serveWaiting()
     }
     override func receivedGoAway(lastStream: HTTP2StreamID) {
         isDraining = true
@@ -152,17 +153,30 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
     var isClosed: Bool { isOver }
 
     func send(head: ByteBuffer, isLast: Bool) {
-        guard let headers = upstream?.heads.request(head) else { return }
-        sendHeaders(headers, isLast: isLast)
+        // Without a connection the exchange has been told.
+        guard let upstream else { return }
+        do throws(WireViolation) {
+            sendHeaders(try upstream.heads.request(head, limit: upstream.maxFrameSize), isLast: isLast)
+        } catch {
+            // The endpoint has not heard of this stream.
+            let exchange = exchange
+            self.exchange = nil
+            upstream.remove(id)
+            exchange?.upstreamFailed(.unsendable(error))
+        }
     }
     func send(body: ByteBuffer, isLast: Bool) { if !isEnded { sendData(body, isLast: isLast) } }
     func endBody(trailers: ByteBuffer?) {
-        guard !isEnded else { return }
-        if let trailers, let fields = upstream?.heads.trailers(trailers), !fields.isEmpty {
-            sendHeaders(fields, isLast: true)
-        } else {
-            sendData(ByteBuffer(), isLast: true)
-        }
+        guard !isEnded, let upstream else { return }
+        do throws(WireViolation) {
+            endBody(try upstream.heads.trailers(trailers, limit: upstream.maxFrameSize))
+        } catch { fail(.unsendable(error), code: .cancel) }
+    }
+    private func fail(_ failure: UpstreamFailure, code: HTTP2ErrorCode) {
+        let exchange = exchange
+        self.exchange = nil
+        reset(code)
+        exchange?.upstreamFailed(failure)
     }
     func cancel() {
         exchange = nil
@@ -190,15 +204,14 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
             }
             exchange.responseHead(head, bytes, BodyReader(isLast ? .none : head.responseBody(to: exchange.method)))
             if isLast { finish(trailers: nil) } else { exchange.flushResponse() }
-        } catch {
-            self.exchange = nil
-            reset(.protocolError)
-            exchange.upstreamFailed(.violation(error))
-        }
+        } catch { fail(.violation(error), code: .protocolError) }
     }
 
     override func receivedData(_ bytes: ByteBuffer, isLast: Bool) {
         guard let exchange else { return }
+        guard exchange.hasResponse else {
+            return fail(.violation(WireViolation(502, .badMessage)), code: .protocolError)
+        }
         if bytes.readableBytes > 0 {
             exchange.responseBytes(bytes, payload: bytes.readableBytes, isLast: isLast)
         }
@@ -220,7 +233,8 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
         switch cause {
         case .refused: exchange?.upstreamFailed(.refused)
         case .violation: exchange?.upstreamFailed(.violation(WireViolation(502, .badMessage)))
-        case .byPeer, .connectionClosed: exchange?.upstreamFailed(.closed)
+        case .byPeer: exchange?.upstreamFailed(.reset)
+        case .connectionClosed: exchange?.upstreamFailed(.closed)
         }
     }
     override func becameWritable() { exchange?.upstreamIsWritable() }

@@ -61,7 +61,8 @@ struct PathIndex: Sendable {
             hash = Self.step(hash, path[index])
         }
         if path.count <= longest, let found = find(hash, path, path.count) { deepest = found }
-        return deepest
+        // The empty path stands above all, also above the `*` of OPTIONS, which has no elements.
+        return deepest ?? find(Self.start, path, 0)
     }
 
     private func find(_ hash: UInt64, _ path: Span<UInt8>, _ length: Int) -> Int? {

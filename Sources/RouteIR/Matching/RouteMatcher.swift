@@ -181,8 +181,8 @@ private func withoutTrailingSlash(_ path: String) -> [UInt8] {
 }
 
 extension Span<UInt8> {
-    /// Equal to the path, or below it by whole elements.
+    /// Equal to the path, or below it by whole elements; everything is below the empty one, `*` too.
     fileprivate func isBelow(_ path: [UInt8]) -> Bool {
-        starts(with: path) && (count == path.count || self[path.count] == UInt8(ascii: "/"))
+        path.isEmpty || starts(with: path) && (count == path.count || self[path.count] == UInt8(ascii: "/"))
     }
 }

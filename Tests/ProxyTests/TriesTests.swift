@@ -1,0 +1,129 @@
+/// How often a request is sent, and in which order requests that wait get their turn (spec 6.3, 6.4).
+import Addressing
+import HTTP2TestSupport
+import RouteIR
+import Synchronization
+import Testing
+import TestSupport
+
+@testable import Proxy
+
+@Suite struct TriesTests {
+    /// Answers the first request of all and then closes every connection on which one comes.
+    private func closing() throws -> TestBackend {
+        try TestBackend("closing") { $0.number == 1 ? .reply(200) : .raw("", closes: true) }
+    }
+
+    @Test(arguments: [UInt32(0), 1, 2]) func anIdleConnectionsEndIsATryLikeAnyOther(_ attempts: UInt32) async throws {
+        let backend = try closing()
+        defer { backend.stop() }
+        let retrying = rule(to: [("cart", 1)]) {
+            $0.retry = RetryPolicy(attempts: attempts, codes: [503], backoff: .milliseconds(1))
+        }
+        try await ProxyRig.with([retrying], [cluster("cart", [backend])]) { rig in
+            let client = try rig.connect()
+            for status in [200, 503] {
+                client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                #expect(client.answer()?.status == status)
+            }
+            #expect(backend.requests.count == 1 + 1 + Int(attempts))
+        }
+    }
+
+    @Test(arguments: [("GET", 2), ("POST", 1)])
+    func withoutAPolicyOnlyWhatMayBeDoneTwiceIs(_ method: String, _ tries: Int) async throws {
+        let backend = try closing()
+        defer { backend.stop() }
+        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+            let client = try rig.connect()
+            for status in [200, 503] {
+                client.send("\(method) / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+                #expect(client.answer()?.status == status)
+            }
+            #expect(backend.requests.count == 1 + tries)
+        }
+    }
+
+    /// A reset stream was seen, whatever its connection did before; REFUSED_STREAM after the beginning of an answer is
+    /// no proof of the contrary.
+    @Test func whatAnEndpointHasSeenIsNotSentAgain() async throws {
+        let resetting = try HTTP2TestBackend("resetting") { $0.target == "/" ? .reply(200) : .reset(2) }
+        let listener = try TestListener(at: SocketAddress(IPAddress(v4: 0x7f00_0001), 0))
+        let seen = Mutex(0)
+        try listener.start { descriptor, _ in
+            let peer = HTTP2Peer(descriptor)
+            guard peer.readPreface() else { return }
+            peer.send(HTTP2Peer.settings)
+            while let frame = peer.next() {
+                guard frame.type == HTTP2Peer.headers else { continue }
+                seen.withLock { $0 += 1 }
+                peer.sendHeaders(frame.stream, [(":status", "103"), ("link", "x")])
+                peer.sendReset(frame.stream, 7)
+            }
+        }
+        defer {
+            resetting.stop()
+            listener.stop()
+        }
+        var early = UpstreamCluster(id: clusterID("early"), endpoints: [Endpoint(listener.address)])
+        early.wire = .h2c
+        let rules = [
+            rule(RouteMatch(path: .exact("/early")), to: [("early", 1)]), rule(to: [("cart", 1)]),
+        ]
+        try await ProxyRig.with(rules, [cluster("cart", [resetting]), early]) { rig in
+            #expect(try rig.get("/").status == 200)
+            #expect(try rig.get("/reset").status == 503)
+            #expect(resetting.connections == 1 && resetting.requests.count == 2)
+            let client = try rig.connect()
+            client.send("GET /early HTTP/1.1\r\nHost: a\r\n\r\n")
+            #expect(client.answer()?.status == 103)
+            #expect(client.answer()?.status == 503)
+            #expect(seen.withLock { $0 } == 1)
+        }
+    }
+
+    /// More wait than a connection has places: all of those are used at once, and who came first is first.
+    @Test func whoWaitsIsServedInOrderAndByTheHundred() async throws {
+        let backend = try HTTP2TestBackend("one") { _ in .silence }
+        defer { backend.stop() }
+        let limited = cluster("cart", [backend]) { $0.maxConnections = 1 }
+        try await ProxyRig.with(nil, [limited]) { rig in
+            // Two connections of the client's, because each has a hundred streams as well.
+            let (first, second, late) = (try rig.connectHTTP2(), try rig.connectHTTP2(), try rig.connectHTTP2())
+            defer { for client in [first, second, late] { client.hangUp() } }
+            // POST: nobody sends them again when their connection goes.
+            let streams = (0..<100).map { first.begin("/\($0)", method: "POST") }
+            try eventually("a hundred at the backend") { backend.requests.count == 100 }
+            for number in 0..<90 { second.begin("/waiting/\(number)") }
+            try eventually("the others in the proxy") { rig.engine.stats.active == 190 }
+            for number in 0..<30 { late.begin("/late/\(number)") }
+            try eventually("the last in the proxy") { rig.engine.stats.active == 220 }
+            backend.hangUp()
+            for stream in streams { #expect(first.answer(stream)?.status == 503) }
+            try eventually("as many as fit") { backend.requests.count == 200 }
+            first.begin("/overtaking")
+            let order = (0..<90).map { "/waiting/\($0)" } + (0..<10).map { "/late/\($0)" }
+            #expect(backend.requests[100...].map(\.target) == order)
+            // A client that gives up makes room for the next in line.
+            second.reset()
+            try eventually("all") { backend.requests.count == 221 }
+            let rest = (10..<30).map { "/late/\($0)" } + ["/overtaking"]
+            #expect(backend.requests[200...].map(\.target) == rest)
+        }
+    }
+
+    @Test func overHTTP1TheyAreServedInOrderToo() async throws {
+        let backend = try TestBackend("one") { $0.target == "/0" ? .silence : .reply(200) }
+        defer { backend.stop() }
+        try await ProxyRig.with(nil, [cluster("cart", [backend]) { $0.maxConnections = 1 }]) { rig in
+            let clients = try (0..<20).map { _ in try rig.connect() }
+            for (number, client) in clients.enumerated() {
+                client.send("GET /\(number) HTTP/1.1\r\nHost: a\r\n\r\n")
+                try eventually("the request in the proxy") { rig.engine.stats.active == number + 1 }
+            }
+            clients[0].reset()
+            for client in clients[1...] { #expect(client.answer()?.status == 200) }
+            #expect(backend.requests.map(\.target) == (0..<20).map { "/\($0)" })
+        }
+    }
+}
