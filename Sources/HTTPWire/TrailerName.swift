@@ -28,12 +28,11 @@ private func begins(_ name: UnsafeRawBufferPointer, _ text: StaticString) -> Boo
 }
 
 /// The lines of a trailer, each with its CRLF and without the empty one, whose names pass both `isTrailerName` and
-/// `allows`. nil: all of them do.
+/// `allows`. nil: all of them do, and nothing was copied.
 package func trailerLines(
     _ trailer: UnsafeRawBufferPointer, allows: (UnsafeRawBufferPointer) -> Bool
 ) -> [UInt8]? {
-    var kept: [UInt8] = []
-    var isWhole = true
+    var kept: [UInt8]?
     var start = 0
     while start < trailer.count {
         var end = start
@@ -41,15 +40,16 @@ package func trailerLines(
         end = min(end + 1, trailer.count)
         var colon = start
         while colon < end, trailer[colon] != UInt8(ascii: ":") { colon += 1 }
+        let name = UnsafeRawBufferPointer(rebasing: trailer[start..<colon])
+        // The empty line is no field.
         if colon < end {
-            let name = UnsafeRawBufferPointer(rebasing: trailer[start..<colon])
             if isTrailerName(name), allows(name) {
-                kept += trailer[start..<end]
-            } else {
-                isWhole = false
+                kept?.append(contentsOf: trailer[start..<end])
+            } else if kept == nil {
+                kept = Array(trailer[..<start])
             }
         }
         start = end
     }
-    return isWhole ? nil : kept
+    return kept
 }

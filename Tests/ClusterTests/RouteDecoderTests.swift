@@ -108,6 +108,10 @@ import Testing
         ("  rules: [{timeouts: {request: 1s, backendRequest: 2s}}]", "spec.rules[0].timeouts.backendRequest"),
         ("  rules: [{retry: {codes: [200]}}]", "spec.rules[0].retry.codes[0]"),
         (
+            "  rules: [{filters: [{type: CORS, cors: {exposeHeaders: [\"a\\r\\nb: c\"]}}]}]",
+            "spec.rules[0].filters[0].cors.exposeHeaders[0]"
+        ),
+        (
             "  rules: [{filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: ['a b']}}]}]",
             "spec.rules[0].filters[0].requestHeaderModifier.remove[0]"
         ),

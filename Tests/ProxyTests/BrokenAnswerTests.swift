@@ -101,6 +101,18 @@ private final class RawBackend: Sendable {
         }
     }
 
+    @Test func theProxysOwnEndIsNotTheAnswers() async throws {
+        let backend = try RawBackend(Self.open)
+        defer { backend.listener.stop() }
+        let rig = try await ProxyRig(nil, [backend.cluster])
+        let client = try rig.connect()
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        var bytes: [UInt8] = []
+        while bytes.firstRange(of: Array("abc".utf8)) == nil, readMore(client.descriptor, &bytes) {}
+        await rig.engine.shutdown()
+        #expect(readToEnd(client).isReset)
+    }
+
     /// Of HTTP/2: a body without a head, pseudo-fields behind it, a second head, a length that does not hold, a reset.
     @Test(arguments: 0..<5) func brokenStreamsAreNoticed(_ fault: Int) async throws {
         let listener = try TestListener(at: SocketAddress(IPAddress(v4: 0x7f00_0001), 0))

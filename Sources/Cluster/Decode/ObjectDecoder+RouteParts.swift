@@ -290,10 +290,10 @@ extension ObjectDecoder {
         var policy = CORSPolicy()
         try reader.fields { (reader, key) throws(DecodeError) in
             switch key {
-            case "allowOrigins": policy.allowOrigins = try reader.strings()
-            case "allowMethods": policy.allowMethods = try reader.strings()
-            case "allowHeaders": policy.allowHeaders = try reader.strings()
-            case "exposeHeaders": policy.exposeHeaders = try reader.strings()
+            case "allowOrigins": policy.allowOrigins = try reader.visibleTexts("an origin")
+            case "allowMethods": policy.allowMethods = try reader.visibleTexts("a method")
+            case "allowHeaders": policy.allowHeaders = try reader.visibleTexts("a header's name")
+            case "exposeHeaders": policy.exposeHeaders = try reader.visibleTexts("a header's name")
             case "allowCredentials": policy.allowCredentials = try reader.bool()
             case "maxAge": policy.maxAgeSeconds = UInt32(clamping: try reader.int())
             default: try reader.skip()
@@ -307,6 +307,13 @@ extension ValueReader where Self: ~Copyable, Self: ~Escapable {
     /// Becomes part of a request: no spaces or control characters.
     fileprivate mutating func hostname() throws(DecodeError) -> String { try visibleText("a host name") }
     fileprivate mutating func requestPath() throws(DecodeError) -> String { try visibleText("a path") }
+
+    /// Become part of an answer, where a line's end would end the field.
+    fileprivate mutating func visibleTexts(_ what: String) throws(DecodeError) -> [String] {
+        var texts: [String] = []
+        try elements { (reader, _) throws(DecodeError) in texts.append(try reader.visibleText(what)) }
+        return texts
+    }
 
     private mutating func visibleText(_ what: String) throws(DecodeError) -> String {
         let line = line

@@ -146,11 +146,13 @@ final class ClusterState {
     func wait(_ exchange: Exchange, isFirst: Bool = false) -> Bool {
         guard load.mayWait(policy) else { return false }
         load.waitBegan()
+        exchange.isWaiting = true
         waiting.insert(exchange, at: isFirst ? 0 : waiting.count)
         return true
     }
     func stopWaiting(_ exchange: Exchange) {
-        guard !waiting.isEmpty, let index = waiting.firstIndex(where: { $0 === exchange }) else { return }
+        guard exchange.isWaiting, let index = waiting.firstIndex(where: { $0 === exchange }) else { return }
+        exchange.isWaiting = false
         waiting.remove(at: index)
         load.waitEnded()
     }
@@ -162,8 +164,9 @@ final class ClusterState {
         while let first = waiting.first, idleCount > 0 || load.mayConnect(policy) || anyHTTP2() != nil {
             waiting.removeFirst()
             load.waitEnded()
+            first.isWaiting = false
             first.connectionIsFree()
-            if waiting.first === first { return }
+            if first.isWaiting { return }
         }
     }
     /// For a request when no connection more is allowed: any idle one of this cluster.

@@ -248,7 +248,7 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         if phase == .head, buffer.readableBytes == 0 { deadline = shard.now + shard.options.drainGrace }
         exchange?.keepsAlive = false
     }
-    func abort() { context?.close(promise: nil) }
+    func abort() { cut(exchange) }
 
     func checkDeadline(_ now: Moment) {
         guard let deadline, now > deadline else { return }
@@ -335,11 +335,14 @@ extension Downstream: ResponseSink {
         // A client that gets nothing at all takes it for an idle connection's end and asks again.
         sendOutgoing()
         context.flush()
-        if exchange.endsWithConnection, let channel = context.channel as? any SocketOptionProvider {
-            // An orderly end would make the part look like the whole; a reset does not.
+        cut(exchange)
+    }
+    /// An orderly end would make a part look like the whole where only the end tells; a reset does not.
+    private func cut(_ exchange: Exchange?) {
+        if exchange?.endsWithConnection == true, let channel = context?.channel as? any SocketOptionProvider {
             _ = channel.setSoLinger(linger(l_onoff: 1, l_linger: 0))
         }
-        context.close(promise: nil)
+        context?.close(promise: nil)
     }
     func becameTunnel() {
         phase = .tunnel

@@ -32,15 +32,12 @@ extension Exchange {
 
     /// Whether a filter of the route sets, adds or removes fields of this name.
     private func isEdited(_ name: UnsafeRawBufferPointer, isRequest: Bool) -> Bool {
-        for filters in [plan?.filters, backend?.filters] {
-            for edit in (isRequest ? filters?.requestHeaders : filters?.responseHeaders) ?? [] {
-                if edit.set.contains(where: { isSame($0.name, name) })
-                    || edit.add.contains(where: { isSame($0.name, name) })
-                    || edit.remove.contains(where: { isSame($0, name) })
-                {
-                    return true
-                }
-            }
+        isEdited(name, plan?.filters, isRequest) || isEdited(name, backend?.filters, isRequest)
+    }
+    private func isEdited(_ name: UnsafeRawBufferPointer, _ filters: FilterPlan?, _ isRequest: Bool) -> Bool {
+        for edit in (isRequest ? filters?.requestHeaders : filters?.responseHeaders) ?? [] {
+            let fields = edit.set.contains { isSame($0.name, name) } || edit.add.contains { isSame($0.name, name) }
+            if fields || edit.remove.contains(where: { isSame($0, name) }) { return true }
         }
         return false
     }

@@ -105,6 +105,7 @@ final class Exchange {
     var upstream: (any UpstreamStream)?
     var host: ClusterBalancer.HostID?
     var tried: [ClusterBalancer.HostID] = []
+    var isWaiting = false
     var isReused = false
     var hasRetriedReuse = false
     var isRetryCounted = false
