@@ -55,10 +55,9 @@ struct Observe: ParsableCommand {
             }
             tellLosses(answer.missed, answer.dropped - min(dropped, answer.dropped))
             (next, dropped) = (answer.next, answer.dropped)
-            for event in answer.events where left > 0 && isWanted(event) {
-                left -= 1
-                Output.tell(options.output == .json ? try jsonLine(event) : lines.line(event))
-            }
+            let events = answer.events.filter(isWanted).prefix(left)
+            left -= events.count
+            Output.tell(options.output == .json ? try events.map(jsonLine).joined() : lines.text(events))
             if let end, clock.now >= end { return }
             usleep(200_000)
         }
@@ -95,26 +94,40 @@ func jsonLine(_ value: some Encodable) throws(CommandFailure) -> String {
     return String(decoding: data, as: UTF8.self) + "\n"
 }
 
-/// Lines whose columns grow with what they have shown.
+/// Lines under titles. A column that must grow grows for good, and the titles stand again above it.
 struct FlowLines {
     let paint: Paint
-    private var widths = [12, 9, 3, 16, 24, 12, 24]
-    private var hasHeader = false
+    private static let titles = ["TIME", "EVENT", "", "SERVICE", "CLIENT", "PROCESS", "BACKEND", "DETAIL"]
+    /// Of all columns but the last, whose width is nobody's business.
+    private var widths = [12, 9, 3, 16, 28, 12, 28]
+    private var hasTitles = false
 
     init(paint: Paint) { self.paint = paint }
 
-    mutating func line(_ event: FlowEvent) -> String {
-        let process = [event.command, event.pid.map { "[\($0)]" }].compactMap { $0 }.joined()
-        let cells = [
-            timeOfDay(event.time), event.kind.rawValue, event.protocol, event.service ?? "-",
-            Self.place(event.client, event.source), process.isEmpty ? "-" : process,
-            Self.place(event.backendPod, event.backend), Self.detail(event),
-        ]
+    /// Events that came together are as wide as the widest of them.
+    mutating func text(_ events: some Collection<FlowEvent>) -> String {
+        let rows = events.map { ($0, Self.cells($0)) }
+        let grown = widths.indices.map { column in rows.map { $0.1[column].count }.max() ?? 0 }
+        // In steps, so that titles do not come back for every letter more.
+        let wider = zip(widths, grown).map { $1 > $0 ? ($1 + 3) / 4 * 4 : $0 }
+        let needsTitles = !rows.isEmpty && (!hasTitles || wider != widths)
+        widths = wider
+        hasTitles = hasTitles || needsTitles
         let paint = paint
-        let isBad = event.kind == .refused || event.kind == .failed
-        let header = hasHeader ? "" : row(["TIME", "EVENT", "", "SERVICE", "CLIENT", "PROCESS", "BACKEND", "DETAIL"])
-        hasHeader = true
-        return header + row(cells) { column, cell in column == 1 && isBad ? paint(.red, cell) : cell }
+        return (needsTitles ? line(Self.titles) : "")
+            + rows.map { event, cells in
+                let isBad = event.kind == .refused || event.kind == .failed
+                return line(cells) { column, cell in column == 1 && isBad ? paint(.red, cell) : cell }
+            }.joined()
+    }
+
+    private static func cells(_ event: FlowEvent) -> [String] {
+        let process = [event.command, event.pid.map { "[\($0)]" }].compactMap { $0 }.joined()
+        return [
+            timeOfDay(event.time), event.kind.rawValue, event.protocol, event.service ?? "-",
+            place(event.client, event.source), process.isEmpty ? "-" : process,
+            place(event.backendPod, event.backend), detail(event),
+        ]
     }
 
     /// `shop/web-0 10.1.0.3:8080`
@@ -138,15 +151,11 @@ struct FlowLines {
         return parts.joined(separator: ", ")
     }
 
-    private mutating func row(_ cells: [String], _ paint: (Int, String) -> String = { _, cell in cell }) -> String {
+    private func line(_ cells: [String], _ paint: (Int, String) -> String = { _, cell in cell }) -> String {
         var text = ""
         for (column, cell) in cells.enumerated() {
-            guard column < widths.count else {
-                text += paint(column, cell)
-                break
-            }
-            widths[column] = max(widths[column], cell.count)
-            text += paint(column, cell) + String(repeating: " ", count: widths[column] - cell.count + 2)
+            text += paint(column, cell)
+            if column < widths.count { text += String(repeating: " ", count: widths[column] - cell.count + 2) }
         }
         while text.last == " " { text.removeLast() }
         return text + "\n"

@@ -24,7 +24,7 @@ import Testing
     @Test func eventsAreLinesUnderOneHeader() {
         setenv("TZ", "UTC", 1)
         var lines = FlowLines(paint: .off)
-        let text = [
+        let text = lines.text([
             event(.connect) {
                 $0.source = $0.source.map { SocketAddress($0.address, 0) }
                 $0.affinityHits = 3
@@ -32,23 +32,53 @@ import Testing
             event(.closed) { ($0.sent, $0.received, $0.seconds, $0.roundTripSeconds) = (12, 34567, 1.25, 0.000085) },
             event(.refused) { ($0.backend, $0.backendPod, $0.error) = (nil, nil, "ECONNREFUSED") },
             event(.failed) { ($0.client, $0.command, $0.pid) = (nil, nil, nil) },
-        ].map { lines.line($0) }.joined()
-        let titles = "TIME          EVENT           SERVICE           CLIENT                    PROCESS       "
+        ])
+        let titles = "TIME          EVENT           SERVICE           CLIENT                        PROCESS       "
         #expect(
             text == titles + """
-                BACKEND                   DETAIL
-                19:11:52.125  connect    TCP  shop/web:http     shop/cart-0 10.1.0.2      curl[77]      \
-                shop/web-1 10.1.0.11:8080  affinity, 3 in a row
-                19:11:52.125  closed     TCP  shop/web:http     shop/cart-0 10.1.0.2:40000  curl[77]      \
-                shop/web-1 10.1.0.11:8080  sent 12 B, received 33.8 KiB, after 1.3s, round trip 85us
-                19:11:52.125  refused    TCP  shop/web:http     shop/cart-0 10.1.0.2:40000  curl[77]      \
-                -                          ECONNREFUSED, dialled 10.96.0.10:80
-                19:11:52.125  failed     TCP  shop/web:http     10.1.0.2:40000              -             \
-                shop/web-1 10.1.0.11:8080  given up by the client
+                BACKEND                       DETAIL
+                19:11:52.125  connect    TCP  shop/web:http     shop/cart-0 10.1.0.2          curl[77]      \
+                shop/web-1 10.1.0.11:8080     affinity, 3 in a row
+                19:11:52.125  closed     TCP  shop/web:http     shop/cart-0 10.1.0.2:40000    curl[77]      \
+                shop/web-1 10.1.0.11:8080     sent 12 B, received 33.8 KiB, after 1.3s, round trip 85us
+                19:11:52.125  refused    TCP  shop/web:http     shop/cart-0 10.1.0.2:40000    curl[77]      \
+                -                             ECONNREFUSED, dialled 10.96.0.10:80
+                19:11:52.125  failed     TCP  shop/web:http     10.1.0.2:40000                -             \
+                shop/web-1 10.1.0.11:8080     given up by the client
 
                 """)
         var coloured = FlowLines(paint: Paint(isOn: true))
-        #expect(coloured.line(event(.failed)).contains("\u{1B}[31mfailed\u{1B}[0m"))
+        #expect(coloured.text([event(.failed)]).contains("\u{1B}[31mfailed\u{1B}[0m"))
+        #expect(lines.text([]) == "" && !lines.text([event(.connect)]).contains("TIME"))
+    }
+
+    /// Long names and IPv6 addresses widen their columns for all lines they come with, and for those after them.
+    @Test func columnsNeverShift() {
+        setenv("TZ", "UTC", 1)
+        var lines = FlowLines(paint: .off)
+        let long = event(.connect) {
+            $0.service = "a-namespace/a-service-with-a-long-name:http"
+            ($0.client, $0.source) = (
+                "a-namespace/pod", IPAddress("fd00:10:244::1234").map { SocketAddress($0, 40000) }
+            )
+        }
+        let text = lines.text([event(.connect)]) + lines.text([event(.connect), long]) + lines.text([event(.connect)])
+        #expect(
+            text == """
+                TIME          EVENT           SERVICE           CLIENT                        PROCESS       \
+                BACKEND                       DETAIL
+                19:11:52.125  connect    TCP  shop/web:http     shop/cart-0 10.1.0.2:40000    curl[77]      \
+                shop/web-1 10.1.0.11:8080
+                TIME          EVENT           SERVICE                                       \
+                CLIENT                                    PROCESS       BACKEND                       DETAIL
+                19:11:52.125  connect    TCP  shop/web:http                                 \
+                shop/cart-0 10.1.0.2:40000                curl[77]      shop/web-1 10.1.0.11:8080
+                19:11:52.125  connect    TCP  a-namespace/a-service-with-a-long-name:http   \
+                a-namespace/pod [fd00:10:244::1234]:40000  curl[77]      shop/web-1 10.1.0.11:8080
+                19:11:52.125  connect    TCP  shop/web:http                                 \
+                shop/cart-0 10.1.0.2:40000                curl[77]      shop/web-1 10.1.0.11:8080
+
+                """)
     }
 
     @Test(
