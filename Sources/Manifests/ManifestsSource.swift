@@ -1,6 +1,7 @@
 /// A directory of manifests as a source of cluster objects: everything in it at the start, then every change as it
 /// happens. One thread of its own sleeps in `poll` on inotify and does all the work.
 package import Cluster
+import CLinux
 import Glibc
 import Synchronization
 
@@ -36,6 +37,7 @@ package final class ManifestsSource: Sendable {
             &id, nil,
             { argument in
                 guard let argument else { return nil }
+                clinux_name_thread("heddle-source")
                 let start = Unmanaged<ThreadStart>.fromOpaque(argument).takeRetainedValue()
                 start.run()
                 return nil
