@@ -56,6 +56,9 @@ package struct IPAddress: Hashable, Sendable, BitwiseCopyable {
     package var isUnspecified: Bool { isIPv4 ? v4 == 0 : high == 0 && low == 0 }
     package var isLinkLocal: Bool { isIPv4 ? v4 >> 16 == 0xa9fe : high >> 54 == 0xfe80 >> 6 }
     package var isMulticast: Bool { isIPv4 ? v4 >> 28 == 0xe : high >> 56 == 0xff }
+    /// One interface of one machine can have it and others reach it there: no loopback, link-local, multicast or
+    /// unspecified address. Kubernetes' API takes no other address for an endpoint.
+    package var isOfOneMachine: Bool { !isLoopback && !isUnspecified && !isMulticast && !isLinkLocal }
 }
 
 extension IPAddress: Comparable {

@@ -59,6 +59,19 @@ struct ProxyCommand: ParsableCommand {
         let status = try options.client.get(AgentStatus.self, AdminPath.status)
         guard options.output != .json else { return try Output.json(status.proxy) }
         Output.tell(proxyText(status.proxy) + "\n")
+        let stats = try? options.client.get(ClientStats.self, AdminPath.proxy, [("what", "stats")])
+        if let note = stats?.note { Output.complain("note: \(note)\n") }
         for warning in status.warnings where warning.contains("L7 proxy") { Output.complain("note: \(warning)\n") }
+    }
+}
+
+/// What the proxy says of clients that it could not tell.
+struct ClientStats: Decodable {
+    var unknownClients: UInt64
+
+    var note: String? {
+        guard unknownClients > 0 else { return nil }
+        return "\(unknownClients) connections were of clients that are no pod known on this node: routes of single "
+            + "namespaces did not apply to them; the proxy's log names the addresses"
     }
 }

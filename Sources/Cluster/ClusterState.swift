@@ -7,17 +7,17 @@ package struct Dirty: Equatable, Sendable {
     package var services: Set<ObjectName> = []
     package var nodes: Set<String> = []
     package var serviceCIDRs = false
-    /// Who has which address.
-    package var workloads = false
+    /// Addresses of pods that came, went or are called otherwise.
+    package var pods: Set<IPAddress> = []
 
     package init() {}
-    package var isEmpty: Bool { services.isEmpty && nodes.isEmpty && !serviceCIDRs && !workloads }
+    package var isEmpty: Bool { services.isEmpty && nodes.isEmpty && !serviceCIDRs && pods.isEmpty }
 
     package mutating func formUnion(_ other: Dirty) {
         services.formUnion(other.services)
         nodes.formUnion(other.nodes)
         serviceCIDRs = serviceCIDRs || other.serviceCIDRs
-        workloads = workloads || other.workloads
+        pods.formUnion(other.pods)
     }
 }
 
@@ -31,6 +31,8 @@ package struct ClusterState: Sendable {
     package private(set) var serviceCIDRs: [String: ServiceCIDR] = [:]
     package private(set) var podAddresses: [ObjectName: [IPAddress]] = [:]
     package private(set) var workloads: [ObjectName: Workload] = [:]
+    /// Several where pods use the network of their node, and where one goes while another has got its address.
+    private var podNames: [IPAddress: [ObjectName]] = [:]
     package private(set) var routes: [ObjectID: Route] = [:]
     /// Routes by the services they are attached to, which need not exist.
     private var routeIDs: [ObjectName: Set<ObjectID>] = [:]
@@ -51,6 +53,8 @@ package struct ClusterState: Sendable {
             ($0.creationTime, $0.name, $0.kind == .grpc ? 0 : 1) < ($1.creationTime, $1.name, $1.kind == .grpc ? 0 : 1)
         }
     }
+    /// The pods that have an address: the one that got it last is the last, those that are terminating come first.
+    package func pods(at address: IPAddress) -> [ObjectName] { podNames[address] ?? [] }
     /// Services that routes name as their parents, which need not exist.
     package var routedServices: Set<ObjectName> { Set(routeIDs.keys) }
     /// Every range of every ServiceCIDR object, sorted.
@@ -104,10 +108,26 @@ package struct ClusterState: Sendable {
         // A pod that has ended keeps its name but not its addresses: another may have them by now.
         let addresses = new.isFinished ? [] : new.addresses
         let workload = addresses.isEmpty || new.isOnHostNetwork ? nil : Workload(new)
-        let isSame = podAddresses[new.name] ?? [] == addresses && workloads[new.name] == workload
+        let old = podAddresses[new.name] ?? []
+        var touched = Set(old).symmetricDifference(addresses)
+        if workloads[new.name] != workload { touched.formUnion(addresses) }
+        for address in old where !addresses.contains(address) { unlinkPod(new.name, from: address) }
+        for address in addresses {
+            let isKnown = old.contains(address)
+            if isKnown, !new.isTerminating || podNames[address]?.first == new.name { continue }
+            if isKnown { unlinkPod(new.name, from: address) }
+            let end = podNames[address]?.count ?? 0
+            podNames[address, default: []].insert(new.name, at: new.isTerminating ? 0 : end)
+            touched.insert(address)
+        }
         podAddresses[new.name] = addresses.isEmpty ? nil : addresses
         workloads[new.name] = workload
-        return isSame ? Dirty() : touching { $0.workloads = true }
+        return touching { $0.pods = touched }
+    }
+
+    private mutating func unlinkPod(_ pod: ObjectName, from address: IPAddress) {
+        podNames[address]?.removeAll { $0 == pod }
+        if podNames[address]?.isEmpty == true { podNames[address] = nil }
     }
 
     private mutating func put(_ new: Route) -> Dirty {
@@ -147,7 +167,9 @@ package struct ClusterState: Sendable {
             return Dirty()
         case .pod:
             workloads[id.name] = nil
-            return podAddresses.removeValue(forKey: id.name) == nil ? Dirty() : touching { $0.workloads = true }
+            let addresses = podAddresses.removeValue(forKey: id.name) ?? []
+            for address in addresses { unlinkPod(id.name, from: address) }
+            return touching { $0.pods = Set(addresses) }
         case .httpRoute, .grpcRoute:
             guard let old = routes.removeValue(forKey: id) else { return Dirty() }
             return relink(id, from: old, to: nil)

@@ -5,8 +5,17 @@ package enum SourceEvent: Sendable {
     case changes([Change])
     /// Everything that existed at the start has been delivered: the first sync may be written (spec row 158).
     case synced
+    /// Every pod of this node has been told, or cannot be: said once each time pods begin to be followed.
+    case podsKnown
     /// All problems the source has now, replacing what it said before. Empty: all is well.
     case problems([SourceProblem])
+}
+
+/// Which pods a source tells of. Watching those of this node costs little; all are many.
+package enum PodScope: Int, Comparable, Sendable {
+    case none, ofNode, all
+
+    package static func < (a: PodScope, b: PodScope) -> Bool { a.rawValue < b.rawValue }
 }
 
 /// A document or object that could not be used. The last good version of the object stays in force.

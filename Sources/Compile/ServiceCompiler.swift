@@ -130,9 +130,7 @@ private func frontends(
 }
 
 /// Addresses that can never be somebody's service address: taking them over would break the node.
-private func isServable(_ address: IPAddress) -> Bool {
-    !address.isLoopback && !address.isUnspecified && !address.isMulticast && !address.isLinkLocal
-}
+private func isServable(_ address: IPAddress) -> Bool { address.isOfOneMachine }
 
 /// Dual-stack services have an address of each family for every pod: the larger count is the number of pods.
 private func localReadyAddresses(_ slices: [EndpointSlice], node: NodeFacts) -> Int {

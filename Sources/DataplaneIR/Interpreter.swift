@@ -115,7 +115,8 @@ package struct Interpreter: Sendable {
         guard isAllowed(flow.source, frontend, &steps) else { return end(.drop) }
         if frontend.isProxied {
             let listener = node.proxyListener(service.id.family)
-            let outcome = listener.map { "to the L7 proxy at \($0)" } ?? "but there is no L7 proxy: refused"
+            let family = service.id.family
+            let outcome = listener.map { "to the L7 proxy at \($0)" } ?? "refused: \(Self.noListener(family))"
             steps.append(Decision("HTTPRoute, GRPCRoute", "routes are attached to it: \(outcome)"))
             return end(listener.map { .proxy(service: service.id, listener: $0) } ?? .reject)
         }
@@ -139,6 +140,12 @@ package struct Interpreter: Sendable {
         }
         return end(
             .balance(service: service.id, candidates: service.backends[range].map(\.address), source: rule), set: set)
+    }
+
+    /// Why the L7 proxy cannot be reached, and what to do.
+    package static func noListener(_ family: AddressFamily) -> String {
+        "this node has no \(family) address but loopback and link-local ones, at which its L7 proxy could be reached; "
+            + "give one of its interfaces an address"
     }
 
     /// The exact address goes before the node port (spec row 94).

@@ -11,7 +11,10 @@ final class EventMailbox: Sendable {
         var didTellSynced = false
         /// The changes of the first lists were told; `synced` comes before any later one.
         var owesSynced = false
-        var problems: [ObjectKind: [SourceProblem]] = [:]
+        /// The pods of this node are complete, which was not told yet.
+        var owesPods = false
+        /// By what is followed.
+        var problems: [String: [SourceProblem]] = [:]
         var hasNewProblems = false
         var consumer: CheckedContinuation<SourceEvent?, Never>?
         var isFinished = false
@@ -31,17 +34,19 @@ final class EventMailbox: Sendable {
         update { state in
             state.changes += changes
             if let kind { state.incomplete.remove(kind) }
+            // They are followed later than the rest, so nobody waits for them here.
+            if kind == .pod { state.owesPods = true }
         }
         while isBehind {
             do { try await Task.sleep(for: .milliseconds(2)) } catch { return }
         }
     }
 
-    /// Replaces what is wrong with one kind.
-    func report(_ problems: [SourceProblem], for kind: ObjectKind) {
+    /// Replaces what is wrong with one of the things that are followed.
+    func report(_ problems: [SourceProblem], for title: String) {
         update { state in
-            guard state.problems[kind, default: []] != problems else { return }
-            state.problems[kind] = problems
+            guard state.problems[title, default: []] != problems else { return }
+            state.problems[title] = problems.isEmpty ? nil : problems
             state.hasNewProblems = true
         }
     }
@@ -95,8 +100,12 @@ final class EventMailbox: Sendable {
             state.didTellSynced = true
             return .synced
         }
+        if state.owesPods {
+            state.owesPods = false
+            return .podsKnown
+        }
         guard state.hasNewProblems else { return nil }
         state.hasNewProblems = false
-        return .problems(ObjectKind.allCases.flatMap { state.problems[$0] ?? [] })
+        return .problems(state.problems.sorted { $0.key < $1.key }.flatMap(\.value))
     }
 }

@@ -46,7 +46,8 @@ package final class KubernetesSource: Sendable {
     private let board: StatusBoard
     private let stopSignal = StopSignal()
     private let recorder: EventRecorder
-    private let podSignal = StopSignal()
+    private let followsNodePods = Switch()
+    private let followsOtherPods = Switch()
 
     package init(configuration: Configuration) {
         self.configuration = configuration
@@ -93,14 +94,10 @@ package final class KubernetesSource: Sendable {
             }
             group.addTask { await self.excuseOptionalKinds() }
             group.addTask { await self.recorder.run(transport, self.resources) }
+            let node = configuration.nodeName
+            group.addTask { await self.follow(.pods(of: node), while: self.followsNodePods, transport) }
             group.addTask {
-                await self.podSignal.wait()
-                guard !Task.isCancelled else { return }
-                self.board.add(.pods)
-                var loop = WatchLoop(
-                    .pods, transport: transport, mailbox: self.mailbox, board: self.board,
-                    configuration: self.configuration, recorder: self.recorder)
-                await loop.run()
+                await self.follow(.podsElsewhere(than: node), while: self.followsOtherPods, transport)
             }
             await stopSignal.wait()
             group.cancelAll()
@@ -109,8 +106,37 @@ package final class KubernetesSource: Sendable {
         transport.shutdown()
     }
 
-    /// Follows all pods from now on.
-    package func followPods() { podSignal.send() }
+    /// Follows these pods from now on; those that are not asked for any more are told as gone.
+    package func follow(_ pods: PodScope) {
+        followsNodePods.set(pods >= .ofNode)
+        followsOtherPods.set(pods == .all)
+    }
+
+    private func follow(_ resource: WatchedResource, while isWanted: Switch, _ transport: Transport) async {
+        while true {
+            await isWanted.wait(for: true)
+            guard !Task.isCancelled else { return }
+            board.add(resource)
+            let loop = WatchLoop(
+                resource, transport: transport, mailbox: mailbox, board: board, configuration: configuration,
+                recorder: recorder)
+            let told = await withTaskGroup(of: Set<ObjectName>.self) { group in
+                group.addTask {
+                    var loop = loop
+                    await loop.run()
+                    return loop.table.names
+                }
+                await isWanted.wait(for: false)
+                group.cancelAll()
+                return await group.next() ?? []
+            }
+            // At the end of the source what was told stays told.
+            guard !Task.isCancelled else { return }
+            board.remove(resource)
+            mailbox.report([], for: resource.title)
+            await mailbox.send(told.map { .delete(ObjectID(resource.kind, $0)) })
+        }
+    }
 
     /// Ends `run` and the events.
     package func stop() { stopSignal.send() }

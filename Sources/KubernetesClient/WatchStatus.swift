@@ -33,7 +33,7 @@ package struct WatchStatus: Equatable, Sendable {
 
     init(_ resource: WatchedResource) {
         kind = resource.kind
-        self.resource = resource.plural
+        self.resource = resource.title
     }
 }
 
@@ -57,13 +57,20 @@ final class StatusBoard: Sendable {
     }
 
     /// For a kind that is followed later than the others.
-    func add(_ resource: WatchedResource) { entries.withLock { $0.append(Entry(status: WatchStatus(resource))) } }
-    func heard(_ kind: ObjectKind) { change(kind) { $0.heard = .now } }
-    func update(_ kind: ObjectKind, _ body: (inout WatchStatus) -> Void) { change(kind) { body(&$0.status) } }
+    func add(_ resource: WatchedResource) {
+        entries.withLock { $0.append(Entry(status: WatchStatus(resource))) }
+    }
+    func remove(_ resource: WatchedResource) {
+        entries.withLock { $0.removeAll { $0.status.resource == resource.title } }
+    }
+    func heard(_ resource: WatchedResource) { change(resource) { $0.heard = .now } }
+    func update(_ resource: WatchedResource, _ body: (inout WatchStatus) -> Void) {
+        change(resource) { body(&$0.status) }
+    }
 
-    private func change(_ kind: ObjectKind, _ body: (inout Entry) -> Void) {
+    private func change(_ resource: WatchedResource, _ body: (inout Entry) -> Void) {
         entries.withLock { entries in
-            guard let index = entries.firstIndex(where: { $0.status.kind == kind }) else { return }
+            guard let index = entries.firstIndex(where: { $0.status.resource == resource.title }) else { return }
             body(&entries[index])
         }
     }

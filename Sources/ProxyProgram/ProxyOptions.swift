@@ -26,6 +26,8 @@ struct ProxyOptions: Sendable {
     var configSocket = "/run/heddle/proxy.sock"
     var stateFile: String?
     var metricsAddress = SocketAddress(IPAddress(v4: 0x7f00_0001), 15020)
+    /// Of the agent's servers.
+    var nodePorts: Set<UInt16> = [10249, 10256, 10261]
     var accessLog: AccessLogFormat?
     var logFormat = LogLine.Format.text
     var logLevel = Level.info
@@ -48,6 +50,8 @@ struct ProxyOptions: Sendable {
           --config-socket PATH       where the agent hands out the configuration (/run/heddle/proxy.sock)
           --state-file PATH          keeps the last configuration, for a start without the agent (none)
           --metrics-address ADDRESS  /metrics, /healthz, /config, /upstreams, /stats (127.0.0.1:15020)
+          --node-ports LIST          what listens there on this node, as on the two ports above, is never sent a request
+                                     (the agent's: 10249,10256,10261)
           --access-log FORMAT        off, text (Istio's format) or json, on standard output (as --log-format)
           --log-format FORMAT        text or json (text)
           --log-level LEVEL          trace, debug, info, notice, warning, error or critical (info)
@@ -80,6 +84,9 @@ struct ProxyOptions: Sendable {
         case "--config-socket": configSocket = value
         case "--state-file": stateFile = value
         case "--metrics-address": metricsAddress = try parsed(SocketAddress(value), "IP:PORT")
+        case "--node-ports":
+            let ports = value.split(separator: ",").map { UInt16($0) }
+            nodePorts = Set(try parsed(ports.contains(nil) ? nil : ports.compactMap { $0 }, "a list of ports"))
         case "--access-log": accessLog = try parsed(AccessLogFormat(rawValue: value), "off, text or json")
         case "--log-format": logFormat = try parsed(LogLine.Format(rawValue: value), "text or json")
         case "--log-level":

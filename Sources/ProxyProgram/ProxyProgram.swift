@@ -62,6 +62,9 @@ final class ProxyProcess: Sendable {
         var engineOptions = EngineOptions()
         engineOptions.threads = options.threads
         engineOptions.sampling = options.sampling
+        engineOptions.tell = { log("warning", $0) }
+        engineOptions.targets = TargetGuard(
+            ports: options.nodePorts.union([options.listenPort, options.metricsAddress.port]))
         let accessLog = accessLog
         let engine = ProxyEngine(options: engineOptions, snapshot: snapshot, logs: accessLog, spans: spans)
         self.engine = engine

@@ -26,12 +26,14 @@ struct AgentRig: Sendable {
     static func run(
         _ configuration: AgentConfiguration = AgentConfiguration(nodeName: "node-a"),
         auditPeriod: Duration = .milliseconds(20), snapshot: SnapshotAccess = SnapshotAccess(),
-        proxy: ProxyLink? = nil, _ body: (AgentRig) async throws -> Void
+        proxy: ProxyLink? = nil, follow: (@Sendable (PodScope) -> Void)? = nil,
+        _ body: (AgentRig) async throws -> Void
     ) async throws {
         let loop = ServerLoop()
         let thread = try KernelThread(name: "test-kernel")
         let rig = try await AgentRig(
-            configuration, loop: loop, thread: thread, auditPeriod: auditPeriod, snapshot: snapshot, proxy: proxy)
+            configuration, loop: loop, thread: thread, auditPeriod: auditPeriod, snapshot: snapshot, proxy: proxy,
+            follow: follow)
         try await withThrowingTaskGroup { group in
             group.addTask { await rig.agent.run() }
             defer {
@@ -47,7 +49,7 @@ struct AgentRig: Sendable {
 
     private init(
         _ configuration: AgentConfiguration, loop: ServerLoop, thread: KernelThread, auditPeriod: Duration,
-        snapshot: SnapshotAccess, proxy: ProxyLink?
+        snapshot: SnapshotAccess, proxy: ProxyLink?, follow: (@Sendable (PodScope) -> Void)?
     ) async throws {
         board = StatusBoard(
             status: AgentStatus(
@@ -59,7 +61,7 @@ struct AgentRig: Sendable {
         healthChecks = record
         let dataplane = dataplane
         var environment = NodeAgent.Environment(
-            sources: [AgentSource(name: "test", events: events, owner: ())],
+            sources: [AgentSource(name: "test", events: events, owner: (), follow: follow)],
             openDataplane: {
                 OpenDataplane(
                     writer: dataplane, parts: [.init(dataplane, fullAudit: .paced)], reason: "a test wants it")
@@ -71,6 +73,7 @@ struct AgentRig: Sendable {
                     Dictionary(uniqueKeysWithValues: checks.map { ($0.key.description, $0.value.localEndpoints) }))
             })
         environment.auditPeriod = auditPeriod
+        environment.observerPatience = .milliseconds(50)
         environment.snapshot = snapshot
         environment.proxy = proxy
         agent = try await NodeAgent.make(configuration, thread: thread, environment: environment)
@@ -79,6 +82,7 @@ struct AgentRig: Sendable {
     func send(_ objects: ClusterObject...) { feed.yield(.changes(objects.map { .upsert($0) })) }
     func delete(_ id: ObjectID) { feed.yield(.changes([.delete(id)])) }
     func synced() { feed.yield(.synced) }
+    func podsKnown() { feed.yield(.podsKnown) }
     func report(_ problems: [SourceProblem]) { feed.yield(.problems(problems)) }
 
     func ask<Answer: Decodable>(_ type: Answer.Type, _ question: AdminRequest.Question) async throws -> Answer {

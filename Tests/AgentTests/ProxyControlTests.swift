@@ -32,30 +32,57 @@ import Testing
 
     @Test func theFirstRouteWaitsForAProxy() {
         var control = ProxyControl(nodeName: "n", generation: 100)
-        #expect(control.step(isNeeded: false, isFirst: true, now: .zero) == .off)
-        #expect(control.step(isNeeded: true, isFirst: false, now: .seconds(10)) == .off)
+        #expect(control.step(isNeeded: false, knowsPods: true, isFirst: true, now: .zero) == .off)
+        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .seconds(10)) == .off)
         #expect(control.phase == .starting(until: .seconds(15)) && control.deadline == .seconds(15))
         control.proxies = [proxy(0)]
-        #expect(control.step(isNeeded: true, isFirst: false, now: .seconds(11)) == .off)
+        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .seconds(11)) == .off)
         control.proxies = [proxy(101)]
-        #expect(control.step(isNeeded: true, isFirst: false, now: .seconds(12)) == .up)
+        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .seconds(12)) == .up)
         control.proxies = [proxy(101, isAnswering: false)]
-        #expect(control.step(isNeeded: true, isFirst: false, now: .seconds(13)) == .down)
+        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .seconds(13)) == .down)
         control.proxies = [proxy(101)]
-        #expect(control.step(isNeeded: true, isFirst: false, now: .seconds(14)) == .up)
+        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .seconds(14)) == .up)
     }
 
     @Test func anAgentThatStartsTrustsTheProxyThatMayRun() {
         var control = ProxyControl(nodeName: "n", generation: 100)
-        #expect(control.step(isNeeded: true, isFirst: true, now: .zero) == .up)
-        #expect(control.step(isNeeded: true, isFirst: false, now: .seconds(4)) == .up)
-        #expect(control.step(isNeeded: true, isFirst: false, now: .seconds(5)) == .down)
+        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: true, now: .zero) == .up)
+        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .seconds(4)) == .up)
+        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .seconds(5)) == .down)
+    }
+
+    /// What is held back while pods are unknown is handed over once they are known, however long that takes.
+    @Test(arguments: [true, false]) func nothingIsHandedOverBeforePodsAreKnown(isFirst: Bool) {
+        var control = ProxyControl(nodeName: "n", generation: 100)
+        control.proxies = [proxy(99)]
+        let kept: CompilerOptions.L7Proxy = isFirst ? .up : .off
+        #expect(control.step(isNeeded: true, knowsPods: false, isFirst: isFirst, now: .zero) == kept)
+        #expect(control.changed([], [:], routes: snapshot("web"), now: .zero) == nil && control.owesRoutes)
+        #expect(control.step(isNeeded: true, knowsPods: false, isFirst: false, now: .seconds(3600)) == kept)
+        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .seconds(3601)) == .up)
+        let handed = control.changed([], [:], routes: snapshot("web"), now: .seconds(3601))
+        #expect(handed?.services.count == 1 && !control.owesRoutes)
+    }
+
+    /// A proxy that does not come counts as down, whether pods are known or not; and the time is waited for once.
+    @Test func noProxyWhilePodsAreUnknownIsNoProxy() {
+        var control = ProxyControl(nodeName: "n", generation: 100)
+        #expect(control.step(isNeeded: true, knowsPods: false, isFirst: true, now: .zero) == .up)
+        #expect(control.deadline == .seconds(5))
+        #expect(control.step(isNeeded: true, knowsPods: false, isFirst: false, now: .seconds(5)) == .down)
+        #expect(control.deadline == nil)
+        control.proxies = [proxy(1)]
+        #expect(control.step(isNeeded: true, knowsPods: false, isFirst: false, now: .seconds(6)) == .up)
+        control.proxies = []
+        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .seconds(7)) == .down)
+        #expect(control.phase == .down)
     }
 
     @Test func theKernelWaitsUntilTheProxyHasTheRoutes() {
         var control = ProxyControl(nodeName: "n", generation: 100)
         control.proxies = [proxy(100)]
-        _ = control.step(isNeeded: true, isFirst: false, now: .zero)
+        _ = control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .zero)
         let handed = control.changed([id], [id: program(isProxied: true)], routes: snapshot("web"), now: .zero)
         #expect(handed?.generation == 101)
         #expect(control.mayWrite(now: .milliseconds(10)) == false)
@@ -71,7 +98,7 @@ import Testing
     @Test func aProxyThatDoesNotTakeItHoldsNothingUpForLong() {
         var control = ProxyControl(nodeName: "n", generation: 100)
         control.proxies = [proxy(100)]
-        _ = control.step(isNeeded: true, isFirst: false, now: .zero)
+        _ = control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .zero)
         _ = control.changed([id], [id: program(isProxied: true)], routes: snapshot("web"), now: .zero)
         #expect(control.mayWrite(now: .milliseconds(999)) == false)
         #expect(control.mayWrite(now: .seconds(1)) == true)

@@ -62,6 +62,70 @@ import Testing
         }
     }
 
+    /// The namespace of a client decides which routes apply: nothing is handed over before pods are known, and what an
+    /// earlier agent put in force stays.
+    @Test(arguments: [true, false]) func routesWaitForThePodsOfThisNode(wasRouted: Bool) async throws {
+        let proxy = Proxy()
+        let scope = Mutex(PodScope.none)
+        try await AgentRig.run(proxy: proxy.link, follow: { wanted in scope.withLock { $0 = wanted } }) { rig in
+            rig.send(webService(), webSlice(1))
+            if wasRouted { rig.send(route) }
+            rig.synced()
+            try await rig.inSync()
+            if !wasRouted { rig.send(route) }
+            rig.agent.mailbox.send(.proxies([.init(pid: 9, version: "v", generation: .max)]))
+            try await soon("pods are wanted") { scope.withLock { $0 } == .all }
+            try await soon("it waits") { rig.board.status.proxy.state == "waiting for the pods of this node" }
+            #expect(proxy.snapshot == nil && isProxied(rig) == wasRouted)
+            #expect(rig.board.status.warnings.contains { $0.contains("pods of this node") })
+            var pod = Pod(name: ObjectName("customer", "p"))
+            (pod.addresses, pod.nodeName) = ([IPAddress(v4: 0x0a01_0009)], "node-a")
+            rig.send(.pod(pod))
+            rig.podsKnown()
+            try await soon("handed over") { proxy.snapshot?.services.count == 1 }
+            #expect(proxy.snapshot?.workloads[IPAddress(v4: 0x0a01_0009)]?.namespace == "customer")
+            try await soon("proxied") { isProxied(rig) == true }
+            #expect(rig.board.status.proxy.state == "up")
+            rig.delete(ObjectID(.httpRoute, ObjectName("default", "r")))
+            try await soon("pods are not wanted any more") { scope.withLock { $0 } == .none }
+        }
+    }
+
+    /// Names of this node's pods do for those who look at flows, and only as long as they look.
+    @Test func podsAreFollowedWhileSomebodyObserves() async throws {
+        let scopes = Mutex<[PodScope]>([])
+        try await AgentRig.run(follow: { wanted in scopes.withLock { $0.append(wanted) } }) { rig in
+            rig.send(webService())
+            rig.synced()
+            try await rig.inSync()
+            for _ in 0..<3 {
+                _ = try await rig.ask(
+                    FlowEvents.self, .observed(FlowEvents(events: [], next: 1, missed: 0, dropped: 0)))
+            }
+            try await soon("it ends") { scopes.withLock { $0.last } == PodScope.none }
+            #expect(scopes.withLock { $0.first } == .ofNode && !scopes.withLock { $0 }.contains(.all))
+        }
+    }
+
+    /// Nobody can reach the proxy of a node that has only loopback addresses: status, warnings and `explain` say so.
+    @Test func aNodeWithoutAnAddressSaysSo() async throws {
+        let proxy = Proxy()
+        try await AgentRig.run(proxy: proxy.link) { rig in
+            rig.agent.mailbox.send(.addresses([LocalAddress(IPAddress(v4: 0x7f00_0001))]))
+            rig.send(webService(), webSlice(1), route)
+            rig.synced()
+            rig.agent.mailbox.send(.proxies([.init(pid: 9, version: "v", generation: .max)]))
+            try await soon("up") { rig.board.status.proxy.state == "up, but out of reach" }
+            let reason = "this node has no IPv4 address but loopback and link-local ones"
+            #expect(rig.board.status.warnings.contains { $0.contains(reason) && $0.contains("L7 proxy") })
+            #expect(rig.board.now.hasNodeAddress == false)
+            let dialled = SocketAddress(IPAddress(v4: 0x0a60_000a), 80)
+            let answer = try await rig.ask(
+                Explanation.self, .explain(.init(from: "127.0.0.1", to: dialled)))
+            #expect(answer.verdict == "reject" && answer.decisions.last?.outcome.contains(reason) == true)
+        }
+    }
+
     @Test(arguments: [AgentConfiguration.L7Failure.open, .closed])
     func aProxyThatGoesDown(failure: AgentConfiguration.L7Failure) async throws {
         let proxy = Proxy()

@@ -123,12 +123,16 @@ import Testing
             - addresses: [host.example]
             - addresses: [0.0.0.0]
             - addresses: [10.0.0.2]
+            - addresses: [127.0.0.1]
+            - addresses: [169.254.169.254]
+            - addresses: [224.0.0.1]
             addressType: IPv4
             """
         guard case .endpointSlice(let slice) = try decode(.endpointSlice, text, &decoder) else { return }
         #expect(slice.endpoints.map(\.address.description) == ["10.0.0.1", "10.0.0.2"])
-        #expect(decoder.notes.map(\.path) == (1...5).map { "endpoints[\($0)].addresses[0]" })
-        #expect(decoder.notes.map(\.line) == [4, 5, 6, 7, 8])
+        #expect(decoder.notes.map(\.path) == [1, 2, 3, 4, 5, 7, 8, 9].map { "endpoints[\($0)].addresses[0]" })
+        #expect(decoder.notes.map(\.line) == [4, 5, 6, 7, 8, 10, 11, 12])
+        #expect(decoder.notes[5].message.contains("127.0.0.1 is not the address of one endpoint (loopback"))
         #expect(decoder.notes.first?.message.contains("fd00::1 is not an IPv4 address") == true)
     }
     @Test func aThousandBadEndpointsAreNotAThousandNotes() throws {

@@ -6,6 +6,8 @@ package struct FakeObject: Sendable, Equatable {
     package var labels: [String: String] = [:]
     /// More of `metadata`: `"annotations":{}`.
     package var moreMetadata = ""
+    /// Of a pod, for field selectors.
+    package var nodeName = ""
     /// What follows `metadata`: `"spec":{}`.
     package var body: String
     package var resourceVersion = 0
@@ -38,7 +40,11 @@ package struct FakeObject: Sendable, Equatable {
             let isMatch = term.hasPrefix("!") ? labels[String(term.dropFirst())] == nil : labels[parts[0]] == parts.last
             if !isMatch { return false }
         }
-        return selectors.field.isEmpty || selectors.field == "metadata.name=\(name)"
+        return selectors.field.split(separator: ",").allSatisfy { term in
+            let parts = term.split(separator: "=", omittingEmptySubsequences: false).map(String.init)
+            let value = parts[0].hasPrefix("metadata.name") ? name : nodeName
+            return parts[0].hasSuffix("!") ? value != parts[1] : value == parts[1]
+        }
     }
 }
 
@@ -53,6 +59,7 @@ package enum FakeResource: String, Sendable, CaseIterable {
     case nodes
     case servicecidrs
     case namespaces
+    case pods
 
     var kind: String {
         switch self {
@@ -61,11 +68,12 @@ package enum FakeResource: String, Sendable, CaseIterable {
         case .nodes: "Node"
         case .servicecidrs: "ServiceCIDR"
         case .namespaces: "Namespace"
+        case .pods: "Pod"
         }
     }
     var apiVersion: String {
         switch self {
-        case .services, .nodes, .namespaces: "v1"
+        case .services, .nodes, .namespaces, .pods: "v1"
         case .endpointslices: "discovery.k8s.io/v1"
         case .servicecidrs: "networking.k8s.io/v1"
         }
@@ -91,6 +99,12 @@ package func endpointSlice(
         namespace, name, labels: ["kubernetes.io/service-name": service],
         body: #""addressType":"IPv4","endpoints":[\#(endpoints.joined(separator: ","))],"#
             + #""ports":[{"name":"http","port":8080,"protocol":"TCP"}]"#)
+}
+package func pod(_ name: String, on node: String, address: String = "") -> FakeObject {
+    var pod = FakeObject(
+        "default", name, body: #""spec":{"nodeName":"\#(node)"},"status":{"phase":"Running","podIP":"\#(address)"}"#)
+    pod.nodeName = node
+    return pod
 }
 package func node(_ name: String) -> FakeObject {
     FakeObject(

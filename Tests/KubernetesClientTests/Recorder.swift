@@ -12,6 +12,7 @@ final class Recorder: Sendable {
         var cluster = ClusterState()
         var batches: [[Change]] = []
         var synced = 0
+        var podsKnown = 0
         /// Services and slices known when `synced` came.
         var atSync: (services: Int, slices: Int)?
         var problems: [SourceProblem] = []
@@ -42,6 +43,7 @@ final class Recorder: Sendable {
                 case .synced:
                     state.synced += 1
                     state.atSync = (state.cluster.services.count, state.cluster.slices.count)
+                case .podsKnown: state.podsKnown += 1
                 case .problems(let problems): state.problems = problems
                 }
             }

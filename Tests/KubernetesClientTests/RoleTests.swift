@@ -25,7 +25,7 @@ import YAML
             }
         }
         var used = ["/events": Set(["create"])]
-        for resource in KubernetesSource.resources(nodeName: "n", proxyName: nil) + [.pods] {
+        for resource in KubernetesSource.resources(nodeName: "n", proxyName: nil) + [.pods(of: "n")] {
             used["\(resource.group)/\(resource.plural)"] = ["get", "list", "watch"]
         }
         #expect(allowed == used)

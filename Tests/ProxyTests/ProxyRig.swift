@@ -46,6 +46,8 @@ final class ProxyRig: Sendable {
         _ rules: [RouteRule]?, _ clusters: [UpstreamCluster], options: EngineOptions = EngineOptions(),
         spans: (any SpanSink)? = nil
     ) async throws {
+        var options = options
+        options.targets.allowsLoopback = true
         engine = ProxyEngine(
             options: options, snapshot: ProxySnapshot(node: ProxyNode(name: "node-1")), logs: log, spans: spans)
         address = try await engine.listen(SocketAddress(IPAddress(v4: 0x7f00_0001), 0))

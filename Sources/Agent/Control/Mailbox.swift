@@ -73,8 +73,8 @@ struct AgentSource: Sendable {
     let watches: @Sendable () -> [AgentStatus.Watch]
     /// Tells whoever owns an object; does not wait.
     let record: @Sendable (ObjectEvent) -> Void
-    /// Names of pods are wanted from now on; sources that have them anyway need not be told.
-    let followPods: @Sendable () -> Void
+    /// Says which pods are wanted from now on; nil: the source tells all there are with everything else.
+    let follow: (@Sendable (PodScope) -> Void)?
     /// Kept alive as long as the events are wanted.
     private let owner: any Sendable
 
@@ -82,9 +82,9 @@ struct AgentSource: Sendable {
         name: String, events: AsyncStream<SourceEvent>, owner: any Sendable,
         watches: @escaping @Sendable () -> [AgentStatus.Watch] = { [] },
         record: @escaping @Sendable (ObjectEvent) -> Void = { _ in },
-        followPods: @escaping @Sendable () -> Void = {}, run: @escaping @Sendable () async -> Void = {}
+        follow: (@Sendable (PodScope) -> Void)? = nil, run: @escaping @Sendable () async -> Void = {}
     ) {
-        self.followPods = followPods
+        self.follow = follow
         self.name = name
         self.events = events
         self.owner = owner

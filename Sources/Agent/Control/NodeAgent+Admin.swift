@@ -23,8 +23,12 @@ extension NodeAgent {
             reply(request) { () throws(DataplaneError) in try verifyNow(repair: repair) }
         case .explain(let flow): request.reply(explain(flow))
         case .routes: request.reply(jsonResponse(routeList()))
-        case .observed(let events): request.reply(jsonResponse(named(events)))
-        case .nameTraffic(let report): request.reply(jsonResponse(named(report)))
+        case .observed(let events):
+            noteObserver()
+            request.reply(jsonResponse(named(events)))
+        case .nameTraffic(let report):
+            noteObserver()
+            request.reply(jsonResponse(named(report)))
         case .observe, .traffic: preconditionFailure("not a question to the actor")
         case .proxy(let what): askProxy(what, request)
         }

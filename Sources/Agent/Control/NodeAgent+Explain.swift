@@ -26,8 +26,9 @@ extension NodeAgent {
         let explained = Interpreter(program).explain(flow)
         var answer = answer(flow, explained)
         answer.interface = interface
-        if case .proxy = explained.verdict, let request = question.request {
-            answer.routing = routing(of: request, from: from, to: question.to)
+        if case .proxy = explained.verdict {
+            if let decision = clientDecision(from, to: question.to) { answer.decisions.append(decision) }
+            if let request = question.request { answer.routing = routing(of: request, from: from, to: question.to) }
         }
         return jsonResponse(answer)
     }
@@ -67,9 +68,12 @@ extension NodeAgent {
         guard let service = explained.service else { return answer }
         answer.service = service.displayName
         let policy = explained.set ?? .cluster
+        let isRouted = if case .proxy = explained.verdict { true } else { false }
         answer.endpoints = compiler.explainEndpoints(of: service, under: policy, from: state).map {
-            .init(
-                address: "\($0.address)", excluded: $0.exclusion?.description, slices: $0.slices.map(\.description))
+            let refusal = isRouted ? routes.refusal(of: $0.address) : nil
+            return .init(
+                address: "\($0.address)", excluded: refusal ?? $0.exclusion?.description,
+                slices: $0.slices.map(\.description))
         }
         if let reason = reconciler.status.refused[service] {
             answer.decisions.append(.init(source: "kernel", outcome: "this version is not in force: \(reason)"))

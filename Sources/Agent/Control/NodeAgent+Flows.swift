@@ -8,7 +8,7 @@ import DataplaneIR
 import Logging
 import Reconcile
 
-/// Pods by address, services by frontend.
+/// Services by frontend; pods are looked up by their addresses.
 struct FlowNames {
     fileprivate struct Dialled: Hashable {
         /// nil: any address of the node.
@@ -16,11 +16,8 @@ struct FlowNames {
         let port: UInt16
         let transport: String
     }
-    fileprivate var pods: [IPAddress: String] = [:]
-    fileprivate var madeAt: Duration?
     fileprivate var services: [Dialled: String] = [:]
     fileprivate var generation: UInt64?
-    fileprivate var followsPods = false
 
     fileprivate func service(at dialled: SocketAddress, _ transport: String) -> String? {
         services[Dialled(address: dialled.address, port: dialled.port, transport: transport)]
@@ -71,26 +68,17 @@ extension NodeAgent {
     }
 
     private func backendName(_ backend: SocketAddress) -> String? {
-        node.proxyListeners.contains(backend) ? "l7-proxy" : flowNames.pods[backend.address]
+        node.proxyListeners.contains(backend) ? "l7-proxy" : pod(at: backend.address)
+    }
+    /// Pods on the network of their node cannot be told apart by it.
+    private func pod(at address: IPAddress) -> String? {
+        state.pods(at: address).last { state.workloads[$0] != nil }?.description
     }
     private func name(of address: IPAddress) -> String? {
-        flowNames.pods[address] ?? (node.localAddresses.contains(address) ? "node" : nil)
+        pod(at: address) ?? (node.localAddresses.contains(address) ? "node" : nil)
     }
 
     private func refreshFlowNames(needsServices: Bool) {
-        if !flowNames.followsPods {
-            flowNames.followsPods = true
-            for source in environment.sources { source.followPods() }
-        }
-        if flowNames.madeAt.map({ now - $0 > .seconds(2) }) ?? true {
-            flowNames.madeAt = now
-            var names: [IPAddress: String] = [:]
-            for (pod, addresses) in state.podAddresses {
-                // Several pods at one address: they use the network of their node.
-                for address in addresses { names[address] = names[address] == nil ? pod.description : "" }
-            }
-            flowNames.pods = names.filter { !$0.value.isEmpty }
-        }
         guard needsServices, flowNames.generation != reconciler.status.applied else { return }
         flowNames.generation = reconciler.status.applied
         flowNames.services = [:]

@@ -52,7 +52,7 @@ extension NodeAgent {
             contents.status.warnings = nodeWarnings + dataplane.warnings + leftovers + proxyWarnings + trafficWarnings
             contents.status.proxy = proxyStatus
         }
-        metrics.proxyUp.set(proxy.phase == .up ? 1 : 0)
+        metrics.proxyUp.set(proxy.phase == .up && unreachableFamilies.isEmpty ? 1 : 0)
         metrics.routedServices.set(Double(routes.snapshot.services.count))
         metrics.generation.set(Double(status.applied))
         metrics.inSync.set(status.isInSync ? 1 : 0)

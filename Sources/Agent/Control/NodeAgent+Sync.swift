@@ -32,6 +32,7 @@ extension NodeAgent {
         case .synced:
             completeSources.insert(source)
             environment.board.update { $0.status.sources[source].complete = true }
+        case .podsKnown: pods.told.insert(source)
         case .problems(let problems): report(problems, of: source)
         }
         settleSoon()
@@ -43,7 +44,9 @@ extension NodeAgent {
         let touched = state.apply(change)
         guard !touched.isEmpty else { return }
         dirty.formUnion(touched)
-        noteStateChange()
+        var decisive = touched
+        decisive.pods = []
+        if !decisive.isEmpty { noteStateChange() }
         switch change {
         case .upsert(.service): noteServiceChange()
         case .upsert(.endpointSlice(let slice)):

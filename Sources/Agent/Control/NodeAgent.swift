@@ -31,6 +31,8 @@ actor NodeAgent {
         /// Told after each write which health-check servers must run.
         var healthChecks: @Sendable ([ObjectName: HealthCheck], NodeProgram) -> Void = { _, _ in }
         var auditPeriod = Duration.seconds(3)
+        /// Whoever observes asks again within this time.
+        var observerPatience = FlowWatch.patience
         /// In the kernel whatever the cluster's services are.
         var ownPrograms: [ServiceProgram] = []
         /// nil: not asked for.
@@ -53,6 +55,7 @@ actor NodeAgent {
     var routes: RouteCompiler
     var proxy: ProxyControl
     var proxyWasNeeded = false
+    var pods = PodFollowing()
     var reconciler: Reconciler
     var nodeInputs = NodeInputs()
     var node: NodeProgram
@@ -146,6 +149,9 @@ actor NodeAgent {
             case .addresses(let addresses):
                 nodeInputs.addresses = addresses
                 hasAddresses = true
+                environment.board.update { board in
+                    board.hasNodeAddress = addresses.contains { $0.address.isOfOneMachine }
+                }
                 serviceAddresses.reset(local: nodeInputs.interfaceAddresses, programs: compiler.programs)
                 settleSoon()
             case .foreignChange(let name):
@@ -177,8 +183,9 @@ actor NodeAgent {
         var audit: Duration?
         var snapshot: Duration?
         var proxy: Duration?
+        var pods: Duration?
 
-        var next: Duration? { [reconcile, garbage, audit, snapshot, proxy].compactMap { $0 }.min() }
+        var next: Duration? { [reconcile, garbage, audit, snapshot, proxy, pods].compactMap { $0 }.min() }
     }
 
     func armTimer() {
@@ -204,6 +211,7 @@ actor NodeAgent {
             deadlines.snapshot = nil
             passSnapshotDeadline()
         }
+        if let at = deadlines.pods, at <= now { followPods() }
         // Also arms the timer again; a tick that came early is no harm.
         settle()
     }

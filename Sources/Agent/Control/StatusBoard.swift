@@ -22,6 +22,8 @@ final class StatusBoard: Sendable {
         var snapshotWrittenAt: Duration?
         /// When the oldest change that is not yet in the kernel came in.
         var oldestPending: Duration?
+        /// One that others can reach; nil: not known yet.
+        var hasNodeAddress: Bool?
         /// Of our Node object (spec row 144).
         var nodeEligible = true
 

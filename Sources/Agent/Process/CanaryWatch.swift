@@ -64,10 +64,17 @@ actor CanaryWatch {
         return wrongCgroup ?? untried ?? .passed
     }
 
+    /// What nftables translates from the node itself gets another source, which must be an address of the node.
+    private var noAddress: String? {
+        guard board.now.hasNodeAddress == false else { return nil }
+        return "; this node has no address but loopback and link-local ones, so there is none to masquerade with: give "
+            + "one of its interfaces an address"
+    }
+
     private var remedy: String {
         cgroup.map {
             "; `agentctl verify` shows whether our programs are attached, `bpftool cgroup tree \($0)` who else is"
-        } ?? "; `agentctl verify` compares our table, `nft list ruleset` shows who else has rules"
+        } ?? noAddress ?? "; `agentctl verify` compares our table, `nft list ruleset` shows who else has rules"
     }
 
     /// There are pods, but their processes are not where our programs are attached.

@@ -23,15 +23,14 @@ extension NodeAgent {
         let facts = NodeFacts(
             name: configuration.nodeName, zone: state.nodes[configuration.nodeName]?.zone)
         let hadFindings = !routes.findings.isEmpty
-        let routesDiffer = routes.update(dirty.services, workloads: dirty.workloads, node: facts, from: state)
+        let own = OwnSockets(addresses: nodeInputs.interfaceAddresses, ports: configuration.ownPorts)
+        let routesDiffer = routes.update(dirty.services, pods: dirty.pods, node: facts, own: own, from: state)
         // Findings change without a write to the kernel.
         if hadFindings || !routes.findings.isEmpty { details.generation = nil }
         guard configuration.proxy != .off else { return ([], false) }
-        if routes.isNeeded, !proxyWasNeeded {
-            proxyWasNeeded = true
-            for source in environment.sources { source.followPods() }
-        }
-        let available = proxy.step(isNeeded: routes.isNeeded, isFirst: isFirst, now: now)
+        proxyWasNeeded = proxyWasNeeded || routes.isNeeded
+        followPods()
+        let available = proxy.step(isNeeded: routes.isNeeded, knowsPods: knowsPods, isFirst: isFirst, now: now)
         environment.proxy?.update(routes.isNeeded, !proxy.proxies.isEmpty)
         return (noted(compiler.update(proxy: available, from: state)), routesDiffer)
     }
@@ -40,7 +39,7 @@ extension NodeAgent {
     func handOver(_ changed: Set<ServicePortID>, routesDiffer: Bool) {
         guard configuration.proxy != .off else { return }
         let snapshot = proxy.changed(
-            changed, compiler.programs, routes: routesDiffer ? routes.snapshot : nil, now: now)
+            changed, compiler.programs, routes: routesDiffer || proxy.owesRoutes ? routes.snapshot : nil, now: now)
         if let snapshot { environment.proxy?.publish(snapshot) }
     }
 
@@ -56,7 +55,7 @@ extension NodeAgent {
         return Set(
             AddressFamily.allCases.compactMap { family in
                 let local = nodeInputs.interfaceAddresses.filter {
-                    $0.family == family && !$0.isLoopback && !$0.isLinkLocal && !$0.isMulticast
+                    $0.family == family && $0.isOfOneMachine
                 }
                 let primary = nodeInputs.node?.nodeIPs.first { local.contains($0) }
                 let own = local.subtracting(nodeInputs.serviceAddresses)
@@ -85,12 +84,14 @@ extension NodeAgent {
         status.state =
             switch proxy.phase {
             case .notNeeded: "not needed"
+            case .learning: "waiting for the pods of this node"
             case .starting: "starting"
             case .assumed: "not yet heard of"
             case .up: "up"
             case .down: "down"
             }
         if configuration.proxy == .off { status.state = "off" }
+        if !unreachableFamilies.isEmpty { status.state += ", but out of reach" }
         status.failure = configuration.l7Failure.rawValue
         status.generation = proxy.published.generation
         status.routedServices = routes.snapshot.services.count
@@ -103,6 +104,17 @@ extension NodeAgent {
         return status
     }
 
+    /// Families in which something is routed, but this node has no address where the proxy could be reached.
+    var unreachableFamilies: [AddressFamily] {
+        guard hasAddresses, configuration.proxy != .off, proxyWasNeeded else { return [] }
+        return AddressFamily.allCases.filter { family in
+            node.proxyListener(family) == nil
+                && routes.snapshot.services.values.contains { service in
+                    service.frontends.contains { $0.address.family == family }
+                }
+        }
+    }
+
     /// Sentences for the status and the log.
     var proxyWarnings: [String] {
         guard routes.isNeeded else { return [] }
@@ -112,9 +124,19 @@ extension NodeAgent {
                     + "heddle-proxy beside it"
             ]
         }
-        guard proxy.phase == .down else { return [] }
+        let unreachable = unreachableFamilies.map { family in
+            "the L7 proxy is out of reach over \(family): \(Interpreter.noListener(family)); routed services refuse "
+                + "connections over it"
+        }
+        if case .learning = proxy.phase {
+            return unreachable + [
+                "routes wait for the L7 proxy to be told them: the pods of this node, whose namespaces decide which "
+                    + "routes apply, are not known yet; see the watch of pods"
+            ]
+        }
+        guard proxy.phase == .down else { return unreachable }
         let count = routes.snapshot.services.count
-        return [
+        return unreachable + [
             "the L7 proxy is down: \(count) routed service ports "
                 + (configuration.l7Failure == .closed
                     ? "refuse connections (unless heddle.io/l7-failure says open)"

@@ -4,6 +4,7 @@ import AdminServer
 import Addressing
 import Cluster
 import Compile
+import DataplaneIR
 import RouteIR
 
 /// A request as a person describes it.
@@ -102,6 +103,26 @@ extension NodeAgent {
         let isCall = rules.contains { $0.kind == .grpc }
         routing.outcome = "no rule is met: " + (isCall ? "UNIMPLEMENTED" : "404")
         return routing
+    }
+
+    /// What the proxy knows of a client of a service with routes for single namespaces.
+    func clientDecision(_ client: IPAddress, to destination: SocketAddress) -> Explanation.Decision? {
+        let published = proxy.published
+        guard let service = published.services.values.first(where: { $0.frontends.contains(destination) }),
+            !service.consumerRoutes.isEmpty
+        else { return nil }
+        let outcome: String
+        if let namespace = published.workloads[client]?.namespace {
+            let hasOwn = service.consumerRoutes[namespace] != nil
+            outcome = "\(namespace), which has \(hasOwn ? "routes of its own" : "none of its own") for this Service"
+        } else if node.localAddresses.contains(client) {
+            outcome = "none: a process of the node, or a pod on its network; the routes for all clients apply"
+        } else {
+            outcome =
+                "UNKNOWN: no pod of this node is known to have \(client); its first connection waits for that up to "
+                + "2 s, then the routes for all clients apply"
+        }
+        return .init(source: "the client's namespace", outcome: outcome, object: client.description)
     }
 
     private func describe(_ rule: RouteRule, in routing: inout Routing) {

@@ -37,7 +37,9 @@ final class ProxyChild: Sendable {
         [
             directoryOfThisProgram + "/heddle-proxy", "--listen-port", "\(configuration.proxyPort)", "--config-socket",
             configuration.proxySocket, "--state-file", configuration.stateDirectory + "/proxy-config", "--log-level",
-            configuration.logLevel.rawValue, "--log-format", configuration.logFormat == .json ? "json" : "text",
+            configuration.logLevel.rawValue, "--node-ports",
+            configuration.agentPorts.keys.sorted().map(String.init).joined(separator: ","), "--log-format",
+            configuration.logFormat == .json ? "json" : "text",
         ]
     }
 

@@ -12,6 +12,10 @@ struct ProxyControl {
     enum Phase: Equatable, Sendable {
         /// No route is attached to any service.
         case notNeeded
+        /// The pods of this node, which are the clients, are not known yet. Nothing is handed over, and the kernel goes
+        /// on with what it did. `wasRouted`: the agent has just started, so an earlier one's routes may be in force, and
+        /// until then a proxy is trusted to serve them.
+        case learning(wasRouted: Bool, until: Duration?)
         /// The first route has just come and a proxy is starting: services are balanced as before until then.
         case starting(until: Duration)
         /// The agent has just started: the kernel may send traffic to a proxy that has not come to us yet.
@@ -29,6 +33,8 @@ struct ProxyControl {
     /// The published one still has services that are not routed any more.
     private var isUntrimmed = false
     private var gate: Duration?
+    /// There is something to hand over that was held back.
+    private(set) var owesRoutes = false
     private var proxied: Set<ServicePortID> = []
 
     /// Generations go on from `generation`, which must be larger than any an earlier agent gave.
@@ -40,28 +46,41 @@ struct ProxyControl {
         let phaseEnd: Duration? =
             switch phase {
             case .starting(let until), .assumed(let until): until
+            case .learning(_, let until): until
             case .notNeeded, .up, .down: nil
             }
         return [phaseEnd, gate].compactMap { $0 }.min()
     }
 
     /// What the compiler must count with. `isFirst`: nothing was compiled before.
-    mutating func step(isNeeded: Bool, isFirst: Bool, now: Duration) -> CompilerOptions.L7Proxy {
+    mutating func step(
+        isNeeded: Bool, knowsPods: Bool, isFirst: Bool, now: Duration
+    ) -> CompilerOptions.L7Proxy {
         if !isNeeded {
             phase = .notNeeded
+        } else if !knowsPods, phase == .notNeeded {
+            phase = .learning(wasRouted: isFirst, until: isFirst ? now + Self.startTime : nil)
+        } else if !knowsPods, case .learning(true, let until) = phase {
+            // What an earlier agent handed over stays as it is, with all it knew of pods.
+            phase = .learning(wasRouted: true, until: until.flatMap { now < $0 ? $0 : nil })
+        } else if !knowsPods, case .learning = phase {
+            // Nothing is routed yet.
         } else if proxies.contains(where: \.isUp) {
             phase = .up
         } else {
             switch phase {
             case .notNeeded:
                 phase = isFirst ? .assumed(until: now + Self.startTime) : .starting(until: now + Self.startTime)
+            case .learning(true, let until): phase = until.map { .assumed(until: $0) } ?? .down
+            case .learning(false, _): phase = .starting(until: now + Self.startTime)
             case .starting(let until), .assumed(let until): if now >= until { phase = .down }
             case .up: phase = .down
             case .down: break
             }
         }
         return switch phase {
-        case .notNeeded, .starting: .off
+        case .notNeeded, .starting, .learning(false, _): .off
+        case .learning(true, let until): until != nil || proxies.contains(where: \.isUp) ? .up : .down
         case .assumed, .up: .up
         case .down: .down
         }
@@ -78,6 +97,11 @@ struct ProxyControl {
         defer {
             if isMore, phase == .up, !isAcknowledged { gate = now + Self.acknowledgeTime }
         }
+        if case .learning = phase {
+            owesRoutes = owesRoutes || routes != nil
+            return nil
+        }
+        owesRoutes = false
         guard let routes else { return nil }
         var next = routes
         for (id, service) in published.services where next.services[id] == nil {

@@ -58,8 +58,8 @@ extension ObjectDecoder {
                     text.isEmpty ? "the endpoint has no address" : "\(quoted(text)) is not an IP address"
                 } else if address.family != family {
                     "\(address) is not an \(family) address, but the slice's addressType is \(family)"
-                } else if address.isUnspecified || address.isMulticast {
-                    "\(address) is not the address of one endpoint"
+                } else if !address.isOfOneMachine {
+                    "\(address) is not the address of one endpoint (loopback, link-local, multicast or unspecified)"
                 } else {
                     nil
                 }

@@ -123,7 +123,7 @@ extension ObjectDecoder {
         let line = reader.line
         let text = try reader.string()
         if text.isEmpty { return nil }
-        guard let address = IPAddress(text.trimmed), !address.isUnspecified, !address.isMulticast else {
+        guard let address = IPAddress(text.trimmed), address.isOfOneMachine else {
             note("\(quoted(text)) is not the IP address of a pod and is ignored", path: path, line: line)
             return nil
         }

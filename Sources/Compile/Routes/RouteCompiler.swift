@@ -1,22 +1,28 @@
 /// Cluster state -> what the L7 proxy is told, incrementally: a change of endpoints makes one cluster anew, a change of
 /// a route its services. Compiling everything from scratch gives the same result (tested).
-import Addressing
+package import Addressing
 package import Cluster
 import DataplaneIR
 package import RouteIR
 
 package struct RouteCompiler: Sendable {
     /// Its generation grows with every update that changed something.
-    package private(set) var snapshot: ProxySnapshot
-    private let options: CompilerOptions
-    private var node: NodeFacts
+    package internal(set) var snapshot: ProxySnapshot
+    let options: CompilerOptions
+    var node: NodeFacts
     /// Services that routes are attached to.
     private var parents: [ObjectName: Parent] = [:]
     /// Services that rules name, and by whose routes.
     private var users: [ObjectName: Set<ObjectName>] = [:]
     /// Of each service in `users`: what a reference to it depends on.
     private var seen: [ObjectName: Service] = [:]
-    private var policyFindings: [ObjectName: [Finding]] = [:]
+    var policyFindings: [ObjectName: [Finding]] = [:]
+    var endpointFindings: [ClusterID: [Finding]] = [:]
+    var own = OwnSockets()
+    /// How many endpoints have an address.
+    var targets: [IPAddress: Int] = [:]
+    /// Addresses that the last update looked up: a change of pods must cost the change (tested).
+    package internal(set) var lookups = 0
 
     private struct Parent: Sendable {
         var services: [RoutedService] = []
@@ -37,18 +43,36 @@ package struct RouteCompiler: Sendable {
     package var findings: [Finding] {
         parents.sorted { $0.key < $1.key }.flatMap(\.value.findings)
             + policyFindings.sorted { $0.key < $1.key }.flatMap(\.value)
+            + endpointFindings.sorted { $0.key < $1.key }.flatMap(\.value)
     }
     /// Whether any route is attached to a service, which is what a proxy is needed for.
     package var isNeeded: Bool { !snapshot.services.isEmpty }
 
-    /// Brings the snapshot up to date; false if nothing changed.
+    /// Brings the snapshot up to date; false if nothing changed. `pods`: addresses of pods that came, went or changed.
     package mutating func update(
-        _ dirty: Set<ObjectName>, workloads: Bool, node: NodeFacts, from state: borrowing ClusterState
+        _ dirty: Set<ObjectName>, pods: Set<IPAddress>, node: NodeFacts, own: OwnSockets,
+        from state: borrowing ClusterState
     ) -> Bool {
-        let nodeDiffers = node != self.node
-        guard nodeDiffers || workloads || !dirty.isEmpty else { return false }
-        let before = snapshot
-        self.node = node
+        lookups = 0
+        let nodeDiffers = node != self.node || own != self.own
+        guard nodeDiffers || !pods.isEmpty || !dirty.isEmpty else { return false }
+        (self.node, self.own) = (node, own)
+        let wasNeeded = isNeeded
+        var touched = pods
+        var differs = false
+        if nodeDiffers || !dirty.isEmpty {
+            differs = updateServices(dirty, nodeDiffers: nodeDiffers, state, &touched)
+        }
+        if isNeeded, nodeDiffers || !wasNeeded { touched.formUnion(state.podAddresses.values.joined()) }
+        if updateWorkloads(at: touched, state) { differs = true }
+        if differs { snapshot.generation += 1 }
+        return differs
+    }
+
+    private mutating func updateServices(
+        _ dirty: Set<ObjectName>, nodeDiffers: Bool, _ state: borrowing ClusterState, _ touched: inout Set<IPAddress>
+    ) -> Bool {
+        let before = (snapshot.services, snapshot.clusters, snapshot.node)
         snapshot.node = ProxyNode(name: node.name, zone: node.zone)
         var clusters = Set(snapshot.clusters.keys.filter { nodeDiffers || dirty.contains($0.service) })
         var queue = dirty
@@ -61,17 +85,14 @@ package struct RouteCompiler: Sendable {
         let virtual = routedAddresses
         if virtual != virtualBefore { clusters.formUnion(snapshot.clusters.keys) }
         let wanted = parents.values.reduce(into: Set<ClusterID>()) { $0.formUnion($1.clusters) }
-        for id in snapshot.clusters.keys where !wanted.contains(id) { snapshot.clusters[id] = nil }
+        for id in snapshot.clusters.keys where !wanted.contains(id) { replace(id, nil, &touched) }
         clusters.formUnion(wanted.filter { snapshot.clusters[$0] == nil })
-        for id in clusters where wanted.contains(id) { snapshot.clusters[id] = cluster(id, state, virtual) }
+        for id in clusters where wanted.contains(id) { replace(id, cluster(id, state, virtual), &touched) }
         updatePolicyFindings(wanted, state)
-        if workloads || snapshot.clusters != before.clusters { updateWorkloads(state) }
-        guard snapshot != before else { return false }
-        snapshot.generation += 1
-        return true
+        return before != (snapshot.services, snapshot.clusters, snapshot.node)
     }
 
-    private var routedAddresses: Set<IPAddress> {
+    var routedAddresses: Set<IPAddress> {
         Set(snapshot.services.values.flatMap { $0.frontends.map(\.address) })
     }
 
@@ -206,89 +227,4 @@ extension Route.Backend {
 }
 private func mirrorTargets(_ filters: [Route.Filter]) -> [ObjectName] {
     filters.compactMap { if case .mirror(let reference, _, _) = $0 { reference.name } else { nil } }
-}
-
-// MARK: Clusters and workloads
-
-extension RouteCompiler {
-    private func cluster(
-        _ id: ClusterID, _ state: borrowing ClusterState, _ virtual: Set<IPAddress>
-    ) -> UpstreamCluster {
-        var cluster = UpstreamCluster(id: id)
-        guard let service = state.services[id.service],
-            let port = service.ports.first(where: { $0.port == id.port && $0.transport == .tcp })
-        else { return cluster }
-        let slices = state.slices(of: id.service).filter(options.handles)
-        // A pod of a dual-stack service is one endpoint, not two.
-        let family = service.clusterIPs.first?.family ?? slices.compactMap(\.addressType.family).first ?? .ipv4
-        let candidates = mergedCandidates(
-            slices, portName: port.name, transport: .tcp, family: family, node: node)
-        let selection = select(candidates, node: node)
-        let range = service.internalTrafficPolicy == .local ? selection.localRange : selection.clusterRange
-        let places = Dictionary(
-            slices.flatMap(\.endpoints).map { ($0.address, $0) }, uniquingKeysWith: { first, _ in first })
-        cluster.endpoints = selection.backends.enumerated().compactMap { index, backend in
-            let isSelected = range.contains(index)
-            let isDraining = !isSelected && backend.state.isSuperset(of: [.serving, .terminating])
-            guard isSelected || isDraining, !virtual.contains(backend.address.address) else { return nil }
-            let place = places[backend.address.address]
-            return Endpoint(
-                backend.address, zone: place?.zone, node: place?.nodeName,
-                isDraining: isDraining)
-        }.sorted { $0.address < $1.address }
-        cluster.wire = wire(of: port, id)
-        cluster.policy = ServicePolicy(service).policy
-        return cluster
-    }
-
-    private func wire(of port: Service.Port, _ id: ClusterID) -> UpstreamCluster.Wire {
-        switch DeclaredProtocol(port) {
-        case .http(.h2c), .http(.grpc): return .h2c
-        case .http(.http1), .other: return .http1
-        case .unknown:
-            // Nothing is said: what a GRPCRoute sends there is gRPC.
-            let isCalled = snapshot.services.values.contains { service in
-                service.rulesOfAllClients.contains { rule in
-                    rule.kind == .grpc && rule.backends.contains { $0.target == .cluster(id) }
-                }
-            }
-            return isCalled ? .h2c : .http1
-        }
-    }
-
-    private mutating func updatePolicyFindings(_ clusters: Set<ClusterID>, _ state: borrowing ClusterState) {
-        let services = Set(clusters.map(\.service))
-        policyFindings = policyFindings.filter { services.contains($0.key) }
-        for name in services {
-            guard let service = state.services[name], !service.annotations.isEmpty else {
-                policyFindings[name] = nil
-                continue
-            }
-            let findings = ServicePolicy(service).findings
-            policyFindings[name] = findings.isEmpty ? nil : findings
-        }
-    }
-
-    /// The pods of this node, which are the clients, and those that requests are sent to.
-    private mutating func updateWorkloads(_ state: borrowing ClusterState) {
-        guard isNeeded else {
-            snapshot.workloads = [:]
-            return
-        }
-        let targets = Set(snapshot.clusters.values.flatMap { $0.endpoints.map(\.address.address) })
-        var workloads: [IPAddress: Workload] = [:]
-        for (name, workload) in state.workloads {
-            for address in state.podAddresses[name] ?? []
-            where workload.node == node.name || workload.node.isEmpty || targets.contains(address) {
-                // Two pods with one address: one of them is about to go, whichever; the choice must only be stable.
-                if let other = workloads[address], other.pod <= workload.pod { continue }
-                workloads[address] = workload
-            }
-        }
-        snapshot.workloads = workloads
-    }
-}
-
-extension RoutedService {
-    fileprivate var rulesOfAllClients: [RouteRule] { (producerRoutes ?? []) + consumerRoutes.values.flatMap(\.self) }
 }

@@ -120,7 +120,7 @@ extension WatchLoop {
     private mutating func deliver(_ batch: Batch) async {
         showProgress()
         if !batch.changes.isEmpty || batch.completesList {
-            await mailbox.send(batch.changes, completing: batch.completesList ? resource.kind : nil)
+            await mailbox.send(batch.changes, completing: batch.completesList ? resource.completes : nil)
         }
     }
 }

@@ -53,7 +53,7 @@ struct WatchLoop {
             case .send(let request):
                 requests += 1
                 let count = requests
-                board.update(resource.kind) {
+                board.update(resource) {
                     $0.reconnects = count - 1
                     if request.isList { $0.state = .listing }
                 }
@@ -138,10 +138,10 @@ struct WatchLoop {
 
     private mutating func publish(after end: WatchMachine.End) async {
         if machine.isAbsent || machine.isForbidden && resource.isOptional {
-            await mailbox.send([], completing: resource.kind)
+            await mailbox.send([], completing: resource.completes)
         }
         let (machine, isGood) = (machine, end == .closed)
-        board.update(resource.kind) { status in
+        board.update(resource) { status in
             status.state = machine.isAbsent ? .off : machine.problem == nil ? status.state : .waiting
             status.message = machine.problem?.message
             if !isGood { status.errors += 1 }
@@ -152,8 +152,8 @@ struct WatchLoop {
     /// The server said something: says how far we are, and what is wrong if that has changed.
     mutating func showProgress() {
         let (machine, objects, refused) = (machine, table.names.count, refusals.refused.count)
-        board.heard(resource.kind)
-        board.update(resource.kind) { status in
+        board.heard(resource)
+        board.update(resource) { status in
             if machine.isWatching { status.state = .watching }
             status.message = machine.problem?.message
             status.resourceVersion = machine.resourceVersion
@@ -185,6 +185,6 @@ struct WatchLoop {
                     message: "the API server says that there are no \(resource.plural) at all; the way to the API "
                         + "server itself (default/kubernetes) stays in force all the same"))
         }
-        mailbox.report(problems + refusals.problems(at: location, kind: resource.kind), for: resource.kind)
+        mailbox.report(problems + refusals.problems(at: location, kind: resource.kind), for: resource.title)
     }
 }

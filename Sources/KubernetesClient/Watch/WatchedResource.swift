@@ -11,6 +11,8 @@ package struct WatchedResource: Equatable, Sendable {
     let path: String
     var labelSelector = ""
     var fieldSelector = ""
+    /// Pods of other nodes: beside those of this one, but never waited for.
+    var isElsewhere = false
     /// Older clusters do not have it.
     var isOptional = false
     /// All objects vanishing at once is more likely a fault of the server than somebody's will.
@@ -42,9 +44,19 @@ package struct WatchedResource: Equatable, Sendable {
     static let httpRoutes = route(.httpRoute, "httproutes")
     static let grpcRoutes = route(.grpcRoute, "grpcroutes")
 
-    /// Only for their names in telemetry: followed once something is routed.
-    static let pods = WatchedResource(
-        kind: .pod, plural: "pods", group: "", path: "/api/v1/pods", isOptional: true)
+    /// The clients: followed once something is routed, or somebody observes. No pod ever moves from one of the two sets
+    /// to the other; one without a node has no address.
+    static func pods(of node: String) -> WatchedResource {
+        WatchedResource(
+            kind: .pod, plural: "pods", group: "", path: "/api/v1/pods", fieldSelector: "spec.nodeName=\(node)",
+            isOptional: true)
+    }
+    /// For their names in the telemetry of routes.
+    static func podsElsewhere(than node: String) -> WatchedResource {
+        WatchedResource(
+            kind: .pod, plural: "pods", group: "", path: "/api/v1/pods",
+            fieldSelector: "spec.nodeName!=\(node),spec.nodeName!=", isElsewhere: true, isOptional: true)
+    }
 
     private static func route(_ kind: ObjectKind, _ plural: String) -> WatchedResource {
         WatchedResource(
@@ -57,6 +69,11 @@ package struct WatchedResource: Equatable, Sendable {
         let proxy = proxyName.map { $0.isEmpty ? "!\(label)" : "\(label)=\($0)" } ?? "!\(label)"
         return "!service.kubernetes.io/headless,\(proxy)"
     }
+
+    /// What the status calls it.
+    var title: String { isElsewhere ? "\(plural) of other nodes" : plural }
+    /// The kind whose first list is complete with this one's.
+    var completes: ObjectKind? { isElsewhere ? nil : kind }
 
     /// `v1`, `discovery.k8s.io/v1`
     var apiVersion: String { group.isEmpty ? "v1" : group + "/v1" }

@@ -14,7 +14,8 @@ extension ProxyEngine {
                 ("connections", "\(stats.connectionsOpened - stats.connectionsClosed)"),
                 ("requests", "\(stats.requests)"), ("active", "\(stats.active)"), ("retries", "\(stats.retries)"),
                 ("overflows", "\(stats.overflows)"), ("ejections", "\(stats.ejections)"),
-                ("mirrored", "\(stats.mirrored)"),
+                ("mirrored", "\(stats.mirrored)"), ("heldClients", "\(stats.heldClients)"),
+                ("unknownClients", "\(stats.unknownClients)"),
             ])
         case "config":
             let snapshot = snapshot

@@ -50,7 +50,9 @@ package final class ProxyEngine: Sendable {
                 .childChannelOption(.maxMessagesPerRead, value: ReadSizes.readsPerTurn)
                 .childChannelInitializer { channel in
                     channel.eventLoop.makeCompletedFuture {
-                        try channel.pipeline.syncOperations.addHandler(Downstream(shard))
+                        let pipeline = channel.pipeline.syncOperations
+                        if shard.table.hasConsumers { try pipeline.addHandler(ClientHold(shard)) }
+                        try pipeline.addHandler(Downstream(shard))
                     }
                 }
             if !address.address.isIPv4 {

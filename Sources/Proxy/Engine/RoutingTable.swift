@@ -8,6 +8,8 @@ package final class RoutingTable: Sendable {
     package let snapshot: ProxySnapshot
     private let frontends: [SocketAddress: RoutedServiceEntry]
     private let workloads: [IPAddress: WorkloadEntry]
+    /// Some service has routes for single namespaces, so that it matters who a client is.
+    let hasConsumers: Bool
 
     /// `old` lends the matchers and workload entries that stay the same.
     package init(_ snapshot: ProxySnapshot, replacing old: RoutingTable? = nil) {
@@ -21,6 +23,7 @@ package final class RoutingTable: Sendable {
             for address in service.frontends { frontends[address] = entry }
         }
         self.frontends = frontends
+        hasConsumers = snapshot.services.values.contains { !$0.consumerRoutes.isEmpty }
         var workloads: [IPAddress: WorkloadEntry] = [:]
         workloads.reserveCapacity(snapshot.workloads.count)
         for (address, workload) in snapshot.workloads {
@@ -55,6 +58,8 @@ package final class RoutedServiceEntry: Sendable {
         producer = service.producerRoutes.map(RuleSet.init)
         consumers = service.consumerRoutes.mapValues(RuleSet.init)
     }
+
+    var hasConsumers: Bool { !consumers.isEmpty }
 
     /// nil: no routes, the service's own endpoints answer.
     func rules(forClientIn namespace: String?) -> RuleSet? { namespace.flatMap { consumers[$0] } ?? producer }

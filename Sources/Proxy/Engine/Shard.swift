@@ -1,6 +1,6 @@
 /// What one event loop owns: connections, pools, balancing state, counters. Nothing of it is shared, so nothing is
 /// locked and no request crosses from one thread to another.
-import Addressing
+package import Addressing
 import Balancing
 import HTTPWire
 import NIOCore
@@ -18,6 +18,7 @@ final class Shard: @unchecked Sendable {
     var stats = ShardStats()
     private var connections: [ObjectIdentifier: any ClientConnection] = [:]
     private var isDraining = false
+    var unknownClients = UnknownClients()
     /// Reused for every head that is written.
     var scratch: [UInt8] = []
     var edit = HeadEdit()
@@ -47,6 +48,7 @@ final class Shard: @unchecked Sendable {
     /// longer wanted are closed as soon as they are idle.
     func adopt(_ table: RoutingTable) {
         self.table = table
+        releaseKnownClients()
         for (id, state) in clusters {
             if let cluster = table.snapshot.clusters[id] {
                 state.update(cluster, now: now)
@@ -133,6 +135,13 @@ package struct EngineOptions: Sendable {
     package var streamIdleTimeout: Duration = .seconds(300)
     /// A request is kept for another try up to this size.
     package var replayLimit = 64 << 10
+    package var targets = TargetGuard()
+    /// How long the first connection of a client waits that may be a pod which this node was not told of yet.
+    package var clientPatience: Duration = .seconds(2)
+    /// Such a client is no pod with a namespace: a process of the node, or a pod on its network.
+    package var isOwnAddress: @Sendable (IPAddress) -> Bool = { isOfThisNode($0) }
+    /// Takes sentences for the log.
+    package var tell: @Sendable (String) -> Void = { _ in }
     /// Share of requests without a caller's decision that are traced, in 1/1,000,000.
     package var sampling: UInt64 = 10_000
 

@@ -10,6 +10,10 @@ package struct ShardStats: Sendable {
     package var overflows: UInt64 = 0
     package var ejections: UInt64 = 0
     package var mirrored: UInt64 = 0
+    /// Connections that waited for their client to become known.
+    package var heldClients: UInt64 = 0
+    /// Connections of clients that stayed unknown, to services with routes for single namespaces.
+    package var unknownClients: UInt64 = 0
     /// Bytes from backends that nobody had asked for.
     package var strayAnswers: UInt64 = 0
     /// What clients did wrong, by `WireFault`.
@@ -26,6 +30,8 @@ package struct ShardStats: Sendable {
         sum.overflows += b.overflows
         sum.ejections += b.ejections
         sum.mirrored += b.mirrored
+        sum.heldClients += b.heldClients
+        sum.unknownClients += b.unknownClients
         sum.strayAnswers += b.strayAnswers
         sum.violations.merge(b.violations, uniquingKeysWith: +)
         sum.series.merge(b.series) { $0 + $1 }

@@ -56,9 +56,17 @@ final class Upstream: ChannelDuplexHandler, UpstreamStream {
         let upstream = Upstream(address, host, cluster, shard)
         let bound = NIOLoopBound(upstream, eventLoop: shard.loop)
         let target: NIOCore.SocketAddress
-        do { target = try address.nio() } catch {
-            cluster.connectionClosed(nil)
-            return exchange.connectFailed("\(error)", isTimeout: false, host)
+        do {
+            if let refusal = shard.options.targets.refusal(of: address, in: shard.table) {
+                throw RefusedTarget(refusal)
+            }
+            target = try address.nio()
+        } catch {
+            // Not from within the attempt that asks for the connection.
+            return shard.loop.assumeIsolated().execute {
+                cluster.connectionClosed(nil)
+                exchange.connectFailed("\(error)", isTimeout: false, host)
+            }
         }
         ClientBootstrap(group: shard.loop)
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)

@@ -44,7 +44,15 @@ final class HTTP2Upstream: HTTP2Connection {
     func connect() {
         let bound = NIOLoopBound(self, eventLoop: shard.loop)
         let target: NIOCore.SocketAddress
-        do { target = try address.nio() } catch { return failed("\(error)", isTimeout: false) }
+        do {
+            if let refusal = shard.options.targets.refusal(of: address, in: shard.table) {
+                throw RefusedTarget(refusal)
+            }
+            target = try address.nio()
+        } catch {
+            // Not from within the attempt that asks for the connection.
+            return shard.loop.assumeIsolated().execute { self.failed("\(error)", isTimeout: false) }
+        }
         ClientBootstrap(group: shard.loop)
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             .channelOption(.socketOption(.so_keepalive), value: 1)

@@ -37,6 +37,11 @@ private func ownSeries(_ stats: ShardStats, _ generation: UInt64, _ text: inout 
         ("heddle_proxy_overflows_total", "Requests refused by a connection or request limit.", stats.overflows),
         ("heddle_proxy_ejections_total", "Endpoints taken out for errors.", stats.ejections),
         ("heddle_proxy_mirrored_total", "Copies of requests that were sent.", stats.mirrored),
+        ("heddle_proxy_held_clients_total", "Connections that waited for their client to be known.", stats.heldClients),
+        (
+            "heddle_proxy_unknown_clients_total",
+            "Connections of unknown clients to services with routes for single namespaces.", stats.unknownClients
+        ),
         ("heddle_proxy_stray_answers_total", "Bytes of backends that no request had asked for.", stats.strayAnswers),
     ] {
         counter(name, help, &text)

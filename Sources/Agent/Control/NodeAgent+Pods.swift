@@ -1,0 +1,39 @@
+/// Which pods the agent follows: none as long as nothing depends on them, those of this node while somebody observes,
+/// all while something is routed. Clients of routed services are pods of this node, and their namespace decides which
+/// routes apply to them: nothing is handed to the proxy before they are known.
+import Cluster
+import Compile
+
+struct PodFollowing {
+    var scope = PodScope.none
+    /// Sources that have told all pods of this node.
+    var told: Set<Int> = []
+    /// Until when whoever observes wants names.
+    var observedUntil: Duration?
+}
+
+extension NodeAgent {
+    var knowsPods: Bool {
+        environment.sources.indices.allSatisfy {
+            environment.sources[$0].follow == nil || pods.told.contains($0)
+        }
+    }
+
+    /// Somebody looks at flows; whoever asks asks again within the time.
+    func noteObserver() {
+        pods.observedUntil = now + environment.observerPatience
+        followPods()
+        armTimer()
+    }
+
+    func followPods() {
+        if let end = pods.observedUntil, end <= now { pods.observedUntil = nil }
+        deadlines.pods = pods.observedUntil
+        let forRoutes = routes.isNeeded && configuration.proxy != .off
+        let wanted: PodScope = forRoutes ? .all : pods.observedUntil != nil ? .ofNode : .none
+        guard wanted != pods.scope else { return }
+        pods.scope = wanted
+        if wanted == .none { pods.told = [] }
+        for source in environment.sources { source.follow?(wanted) }
+    }
+}

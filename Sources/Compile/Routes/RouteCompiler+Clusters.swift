@@ -1,0 +1,134 @@
+/// Where the proxy may send requests, and who has which address: the part of compiling that follows endpoints and pods.
+package import Addressing
+import Cluster
+import DataplaneIR
+import RouteIR
+
+extension RouteCompiler {
+    mutating func cluster(
+        _ id: ClusterID, _ state: borrowing ClusterState, _ virtual: Set<IPAddress>
+    ) -> UpstreamCluster {
+        var cluster = UpstreamCluster(id: id)
+        guard let service = state.services[id.service],
+            let port = service.ports.first(where: { $0.port == id.port && $0.transport == .tcp })
+        else { return cluster }
+        let slices = state.slices(of: id.service).filter(options.handles)
+        // A pod of a dual-stack service is one endpoint, not two.
+        let family = service.clusterIPs.first?.family ?? slices.compactMap(\.addressType.family).first ?? .ipv4
+        let candidates = mergedCandidates(
+            slices, portName: port.name, transport: .tcp, family: family, node: node)
+        let selection = select(candidates, node: node)
+        let range = service.internalTrafficPolicy == .local ? selection.localRange : selection.clusterRange
+        let places = Dictionary(
+            slices.flatMap(\.endpoints).map { ($0.address, $0) }, uniquingKeysWith: { first, _ in first })
+        var refused: [(SocketAddress, String)] = []
+        cluster.endpoints = selection.backends.enumerated().compactMap { index, backend in
+            let isSelected = range.contains(index)
+            let isDraining = !isSelected && backend.state.isSuperset(of: [.serving, .terminating])
+            guard isSelected || isDraining else { return nil }
+            if let reason = own.refusal(of: backend.address, routed: virtual) {
+                refused.append((backend.address, reason))
+                return nil
+            }
+            let place = places[backend.address.address]
+            return Endpoint(
+                backend.address, zone: place?.zone, node: place?.nodeName,
+                isDraining: isDraining)
+        }.sorted { $0.address < $1.address }
+        endpointFindings[id] = refused.isEmpty ? nil : findings(refused, slices)
+        cluster.wire = wire(of: port, id)
+        cluster.policy = ServicePolicy(service).policy
+        return cluster
+    }
+
+    /// One for each slice: a slice may be full of them.
+    private func findings(_ refused: [(address: SocketAddress, reason: String)], _ slices: [EndpointSlice]) -> [Finding]
+    {
+        slices.compactMap { slice in
+            let (addresses, ports) = (Set(slice.endpoints.map(\.address)), Set(slice.ports.map(\.port)))
+            let here = refused.filter { addresses.contains($0.address.address) && ports.contains($0.address.port) }
+            guard let first = here.first else { return nil }
+            let more = here.count > 1 ? " (and \(here.count - 1) more like it)" : ""
+            return Finding(
+                reason: "refused-endpoint", object: ObjectID(.endpointSlice, slice.name), field: "endpoints.addresses",
+                message:
+                    "no request of a route goes to \(first.address)\(more): \(first.reason); give the address of a "
+                    + "pod or of another server")
+        }
+    }
+
+    /// Why requests never go to an endpoint; nil: they may.
+    package func refusal(of endpoint: SocketAddress) -> String? { own.refusal(of: endpoint, routed: routedAddresses) }
+
+    /// `touched` learns the addresses that may have become an endpoint's, or are none any more.
+    mutating func replace(_ id: ClusterID, _ new: UpstreamCluster?, _ touched: inout Set<IPAddress>) {
+        if new == nil { endpointFindings[id] = nil }
+        guard snapshot.clusters[id] != new else { return }
+        for endpoint in snapshot.clusters[id]?.endpoints ?? [] {
+            let address = endpoint.address.address
+            let rest = (targets[address] ?? 0) - 1
+            targets[address] = rest > 0 ? rest : nil
+            touched.insert(address)
+        }
+        for endpoint in new?.endpoints ?? [] {
+            targets[endpoint.address.address, default: 0] += 1
+            touched.insert(endpoint.address.address)
+        }
+        snapshot.clusters[id] = new
+    }
+
+    private func wire(of port: Service.Port, _ id: ClusterID) -> UpstreamCluster.Wire {
+        switch DeclaredProtocol(port) {
+        case .http(.h2c), .http(.grpc): return .h2c
+        case .http(.http1), .other: return .http1
+        case .unknown:
+            // Nothing is said: what a GRPCRoute sends there is gRPC.
+            let isCalled = snapshot.services.values.contains { service in
+                service.rulesOfAllClients.contains { rule in
+                    rule.kind == .grpc && rule.backends.contains { $0.target == .cluster(id) }
+                }
+            }
+            return isCalled ? .h2c : .http1
+        }
+    }
+
+    mutating func updatePolicyFindings(_ clusters: Set<ClusterID>, _ state: borrowing ClusterState) {
+        let services = Set(clusters.map(\.service))
+        policyFindings = policyFindings.filter { services.contains($0.key) }
+        for name in services {
+            guard let service = state.services[name], !service.annotations.isEmpty else {
+                policyFindings[name] = nil
+                continue
+            }
+            let findings = ServicePolicy(service).findings
+            policyFindings[name] = findings.isEmpty ? nil : findings
+        }
+    }
+
+    /// Keeps the pods of this node, which are the clients, and those that requests are sent to.
+    mutating func updateWorkloads(at addresses: Set<IPAddress>, _ state: borrowing ClusterState) -> Bool {
+        guard isNeeded else {
+            defer { snapshot.workloads = [:] }
+            return !snapshot.workloads.isEmpty
+        }
+        var differs = false
+        lookups = addresses.count
+        for address in addresses {
+            let isTarget = targets[address] != nil
+            // Of two pods with one address the older is about to go.
+            var workload: Workload?
+            for pod in state.pods(at: address) {
+                guard let known = state.workloads[pod] else { continue }
+                if isTarget || known.node == node.name || known.node.isEmpty { workload = known }
+            }
+            guard snapshot.workloads[address] != workload else { continue }
+            snapshot.workloads[address] = workload
+            differs = true
+        }
+        return differs
+    }
+}
+
+extension RoutedService {
+    fileprivate var rulesOfAllClients: [RouteRule] { (producerRoutes ?? []) + consumerRoutes.values.flatMap(\.self) }
+}

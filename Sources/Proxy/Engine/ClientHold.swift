@@ -1,0 +1,135 @@
+/// A client's namespace decides which routes apply to it, and a pod may connect before this node was told of it. The
+/// first connections of such a client wait for a moment, unread; whoever stays unknown counts as one of no namespace
+/// (docs/l7.md), and does not wait again.
+import Addressing
+import Balancing
+import NIOCore
+
+/// Stands before the handler of a connection while some service has routes for single namespaces.
+final class ClientHold: ChannelDuplexHandler, RemovableChannelHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundIn = ByteBuffer
+
+    private let shard: Shard
+    private var context: ChannelHandlerContext?
+    private(set) var address: IPAddress?
+    private var wantsRead = false
+
+    init(_ shard: Shard) { self.shard = shard }
+
+    func channelActive(context: ChannelHandlerContext) {
+        self.context = context
+        address = shard.hold(self, context)
+        context.fireChannelActive()
+        if address == nil { release() }
+    }
+    func read(context: ChannelHandlerContext) {
+        if address == nil { context.read() } else { wantsRead = true }
+    }
+    func channelInactive(context: ChannelHandlerContext) {
+        shard.unknownClients.forget(self)
+        context.fireChannelInactive()
+    }
+
+    func release() {
+        guard let context else { return }
+        self.context = nil
+        address = nil
+        if wantsRead { context.read() }
+        context.pipeline.syncOperations.removeHandler(self, promise: nil)
+    }
+}
+
+/// Of one event loop. Clients choose their addresses, so there is a limit to what is kept of them.
+struct UnknownClients {
+    private static let limit = 4096
+    private var held: [IPAddress: [ClientHold]] = [:]
+    private var heldCount = 0
+    /// They were waited for in vain.
+    private var strangers: Set<IPAddress> = []
+    private var toldAt: Moment?
+
+    func isStranger(_ address: IPAddress) -> Bool { strangers.contains(address) }
+    var hasRoom: Bool { heldCount < Self.limit }
+
+    mutating func hold(_ connection: ClientHold, _ address: IPAddress) {
+        held[address, default: []].append(connection)
+        heldCount += 1
+    }
+
+    mutating func forget(_ connection: ClientHold) {
+        guard let address = connection.address,
+            let index = held[address]?.firstIndex(where: { $0 === connection })
+        else { return }
+        held[address]?.remove(at: index)
+        if held[address]?.isEmpty == true { held[address] = nil }
+        heldCount -= 1
+    }
+
+    /// All connections of a client that is known now, or that is waited for no longer.
+    mutating func take(_ address: IPAddress) -> [ClientHold] {
+        let connections = held.removeValue(forKey: address) ?? []
+        heldCount -= connections.count
+        return connections
+    }
+
+    /// Those that have become known.
+    mutating func takeKnown(_ isKnown: (IPAddress) -> Bool) -> [ClientHold] {
+        strangers = strangers.filter { !isKnown($0) }
+        return held.keys.filter(isKnown).flatMap { take($0) }
+    }
+
+    /// True: somebody should be told; not of each of many.
+    mutating func giveUp(on address: IPAddress, now: Moment) -> Bool {
+        if strangers.count >= Self.limit { strangers.removeAll(keepingCapacity: true) }
+        guard strangers.insert(address).inserted, toldAt.map({ now.since($0) >= .seconds(1) }) ?? true
+        else {
+            return false
+        }
+        toldAt = now
+        return true
+    }
+}
+
+extension Shard {
+    /// The client's address if the connection must wait for it to become known.
+    fileprivate func hold(_ connection: ClientHold, _ context: ChannelHandlerContext) -> IPAddress? {
+        guard let client = SocketAddress(context.remoteAddress)?.address,
+            table.workload(at: client) == nil,
+            let dialled = OriginalDestination.of(context.channel) ?? SocketAddress(context.localAddress),
+            table.service(at: dialled)?.hasConsumers == true, !options.isOwnAddress(client)
+        else { return nil }
+        guard !unknownClients.isStranger(client), unknownClients.hasRoom else {
+            stats.unknownClients += 1
+            return nil
+        }
+        stats.heldClients += 1
+        unknownClients.hold(connection, client)
+        let patience = TimeAmount.nanoseconds(Int64(clamping: options.clientPatience.wholeNanoseconds))
+        loop.assumeIsolated().scheduleTask(in: patience) { [weak connection] in
+            if connection?.address != nil { self.giveUp(on: client) }
+        }
+        return client
+    }
+
+    private func giveUp(on client: IPAddress) {
+        if unknownClients.giveUp(on: client, now: now) {
+            options.tell(
+                "\(client) is the address of no pod that is known on this node: routes of single namespaces do not apply "
+                    + "to it"
+            )
+        }
+        for connection in unknownClients.take(client) {
+            stats.unknownClients += 1
+            connection.release()
+        }
+    }
+
+    /// After a new table.
+    func releaseKnownClients() {
+        let table = table
+        for connection in unknownClients.takeKnown({ table.workload(at: $0) != nil }) {
+            connection.release()
+        }
+    }
+}

@@ -1,0 +1,55 @@
+/// Pods are followed only while somebody wants them, those of this node apart from all others.
+import Cluster
+import FakeAPIServer
+import TestSupport
+import Testing
+
+@testable import KubernetesClient
+
+@Suite struct PodTests {
+    private func prepare(_ server: FakeAPIServer) {
+        server.fill()
+        server.put(
+            .pods, pod("here", on: "node-1", address: "10.1.0.2"), pod("there", on: "node-2", address: "10.1.1.2"),
+            pod("nowhere", on: ""))
+    }
+
+    private func names(_ recorder: Recorder) -> [String] { recorder.now.cluster.podAddresses.keys.map(\.name).sorted() }
+
+    @Test func noPodIsFollowedUnlessItIsWanted() async throws {
+        try await withSource(prepare: prepare) { server, recorder in
+            try await soon("synced") { recorder.now.synced == 1 }
+            #expect(server.requests(.pods).isEmpty && recorder.now.podsKnown == 0)
+
+            recorder.source.follow(.ofNode)
+            try await soon("the node's pods") { recorder.now.podsKnown == 1 }
+            #expect(names(recorder) == ["here"])
+            #expect(server.requests(.pods).allSatisfy { $0.query["fieldSelector"] == "spec.nodeName=node-1" })
+
+            recorder.source.follow(.all)
+            try await soon("all pods") { names(recorder) == ["here", "there"] }
+            #expect(recorder.source.status.map(\.resource).suffix(2) == ["pods", "pods of other nodes"])
+            // A pod without a node is in neither set; it comes once it has one.
+            try await soon("watching") { server.watchers(.pods) == 2 }
+            server.put(.pods, pod("nowhere", on: "node-1", address: "10.1.0.3"))
+            try await soon("scheduled") { names(recorder) == ["here", "nowhere", "there"] }
+
+            recorder.source.follow(.ofNode)
+            try await soon("others are gone") { names(recorder) == ["here", "nowhere"] }
+            recorder.source.follow(.none)
+            try await soon("all are gone") { names(recorder) == [] && server.watchers(.pods) == 0 }
+            #expect(!recorder.source.status.map(\.resource).contains { $0.hasPrefix("pods") })
+            recorder.source.follow(.ofNode)
+            try await soon("known again") { recorder.now.podsKnown == 2 && names(recorder) == ["here", "nowhere"] }
+        }
+    }
+
+    /// Pods that are forbidden are not waited for for ever; the problem says what to allow.
+    @Test func forbiddenPodsAreSaid() async throws {
+        try await withSource(prepare: prepare) { server, recorder in
+            server.fail(.pods, .status(403, reason: "Forbidden"))
+            recorder.source.follow(.ofNode)
+            try await soon("told") { recorder.now.podsKnown >= 1 }
+        }
+    }
+}
