@@ -1,5 +1,5 @@
-/// What a tenant may write, with the real agent and the real proxy: endpoints that lead to Heddle itself get nothing, and
-/// whose pod a client is decides which routes apply.
+/// What a tenant may write, with the real agent and the real proxy: endpoints that lead to Heddle itself get nothing,
+/// and whose pod a client is decides which routes apply.
 import Addressing
 import Glibc
 import Netns

@@ -13,8 +13,8 @@ struct ProxyControl {
         /// No route is attached to any service.
         case notNeeded
         /// The pods of this node, which are the clients, are not known yet. Nothing is handed over, and the kernel goes
-        /// on with what it did. `wasRouted`: the agent has just started, so an earlier one's routes may be in force, and
-        /// until then a proxy is trusted to serve them.
+        /// on with what it did. `wasRouted`: the agent has just started, so an earlier one's routes may be in force,
+        /// and until then a proxy is trusted to serve them.
         case learning(wasRouted: Bool, until: Duration?)
         /// The first route has just come and a proxy is starting: services are balanced as before until then.
         case starting(until: Duration)

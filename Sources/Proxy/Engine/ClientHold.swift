@@ -115,8 +115,8 @@ extension Shard {
     private func giveUp(on client: IPAddress) {
         if unknownClients.giveUp(on: client, now: now) {
             options.tell(
-                "\(client) is the address of no pod that is known on this node: routes of single namespaces do not apply "
-                    + "to it"
+                "\(client) is the address of no pod that is known on this node: routes of single namespaces do not "
+                    + "apply to it"
             )
         }
         for connection in unknownClients.take(client) {
