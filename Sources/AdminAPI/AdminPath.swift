@@ -2,6 +2,9 @@
 /// status of 400 or above.
 package import Reconcile
 
+/// Of the programs on both ends of the socket.
+package let heddleVersion = "0.1.0"
+
 package enum AdminPath {
     package static let defaultSocket = "/run/heddle/agent.sock"
 

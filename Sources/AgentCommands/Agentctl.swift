@@ -15,6 +15,7 @@ struct Agentctl: ParsableCommand {
               agentctl dump-maps --service shop/web   what the kernel does for it
               agentctl explain --from shop/web-0 --to 10.96.0.10:80
             """,
+        version: "agentctl \(heddleVersion)",
         subcommands: [
             DumpMaps.self, Status.self, Services.self, Endpoints.self, Routes.self, ProxyCommand.self, Logs.self,
             Observe.self, Top.self, Sockets.self, Explain.self, Verify.self, Capacity.self, BugReport.self,

@@ -1,12 +1,13 @@
 /// The program `heddle-agent`: arguments in, exit status out.
 import Addressing
+import AdminAPI
 import AdminServer
 import Glibc
 import LinuxDataplane
 import Logging
 
 package enum AgentProgram {
-    package static let version = "0.1.0"
+    package static let version = heddleVersion
 
     /// 0: ended as asked; 1: something is missing; 2: wrong usage.
     package static func main(arguments: [String]) async -> Never {

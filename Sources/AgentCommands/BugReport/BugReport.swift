@@ -15,9 +15,10 @@ struct BugReport: ParsableCommand {
             Examples:
               agentctl bugreport
               agentctl bugreport --file /tmp/report.tar.gz
+              kubectl -n kube-system exec POD -- agentctl bugreport --file - > report.tar.gz
             """)
 
-    @Option(help: "Where to write it (default: heddle-bugreport-NODE-TIME.tar.gz here).")
+    @Option(help: "Where to write it, - for standard output (default: heddle-bugreport-NODE-TIME.tar.gz here).")
     var file: String?
     @OptionGroup var options: SharedOptions
 
@@ -68,7 +69,7 @@ struct BugReport: ParsableCommand {
         }
         try add("about.txt", "agentctl on \(host) at \(moment)\n\(removed) secrets were removed\n", to: archive)
         try archive.finish()
-        Output.tell("\(path)\n")
+        if !TarArchive.isStandardOutput(path) { Output.tell("\(path)\n") }
         if removed > 0 { Output.complain("note: \(removed) values that look like secrets were removed\n") }
     }
 

@@ -8,11 +8,21 @@ struct TarArchive: ~Copyable {
     /// Seconds since 1970.
     private let time: Int
 
-    /// Readable for the owner only; a file that is there is not replaced.
+    static func isStandardOutput(_ path: String) -> Bool { path == "-" || path == "/dev/stdout" }
+
+    /// A file is readable for the owner only, and one that is there is not replaced.
     init(path: String, time: Int) throws(CommandFailure) {
-        let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        let isStandardOutput = Self.isStandardOutput(path)
+        guard !isStandardOutput || isatty(STDOUT_FILENO) == 0 else {
+            throw CommandFailure("standard output is a terminal; redirect it into a file: --file - > FILE")
+        }
+        let descriptor =
+            isStandardOutput
+            ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3) : open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else {
-            throw CommandFailure("\(path) cannot be made: \(String(cString: strerror(errno))); see --file")
+            throw CommandFailure(
+                "\(path) cannot be made: \(String(cString: strerror(errno))); pass another place as --file, or write "
+                    + "to standard output: --file - > FILE")
         }
         guard let file = gzdopen(descriptor, "wb9") else {
             close(descriptor)
