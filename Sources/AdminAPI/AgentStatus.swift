@@ -146,6 +146,22 @@ package struct AgentStatus: Codable, Sendable, Equatable {
             (listeners, instances) = ([], [])
         }
     }
+    /// A port of the agent's own, or a health check of a Service.
+    package struct Server: Codable, Sendable, Equatable {
+        /// `metrics`, `health`, `probes`, or `health check of Service NAMESPACE/NAME`.
+        package var name: String
+        package var address: String
+        /// Why it does not listen, and what to do; nil: it listens.
+        package var problem: String?
+        /// Who listens there instead, where `agentctl` can tell.
+        package var holder: String?
+
+        package init(name: String, address: String, problem: String? = nil) {
+            self.name = name
+            self.address = address
+            self.problem = problem
+        }
+    }
     package struct Counts: Codable, Sendable, Equatable {
         package var services: Int
         package var servicePorts: Int
@@ -181,6 +197,7 @@ package struct AgentStatus: Codable, Sendable, Equatable {
     package var counts: Counts
     /// The L7 proxy.
     package var proxy: Proxy
+    package var servers: [Server]
     package var nodePortAddresses: [String]
     package var capacity: [MapUsage]
     /// Counters of the dataplane by name.
@@ -190,7 +207,7 @@ package struct AgentStatus: Codable, Sendable, Equatable {
     /// What the compiler left out of objects, at most some hundred.
     package var findings: [String]
     package var findingCount: Int
-    /// Servers that cannot listen, and the like.
+    /// What the host lacks, what others left behind, and the like.
     package var warnings: [String]
 
     package init(node: String, version: String, dataplane: Dataplane) {
@@ -200,7 +217,7 @@ package struct AgentStatus: Codable, Sendable, Equatable {
         (pid, uptimeSeconds, ready) = (0, 0, false)
         proxy = Proxy(mode: "off")
         (sources, sync, drift, counts) = ([], Sync(), DriftReport(), Counts())
-        (nodePortAddresses, capacity, counters, refused) = ([], [], [:], [])
+        (servers, nodePortAddresses, capacity, counters, refused) = ([], [], [], [:], [])
         (findings, findingCount, warnings) = ([], 0, [])
     }
 }

@@ -1,15 +1,69 @@
-/// One HTTP/1.1 connection: collects a request head, asks the responder, writes the answer, keeps alive.
+/// One HTTP/1.1 connection: collects a request, asks the responder, writes the answer, keeps alive; all within limits.
 import NIOCore
 import NIOHTTP1
 
-final class HTTPConnection: ChannelInboundHandler {
+final class HTTPConnection: ChannelDuplexHandler {
     typealias InboundIn = HTTPServerRequestPart
+    typealias OutboundIn = HTTPServerResponsePart
     typealias OutboundOut = HTTPServerResponsePart
 
-    private let responder: HTTPResponder
-    private var head: HTTPRequestHead?
+    private enum Phase {
+        /// Nothing of the next request is here.
+        case idle
+        case receiving
+        /// The responder has it, for as long as it takes.
+        case responding
+        case sending
+    }
 
-    init(responder: @escaping HTTPResponder) { self.responder = responder }
+    private let responder: HTTPResponder
+    private let connections: ServerConnections
+    private var context: ChannelHandlerContext?
+    private var phase = Phase.idle
+    private var head: HTTPRequestHead?
+    /// Requests sent ahead of the answers.
+    private var ahead: [HTTPRequestHead] = []
+    private var requestBytes = 0
+    /// A read that waits until the client has taken its answer.
+    private var isReadHeldBack = false
+    private let openedAt = NIODeadline.now()
+    private(set) var waitingSince = NIODeadline.now()
+    private var deadline: Scheduled<Void>?
+
+    private var limits: ConnectionLimits { connections.limits }
+    var isWaitingForClient: Bool { phase != .responding }
+
+    init(_ connections: ServerConnections, responder: @escaping HTTPResponder) {
+        self.connections = connections
+        self.responder = responder
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        self.context = context
+        waitForClient(.receiving, limits.request, else: .slowRequest)
+        connections.add(self)
+    }
+    func channelInactive(context: ChannelHandlerContext) { close(nil) }
+    func errorCaught(context: ChannelHandlerContext, error: any Error) { close(nil) }
+
+    func close(_ reason: ShedReason?) {
+        connections.remove(self, reason)
+        deadline?.cancel()
+        context?.close(promise: nil)
+        context = nil
+    }
+
+    // MARK: The request
+
+    /// Told before the bytes are looked at.
+    func received(_ count: Int) {
+        requestBytes += count
+        if requestBytes > limits.requestBytes {
+            close(.largeRequest)
+        } else if phase == .idle {
+            waitForClient(.receiving, limits.request, else: .slowRequest)
+        }
+    }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         switch unwrapInboundIn(data) {
@@ -17,43 +71,84 @@ final class HTTPConnection: ChannelInboundHandler {
         case .body: break
         case .end:
             guard let head = head.take() else { return }
-            respond(to: head, context)
-        }
-    }
-
-    private func respond(to head: HTTPRequestHead, _ context: ChannelHandlerContext) {
-        let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
-        let loop = context.eventLoop
-        let keepAlive = head.isKeepAlive
-        let isHead = head.method == .HEAD
-        let version = head.version
-        responder(HTTPRequest(method: head.method.rawValue, target: head.uri)) { response in
-            loop.execute {
-                let context = bound.value
-                guard context.channel.isActive else { return }
-                var headers = HTTPHeaders(response.headers.map { ($0.name, $0.value) })
-                headers.replaceOrAdd(name: "Content-Length", value: String(response.body.count))
-                if !keepAlive { headers.replaceOrAdd(name: "Connection", value: "close") }
-                let head = HTTPResponseHead(
-                    version: version, status: HTTPResponseStatus(statusCode: response.status), headers: headers)
-                context.write(NIOAny(HTTPServerResponsePart.head(head)), promise: nil)
-                if !isHead, !response.body.isEmpty {
-                    let body = context.channel.allocator.buffer(bytes: response.body)
-                    context.write(NIOAny(HTTPServerResponsePart.body(.byteBuffer(body))), promise: nil)
-                }
-                let done = context.writeAndFlush(NIOAny(HTTPServerResponsePart.end(nil)))
-                if !keepAlive { done.assumeIsolated().whenComplete { _ in bound.value.close(promise: nil) } }
+            requestBytes = 0
+            if phase == .receiving || phase == .idle {
+                respond(to: head)
+            } else if ahead.count < limits.requestsAhead {
+                ahead.append(head)
+            } else {
+                close(.largeRequest)
             }
         }
     }
 
-    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        if event is IdleStateHandler.IdleStateEvent {
-            context.close(promise: nil)
-        } else {
-            context.fireUserInboundEventTriggered(event)
+    /// A client that does not take its answers may not ask for more of them.
+    func read(context: ChannelHandlerContext) {
+        if phase == .responding || phase == .sending { isReadHeldBack = true } else { context.read() }
+    }
+
+    // MARK: The answer
+
+    private func respond(to head: HTTPRequestHead) {
+        guard let context else { return }
+        phase = .responding
+        deadline?.cancel()
+        let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
+        let loop = context.eventLoop
+        responder(HTTPRequest(method: head.method.rawValue, target: head.uri)) { response in
+            loop.execute { bound.value.send(response, to: head) }
         }
     }
 
-    func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+    private func send(_ response: HTTPResponse, to request: HTTPRequestHead) {
+        guard let context, context.channel.isActive else { return }
+        let keepAlive = request.isKeepAlive && NIODeadline.now() - openedAt < TimeAmount(limits.age)
+        waitForClient(.sending, limits.answer, else: .slowReader)
+        var headers = HTTPHeaders(response.headers.map { ($0.name, $0.value) })
+        headers.replaceOrAdd(name: "Content-Length", value: String(response.body.count))
+        if !keepAlive { headers.replaceOrAdd(name: "Connection", value: "close") }
+        let head = HTTPResponseHead(
+            version: request.version, status: HTTPResponseStatus(statusCode: response.status), headers: headers)
+        context.write(wrapOutboundOut(.head(head)), promise: nil)
+        if request.method != .HEAD, !response.body.isEmpty {
+            let body = context.channel.allocator.buffer(bytes: response.body)
+            context.write(wrapOutboundOut(.body(.byteBuffer(body))), promise: nil)
+        }
+        context.writeAndFlush(wrapOutboundOut(.end(nil))).assumeIsolated().whenComplete { _ in
+            if keepAlive { self.readOn() } else { self.close(nil) }
+        }
+    }
+
+    private func readOn() {
+        guard context != nil else { return }
+        if !ahead.isEmpty { return respond(to: ahead.removeFirst()) }
+        waitForClient(.idle, limits.idle, else: nil)
+        if isReadHeldBack {
+            isReadHeldBack = false
+            context?.read()
+        }
+    }
+
+    // MARK: Patience
+
+    private func waitForClient(_ phase: Phase, _ patience: Duration, else reason: ShedReason?) {
+        self.phase = phase
+        waitingSince = .now()
+        deadline?.cancel()
+        deadline = context?.eventLoop.assumeIsolated().scheduleTask(in: TimeAmount(patience)) { self.close(reason) }
+    }
+}
+
+/// In front of the parser, which keeps what it has not understood yet.
+final class RequestMeter: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias InboundOut = ByteBuffer
+    private let connection: HTTPConnection
+
+    init(_ connection: HTTPConnection) { self.connection = connection }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        connection.received(unwrapInboundIn(data).readableBytes)
+        if context.channel.isActive { context.fireChannelRead(data) }
+    }
 }

@@ -1,31 +1,52 @@
 /// A listening address with its answers. An address that is taken is tried again until it is free: losing a health
 /// port to another program for a while must not stop the node's traffic (spec row 140).
+import Glibc
 import NIOCore
 import Synchronization
+
+/// Why an address cannot be listened on.
+package struct ListenFailure: Error, Equatable, CustomStringConvertible {
+    package let address: ListenAddress
+    /// An errno; 0: something else.
+    package let code: Int32
+    package let reason: String
+
+    init(_ address: ListenAddress, _ error: any Error) {
+        self.address = address
+        code = (error as? IOError)?.errnoCode ?? 0
+        reason = code == 0 ? "\(error)" : String(cString: strerror(code))
+    }
+    package var description: String { "cannot listen on \(address): \(reason)" }
+}
 
 package final class HTTPListener: Sendable {
     package let address: ListenAddress
     private let loop: ServerLoop
     private let responder: HTTPResponder
-    private let retryAfter: Duration
+    private let connections: NIOLoopBoundBox<ServerConnections>
+    private let longestPause: Duration
     /// Called with the reason at the first failure of a row, and with nil once the address is bound.
-    private let report: @Sendable (String?) -> Void
+    private let report: @Sendable (ListenFailure?) -> Void
     private let state = Mutex(State())
 
     private struct State {
         var isOpen = false
         var channel: (any Channel)?
-        var hasFailed = false
+        /// After the failure before; nil: there was none.
+        var pause: Duration?
         var retry: ServerLoop.Timer?
     }
 
+    /// `shed`: told of connections that were closed before their client was done.
     package init(
-        _ address: ListenAddress, on loop: ServerLoop, retryAfter: Duration = .seconds(2),
-        report: @escaping @Sendable (String?) -> Void = { _ in }, responder: @escaping HTTPResponder
+        _ address: ListenAddress, on loop: ServerLoop, limits: ConnectionLimits = ConnectionLimits(),
+        longestPause: Duration = .seconds(2), report: @escaping @Sendable (ListenFailure?) -> Void = { _ in },
+        shed: @escaping @Sendable (ShedReason) -> Void = { _ in }, responder: @escaping HTTPResponder
     ) {
         self.address = address
         self.loop = loop
-        self.retryAfter = retryAfter
+        connections = .makeBoxSendingValue(ServerConnections(limits, shed: shed), eventLoop: loop.loop)
+        self.longestPause = longestPause
         self.report = report
         self.responder = responder
     }
@@ -43,7 +64,7 @@ package final class HTTPListener: Sendable {
 
     /// Starts listening or throws; for an address that the program cannot do without.
     package func startNow() async throws {
-        let channel = try await loop.bind(address, responder).get()
+        let channel = try await loop.bind(address, connections, responder).get()
         state.withLock {
             $0.isOpen = true
             $0.channel = channel
@@ -61,7 +82,7 @@ package final class HTTPListener: Sendable {
 
     /// Keeps itself alive until it listens or is stopped: whoever never wants to stop it need not hold it.
     private func attempt() {
-        loop.bind(address, responder).whenComplete { self.finishAttempt($0) }
+        loop.bind(address, connections, responder).whenComplete { self.finishAttempt($0) }
     }
 
     private func finishAttempt(_ result: Result<any Channel, any Error>) {
@@ -69,19 +90,20 @@ package final class HTTPListener: Sendable {
         case .success(let channel):
             let wanted = state.withLock { state in
                 if state.isOpen { state.channel = channel }
-                state.hasFailed = false
+                state.pause = nil
                 return state.isOpen
             }
             if wanted { report(nil) } else { channel.close(promise: nil) }
         case .failure(let error):
-            let timer = loop.schedule(after: retryAfter) { self.attempt() }
-            let (isFirst, wanted) = state.withLock { state in
-                defer { state.hasFailed = true }
-                state.retry = timer
-                return (!state.hasFailed, state.isOpen)
+            let isFirst = state.withLock { state in
+                guard state.isOpen else { return false }
+                let isFirst = state.pause == nil
+                let pause = min(state.pause.map { $0 * 2 } ?? longestPause / 16, longestPause)
+                state.pause = pause
+                state.retry = loop.schedule(after: pause) { self.attempt() }
+                return isFirst
             }
-            if !wanted { timer.cancel() }
-            if isFirst, wanted { report("cannot listen on \(address): \(error)") }
+            if isFirst { report(ListenFailure(address, error)) }
         }
     }
 }

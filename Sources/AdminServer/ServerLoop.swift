@@ -9,15 +9,12 @@ import Synchronization
 package final class ServerLoop: Sendable {
     private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     var loop: any EventLoop { group.next() }
-    /// A client that says nothing for so long is disconnected.
-    private let idleTimeout = TimeAmount.seconds(90)
 
     package init() {}
 
     /// Runs `body` on the loop once `delay` has passed, unless cancelled before.
     package func schedule(after delay: Duration, _ body: @escaping @Sendable () -> Void) -> Timer {
-        let (seconds, attoseconds) = delay.components
-        let task = loop.scheduleTask(in: .nanoseconds(seconds * 1_000_000_000 + attoseconds / 1_000_000_000), body)
+        let task = loop.scheduleTask(in: TimeAmount(delay), body)
         return Timer { task.cancel() }
     }
 
@@ -27,17 +24,20 @@ package final class ServerLoop: Sendable {
 
     package func shutdown() async { try? await group.shutdownGracefully() }
 
-    func bind(_ address: ListenAddress, _ responder: @escaping HTTPResponder) -> EventLoopFuture<any Channel> {
-        let idleTimeout = idleTimeout
+    func bind(
+        _ address: ListenAddress, _ connections: NIOLoopBoundBox<ServerConnections>,
+        _ responder: @escaping HTTPResponder
+    ) -> EventLoopFuture<any Channel> {
         let bootstrap = ServerBootstrap(group: loop)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelOption(.backlog, value: 128)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let pipeline = channel.pipeline.syncOperations
-                    try pipeline.addHandler(IdleStateHandler(allTimeout: idleTimeout))
-                    try pipeline.configureHTTPServerPipeline(withErrorHandling: true)
-                    try pipeline.addHandler(HTTPConnection(responder: responder))
+                    let connection = HTTPConnection(connections.value, responder: responder)
+                    try pipeline.addHandler(RequestMeter(connection))
+                    try pipeline.configureHTTPServerPipeline(withPipeliningAssistance: false, withErrorHandling: true)
+                    try pipeline.addHandler(connection)
                 }
             }
         switch address {

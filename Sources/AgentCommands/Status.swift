@@ -2,6 +2,7 @@
 import AdminAPI
 import ArgumentParser
 import Glibc
+import LinuxDataplane
 import Reconcile
 
 struct Status: ParsableCommand {
@@ -19,7 +20,8 @@ struct Status: ParsableCommand {
     var wait: WaitTime?
 
     func run() throws {
-        let status = try wait.map { try waitUntilInSync($0) } ?? fetch()
+        var status = try wait.map { try waitUntilInSync($0) } ?? fetch()
+        for index in status.servers.indices { status.servers[index].findHolder() }
         switch options.output {
         case .json: try Output.json(status)
         case .table, .wide: Output.tell(statusText(status, wide: options.output == .wide))
@@ -93,6 +95,7 @@ func statusText(_ status: AgentStatus, wide: Bool) -> String {
     for map in status.capacity where wide || isFilling(map.entries, map.maxEntries) {
         line("map", "\(map.name): \(map.entries)\(map.maxEntries > 0 ? " of \(map.maxEntries)" : "")")
     }
+    for server in status.servers where wide || server.problem != nil { line("server", serverText(server)) }
     for warning in status.warnings { line("warning", warning) }
     for source in status.sources { for problem in source.problems { line("problem", problem) } }
     for refusal in status.refused { line("refused", "\(refusal.service): \(refusal.reason)") }
@@ -150,6 +153,23 @@ private func watchText(_ watch: AgentStatus.Watch, wide: Bool) -> String {
         text += ", \(watch.reconnects) reconnects, version \(watch.resourceVersion ?? "-")"
     }
     return text + (watch.message.map { ": \($0)" } ?? "")
+}
+
+private func serverText(_ server: AgentStatus.Server) -> String {
+    guard let problem = server.problem else { return "\(server.name): \(server.address)" }
+    let holder = server.holder.map { "\($0) has it: " } ?? ""
+    return "\(server.name): does NOT listen on \(server.address): \(holder)\(problem)"
+}
+
+extension AgentStatus.Server {
+    /// Agent and agentctl share a network namespace, and in the chart's pod all processes of the node are seen.
+    fileprivate mutating func findHolder() {
+        guard problem != nil, let port = address.split(separator: ":").last.flatMap({ UInt16($0) }) else { return }
+        let owners = SocketOwner.listening(onTCP: port).map { owner in
+            "\(owner.command)[\(owner.pid)]" + (owner.podUID.map { " of pod \($0)" } ?? "")
+        }
+        holder = owners.isEmpty ? nil : owners.joined(separator: ", ")
+    }
 }
 
 private func driftText(_ drift: AgentStatus.DriftReport) -> String {

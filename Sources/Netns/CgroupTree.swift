@@ -74,7 +74,7 @@ private func childDirectories(of path: String) throws(NetnsError) -> [String] {
 }
 
 /// The file's bytes; none when opening or reading fails with one of `absentWhen`.
-private func readWholeFile(_ path: String, absentWhen: Set<Int32>) throws(NetnsError) -> [UInt8] {
+func readWholeFile(_ path: String, absentWhen: Set<Int32>) throws(NetnsError) -> [UInt8] {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else {
         if absentWhen.contains(errno) { return [] }

@@ -55,7 +55,7 @@ import Testing
         let port = try #require(probe.boundPort)
         let reports = Reports()
         HTTPListener(
-            .tcp(host: "127.0.0.1", port: port), on: loop, retryAfter: .milliseconds(5),
+            .tcp(host: "127.0.0.1", port: port), on: loop, longestPause: .milliseconds(5),
             report: { reports.add($0) }, responder: Self.echo
         ).start()
         await reports.next { $0 != nil }
@@ -72,10 +72,10 @@ import Testing
         let port = try #require(holder.boundPort)
         let reports = Reports()
         let late = HTTPListener(
-            .tcp(host: "127.0.0.1", port: port), on: loop, retryAfter: .milliseconds(5),
+            .tcp(host: "127.0.0.1", port: port), on: loop, longestPause: .milliseconds(5),
             report: { reports.add($0) }, responder: Self.echo)
         late.start()
-        await reports.next { $0 != nil }
+        await reports.next { $0?.code == EADDRINUSE }
         holder.stop()
         await reports.next { $0 == nil }
         #expect(late.boundPort == port)
@@ -86,13 +86,13 @@ import Testing
 
 /// What a listener reported, in order.
 private final class Reports: Sendable {
-    private let stream: AsyncStream<String?>
-    private let continuation: AsyncStream<String?>.Continuation
+    private let stream: AsyncStream<ListenFailure?>
+    private let continuation: AsyncStream<ListenFailure?>.Continuation
 
     init() { (stream, continuation) = AsyncStream.makeStream() }
-    func add(_ report: String?) { continuation.yield(report) }
+    func add(_ report: ListenFailure?) { continuation.yield(report) }
     /// Waits for a report like that.
-    func next(where matches: (String?) -> Bool) async {
+    func next(where matches: (ListenFailure?) -> Bool) async {
         for await report in stream where matches(report) { return }
     }
 }
@@ -102,7 +102,7 @@ private struct SocketError: Error {
     let code = errno
 }
 
-private func connectTCP(_ port: UInt16) throws -> Int32 {
+func connectTCP(_ port: UInt16) throws -> Int32 {
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
     address.sin_port = port.bigEndian
@@ -110,7 +110,7 @@ private func connectTCP(_ port: UInt16) throws -> Int32 {
     return try connect(AF_INET, &address, MemoryLayout<sockaddr_in>.size)
 }
 
-private func connectUnix(_ path: String) throws -> Int32 {
+func connectUnix(_ path: String) throws -> Int32 {
     var address = sockaddr_un()
     address.sun_family = sa_family_t(AF_UNIX)
     withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
@@ -127,7 +127,7 @@ private func connect<Address>(_ family: Int32, _ address: inout Address, _ size:
 }
 
 /// Sends the text and reads until the server closes.
-private func exchange(_ descriptor: Int32, _ request: String) throws -> String {
+func exchange(_ descriptor: Int32, _ request: String) throws -> String {
     defer { close(descriptor) }
     guard write(descriptor, request, request.utf8.count) == request.utf8.count else {
         throw SocketError(operation: "write")

@@ -20,13 +20,17 @@ import Testing
 
     @Test func autoPrefersEBPF() throws {
         let selection = try choose(.auto, ebpf: [good], nftables: [good])
-        #expect(selection.kind == .ebpf && selection.companion == .all)
+        #expect(selection.kind == .ebpf && selection.companion == .all && selection.fallback == nil)
     }
 
     @Test func autoFallsBackAndSaysWhy() throws {
         let selection = try choose(.auto, ebpf: [good, bad], nftables: [good])
         #expect(selection.kind == .nftables && selection.companion == .off)
-        #expect(selection.reason.contains("needs CAP_BPF"))
+        #expect(selection.reason.contains("cgroup hooks"))
+        let fallback = try #require(selection.fallback)
+        #expect(fallback.contains("needs CAP_BPF") && fallback.contains("--dataplane nftables"))
+        // Who asks for it gets no warning.
+        #expect(try choose(.nftables, ebpf: [bad], nftables: [good]).fallback == nil)
     }
 
     @Test func aHostWithoutIPv6CanStillUseNftables() throws {

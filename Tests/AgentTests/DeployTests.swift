@@ -1,4 +1,5 @@
 /// The agent accepts what deploy/ gives it.
+import Addressing
 import Telemetry
 import TestSupport
 import Testing
@@ -12,29 +13,42 @@ import YAML
         readFile: { path throws(ConfigurationError) in try readConfigurationFile(path) })
 
     @Test func theDaemonSetsArgumentsAndConfigurationAreValid() throws {
+        let (container, file) = try deployed()
+        var arguments = container["args"]?.list.map(\.text) ?? []
+        // Any other option would win over what people write into the configuration.
+        #expect(arguments == ["run", "--config=/etc/heddle/agent.yaml"])
+        let directory = try TemporaryDirectory()
+        try writeText(file, to: directory.path + "/agent.yaml")
+        arguments = ["--config=\(directory.path)/agent.yaml"]
+        let configuration = try AgentConfiguration.parse(arguments: arguments, host: host, needsSource: true)
+        #expect(configuration.source == .kubernetes(kubeconfig: nil) && configuration.logFormat == .json)
+        // Without a writable /proc/sys nothing may be asked of it.
+        #expect(configuration.conntrack.sysctls(cores: 8).isEmpty)
+        // kube-proxy's ports are its own while it runs beside us.
+        let ports = container["ports"]?.list ?? []
+        #expect(ports.compactMap { $0["hostPort"]?.text }.allSatisfy { $0 != "10249" && $0 != "10256" })
+        for name in ["livenessProbe", "readinessProbe"] {
+            let probe = try #require(container[name]?["httpGet"])
+            let port = ports.first { $0["name"]?.text == probe["port"]?.text }?["containerPort"]?.text ?? ""
+            #expect(configuration.probeAddress == SocketAddress("\(probe["host"]?.text ?? ""):\(port)"))
+        }
+    }
+
+    /// The agent's container, and its configuration file.
+    private func deployed() throws -> (YAMLNode, String) {
         let root = #filePath.split(separator: "/").dropLast(3).map { "/" + $0 }.joined()
         var stream = try YAMLStream(Array(readText("\(root)/deploy/heddle.yaml").utf8))
-        var arguments: [String] = []
+        var container: YAMLNode?
         var file = ""
         while let document = stream.next() {
             let object = try document.get().root
             switch object["kind"]?.text {
             case "ConfigMap": file = object["data"]?["agent.yaml"]?.text ?? ""
-            case "DaemonSet":
-                let container = object["spec"]?["template"]?["spec"]?["containers"]?.list.first
-                arguments = container?["args"]?.list.map(\.text) ?? []
+            case "DaemonSet": container = object["spec"]?["template"]?["spec"]?["containers"]?.list.first
             default: break
             }
         }
-        let directory = try TemporaryDirectory()
-        try writeText(file, to: directory.path + "/agent.yaml")
-        let place = try #require(arguments.firstIndex(of: "--config=/etc/heddle/agent.yaml"))
-        arguments[place] = "--config=\(directory.path)/agent.yaml"
-        #expect(arguments.removeFirst() == "run")
-        let configuration = try AgentConfiguration.parse(arguments: arguments, host: host, needsSource: true)
-        #expect(configuration.source == .kubernetes(kubeconfig: nil) && configuration.logFormat == .json)
-        // Without a writable /proc/sys nothing may be asked of it.
-        #expect(configuration.conntrack.sysctls(cores: 8).isEmpty)
+        return (try #require(container), file)
     }
 }
 

@@ -12,14 +12,18 @@ final class RunningAgent {
     let source: any ServiceSource
     private let dataplane: DataplaneKind
     private let options: [String]
+    private let wrapper: [String]
     private let directory: TemporaryDirectory
     private var process: ChildProcess?
 
-    /// Starts the agent and waits until everything the source has is in the kernel.
+    /// Starts the agent and waits until everything the source has is in the kernel. `wrapper`: a command that becomes
+    /// the agent.
     init(
-        on node: LabNode, _ dataplane: DataplaneKind, _ source: any ServiceSource, options: [String] = []
+        on node: LabNode, _ dataplane: DataplaneKind, _ source: any ServiceSource, options: [String] = [],
+        wrapper: [String] = []
     ) throws {
         self.options = options
+        self.wrapper = wrapper
         self.node = node
         self.dataplane = dataplane
         self.source = source
@@ -34,7 +38,7 @@ final class RunningAgent {
 
     func start() throws {
         process = try node.host.spawn(
-            [
+            wrapper + [
                 programDirectory + "/heddle-agent", "run", "--node-name", node.name, "--dataplane", dataplane.rawValue,
                 "--cgroup", node.cgroup, "--bpffs", node.bpffs, "--state-dir", directory.path + "/state",
                 "--api-socket", socket, "--cluster-cidr", Lab.clusterCIDRs.joined(separator: ","),

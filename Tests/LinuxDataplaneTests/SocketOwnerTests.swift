@@ -19,6 +19,19 @@ import Testing
         #expect(SocketOwner.socketInode("/tmp/socket:[4711]") == nil)
     }
 
+    @Test func listenersOfAPortAreToldFromItsConnections() {
+        let table = """
+              sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+               0: 0100007F:2809 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100
+               1: 0100007F:2809 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 100
+               2: 00000000:2810 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4713 1 0 100
+            """
+        #expect(SocketOwner.listeners(table, port: 10249) == [4711])
+        #expect(SocketOwner.listeners(table, port: 80) == [])
+        let wide = "head\n 0: \(String(repeating: "0", count: 32)):2810 \(String(repeating: "0", count: 32)):0000 0A"
+        #expect(SocketOwner.listeners(wide + " 0:0 00:0 0 0 0 4714 1", port: 10256) == [4714])
+    }
+
     private static let uid = "0a1b2c3d-0000-1111-2222-333344445555"
     private static let underscored = "0a1b2c3d_0000_1111_2222_333344445555"
 }

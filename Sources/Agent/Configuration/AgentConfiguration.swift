@@ -46,6 +46,8 @@ struct AgentConfiguration: Equatable, Sendable {
     var apiSocket = "/run/heddle/agent.sock"
     var metricsAddress = SocketAddress(IPAddress(v4: 0x7f00_0001), 10249)
     var healthzAddress = SocketAddress(IPAddress(v4: 0), 10256)
+    /// The same answers on a port that nobody else wants; nil: none.
+    var probeAddress: SocketAddress?
     var proxy = ProxyMode.spawn
     var proxyPort: UInt16 = 15001
     /// Empty: beside the admin socket.
@@ -138,6 +140,9 @@ extension AgentConfiguration {
             SocketAddress($0)
         }
         try reader.value(.healthzAddress, "an address and port like 0.0.0.0:10256", into: &healthzAddress) {
+            SocketAddress($0)
+        }
+        try reader.value(.probeAddress, "an address and port like 127.0.0.1:10262", into: &probeAddress) {
             SocketAddress($0)
         }
         try reader.value(.nodePortLoopback, "true or false", into: &nodePortLoopback, boolean)

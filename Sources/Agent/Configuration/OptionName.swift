@@ -12,6 +12,7 @@ enum OptionName: String, CaseIterable {
     case apiSocket = "api-socket"
     case metricsAddress = "metrics-address"
     case healthzAddress = "healthz-address"
+    case probeAddress = "probe-address"
     case proxy
     case proxyPort = "proxy-port"
     case proxySocket = "proxy-socket"
@@ -68,6 +69,7 @@ enum OptionName: String, CaseIterable {
         case .apiSocket: ("PATH", "admin socket (default: /run/heddle/agent.sock)")
         case .metricsAddress: ("HOST:PORT", "/metrics and /proxyMode (default: 127.0.0.1:10249)")
         case .healthzAddress: ("HOST:PORT", "/healthz, /livez, /readyz (default: 0.0.0.0:10256)")
+        case .probeAddress: ("HOST:PORT", "the same again, for probes while another program has that port")
         case .proxy: ("spawn|external|off", "the L7 proxy, once there is a route (default: spawn)")
         case .proxyPort: ("PORT", "where the L7 proxy listens (default: 15001)")
         case .proxySocket: ("PATH", "where it gets its configuration (default: proxy.sock beside --api-socket)")

@@ -1,6 +1,7 @@
 /// Every metric of the agent. Where kube-proxy has one, its name is used, so that dashboards keep working (spec rows
 /// 148-155); the rest is `heddle_*`.
 import Addressing
+import Reconcile
 import Telemetry
 
 struct AgentMetrics: Sendable {
@@ -23,9 +24,11 @@ struct AgentMetrics: Sendable {
     let cleanupFailures: Counter
     let healthz: Counter
     let livez: Counter
+    let servers: ServerMetrics
 
     let generation: Gauge
     let inSync: Gauge
+    let fallback: Gauge
     let proven: Gauge
     let canaryPassed: Gauge
     let drift: Counter
@@ -37,9 +40,7 @@ struct AgentMetrics: Sendable {
     let proxyUp: Gauge
     let routedServices: Gauge
     let sourceProblems: Gauge
-    let mapEntries: Gauge
-    let mapMaxEntries: Gauge
-    let mapBytes: Gauge
+    let maps: MapMetrics
     let dataplaneEvents: Gauge
 
     init(_ registry: MetricRegistry = MetricRegistry()) {
@@ -87,9 +88,11 @@ struct AgentMetrics: Sendable {
             labels: family)
         healthz = registry.counter("kubeproxy_proxy_healthz_total", "Answers of /healthz.", labels: ["code"])
         livez = registry.counter("kubeproxy_proxy_livez_total", "Answers of /livez.", labels: ["code"])
+        servers = ServerMetrics(registry)
 
         generation = registry.gauge("heddle_generation", "Number of the last plan in the kernel.")
         inSync = registry.gauge("heddle_in_sync", "1 when nothing waits, nothing failed and nothing was refused.")
+        fallback = registry.gauge("heddle_dataplane_fallback", "1 when auto took nftables, as eBPF is not possible.")
         proven = registry.gauge("heddle_dataplane_proven", "1 when the audit found no drift and the canary passed.")
         canaryPassed = registry.gauge("heddle_dataplane_canary_timestamp_seconds", "When the canary last passed.")
         drift = registry.counter(
@@ -105,9 +108,7 @@ struct AgentMetrics: Sendable {
             "heddle_findings", "Fields and claims of objects that were left out.", labels: ["reason"])
         sourceProblems = registry.gauge(
             "heddle_source_problems", "Documents or objects that could not be used.", labels: ["source"])
-        mapEntries = registry.gauge("heddle_map_entries", "Entries in use.", labels: ["map"])
-        mapMaxEntries = registry.gauge("heddle_map_max_entries", "Most entries; 0: no limit.", labels: ["map"])
-        mapBytes = registry.gauge("heddle_map_bytes", "Kernel memory.", labels: ["map"])
+        maps = MapMetrics(registry)
         dataplaneEvents = registry.gauge(
             "heddle_dataplane_events", "Counters kept by the dataplane.", labels: ["name"])
         startAtZero()
@@ -127,5 +128,27 @@ struct AgentMetrics: Sendable {
             healthz.add(0, code)
             livez.add(0, code)
         }
+    }
+}
+
+/// How full the dataplane's maps are.
+struct MapMetrics: Sendable {
+    private let entries: Gauge
+    private let maxEntries: Gauge
+    private let bytes: Gauge
+
+    init(_ registry: MetricRegistry) {
+        entries = registry.gauge("heddle_map_entries", "Entries in use.", labels: ["map"])
+        maxEntries = registry.gauge("heddle_map_max_entries", "Most entries; 0: no limit.", labels: ["map"])
+        bytes = registry.gauge("heddle_map_bytes", "Kernel memory.", labels: ["map"])
+    }
+
+    func replace(_ maps: [MapUsage]) {
+        let byName = { (value: (MapUsage) -> Int) in
+            Dictionary(maps.map { ([$0.name], Double(value($0))) }, uniquingKeysWith: +)
+        }
+        entries.replace(byName { $0.entries })
+        maxEntries.replace(byName { $0.maxEntries })
+        bytes.replace(byName { $0.bytes })
     }
 }

@@ -21,8 +21,10 @@ extension NodeAgent {
 
     func prepareStatus() {
         leftovers = environment.leftovers()
-        for warning in dataplane.warnings + leftovers { log.warning("\(warning)") }
+        hostWarnings = environment.hostWarnings()
+        for warning in dataplane.warnings + hostWarnings + leftovers { log.warning("\(warning)") }
         metrics.leftovers.set(Double(leftovers.count))
+        metrics.fallback.set(dataplane.isFallback ? 1 : 0)
         environment.board.update { contents in
             contents.status.dataplane.name = dataplane.writer.name
             contents.status.dataplane.configured = dataplane.reason
@@ -49,7 +51,8 @@ extension NodeAgent {
             contents.status.sync.fullPlans = status.fullPlans
             contents.status.refused = status.refused.sorted { $0.key < $1.key }
                 .map { .init(service: $0.key.description, reason: $0.value) }
-            contents.status.warnings = nodeWarnings + dataplane.warnings + leftovers + proxyWarnings + trafficWarnings
+            contents.status.warnings =
+                nodeWarnings + dataplane.warnings + hostWarnings + leftovers + proxyWarnings + trafficWarnings
             contents.status.proxy = proxyStatus
         }
         metrics.proxyUp.set(proxy.phase == .up && unreachableFamilies.isEmpty ? 1 : 0)
@@ -66,8 +69,9 @@ extension NodeAgent {
         if details.generation != reconciler.status.applied { refreshCounts() }
         details.generation = reconciler.status.applied
         if now >= details.capacityAt { refreshCapacity() }
-        if !leftovers.isEmpty {
-            leftovers = environment.leftovers()
+        if !hostWarnings.isEmpty || !leftovers.isEmpty {
+            if !hostWarnings.isEmpty { hostWarnings = environment.hostWarnings() }
+            if !leftovers.isEmpty { leftovers = environment.leftovers() }
             metrics.leftovers.set(Double(leftovers.count))
             publish()
         }
@@ -111,13 +115,7 @@ extension NodeAgent {
         let capacity = (try? dataplane.writer.capacity()) ?? []
         details.capacityAt = now + max(environment.auditPeriod, min((now - start) * 2000, .seconds(3600)))
         environment.board.update { $0.status.capacity = capacity }
-        metrics.mapEntries.replace(byName(capacity) { $0.entries })
-        metrics.mapMaxEntries.replace(byName(capacity) { $0.maxEntries })
-        metrics.mapBytes.replace(byName(capacity) { $0.bytes })
-    }
-
-    private func byName(_ maps: [MapUsage], _ value: (MapUsage) -> Int) -> [[String]: Double] {
-        Dictionary(maps.map { ([$0.name], Double(value($0))) }, uniquingKeysWith: +)
+        metrics.maps.replace(capacity)
     }
 
     // MARK: Metrics of writes

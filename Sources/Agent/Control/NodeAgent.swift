@@ -19,6 +19,8 @@ actor NodeAgent {
     struct Environment: Sendable {
         var sources: [AgentSource]
         var openDataplane: @Sendable () throws -> OpenDataplane
+        /// Sentences about what the host lacks and could not be given.
+        var hostWarnings: @Sendable () -> [String] = { [] }
         /// Sentences about what another service proxy left in the kernel.
         var leftovers: @Sendable () -> [String] = { [] }
         var snapshot = SnapshotAccess()
@@ -60,7 +62,8 @@ actor NodeAgent {
     var nodeInputs = NodeInputs()
     var node: NodeProgram
     var nodeWarnings: [String] = []
-    /// Looked for again as long as there are any.
+    /// Both are looked for again as long as there are any.
+    var hostWarnings: [String] = []
     var leftovers: [String] = []
     var hasAddresses = false
     var nodeWasSeen = false

@@ -18,6 +18,7 @@ final class StatusBoard: Sendable {
         /// An address of a pod on this node that is an endpoint of some service.
         var localPod: IPAddress?
         var sourceChangedAt: [Duration?] = []
+        var servers: [ServerKind: [AgentStatus.Server]] = [:]
         /// When the snapshot that is in force was written.
         var snapshotWrittenAt: Duration?
         /// When the oldest change that is not yet in the kernel came in.
@@ -48,6 +49,7 @@ final class StatusBoard: Sendable {
             for (index, at) in sourceChangedAt.enumerated() where index < status.sources.count {
                 status.sources[index].changedSecondsAgo = age(at)
             }
+            status.servers = ServerKind.allCases.flatMap { servers[$0] ?? [] }
             return status
         }
     }

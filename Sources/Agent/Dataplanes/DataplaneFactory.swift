@@ -1,7 +1,6 @@
 /// Asks the kernel what it offers and opens the dataplanes. The only place that names their types.
-import CLinux
-import Glibc
 import LinuxDataplane
+import Netns
 import Reconcile
 
 enum DataplaneFactory {
@@ -18,7 +17,7 @@ enum DataplaneFactory {
             let (nftables, changes) = try openNftables(.none)
             return OpenDataplane(
                 writer: nftables, parts: [.init(nftables, fullAudit: .whenTold)], reason: selection.reason,
-                foreignChanges: changes)
+                foreignChanges: changes, fallback: selection.fallback)
         case (.ebpf, .off):
             let ebpf = try openEBPF(configuration, hasCompanion: false)
             return OpenDataplane(
@@ -67,13 +66,8 @@ enum DataplaneFactory {
         return tracers
     }
 
-    /// Without --cgroup: where cgroup v2 is mounted, else the usual place, which the probe then finds missing.
+    /// Without --cgroup: where most of cgroup v2 is seen, else the usual place, which the probe then finds missing.
     static func cgroup(_ configuration: AgentConfiguration) -> String {
-        if let given = configuration.cgroup { return given }
-        var path = [UInt8](repeating: 0, count: Int(PATH_MAX))
-        let found = path.withUnsafeMutableBytes { bytes in
-            clinux_find_mount("cgroup2", bytes.assumingMemoryBound(to: CChar.self).baseAddress, UInt(bytes.count))
-        }
-        return found == 0 ? String(decoding: path.prefix { $0 != 0 }, as: UTF8.self) : "/sys/fs/cgroup"
+        configuration.cgroup ?? CgroupMount.current?.path ?? "/sys/fs/cgroup"
     }
 }

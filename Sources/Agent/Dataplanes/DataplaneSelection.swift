@@ -24,6 +24,8 @@ struct DataplaneSelection: Equatable, Sendable {
     var companion: AgentConfiguration.Companion
     /// One sentence: why this one.
     var reason: String
+    /// `auto` only: why it did not take eBPF, and what to do.
+    var fallback: String?
 
     static func choose(_ configuration: AgentConfiguration, _ offers: KernelOffers) throws(StartupError) -> Self {
         switch configuration.dataplane {
@@ -50,7 +52,9 @@ struct DataplaneSelection: Equatable, Sendable {
             }
             return Self(
                 kind: .nftables, companion: .off,
-                reason: "auto: eBPF is not possible: \(missing.name): \(missing.detail)")
+                reason: "auto: eBPF is not possible: \(missing.name)",
+                fallback: "auto took nftables, because eBPF is not possible here: \(missing.name): \(missing.detail); "
+                    + "if nftables is what you want, say so: --dataplane nftables")
         }
     }
 

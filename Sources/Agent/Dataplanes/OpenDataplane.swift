@@ -26,17 +26,22 @@ struct OpenDataplane {
     let reason: String
     let companion: String?
     let foreignChanges: ForeignChanges?
-    /// What the host lacks or has too much of, for the log and `agentctl status`.
-    var warnings: [String] = []
+    /// For the log and `agentctl status`.
+    let warnings: [String]
+    /// `auto` would rather have taken another.
+    let isFallback: Bool
 
+    /// `fallback`: why `auto` did not take what it prefers.
     init(
         writer: any Dataplane, parts: [Part], reason: String, companion: String? = nil,
-        foreignChanges: ForeignChanges? = nil
+        foreignChanges: ForeignChanges? = nil, fallback: String? = nil
     ) {
         self.writer = writer
         self.parts = parts
         self.reason = reason
         self.companion = companion
         self.foreignChanges = foreignChanges
+        warnings = fallback.map { [$0] } ?? []
+        isFallback = fallback != nil
     }
 }

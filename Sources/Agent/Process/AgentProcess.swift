@@ -54,7 +54,8 @@ struct AgentProcess {
         let health = HealthEndpoint(board: board, metrics: metrics)
         startServers(health)
         let checks = HealthCheckServers(
-            on: loop, servesAllAddresses: configuration.nodePortAddresses == .all, log: log, record: source.record,
+            on: loop, servesAllAddresses: configuration.nodePortAddresses == .all, reports: reports,
+            record: source.record,
             isHealthy: { health.health.isHealthy })
         let configuration = configuration
         let snapshots = try makeSnapshots(source)
@@ -68,12 +69,8 @@ struct AgentProcess {
             configuration, thread: try KernelThread(name: "heddle-kernel"),
             environment: .init(
                 sources: [source],
-                openDataplane: {
-                    var dataplane = try DataplaneFactory.open(configuration)
-                    dataplane.warnings = HostSettings.apply(configuration.conntrack) + HostSettings.nodePortRange()
-                    if configuration.proxy != .off { dataplane.warnings += HostSettings.migrateConnections() }
-                    return dataplane
-                },
+                openDataplane: { try DataplaneFactory.open(configuration) },
+                hostWarnings: { HostSettings.apply(configuration) },
                 leftovers: HostSettings.kubeProxyLeftovers, snapshot: snapshots?.access ?? SnapshotAccess(),
                 timers: loop, board: board, metrics: metrics, log: log,
                 interfaceTowards: { try? RouteQuery.interface(to: $0) },
@@ -103,25 +100,23 @@ struct AgentProcess {
         return try Snapshots(configuration, source: source.name, log: log)
     }
 
+    private var reports: ServerReports { ServerReports(board: board, metrics: metrics, log: log) }
+
     /// These answer before the dataplane is open, which may take a while.
     private func startServers(_ health: HealthEndpoint) {
-        let listen = { (address: SocketAddress, responder: @escaping HTTPResponder) in
-            HTTPListener(
-                .tcp(host: address.address.description, port: address.port), on: loop,
-                report: { [log] problem in
-                    if let problem {
-                        log.error("\(problem); still trying")
-                    } else {
-                        log.info("listening on \(address)")
-                    }
-                }, responder: responder
+        let listen = {
+            (kind: ServerKind, address: SocketAddress, option: OptionName, responder: @escaping HTTPResponder) in
+            reports.listener(
+                kind, kind.rawValue, .tcp(host: address.address.description, port: address.port),
+                remedy: "pass another \(option.flag)", on: loop, responder: responder
             ).start()
         }
         listen(
-            configuration.metricsAddress,
+            .metrics, configuration.metricsAddress, .metricsAddress,
             MetricsEndpoint(metrics: metrics, board: board, health: health).respond)
+        if let address = configuration.probeAddress { listen(.probes, address, .probeAddress, health.respond) }
         // Last, so that whoever sees the node healthy finds the rest too.
-        listen(configuration.healthzAddress, health.respond)
+        listen(.health, configuration.healthzAddress, .healthzAddress, health.respond)
     }
 
     private static func possible(_ asked: AgentConfiguration) -> AgentConfiguration {

@@ -1,5 +1,6 @@
-/// What the agent sets and looks at on the node once, when the dataplane is open. Nothing here is fatal: what cannot be
-/// done becomes a warning in the log and in `agentctl status`.
+/// What the agent sets and looks at on the node when the dataplane is open. Nothing here is fatal: what cannot be done
+/// becomes a warning in the log and in `agentctl status`, with the command that does it on the node, and is tried again
+/// until it is done.
 import Addressing
 import Glibc
 import LinuxDataplane
@@ -8,35 +9,44 @@ import Reconcile
 enum HostSettings {
     private static let netfilter = "/proc/sys/net/netfilter/"
 
-    /// In the network namespace of the calling thread.
-    static func apply(_ settings: ConntrackSettings) -> [String] {
+    /// What is not as it should be. In the network namespace of the calling thread.
+    static func apply(_ configuration: AgentConfiguration) -> [String] {
+        apply(configuration.conntrack) + nodePortRange() + (configuration.proxy == .off ? [] : migrateConnections())
+    }
+
+    private static func apply(_ settings: ConntrackSettings) -> [String] {
         // Without conntrack in the kernel there is nothing to set: eBPF alone tracks no connections.
         guard access(netfilter + "nf_conntrack_max", F_OK) == 0 else { return [] }
-        var failures: [String] = []
+        var wanted: [String] = []
+        var reason = ""
         for sysctl in settings.sysctls(cores: Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) {
             let path = netfilter + sysctl.name
             let current = read(path)
             if current == sysctl.value || (sysctl.raisesOnly && (current ?? 0) > sysctl.value) { continue }
             // The limit belongs to the machine: in a network namespace of its own a node may not change it.
             if sysctl.raisesOnly, access(path, W_OK) != 0, current != nil { continue }
-            if let problem = write("\(sysctl.value)\n", path) { failures.append("\(sysctl.name): \(problem)") }
+            guard let problem = write("\(sysctl.value)\n", path) else { continue }
+            wanted.append("net.netfilter.\(sysctl.name)=\(sysctl.value)")
+            reason = problem
         }
-        guard !failures.isEmpty else { return [] }
-        return [
-            "connection tracking keeps the kernel's settings (\(failures.joined(separator: "; "))); set them on the "
-                + "host, or give the agent a writable /proc/sys"
-        ]
+        guard !wanted.isEmpty else { return [] }
+        return ["connection tracking keeps the kernel's settings: " + remedy(wanted, reason)]
     }
 
     /// Connections that an old L7 proxy has not accepted when it closes its listener go to the new one (Linux 5.14).
     /// It concerns nothing but listeners that share a port.
-    static func migrateConnections() -> [String] {
+    private static func migrateConnections() -> [String] {
         let path = "/proc/sys/net/ipv4/tcp_migrate_req"
         guard let current = read(path), current != 1, let problem = write("1\n", path) else { return [] }
         return [
-            "connections may be lost when another heddle-proxy takes over: net.ipv4.tcp_migrate_req cannot be set "
-                + "(\(problem)); set it on the host, or give the agent a writable /proc/sys"
+            "connections that are just being made may be lost when another heddle-proxy takes over: "
+                + remedy(["net.ipv4.tcp_migrate_req=1"], problem)
         ]
+    }
+
+    private static func remedy(_ settings: [String], _ reason: String) -> String {
+        "the agent cannot set \(settings.joined(separator: " ")) (\(reason)); run on the node: sysctl -w "
+            + "\(settings.joined(separator: " ")), and keep it in /etc/sysctl.d"
     }
 
     /// What kube-proxy left; empty when nothing, or when it cannot be told.
@@ -49,7 +59,7 @@ enum HostSettings {
     }
 
     /// A node port that the kernel also gives to outgoing connections is now and then taken away from them.
-    static func nodePortRange() -> [String] {
+    private static func nodePortRange() -> [String] {
         guard let range = text("/proc/sys/net/ipv4/ip_local_port_range") else { return [] }
         let reserved = text("/proc/sys/net/ipv4/ip_local_reserved_ports") ?? ""
         return PortRanges.nodePortWarning(ephemeral: range, reserved: reserved).map { [$0] } ?? []

@@ -5,7 +5,6 @@ import Addressing
 import Cluster
 import Compile
 import DataplaneIR
-import Logging
 import Synchronization
 
 final class HealthCheckServers: Sendable {
@@ -21,18 +20,18 @@ final class HealthCheckServers: Sendable {
     private let loop: ServerLoop
     private let isHealthy: @Sendable () -> Bool
     private let servesAllAddresses: Bool
-    private let log: Logger
+    private let reports: ServerReports
     private let record: @Sendable (ObjectEvent) -> Void
     private let state = Mutex(State())
 
     /// `servesAllAddresses`: node ports are served on every address of the node, so one wildcard listener will do.
     init(
-        on loop: ServerLoop, servesAllAddresses: Bool, log: Logger,
+        on loop: ServerLoop, servesAllAddresses: Bool, reports: ServerReports,
         record: @escaping @Sendable (ObjectEvent) -> Void = { _ in }, isHealthy: @escaping @Sendable () -> Bool
     ) {
         self.loop = loop
         self.servesAllAddresses = servesAllAddresses
-        self.log = log
+        self.reports = reports
         self.record = record
         self.isHealthy = isHealthy
     }
@@ -55,9 +54,12 @@ final class HealthCheckServers: Sendable {
                 state.listeners[key] = listener
                 started.append(listener)
             }
-            return (Array(stopped.values), started)
+            return (stopped, started)
         }
-        for listener in stopped { listener.stop() }
+        for (key, listener) in stopped {
+            listener.stop()
+            reports.stopped(.healthCheck, name(key.service), key.address)
+        }
         for listener in started { listener.start() }
     }
 
@@ -67,16 +69,16 @@ final class HealthCheckServers: Sendable {
         return [node.localAddresses.contains { $0.family == .ipv6 } ? "::" : "0.0.0.0"]
     }
 
+    private func name(_ service: ObjectName) -> String { "health check of Service \(service)" }
+
     private func listener(for key: Key) -> HTTPListener {
-        HTTPListener(
-            key.address, on: loop,
-            report: { [log, record] problem in
-                guard let problem else { return }
-                log.warning("health check of Service \(key.service): \(problem); still trying")
+        reports.listener(
+            .healthCheck, name(key.service), key.address, remedy: "give the Service another healthCheckNodePort",
+            on: loop,
+            onFailure: { [record] problem in
                 record(
                     ObjectEvent(
-                        ObjectID(.service, key.service), reason: "FailedToStartServiceHealthcheck",
-                        message: "\(problem)",
+                        ObjectID(.service, key.service), reason: "FailedToStartServiceHealthcheck", message: problem,
                         isOfThisNode: true))
             },
             responder: { [weak self] _, reply in reply(self?.response(for: key.service) ?? .notFound) })

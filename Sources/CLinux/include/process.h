@@ -13,7 +13,4 @@ void clinux_limit_arenas(int count);
 /* Gives freed heap memory back to the kernel. */
 void clinux_trim_heap(void);
 
-/* Where a file system of this type is mounted first, into `path`; -1: nowhere. */
-int clinux_find_mount(const char *type, char *path, unsigned long size);
-
 #endif

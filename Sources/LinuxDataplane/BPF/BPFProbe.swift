@@ -4,6 +4,7 @@ import BPF
 import BPFPrograms
 import CLinux
 import Glibc
+import Netns
 
 package struct BPFProbe {
     /// One thing that can be tried. Tests replace `attempt` to play a kernel that lacks it.
@@ -35,7 +36,7 @@ package struct BPFProbe {
 
     package static func checks(cgroup: String, bpffs: String) -> [Check] {
         [
-            Check(name: "cgroup v2 directory", remedy: "pass one with --cgroup (mount -t cgroup2 none DIR)") {
+            Check(name: "cgroup v2 directory", remedy: cgroupRemedy) {
                 failure { () throws(BPFError) in _ = try CgroupDirectory(cgroup) }
             },
             Check(name: "bpf file system", remedy: "mount one (mount -t bpf bpf /sys/fs/bpf) or pass --bpffs") {
@@ -55,6 +56,12 @@ package struct BPFProbe {
                 clinux_membarrier_global() == 0 ? nil : String(cString: strerror(errno))
             },
         ]
+    }
+
+    private static var cgroupRemedy: String {
+        CgroupMount.current.map { "cgroup v2 is mounted at \($0.path): pass that as --cgroup, or leave it out" }
+            ?? "cgroup v2 is mounted nowhere here: mount it on the node (mount -t cgroup2 none DIR), into the "
+            + "container if there is one, or boot with systemd.unified_cgroup_hierarchy=1"
     }
 
     private static func map(_ name: String, _ kind: BPFMapKind, _ flags: BPFMapKind.Flags, _ since: String) -> Check {

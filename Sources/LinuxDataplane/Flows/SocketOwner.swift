@@ -19,6 +19,34 @@ package struct SocketOwner: Equatable, Sendable {
         } catch {
             throw DataplaneError(operation: error.operation, code: error.code, description: error.description)
         }
+        return find(inodes, among: pids)
+    }
+
+    /// By port: the processes that listen on it in our network namespace, as far as we may look into them.
+    package static func listening(onTCP port: UInt16) -> [SocketOwner] {
+        let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].map(contents)
+        let inodes = Set(tables.flatMap { listeners($0, port: port) })
+        guard !inodes.isEmpty else { return [] }
+        var owners: [Int32: SocketOwner] = [:]
+        for owner in find(inodes, among: names(in: "/proc").compactMap { Int32($0) }).values {
+            owners[owner.pid] = owner
+        }
+        return owners.values.sorted { $0.pid < $1.pid }
+    }
+
+    /// The inodes of sockets that listen on a port, by the kernel's table of them.
+    static func listeners(_ table: String, port: UInt16) -> [UInt32] {
+        table.split(separator: "\n").dropFirst().compactMap { line in
+            // sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode
+            let fields = line.split(separator: " ")
+            guard fields.count > 9, fields[3] == "0A", let number = fields[1].split(separator: ":").last,
+                UInt16(number, radix: 16) == port
+            else { return nil }
+            return UInt32(fields[9])
+        }
+    }
+
+    private static func find(_ inodes: Set<UInt32>, among pids: [Int32]) -> [UInt32: SocketOwner] {
         var result: [UInt32: SocketOwner] = [:]
         for pid in pids {
             let found = openSockets(of: pid).intersection(inodes)
@@ -33,14 +61,16 @@ package struct SocketOwner: Equatable, Sendable {
 
     private static func openSockets(of pid: Int32) -> Set<UInt32> {
         let path = "/proc/\(pid)/fd"
+        return Set(names(in: path).compactMap { socketInode(target(of: "\(path)/\($0)")) })
+    }
+
+    private static func names(in path: String) -> [String] {
         guard let directory = opendir(path) else { return [] }
         defer { closedir(directory) }
-        var result = Set<UInt32>()
+        var result: [String] = []
         while let entry = readdir(directory) {
-            let number = withUnsafeBytes(of: &entry.pointee.d_name) {
-                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            if let inode = socketInode(target(of: "\(path)/\(number)")) { result.insert(inode) }
+            result.append(
+                withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) })
         }
         return result
     }
@@ -51,13 +81,16 @@ package struct SocketOwner: Equatable, Sendable {
         return String(decoding: bytes[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
-    private static func firstLine(_ path: String) -> String {
+    private static func firstLine(_ path: String) -> String { String(contents(path).prefix { $0 != "\n" }) }
+
+    private static func contents(_ path: String) -> String {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return "" }
         defer { close(descriptor) }
-        var bytes = [UInt8](repeating: 0, count: 4096)
-        let count = max(0, read(descriptor, &bytes, bytes.count))
-        return String(decoding: bytes[..<count].prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self)
+        var bytes: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 65536)
+        while case let count = read(descriptor, &chunk, chunk.count), count > 0 { bytes += chunk[..<count] }
+        return String(decoding: bytes, as: UTF8.self)
     }
 
     /// `socket:[4711]`
