@@ -77,6 +77,8 @@ final class HTTP2Upstream: HTTP2Connection {
         self.waiting = []
         for exchange in waiting { exchange.connected(stream()) }
         if isDraining, streams.isEmpty { close() }
+        // Some of them may have given up meanwhile, and their places are free.
+        cluster.serveWaiting()
     }
     private func failed(_ reason: String, isTimeout: Bool) {
         isClosed = true
