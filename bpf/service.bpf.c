@@ -8,6 +8,16 @@
 #include "frontend.h"
 #include "flows.h"
 #include "proxy.h"
+#include <bpf/bpf_core_read.h>
+
+/* The MPTCP connection whose first TCP socket this is: the one of which the program will ask the peer's name. */
+static __always_inline struct mptcp_sock *mptcp_of(struct bpf_sock_addr *ctx)
+{
+	if (ctx->protocol != IPPROTO_TCP || !bpf_core_type_exists(struct mptcp_sock) ||
+	    !bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_skc_to_mptcp_sock))
+		return NULL;
+	return bpf_skc_to_mptcp_sock(ctx->sk);
+}
 
 static __always_inline void remember(struct bpf_sock_addr *ctx, const struct endpoint *to, const struct block *b,
 				     const struct choice *to_backend)
@@ -21,11 +31,17 @@ static __always_inline void remember(struct bpf_sock_addr *ctx, const struct end
 	};
 	struct heddle_origin *stored =
 		bpf_sk_storage_get(&socket_origin, ctx->sk, &origin, BPF_SK_STORAGE_GET_F_CREATE);
+	struct mptcp_sock *mptcp = mptcp_of(ctx);
 
 	if (stored)
 		*stored = origin;
 	else
 		count(HEDDLE_REASON_storage_failed);
+	if (mptcp) {
+		stored = bpf_sk_storage_get(&socket_origin, mptcp, &origin, BPF_SK_STORAGE_GET_F_CREATE);
+		if (stored)
+			*stored = origin;
+	}
 	if (ctx->protocol == IPPROTO_UDP) {
 		__u64 cookie = bpf_get_socket_cookie(ctx);
 
@@ -37,8 +53,11 @@ static __always_inline void remember(struct bpf_sock_addr *ctx, const struct end
 /* The socket may have been connected through us before: it is not any more. */
 static __always_inline void forget(struct bpf_sock_addr *ctx)
 {
+	struct mptcp_sock *mptcp = mptcp_of(ctx);
 	__u64 cookie;
 
+	if (mptcp)
+		bpf_sk_storage_delete(&socket_origin, mptcp);
 	if (bpf_sk_storage_delete(&socket_origin, ctx->sk) || ctx->protocol != IPPROTO_UDP)
 		return;
 	cookie = bpf_get_socket_cookie(ctx);
@@ -55,6 +74,11 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, bool ipv6)
 
 	if (ctx->protocol != IPPROTO_TCP && ctx->protocol != IPPROTO_UDP)
 		return 1;
+	if (ctx->protocol == IPPROTO_UDP && is_left_to_rules(&to)) {
+		forget(ctx);
+		count(HEDDLE_REASON_connect_by_rules);
+		return 1;
+	}
 	verdict = route(ctx, &to, &none, &block, &choice);
 	if (verdict == VERDICT_CHOSEN || verdict == VERDICT_PROXIED) {
 		remember(ctx, &to, &block, &choice);
@@ -63,7 +87,8 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, bool ipv6)
 		return 1;
 	}
 	forget(ctx);
-	if (verdict != VERDICT_OTHER)
+	/* Resolvers connect a UDP socket to any port, to learn which address they would send from, and send nothing. */
+	if (verdict != VERDICT_OTHER && !(verdict == VERDICT_WRONG_PORT && ctx->protocol == IPPROTO_UDP))
 		return refuse(verdict);
 	count(HEDDLE_REASON_connect_other);
 	return 1;
@@ -77,13 +102,19 @@ static __always_inline int on_sendmsg(struct bpf_sock_addr *ctx, bool ipv6)
 	int index = flows ? find_flow_to(flows, &to) : -1;
 	struct heddle_flow *flow = flows ? flow_at(flows, index) : NULL;
 	struct heddle_origin previous = {};
+	struct endpoint backend;
 	struct block block = {};
 	struct choice choice = {};
 	enum verdict verdict;
 
+	if (flow && flow->name == HEDDLE_NAME_BY_RULES && is_left_to_rules(&to)) {
+		count(HEDDLE_REASON_send_by_rules);
+		return 1;
+	}
 	if (flow)
 		flows->recent = index;
 	if (flow && is_current(flow)) {
+		flow->name = HEDDLE_NAME_DIALLED;
 		write_endpoint(ctx, ipv6, &flow->origin.backend, flow->origin.backend_port);
 		count(HEDDLE_REASON_send_flow);
 		return 1;
@@ -92,7 +123,13 @@ static __always_inline int on_sendmsg(struct bpf_sock_addr *ctx, bool ipv6)
 		previous = flow->origin;
 	verdict = route(ctx, &to, &previous, &block, &choice);
 	if (verdict == VERDICT_CHOSEN) {
-		remember_flow(ctx, flows, flow, &to, &block, &choice);
+		backend = (struct endpoint){ choice.address, choice.port };
+		if (flows && is_shared(flows, index, &backend) && is_left_to_rules(&to)) {
+			remember_flow(ctx, flows, flow, &to, &block, &backend, HEDDLE_NAME_BY_RULES);
+			count(HEDDLE_REASON_send_by_rules);
+			return 1;
+		}
+		remember_flow(ctx, flows, flow, &to, &block, &backend, HEDDLE_NAME_DIALLED);
 		write_endpoint(ctx, ipv6, &choice.address, choice.port);
 		count(HEDDLE_REASON_send_translated);
 		return 1;
@@ -101,6 +138,8 @@ static __always_inline int on_sendmsg(struct bpf_sock_addr *ctx, bool ipv6)
 		forget_flow(flow);
 	if (verdict != VERDICT_OTHER)
 		return refuse(verdict);
+	if (flows)
+		note_own_name(flows, &to, is_left_to_rules(&to) ? HEDDLE_NAME_BY_RULES : HEDDLE_NAME_OWN);
 	count(HEDDLE_REASON_send_other);
 	return 1;
 }
@@ -113,11 +152,16 @@ static __always_inline bool is_from_backend(const struct heddle_origin *origin, 
 static __always_inline int on_recvmsg(struct bpf_sock_addr *ctx, bool ipv6)
 {
 	struct endpoint from = read_endpoint(ctx, ipv6);
-	struct heddle_origin *origin = bpf_sk_storage_get(&socket_origin, ctx->sk, NULL, 0);
+	struct heddle_origin *origin;
 	struct heddle_flows *flows;
 	struct heddle_flow *flow;
 
-	if (!origin || !is_from_backend(origin, &from)) {
+	/* A connected socket hears its peer only. What it was connected to before it was disconnected is history. */
+	if (READ_ONCE(ctx->sk->state) == BPF_TCP_ESTABLISHED) {
+		origin = bpf_sk_storage_get(&socket_origin, ctx->sk, NULL, 0);
+		if (origin && !is_from_backend(origin, &from))
+			origin = NULL;
+	} else {
 		flows = bpf_sk_storage_get(&socket_flows, ctx->sk, NULL, 0);
 		flow = flows ? flow_at(flows, find_flow_from(flows, &from)) : NULL;
 		origin = flow ? &flow->origin : NULL;
@@ -160,8 +204,12 @@ int sock_release(struct bpf_sock *ctx)
 SEC("sockops")
 int sock_ops(struct bpf_sock_ops *ctx)
 {
-	if (ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB)
+	if (ctx->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
 		note_client(ctx);
+	else if (ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+		take_client(ctx);
+	else if (ctx->op == BPF_SOCK_OPS_STATE_CB && ctx->args[1] == BPF_TCP_CLOSE)
+		forget_client(ctx);
 	return 1;
 }
 

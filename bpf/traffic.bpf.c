@@ -358,7 +358,8 @@ int live(struct bpf_iter__bpf_sk_storage_map *ctx)
 	struct heddle_live line = {};
 	struct tcp_sock *tcp;
 
-	if (!sk || !value)
+	/* An MPTCP connection repeats what its first TCP socket has. */
+	if (!sk || !value || (sk->sk_protocol != IPPROTO_TCP && sk->sk_protocol != IPPROTO_UDP))
 		return 0;
 	origin = *value;
 	line.key = traffic_key(&origin, sk->sk_protocol);

@@ -70,5 +70,6 @@ private func makeDataplane(_ options: ProgrammingOptions) throws -> any Dataplan
     let needed = options.cluster.services * 2 * (options.cluster.endpoints + 1)
     bpf.sizes.backends = max(bpf.sizes.backends, needed)
     bpf.companionHandlesSourceRanges = true
+    bpf.companionServesUDP = true
     return try BPFDataplane(options: bpf)
 }

@@ -102,15 +102,15 @@ import Testing
         try Lab.with { lab in
             let rig = try TrafficRig(lab, .ebpf)
             let observer = try EventLog(rig.agent, "--event", "refused", "--event", "datagrams")
-            try rig.client.flow(.udpConnected, to: rig.web.v4, count: 1).mustPass()
-            _ = try observer.events(1) { $0.kind == .datagrams }
+            _ = try rig.client.flow(.tcp, to: rig.empty.v4, count: 1)
+            _ = try observer.events(1) { $0.kind == .refused }
             let old = try BPFDescriptor.pinned(at: rig.node.bpffs + "/links/connect4")?.linkID()
             try BPFDescriptor.pinned(at: rig.node.bpffs + "/links/connect4").map(BPFLink.init)?.detach()
             try eventually("the agent attaches it again") {
                 try BPFDescriptor.pinned(at: rig.node.bpffs + "/links/connect4")?.linkID() != old
             }
-            try eventually("flows are seen again") {
-                _ = try rig.client.flow(.udpConnected, to: rig.web.v4, count: 1)
+            try eventually("refusals are seen again") {
+                _ = try rig.client.flow(.tcp, to: rig.empty.v4, count: 1)
                 return observer.all.count > 1
             }
             try observer.stop()

@@ -11,8 +11,8 @@ struct Command {
         for word in line.split(separator: " ") {
             if let equals = word.firstIndex(of: "=") {
                 options[String(word[..<equals])] = String(word[word.index(after: equals)...])
-            } else if word == "mapped" {
-                options["mapped"] = ""
+            } else if ["mapped", "claimed"].contains(word) {
+                options[String(word)] = ""
             } else {
                 positional.append(String(word))
             }
@@ -52,7 +52,8 @@ struct Command {
         }
         return Target(
             kind: kind, destination: try address(), source: try options["source"].map(parse),
-            isMapped: options["mapped"] != nil, timeoutMs: try number("timeout", default: 1000))
+            isMapped: options["mapped"] != nil, claimsSource: options["claimed"] != nil,
+            timeoutMs: try number("timeout", default: 1000))
     }
 
     private func parse(_ text: String) throws -> SocketAddress {

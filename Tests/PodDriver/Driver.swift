@@ -2,13 +2,14 @@
 ///
 ///     listen tcp|udp ADDRESS:PORT NAME       answers NAME|CLIENT|PORT; port 0 takes a free one
 ///     unlisten tcp|udp ADDRESS:PORT
-///     flow KIND DESTINATION [count= timeout= source= mapped]   one connection after the other
+///     flow KIND DESTINATION [count= timeout= source= mapped claimed]   one connection after the other
 ///     open ID KIND DESTINATION [...]         a socket kept open by hand
 ///     ask ID                                 one exchange on it
 ///     close ID
 ///     hold ID DESTINATION count= interval=   TCP connections with steady traffic; `held ID`, `release ID`
 ///     storm ID KIND DESTINATION threads=     connections at full speed until `calm ID`
 ///
+/// `claimed`: the source may be an address that this machine does not have (IP_FREEBIND).
 /// KIND is `tcp`, `udp` (sendto on an unconnected socket) or `udp-connected`.
 import Addressing
 import Glibc

@@ -13,6 +13,8 @@ struct Target: Sendable {
     let source: SocketAddress?
     /// Use an IPv6 socket and the IPv4-mapped form of an IPv4 destination.
     let isMapped: Bool
+    /// `source` need not be an address of this machine.
+    let claimsSource: Bool
     let timeoutMs: Int
 
     var isIPv6: Bool { isMapped || !destination.address.isIPv4 }
@@ -59,6 +61,11 @@ extension Target {
         }
         guard let source else { return 0 }
         setOption(descriptor, SOL_SOCKET, SO_REUSEADDR, Int32(1))
+        if claimsSource {
+            let (ipFreebind, ipv6Freebind): (Int32, Int32) = (15, 78)
+            setOption(descriptor, Int32(IPPROTO_IP), ipFreebind, Int32(1))
+            if isIPv6 { setOption(descriptor, Int32(IPPROTO_IPV6), ipv6Freebind, Int32(1)) }
+        }
         return withSockaddr(source, asIPv6: isIPv6) { bind(descriptor, $0, $1) } == 0 ? 0 : errno
     }
 

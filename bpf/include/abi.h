@@ -20,7 +20,7 @@
 
 #include <linux/types.h>
 
-#define HEDDLE_SCHEMA_VERSION 3
+#define HEDDLE_SCHEMA_VERSION 4
 
 /* 16 bytes in network order; IPv4 is IPv4-mapped (::ffff:a.b.c.d), so there is one form for both families. */
 struct heddle_address {
@@ -135,7 +135,14 @@ struct heddle_flow {
 	struct heddle_origin origin;
 	__u64 published; /* services[slot] when the backend was last found good */
 	__u32 slot;
-	__u32 unused;
+	__u32 name; /* enum heddle_flow_name */
+};
+
+/* A backend's datagrams say only who sent them. A socket that knows one backend by several names needs more. */
+enum heddle_flow_name {
+	HEDDLE_NAME_DIALLED = 0, /* what the backend sends shows the address dialled */
+	HEDDLE_NAME_OWN = 1,     /* the socket has since sent to the backend itself: shown as it is, until dialled again */
+	HEDDLE_NAME_BY_RULES = 2, /* for good: nftables translates this destination, and its answers */
 };
 #define HEDDLE_FLOWS 16
 
@@ -145,19 +152,33 @@ struct heddle_flows {
 	struct heddle_flow flow[HEDDLE_FLOWS];
 };
 
-/* The other end of a connection that the proxy accepted ... */
-struct heddle_client {
-	struct heddle_address address;
-	__u16 port; /* network order */
-	__u16 unused[3];
-};
-
-/* ... and what it had dialled. */
+/* What a connection's client had dialled. */
 struct heddle_dialled {
 	struct heddle_address address;
 	__u16 port; /* network order */
 	__u16 unused[3];
 };
+
+/*
+ * One connection, as both of its ends know it and nobody else: the initial sequence numbers. Addresses and ports are
+ * what a socket claims and what NAT may change on the way.
+ */
+struct heddle_handshake {
+	__u32 client;
+	__u32 server;
+};
+
+/* A connection to the proxy whose handshake the client has completed and the proxy's end has not yet. */
+struct heddle_client {
+	struct heddle_dialled dialled;
+	__u64 socket;    /* the client's, by cookie */
+	__u64 container; /* the key of its share in proxy_shares */
+	__u32 is_ambiguous; /* two sockets claim to be this connection: neither is believed */
+	__u32 unused;
+};
+
+/* Of such connections that one container may have. They wait for microseconds: more are no honest client's. */
+#define HEDDLE_PROXY_SHARE 256
 
 struct heddle_prefix {
 	__u32 length; /* in bits of the 128-bit form */
@@ -180,7 +201,7 @@ struct heddle_config {
 	__u32 has_detector;
 	__u32 node_port_loopback;
 	__u16 proxy_port; /* network order; 0: there is no proxy, what is routed refuses */
-	__u16 unused;
+	__u16 rules_serve_udp; /* the nftables rules beside us carry every UDP service */
 	/* Where the proxy listens, reachable from pods and from the node: IPv4 [0] and IPv6 [1]. */
 	struct heddle_address proxy_address[2];
 };
@@ -200,9 +221,11 @@ struct heddle_meta {
 	X(connect_other, "connect to something that is no service")                                          \
 	X(connect_proxied, "connect sent to the L7 proxy")                                                   \
 	X(connect_translated, "connect sent to a backend")                                                   \
+	X(connect_by_rules, "connect of a UDP socket: its datagrams are left to the nftables rules")         \
 	X(send_other, "datagram to something that is no service")                                            \
 	X(send_translated, "datagram of a new flow sent to a backend")                                       \
 	X(send_flow, "datagram sent to the backend of its flow")                                             \
+	X(send_by_rules, "datagram left to the nftables rules: its backend has another name on the socket")  \
 	X(reply_restored, "datagram received: source shown as the service")                                  \
 	X(reply_other, "datagram received from something that is no service")                                \
 	X(peer_restored, "getpeername answered with the service")                                            \
@@ -212,7 +235,10 @@ struct heddle_meta {
 	X(unreachable_no_local, "EHOSTUNREACH: policy Local and no endpoint on this node")                   \
 	X(unreachable_unallocated, "EHOSTUNREACH: no service has this address of a service CIDR")            \
 	X(unreachable_inconsistent, "EHOSTUNREACH: maps contradict each other; must stay 0")                 \
-	X(storage_failed, "translated, but no memory to remember it on the socket")
+	X(storage_failed, "translated, but no memory to remember it on the socket")                          \
+	X(proxy_share_full, "connection to the L7 proxy refused: too many of its container are unfinished")  \
+	X(proxy_no_room, "connection to the L7 proxy refused: no memory to say what it dialled")             \
+	X(proxy_ambiguous, "connection to the L7 proxy refused: two sockets claim to be it; must stay 0")
 
 enum heddle_reason {
 #define HEDDLE_REASON_ENUM(name, text) HEDDLE_REASON_##name,
@@ -233,8 +259,9 @@ HEDDLE_SIZE(heddle_affinity, 24);
 HEDDLE_SIZE(heddle_origin, 40);
 HEDDLE_SIZE(heddle_flow, 56);
 HEDDLE_SIZE(heddle_flows, 8 + HEDDLE_FLOWS * 56);
-HEDDLE_SIZE(heddle_client, 24);
 HEDDLE_SIZE(heddle_dialled, 24);
+HEDDLE_SIZE(heddle_handshake, 8);
+HEDDLE_SIZE(heddle_client, 48);
 HEDDLE_SIZE(heddle_prefix, 20);
 HEDDLE_SIZE(heddle_config, 96);
 HEDDLE_SIZE(heddle_meta, 280);

@@ -2,6 +2,8 @@
 /*
  * Unconnected UDP sockets name a destination with every datagram. The socket remembers the backend of each destination:
  * a flow stays with its backend while that serves (spec rows 111, 114-116), and replies show the address dialled.
+ * Only one destination of a socket is translated here to the same backend; others are left to the nftables rules,
+ * which give their flows another port where two would look the same. Without rules the one sent to last is meant.
  * The kernel holds the socket's lock in sendmsg and recvmsg hooks, so nobody else changes the table meanwhile.
  */
 #ifndef HEDDLE_FLOWS_H
@@ -23,7 +25,7 @@ __noinline int find_flow_to(const struct heddle_flows *flows, const struct endpo
 	return -1;
 }
 
-/* Index of the flow with this backend, or -1. Two destinations may share one: then the one sent to last is meant. */
+/* Index of the flow whose replies come from this backend, or -1; of several the one sent to last is meant. */
 __noinline int find_flow_from(const struct heddle_flows *flows, const struct endpoint *from)
 {
 	int match = -1;
@@ -33,11 +35,41 @@ __noinline int find_flow_from(const struct heddle_flows *flows, const struct end
 	for (int i = 0; i < HEDDLE_FLOWS; i++) {
 		const struct heddle_origin *origin = &flows->flow[i].origin;
 
-		if (origin->svc_id && origin->backend_port == from->port &&
+		if (origin->svc_id && !flows->flow[i].name && origin->backend_port == from->port &&
 		    same_address(&origin->backend, &from->address) && (match < 0 || flows->recent == (__u32)i))
 			match = i;
 	}
 	return match;
+}
+
+/* Another flow than that at `index` has this backend, or did when it was left to the rules. */
+__noinline int is_shared(const struct heddle_flows *flows, int index, const struct endpoint *backend)
+{
+	if (!flows || !backend)
+		return false;
+	for (int i = 0; i < HEDDLE_FLOWS; i++) {
+		const struct heddle_origin *origin = &flows->flow[i].origin;
+
+		if (i != index && origin->svc_id && origin->backend_port == backend->port &&
+		    same_address(&origin->backend, &backend->address))
+			return true;
+	}
+	return false;
+}
+
+/* The socket sends to the backend itself: what comes from there is not a service's any more. */
+__noinline int note_own_name(struct heddle_flows *flows, const struct endpoint *to, __u32 name)
+{
+	if (!flows || !to)
+		return 0;
+	for (int i = 0; i < HEDDLE_FLOWS; i++) {
+		struct heddle_flow *flow = &flows->flow[i];
+
+		if (flow->origin.svc_id && flow->name < name && flow->origin.backend_port == to->port &&
+		    same_address(&flow->origin.backend, &to->address))
+			flow->name = name;
+	}
+	return 0;
 }
 
 static __always_inline struct heddle_flow *flow_at(struct heddle_flows *flows, int index)
@@ -60,7 +92,7 @@ static __always_inline bool is_current(const struct heddle_flow *flow)
 
 static __always_inline void remember_flow(struct bpf_sock_addr *ctx, struct heddle_flows *flows,
 					  struct heddle_flow *flow, const struct endpoint *to, const struct block *b,
-					  const struct choice *to_backend)
+					  const struct endpoint *to_backend, __u32 name)
 {
 	__u32 index;
 
@@ -83,6 +115,7 @@ static __always_inline void remember_flow(struct bpf_sock_addr *ctx, struct hedd
 	flow->origin.svc_id = b->svc_id;
 	flow->published = b->published;
 	flow->slot = b->slot;
+	flow->name = name;
 }
 
 static __always_inline void forget_flow(struct heddle_flow *flow)

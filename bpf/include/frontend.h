@@ -135,6 +135,14 @@ static __always_inline bool is_loopback(const struct heddle_address *a)
 	return a->high == 0 && (low == 1 || low >> 24 == 0xffff7f);
 }
 
+/* UDP whose packets the nftables rules translate, as they would for anybody. They do not serve loopback addresses. */
+static __always_inline bool is_left_to_rules(const struct endpoint *to)
+{
+	const volatile struct heddle_config *cfg = configuration();
+
+	return cfg && cfg->rules_serve_udp && !is_loopback(&to->address);
+}
+
 static __always_inline bool has_listener(struct bpf_sock_addr *ctx, const struct endpoint *to)
 {
 	struct bpf_sock_tuple tuple = {};

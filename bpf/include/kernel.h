@@ -28,10 +28,23 @@ struct sock_common {
 	} skc_v6_rcv_saddr;
 };
 
+struct kernfs_node {
+	__u64 id;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+};
+
+struct sock_cgroup_data {
+	struct cgroup *cgroup;
+};
+
 struct sock {
 	struct sock_common __sk_common;
 	__u16 sk_protocol;
 	int sk_err;
+	struct sock_cgroup_data sk_cgrp_data;
 };
 /* enum sock_flags: a FIN has come in. */
 #define SOCK_DONE 1
@@ -50,6 +63,11 @@ struct tcp_sock {
 	__u64 bytes_sent;     /* with what was sent again */
 	__u64 bytes_retrans;
 	__u32 srtt_us; /* eighths of a microsecond */
+};
+
+/* What a program holds of an MPTCP connection; the connection itself is made of TCP sockets. */
+struct mptcp_sock {
+	struct inet_connection_sock sk;
 };
 
 struct task_struct {

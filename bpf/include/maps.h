@@ -53,6 +53,7 @@ struct {
 	__type(value, __u32);
 } service_cidrs SEC(".maps");
 
+/* A client has an entry for each service it uses: one that many network namespaces push out chooses anew. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
@@ -87,13 +88,31 @@ struct {
 	__type(value, struct heddle_origin);
 } udp_sockets SEC(".maps");
 
-/* Read once, when the proxy accepts: the youngest are what is needed. */
+/* From the client's end of a handshake to the proxy's. Nothing is evicted: each container has its share. */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
-	__type(key, struct heddle_client);
-	__type(value, struct heddle_dialled);
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct heddle_handshake);
+	__type(value, struct heddle_client);
 } proxy_clients SEC(".maps");
+
+/* How many of them each container has, by the ID of its cgroup. Userspace removes those that have none. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, __u32);
+} proxy_shares SEC(".maps");
+
+/* On a connection that the proxy accepts: what its client had dialled. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct heddle_dialled);
+} proxy_dialled SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -24,6 +24,8 @@ struct BPFAttachment {
     private let programs: [String: BPFDescriptor]
     private let programIDs: [String: UInt32]
     private var links: [String: BPFLink] = [:]
+    /// What the last call of `ensure` has attached; nil: it failed, or there was none.
+    private(set) var ensured: [CgroupHook]?
 
     init(pins: BPFPins, cgroup: String, programs: [String: BPFDescriptor]) throws(BPFError) {
         directory = pins.links
@@ -35,10 +37,12 @@ struct BPFAttachment {
     }
 
     private func path(_ hook: CgroupHook) -> String { "\(directory)/\(hook.rawValue)" }
+    func isPinned(_ hook: CgroupHook) throws(BPFError) -> Bool { try BPFDescriptor.pinned(at: path(hook)) != nil }
 
     /// Makes these hooks run our programs at our cgroup, pinned, and no others. A link that is there is updated in
     /// place: a call meets the old program or the new one. Returns how much had to be done.
     mutating func ensure(_ hooks: [CgroupHook], _ faults: FaultInjector) throws(BPFError) -> Int {
+        ensured = nil
         let cgroup = try CgroupDirectory(cgroupPath)
         try BPFFileSystem.makeDirectory(directory)
         var operations = 0
@@ -65,6 +69,7 @@ struct BPFAttachment {
             links[name] = nil
             operations += 1
         }
+        ensured = hooks
         return operations
     }
 

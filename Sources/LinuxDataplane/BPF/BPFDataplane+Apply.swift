@@ -28,7 +28,11 @@ extension BPFDataplane {
         if plan.isFull { narrowBounds() }
         isMirrorDoubtful = false
 
-        receipt.operations += try attachment.ensure(CgroupHook.needed(by: plan.node), faults)
+        let hooks = CgroupHook.needed(by: plan.node)
+        if checkEverything || isStaged || attachment.ensured != hooks {
+            if hooks.contains(.sockOps), try !attachment.isPinned(.sockOps) { try forgetProxyClients() }
+            receipt.operations += try attachment.ensure(hooks, faults)
+        }
         if isStaged {
             try pins.putStagingInPlace()
             isStaged = false

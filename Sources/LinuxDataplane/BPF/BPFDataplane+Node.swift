@@ -58,6 +58,8 @@ extension BPFDataplane {
         (node.detector.tellsApart(.ipv4) ? 1 : 0) | (node.detector.tellsApart(.ipv6) ? 2 : 0)
     }
 
+    var rulesServeUDP: UInt16 { options.companionServesUDP ? 1 : 0 }
+
     private func writeConfiguration(_ wanted: NodeProgram) -> Int {
         let config = maps.config
         var operations = 0
@@ -73,6 +75,10 @@ extension BPFDataplane {
             operations += 1
         }
         set(\.node_port_loopback, wanted.nodePortLoopback ? 1 : 0)
+        if config.pointee.rules_serve_udp != rulesServeUDP {
+            config.pointee.rules_serve_udp = rulesServeUDP
+            operations += 1
+        }
         let proxy = ProxyFields(wanted)
         if ProxyFields(config.pointee) != proxy {
             proxy.write(to: config)

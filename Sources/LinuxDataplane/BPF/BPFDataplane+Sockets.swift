@@ -1,4 +1,4 @@
-/// Which connected UDP sockets have lost their backend.
+/// State about sockets: which connected UDP sockets have lost their backend, and who waits for the proxy.
 import Addressing
 import BPF
 import CDataplaneABI
@@ -12,24 +12,39 @@ extension BPFDataplane {
         for record in mirror.services.values where record.program.id.transport == .udp {
             serving[record.serviceID] = record.program.servingAddresses
         }
-        var cookies = Set<UInt64>()
+        var stale: [UInt64: SocketAddress] = [:]
         for (cookie, origin) in try maps.udpSockets.entries() {
             if let owner = owner(ofUDP: origin.dialledAddress),
                 serving[owner.serviceID]?.contains(origin.backendAddress) == true
             {
                 continue
             }
-            cookies.insert(cookie)
+            stale[cookie] = origin.backendAddress
         }
-        guard !cookies.isEmpty else { return 0 }
-        let missing = try SocketDestroyer(cgroup: options.cgroup).destroy(.udp, cookies) { cookie throws(BPFError) in
+        guard !stale.isEmpty else { return 0 }
+        let missing = try SocketDestroyer(cgroup: options.cgroup).destroy(.udp, stale) { cookie throws(BPFError) in
             // Before it is ended: afterwards the program may connect the same socket again.
             try maps.udpSockets.delete(cookie)
         }
-        // Closed while our programs were not attached, or in a namespace without a process: nothing can be done about
-        // them, and they must not be looked for again with every update.
+        // Disconnected meanwhile, closed while our programs were not attached, or in a namespace without a process:
+        // nothing can be done about them, and they must not be looked for again with every update.
         for cookie in missing { try maps.udpSockets.delete(cookie) }
-        return cookies.count - missing.count
+        return stale.count - missing.count
+    }
+
+    /// Nobody told us which sockets ended while our program was not attached.
+    func forgetProxyClients() throws(BPFError) {
+        for (handshake, _) in try maps.proxyClients.entries() { try maps.proxyClients.delete(handshake) }
+        for (container, _) in try maps.proxyShares.entries() { try maps.proxyShares.delete(container) }
+    }
+
+    /// Shares of containers that have nobody waiting; most of the containers are gone. One that just begins to wait
+    /// may go uncounted once, which is not worth a lock.
+    func removeUnusedShares() throws(BPFError) {
+        guard attachment.ensured?.contains(.sockOps) == true else { return }
+        for (container, count) in try maps.proxyShares.entries() where count == 0 {
+            try maps.proxyShares.delete(container)
+        }
     }
 
     private func owner(ofUDP dialled: SocketAddress) -> BPFMirror.Owner? {

@@ -73,7 +73,7 @@ extension BPFDataplane {
             FrontendBounds(config).covers(bounds) && config.has_service_cidrs == (node.serviceCIDRs.isEmpty ? 0 : 1)
             && config.has_detector == detectorBits(node)
             && config.node_port_loopback == (node.nodePortLoopback ? 1 : 0) && config.node_cookie == nodeCookie
-            && ProxyFields(config) == ProxyFields(node)
+            && config.rules_serve_udp == rulesServeUDP && ProxyFields(config) == ProxyFields(node)
         return isRight || isFresh ? [] : [Drift(object: "map config", detail: "was changed")]
     }
 

@@ -51,8 +51,13 @@ package final class BPFDataplane: Dataplane {
     }
 
     package func collectGarbage() throws(DataplaneError) {
-        guard mirror.hasRetired else { return }
-        do throws(BPFError) { try waitForReaders() } catch { throw DataplaneError(error) }
+        do throws(BPFError) {
+            try removeUnusedShares()
+            guard mirror.hasRetired else { return }
+            try waitForReaders()
+        } catch {
+            throw DataplaneError(error)
+        }
         mirror.reuseRetired()
     }
 

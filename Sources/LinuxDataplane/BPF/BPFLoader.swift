@@ -70,8 +70,9 @@ struct BPFLoader {
             return Result(maps: present, programs: try programs(object), isStaged: false)
         }
         for (name, count) in sizes.byMap { try object.setMaxEntries(name, count) }
+        let open = try BPFMaps.lasting(in: pins.maps)
         for name in BPFMaps.independent {
-            if let descriptor = present?.descriptors[name] { try object.reuse(name, descriptor) }
+            if let descriptor = present?.descriptors[name] ?? open[name] { try object.reuse(name, descriptor) }
         }
         try object.load()
         let isStaged = BPFFileSystem.exists(pins.maps)

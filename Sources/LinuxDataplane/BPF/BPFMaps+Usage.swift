@@ -9,14 +9,17 @@ extension BPFMaps {
         var result: [MapUsage] = []
         for name in Self.names {
             guard let descriptor = descriptors[name] else { continue }
-            let maxEntries = try descriptor.mapSizes().maxEntries
+            var maxEntries = try descriptor.mapSizes().maxEntries
             let entries: Int
             switch name {
             case "affinity": entries = try affinity.entries().count
             case "udp_sockets": entries = try udpSockets.entries().count
-            case "config", "meta", "reasons": entries = maxEntries
+            case "proxy_clients": entries = try proxyClients.entries().count
+            case "proxy_shares": entries = try proxyShares.entries().count
+            // Always all there: they do not fill up.
+            case "config", "meta", "reasons": (entries, maxEntries) = (maxEntries, 0)
             // Storage on sockets: the kernel keeps no count of it.
-            case "socket_origin", "socket_flows": entries = 0
+            case "socket_origin", "socket_flows", "proxy_dialled": entries = 0
             default: entries = counts[name] ?? 0
             }
             result.append(

@@ -7,11 +7,17 @@ import Glibc
 final class BPFMaps {
     static let names = [
         "frontends", "services", "backends", "service_names", "node_addresses", "service_cidrs", "affinity",
-        "socket_origin", "socket_flows", "udp_sockets", "proxy_clients", "config", "meta", "reasons",
+        "socket_origin", "socket_flows", "udp_sockets", "proxy_clients", "proxy_shares", "proxy_dialled", "config",
+        "meta", "reasons",
     ]
     /// Maps whose content means the same after the others were rebuilt with other sizes.
     static let independent: Set<String> = [
-        "socket_origin", "socket_flows", "udp_sockets", "proxy_clients", "reasons",
+        "socket_origin", "socket_flows", "udp_sockets", "proxy_clients", "proxy_shares", "proxy_dialled", "reasons",
+    ]
+    /// Maps about sockets that are open, whatever the schema version: what is in them depends on no other map.
+    private static let lasting: [(name: String, key: Int, value: Int)] = [
+        ("socket_origin", MemoryLayout<Int32>.size, MemoryLayout<heddle_origin>.stride),
+        ("udp_sockets", MemoryLayout<UInt64>.stride, MemoryLayout<heddle_origin>.stride),
     ]
 
     let descriptors: [String: BPFDescriptor]
@@ -23,6 +29,8 @@ final class BPFMaps {
     let serviceCIDRs: BPFMap<heddle_prefix, UInt32>
     let affinity: BPFMap<heddle_affinity_key, heddle_affinity>
     let udpSockets: BPFMap<UInt64, heddle_origin>
+    let proxyClients: BPFMap<heddle_handshake, heddle_client>
+    let proxyShares: BPFMap<UInt64, UInt32>
     let reasons: BPFMap<UInt32, UInt64>
     private let configMap: MappedArray<heddle_config>
     private let metaMap: MappedArray<heddle_meta>
@@ -43,6 +51,8 @@ final class BPFMaps {
         serviceCIDRs = try open("service_cidrs")
         affinity = try open("affinity")
         udpSockets = try open("udp_sockets")
+        proxyClients = try open("proxy_clients")
+        proxyShares = try open("proxy_shares")
         reasons = try open("reasons")
         configMap = try MappedArray(open("config"))
         metaMap = try MappedArray(open("meta"))
@@ -62,6 +72,17 @@ final class BPFMaps {
             return nil
         }
         return try BPFMaps(descriptors)
+    }
+
+    /// Of a predecessor with another schema version: what its open sockets need. Their layout has not changed since.
+    static func lasting(in directory: String) throws(BPFError) -> [String: BPFDescriptor] {
+        var result: [String: BPFDescriptor] = [:]
+        for (name, key, value) in lasting {
+            guard let found = try BPFDescriptor.pinned(at: "\(directory)/\(name)") else { continue }
+            let sizes = try found.mapSizes()
+            if sizes.key == key, sizes.value == value { result[name] = found }
+        }
+        return result
     }
 
     private static func schemaVersion(_ meta: BPFDescriptor) throws(BPFError) -> UInt32 {

@@ -11,32 +11,35 @@ struct SocketDestroyer {
     /// asked in each.
     let cgroup: String
 
-    /// Ends the sockets with these cookies and returns those it did not find. `willDestroy` is called just before each.
+    /// Ends the sockets with these cookies that are still connected to these addresses, and returns the cookies of
+    /// those it did not find. `willDestroy` is called just before each.
     func destroy(
-        _ transport: TransportProtocol, _ cookies: Set<UInt64>, willDestroy: (UInt64) throws(BPFError) -> Void
+        _ transport: TransportProtocol, _ stale: [UInt64: SocketAddress],
+        willDestroy: (UInt64) throws(BPFError) -> Void
     ) throws(BPFError) -> Set<UInt64> {
-        var missing = cookies
+        var missing = stale
         for namespace in try CgroupTree.namespaces(below: cgroup) where !missing.isEmpty {
             try namespace.run(refusal: { BPFError($0.operation, $0.code) }) { () throws(BPFError) in
                 try destroyHere(transport, &missing, willDestroy)
             }
         }
-        return missing
+        return Set(missing.keys)
     }
 
     /// In the calling thread's network namespace.
     private func destroyHere(
-        _ transport: TransportProtocol, _ missing: inout Set<UInt64>, _ willDestroy: (UInt64) throws(BPFError) -> Void
+        _ transport: TransportProtocol, _ missing: inout [UInt64: SocketAddress],
+        _ willDestroy: (UInt64) throws(BPFError) -> Void
     ) throws(BPFError) {
         let wanted = missing
         let (diag, sockets) = try asBPFError { () throws(NetlinkError) in
             let diag = try SocketDiag()
-            return (diag, try diag.sockets(transport, where: { wanted.contains($0.cookie) }))
+            return (diag, try diag.sockets(transport, where: { wanted[$0.cookie] == $0.peer }))
         }
         for socket in sockets {
             try willDestroy(socket.cookie)
             _ = try asBPFError { () throws(NetlinkError) in try diag.destroy(socket) }
-            missing.remove(socket.cookie)
+            missing[socket.cookie] = nil
         }
     }
 }

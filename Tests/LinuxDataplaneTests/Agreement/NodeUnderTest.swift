@@ -69,6 +69,7 @@ final class NodeUnderTest {
             guard kind == .ebpf else { return [nftables] }
             var options = BPFDataplaneOptions(cgroup: node.cgroup, bpffs: node.bpffs, nodeName: node.name)
             options.companionHandlesSourceRanges = true
+            options.companionServesUDP = true
             return [try BPFDataplane(options: options, faults: .none), nftables]
         }
     }

@@ -44,6 +44,15 @@ import Testing
         }
     }
 
+    @Test func onlyMapsThatCanFillUpHaveALimit() throws {
+        try BPFTestNode.with { test in
+            try test.applyAll(services(test))
+            let usage = try test.dataplane.capacity()
+            #expect(usage.filter { $0.maxEntries > 0 && $0.entries >= $0.maxEntries } == [])
+            #expect(usage.first { $0.name == "meta" }?.entries == 1)
+        }
+    }
+
     @Test func aSuccessorRemovesWhatIsNotDesiredAnyMore() throws {
         try BPFTestNode.with { test in
             let all = services(test)
@@ -102,14 +111,14 @@ import Testing
             let foreign = test.options.bpffs + "/foreign"
             #expect(mkdir(foreign, 0o700) == 0)
             let removed = try BPFCleanup.run(bpffs: test.options.bpffs)
-            #expect(removed.count == 9 + 14 + 2)
+            #expect(removed.count == 9 + 16 + 2)
             #expect(directoryEntries(test.options.bpffs) == ["foreign"])
             #expect(try BPFDump.read(bpffs: test.options.bpffs) == nil)
             rmdir(foreign)
             #expect(try BPFCleanup.run(bpffs: test.options.bpffs) == [test.options.bpffs])
             #expect(try BPFCleanup.run(bpffs: test.options.bpffs) == [])
             // A dataplane that still runs notices and puts everything back.
-            #expect(try test.dataplane.verify(quick: true).count == 9 + 14)
+            #expect(try test.dataplane.verify(quick: true).count == 9 + 16)
             try test.applyAgain()
             #expect(try test.dataplane.verify(quick: false) == [])
             #expect(try test.client.flow(.tcp, to: Self.vip).answered == 1)

@@ -192,6 +192,22 @@ import Testing
         }
     }
 
+    /// Asking about eleven links costs more than an update of a service.
+    @Test func aPlanThatChangesNoHookLeavesThemToTheAudit() throws {
+        try BPFTestNode.with { test in
+            try test.applyAll([service(test, [test.a.endpoint()]).program])
+            let link = try #require(try BPFDescriptor.pinned(at: test.options.bpffs + "/links/connect4"))
+            try BPFLink(link).detach()
+            try test.update(service(test, [test.b.endpoint()]).program)
+            #expect(try test.dataplane.verify(quick: true).map(\.object) == ["link connect4"])
+            // Hooks of the proxy are needed now: all are looked at.
+            test.nodeProgram.proxyListeners = [SocketAddress(test.node.host.v4, 15001)]
+            try test.update()
+            #expect(try test.dataplane.verify(quick: true) == [])
+            #expect(try test.client.flow(.tcp, to: Self.vip).names == ["b"])
+        }
+    }
+
     @Test func aDetachedLinkIsAttachedAgain() throws {
         try BPFTestNode.with { test in
             try test.applyAll([service(test, [test.a.endpoint()]).program])

@@ -4,6 +4,7 @@ import DataplaneIR
 import Glibc
 import LinuxDataplane
 import Netns
+import Reconcile
 import TestSupport
 import Testing
 
@@ -104,6 +105,69 @@ import Testing
             try test.update(remove: [udp.id])
             #expect(try test.client.flow(.tcp, to: Self.v4, timeoutMs: 2000).errors == [ENETUNREACH: 1])
             #expect(try test.dataplane.verify(quick: false) == [])
+        }
+    }
+
+    /// The hooks see the TCP socket below it, but its name is asked of the MPTCP socket.
+    @Test func anMPTCPSocketSeesTheServiceAsItsPeer() throws {
+        guard readText("/proc/sys/net/mptcp/enabled").hasPrefix("1") else { return }
+        try BPFTestNode.with { test in
+            try test.applyAll([BPFService(frontends: [clusterIP("10.96.0.1:80")], cluster: [test.a.endpoint()]).program]
+            )
+            let peer = try test.client.namespace().run { () throws in
+                try InCgroup.run(test.client.cgroup) { () throws(TestFailure) in
+                    let socket = try TestSocket(SOCK_STREAM, protocol: 262)
+                    try socket.connect(Self.v4)
+                    return try socket.peer()
+                }
+            }
+            #expect(peer == Self.v4)
+        }
+    }
+
+    /// Alone, without rules beside it.
+    @Test func replacingABackendEndsNoSocketThatLeftIt() throws {
+        try BPFTestNode.with { test in
+            var dns = BPFService(
+                transport: .udp, frontends: [clusterIP("10.96.0.1:80")], cluster: [test.a.endpoint()])
+            try test.applyAll([dns.program])
+            dns.cluster = [test.b.endpoint()]
+            let (replaced, cut) = (dns.program, test)
+            let answers = try test.client.namespace().run { () throws in
+                try InCgroup.run(test.client.cgroup) { () throws(TestFailure) -> [SocketAddress] in
+                    let socket = try TestSocket(SOCK_DGRAM)
+                    try socket.connect(Self.v4)
+                    try socket.disconnect()
+                    var answers = [try socket.ask(cut.a.endpoint())]
+                    do {
+                        let receipt = try cut.update(replaced)
+                        #expect(receipt.staleFlowsRemoved == 0)
+                    } catch { throw TestFailure("\(error)") }
+                    answers.append(try socket.ask(cut.a.endpoint()))
+                    return answers
+                }
+            }
+            #expect(answers == [test.a.endpoint(), test.a.endpoint()])
+        }
+    }
+
+    /// Without rules beside it the last name counts.
+    @Test func aSocketThatSendsToABackendItselfSeesItsOwnName() throws {
+        try BPFTestNode.with { test in
+            try test.applyAll([
+                BPFService(transport: .udp, frontends: [clusterIP("10.96.0.1:80")], cluster: [test.a.endpoint()])
+                    .program
+            ])
+            let asked = [Self.v4, test.a.endpoint(), Self.v4, test.a.endpoint()]
+            let answered = try test.client.namespace().run { () throws in
+                try InCgroup.run(test.client.cgroup) { () throws(TestFailure) -> [SocketAddress] in
+                    let socket = try TestSocket(SOCK_DGRAM)
+                    var answered: [SocketAddress] = []
+                    for name in asked { answered.append(try socket.ask(name)) }
+                    return answered
+                }
+            }
+            #expect(answered == asked)
         }
     }
 

@@ -32,9 +32,11 @@ final class Turn: Sendable {
 struct TestSocket: ~Copyable {
     let descriptor: Int32
 
-    init(_ type: __socket_type) throws(TestFailure) {
-        descriptor = socket(AF_INET, Int32(type.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+    init(_ type: __socket_type, protocol: Int32 = 0) throws(TestFailure) {
+        descriptor = socket(AF_INET, Int32(type.rawValue) | Int32(SOCK_CLOEXEC.rawValue), `protocol`)
         guard descriptor >= 0 else { throw .errno("open a socket") }
+        var limit = timeval(tv_sec: 5, tv_usec: 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
     }
     deinit { close(descriptor) }
 
@@ -45,17 +47,39 @@ struct TestSocket: ~Copyable {
     func peer() throws(TestFailure) -> SocketAddress {
         try name("ask for the peer") { getpeername(descriptor, $0, &$1) }
     }
+    /// Ends the connection of a datagram socket.
+    func disconnect() throws(TestFailure) {
+        var nowhere = sockaddr(sa_family: sa_family_t(AF_UNSPEC), sa_data: sockaddr().sa_data)
+        guard Glibc.connect(descriptor, &nowhere, socklen_t(MemoryLayout<sockaddr>.size)) == 0 else {
+            throw .errno("disconnect")
+        }
+    }
+    func own() throws(TestFailure) -> SocketAddress {
+        try name("ask for the own address") { getsockname(descriptor, $0, &$1) }
+    }
     /// Sends a datagram and waits for the answer. Returns where that came from.
     func ask(_ to: SocketAddress) throws(TestFailure) -> SocketAddress {
-        let question: [UInt8] = [1]
-        let sent = withName(of: to) { sendto(descriptor, question, 1, 0, $0, $1) }
+        try send(to)
+        return try sender()
+    }
+    func send(_ to: SocketAddress) throws(TestFailure) {
+        let sent = withName(of: to) { sendto(descriptor, [1], 1, 0, $0, $1) }
         guard sent == 1 else { throw .errno("send to \(to)") }
-        var limit = timeval(tv_sec: 5, tv_usec: 0)
-        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+    }
+    /// Of a connected socket; returns errno or 0.
+    func send() -> Int32 { Glibc.send(descriptor, [1], 1, Int32(MSG_NOSIGNAL)) == 1 ? 0 : errno }
+    /// Who sent the next datagram.
+    func sender() throws(TestFailure) -> SocketAddress {
         var answer = [UInt8](repeating: 0, count: 256)
-        return try name("receive from \(to)") { name, size in
+        return try name("receive") { name, size in
             Int32(clamping: recvfrom(descriptor, &answer, answer.count, 0, name, &size))
         }
+    }
+    /// The next datagram's first field: who says it. Returns nil when receiving fails.
+    func answer() -> String? {
+        var answer = [UInt8](repeating: 0, count: 256)
+        let count = recv(descriptor, &answer, answer.count, 0)
+        return count > 0 ? String(decoding: answer[..<count].prefix { $0 != UInt8(ascii: "|") }, as: UTF8.self) : nil
     }
 
     private func withName<R>(of to: SocketAddress, _ body: (UnsafePointer<sockaddr>, socklen_t) -> R) -> R {

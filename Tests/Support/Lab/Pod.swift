@@ -95,12 +95,14 @@ package final class Pod {
         return HeldConnections(pod: self, id: id)
     }
 
-    /// Connects as fast as it can on `threads` threads until `stop()`.
+    /// Connects as fast as it can on `threads` threads until `stop()`. `claiming`: from this address, whosever it is.
     package func storm(
-        _ kind: Kind, to destination: SocketAddress, threads: Int = 1, timeoutMs: Int = 1000
+        _ kind: Kind, to destination: SocketAddress, threads: Int = 1, timeoutMs: Int = 1000,
+        claiming source: SocketAddress? = nil
     ) throws(TestFailure) -> Storm {
         let id = newID()
-        _ = try send("storm \(id) \(kind.rawValue) \(destination) threads=\(threads) timeout=\(timeoutMs)")
+        let source = source.map { " source=\($0) claimed" } ?? ""
+        _ = try send("storm \(id) \(kind.rawValue) \(destination) threads=\(threads) timeout=\(timeoutMs)\(source)")
         return Storm(pod: self, id: id)
     }
 
