@@ -42,7 +42,7 @@ struct DumpMaps: ParsableCommand {
 
     func run() throws {
         if diff { return try compare() }
-        var dump = try read()
+        var (dump, others) = try read()
         if let map {
             dump.maps = dump.maps.filter { $0.name == map }
             dump.frontends = []
@@ -56,20 +56,25 @@ struct DumpMaps: ParsableCommand {
         } else if raw {
             Output.tell(rawText(dump.frontends))
         } else {
-            show(dump)
+            show(dump, others)
         }
         if watch { try follow(dump.frontends) }
     }
 
-    private func show(_ dump: KernelDump) {
+    private func show(_ dump: KernelDump, _ others: [KernelDump]) {
         let isWide = options.output == .wide
-        Output.tell("node \(dump.node), dataplane \(dump.dataplane), generation \(dump.generation)\n\n")
+        Output.tell("node \(dump.node), dataplane \(dump.dataplane), generation \(dump.generation)\n")
+        for other in others {
+            Output.tell(
+                "beside it \(other.dataplane), generation \(other.generation), \(other.frontends.count) frontends\n")
+        }
+        Output.tell("\n")
         Output.tell(frontendTable(dump.frontends, wide: isWide, paint: .forOutput()))
         if filter.isEmpty { Output.tell("\n" + mapTable(dump.maps, all: isWide)) }
     }
 
-    /// The dataplane that sockets meet first, with the maps of both.
-    private func read() throws(CommandFailure) -> KernelDump {
+    /// The dataplane that sockets meet first, with the maps of all, and the others.
+    private func read() throws(CommandFailure) -> (KernelDump, others: [KernelDump]) {
         let dumps = try KernelAccess.dumps(bpffs: options.bpffs)
         guard var dump = dumps.first else {
             throw CommandFailure(
@@ -77,14 +82,14 @@ struct DumpMaps: ParsableCommand {
                     + "namespace; is heddle-agent running here, and is --bpffs the same?")
         }
         for other in dumps.dropFirst() { dump.maps += other.maps }
-        return dump
+        return (dump, Array(dumps.dropFirst()))
     }
 
     private func follow(_ first: [KernelDump.Frontend]) throws(CommandFailure) {
         var before = first
         while true {
             pause(interval.duration)
-            let now = filter.matching(try read().frontends)
+            let now = filter.matching(try read().0.frontends)
             Output.tell(DumpChanges(from: before, to: now).text(.forOutput()))
             before = now
         }
@@ -108,7 +113,7 @@ struct DumpMaps: ParsableCommand {
     /// From what should be there to what is there.
     private func difference() throws(CommandFailure) -> DumpChanges {
         let desired = try options.client.get(KernelDump.self, AdminPath.desired)
-        let kernel = try read()
+        let (kernel, _) = try read()
         // SCTP passes no socket hook: beside eBPF it is the companion's, which `verify` compares.
         let isServed = { (frontend: KernelDump.Frontend) in
             kernel.dataplane != "ebpf" || frontend.protocol != "SCTP"

@@ -10,8 +10,8 @@ enum DataplaneKind: String, CaseIterable, Sendable {
 final class RunningAgent {
     let node: LabNode
     let source: any ServiceSource
-    private let dataplane: DataplaneKind
-    private let options: [String]
+    private var dataplane: DataplaneKind
+    private var options: [String]
     private let wrapper: [String]
     private let directory: TemporaryDirectory
     private var process: ChildProcess?
@@ -64,6 +64,14 @@ final class RunningAgent {
     func startAgentctl(_ arguments: [String], log: String) throws -> ChildProcess {
         try node.host.spawn(
             [programDirectory + "/agentctl"] + arguments + ["--api-socket", socket, "--bpffs", node.bpffs], log: log)
+    }
+
+    /// Another agent in its place, with another dataplane.
+    func restart(with dataplane: DataplaneKind, options: [String]) throws {
+        _ = try stop()
+        (self.dataplane, self.options) = (dataplane, options)
+        try start()
+        try waitUntilInSync()
     }
 
     func waitUntilInSync() throws { try agentctl("status", "--wait", "20s") }

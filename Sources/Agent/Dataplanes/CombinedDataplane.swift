@@ -1,6 +1,7 @@
 /// eBPF with nftables beside it: every plan goes to both. What never passes the socket hooks (clients outside, SCTP,
 /// sockets from before the start) finds the nftables rules. They are written first: once a process of this node reaches
-/// a service, so does everybody else.
+/// a service, so does everybody else. Rules that are there for others only must take nothing away that was served by
+/// rules before eBPF serves it: at the start they come second.
 import Reconcile
 
 final class CombinedDataplane: Dataplane {
@@ -8,17 +9,22 @@ final class CombinedDataplane: Dataplane {
     private let primary: any Dataplane
     private let companion: any Dataplane
 
-    init(primary: any Dataplane, companion: any Dataplane) {
+    private var companionGoesFirst: Bool
+
+    init(primary: any Dataplane, companion: any Dataplane, companionServesAll: Bool = true) {
         self.primary = primary
         self.companion = companion
+        companionGoesFirst = companionServesAll
     }
 
     /// A failure of one does not keep the other back. Each knows what it has written: a retry costs the one that
     /// succeeded nothing.
     func write(_ plan: Plan) throws(DataplaneError) -> Receipt {
-        let second = Result { () throws(DataplaneError) in try companion.write(plan) }
+        var before: Result<Receipt, DataplaneError>?
+        if companionGoesFirst { before = Result { () throws(DataplaneError) in try companion.write(plan) } }
         var receipt = try primary.write(plan)
-        let other = try second.get()
+        companionGoesFirst = true
+        let other = if let before { try before.get() } else { try companion.write(plan) }
         receipt.operations += other.operations
         receipt.refused.merge(other.refused) { first, second in first == second ? first : "\(first); \(second)" }
         return receipt

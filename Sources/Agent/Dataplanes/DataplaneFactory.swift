@@ -1,4 +1,5 @@
 /// Asks the kernel what it offers and opens the dataplanes. The only place that names their types.
+import CLinux
 import LinuxDataplane
 import Netns
 import Reconcile
@@ -15,32 +16,35 @@ enum DataplaneFactory {
         switch (selection.kind, selection.companion) {
         case (.nftables, _):
             let (nftables, changes) = try openNftables(.none)
+            let writer = TakeoverDataplane(nftables, from: formerEBPF(configuration))
             return OpenDataplane(
-                writer: nftables, parts: [.init(nftables, fullAudit: .whenTold)], reason: selection.reason,
+                writer: writer, parts: [.init(writer, fullAudit: .whenTold)], reason: selection.reason,
                 foreignChanges: changes, fallback: selection.fallback)
         case (.ebpf, .off):
-            let ebpf = try openEBPF(configuration, hasCompanion: false)
+            let ebpf = TakeoverDataplane(
+                try openEBPF(configuration, companion: .off), from: formerNftables(configuration))
             return OpenDataplane(
                 writer: ebpf, parts: [.init(ebpf, fullAudit: .paced)], reason: selection.reason)
         case (.ebpf, let companion):
-            let ebpf = try openEBPF(configuration, hasCompanion: true)
+            let ebpf = try openEBPF(configuration, companion: companion)
             let (nftables, changes) = try openNftables(companion == .all ? .all : .external)
             return OpenDataplane(
-                writer: CombinedDataplane(primary: ebpf, companion: nftables),
+                writer: CombinedDataplane(primary: ebpf, companion: nftables, companionServesAll: companion == .all),
                 parts: [.init(ebpf, fullAudit: .paced), .init(nftables, fullAudit: .whenTold)],
                 reason: selection.reason, companion: "nftables (\(companion.rawValue))", foreignChanges: changes)
         }
     }
 
     private static func openEBPF(
-        _ configuration: AgentConfiguration, hasCompanion: Bool
+        _ configuration: AgentConfiguration, companion: AgentConfiguration.Companion
     ) throws(DataplaneError) -> BPFDataplane {
         var options = BPFDataplaneOptions(
             cgroup: cgroup(configuration), bpffs: configuration.bpffs, nodeName: configuration.nodeName)
         options.sizes.frontends = configuration.mapFrontends.map(Int.init) ?? options.sizes.frontends
         options.sizes.services = configuration.mapServices.map(Int.init) ?? options.sizes.services
         options.sizes.backends = configuration.mapBackends.map(Int.init) ?? options.sizes.backends
-        options.companionHandlesSourceRanges = hasCompanion
+        options.companionHandlesSourceRanges = companion != .off
+        options.companionServesUDP = companion == .all
         return try BPFDataplane(options: options)
     }
 
@@ -51,6 +55,23 @@ enum DataplaneFactory {
         let monitor = try NftablesMonitor(ownPort: dataplane.portID)
         dataplane.monitor = monitor
         return (dataplane, ForeignChanges(dataplane: dataplane.name, monitor: monitor))
+    }
+
+    /// The companion takes over what nftables alone had; without one its table is left over.
+    private static func formerNftables(_ configuration: AgentConfiguration) -> FormerDataplane {
+        FormerDataplane(
+            name: "nftables", find: { () throws(DataplaneError) in try NftablesDeparture.inForce() },
+            remove: { () throws(DataplaneError) in try NftablesDeparture.run(nodeName: configuration.nodeName) })
+    }
+    private static func formerEBPF(_ configuration: AgentConfiguration) -> FormerDataplane {
+        FormerDataplane(
+            name: "ebpf", find: { () throws(DataplaneError) in BPFCleanup.inForce(bpffs: configuration.bpffs) },
+            remove: { () throws(DataplaneError) in
+                if !BPFCleanup.inForce(bpffs: configuration.bpffs).isEmpty {
+                    try BPFCleanup.run(bpffs: configuration.bpffs)
+                }
+                return true
+            })
     }
 
     /// For looking at live traffic.
@@ -64,6 +85,12 @@ enum DataplaneFactory {
             tracers.append(try ConntrackFlowTracer(isCompanion: isEBPF))
         }
         return tracers
+    }
+
+    /// Where the canary connects from; nftables can do without.
+    static func canaryCgroup(_ configuration: AgentConfiguration, isEBPF: Bool) -> String? {
+        let cgroup = cgroup(configuration)
+        return isEBPF || clinux_is_cgroup2(cgroup) == 1 ? cgroup : nil
     }
 
     /// Without --cgroup: where most of cgroup v2 is seen, else the usual place, which the probe then finds missing.

@@ -169,10 +169,11 @@ struct AgentProcess {
     ) async throws {
         let addresses = try AddressWatcher()
         let foreign = try ForeignChangeWatcher()
-        let cgroup = await agent.translatesByConnect ? DataplaneFactory.cgroup(configuration) : nil
+        let isEBPF = await agent.translatesByConnect
+        let cgroup = DataplaneFactory.canaryCgroup(configuration, isEBPF: isEBPF)
         let canary =
             configuration.hasCanary
-            ? try CanaryWatch(cgroup: cgroup, board: board, metrics: metrics, log: log) : nil
+            ? try CanaryWatch(cgroup: cgroup, isEBPF: isEBPF, board: board, metrics: metrics, log: log) : nil
         let (stream, continuation) = AsyncStream<Int32>.makeStream()
         await withDiscardingTaskGroup { group in
             group.addTask { await source.run() }

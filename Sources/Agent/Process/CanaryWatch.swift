@@ -15,15 +15,17 @@ actor CanaryWatch {
     private let board: StatusBoard
     private let metrics: AgentMetrics
     private let log: Logger
-    /// Where eBPF is attached; nil: nftables is what translates.
+    /// Where the pods are: whatever is attached there, the canary meets it as they do. nil: there is no such place.
     private let cgroup: String?
+    private let isEBPF: Bool
     /// Pods were seen below the cgroup.
     private var hasSeenPods = false
     private var known: CanaryResult = .passed
 
-    init(cgroup: String?, board: StatusBoard, metrics: AgentMetrics, log: Logger) throws(NetnsError) {
+    init(cgroup: String?, isEBPF: Bool, board: StatusBoard, metrics: AgentMetrics, log: Logger) throws(NetnsError) {
         thread = try KernelThread(name: "heddle-canary")
         self.cgroup = cgroup
+        self.isEBPF = isEBPF
         self.board = board
         self.metrics = metrics
         self.log = log
@@ -51,6 +53,8 @@ actor CanaryWatch {
                 // Once is chance: a plan may just be under way.
                 var result = probe.probe(cgroup: cgroup)
                 if case .failed = result { result = probe.probe(cgroup: cgroup) }
+                // Where cgroups cannot be written, nftables needs none.
+                if case .untried = result, !isEBPF, cgroup != nil { result = probe.probe(cgroup: nil) }
                 switch result {
                 case .passed: break
                 case .failed(let what): return .failed(what + remedy)
@@ -72,14 +76,18 @@ actor CanaryWatch {
     }
 
     private var remedy: String {
-        cgroup.map {
-            "; `agentctl verify` shows whether our programs are attached, `bpftool cgroup tree \($0)` who else is"
-        } ?? noAddress ?? "; `agentctl verify` compares our table, `nft list ruleset` shows who else has rules"
+        let others = cgroup.map { "`bpftool cgroup tree \($0)`" }
+        if isEBPF {
+            return "; `agentctl verify` shows whether our programs are attached, \(others ?? "bpftool") who else is"
+        }
+        if let noAddress { return noAddress }
+        return "; `agentctl verify` compares our table, `nft list ruleset` shows who else has rules"
+            + (others.map { ", \($0) who has programs" } ?? "")
     }
 
     /// There are pods, but their processes are not where our programs are attached.
     private var wrongCgroup: CanaryResult? {
-        guard let cgroup, !hasSeenPods, let pod = board.now.localPod else { return nil }
+        guard let cgroup, isEBPF, !hasSeenPods, let pod = board.now.localPod else { return nil }
         do throws(NetnsError) {
             let own = try NetworkNamespace.current().id
             hasSeenPods = try CgroupTree(path: cgroup).networkNamespaces().contains { $0.id != own }

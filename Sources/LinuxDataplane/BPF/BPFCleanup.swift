@@ -3,6 +3,13 @@ import BPF
 package import Reconcile
 
 package enum BPFCleanup {
+    /// Our programs that are attached, as long as they are pinned.
+    package static func inForce(bpffs: String) -> [String] {
+        let pins = BPFPins(root: bpffs)
+        guard BPFFileSystem.isBPF(pins.links) else { return [] }
+        return BPFFileSystem.names(in: pins.links).filter { CgroupHook(rawValue: $0) != nil }.map { "link \($0)" }
+    }
+
     /// Unpinning the last reference detaches a link and frees a map. Returns what was removed, as paths.
     @discardableResult
     package static func run(bpffs: String) throws(DataplaneError) -> [String] {
