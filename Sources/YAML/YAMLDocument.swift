@@ -6,6 +6,9 @@ package final class YAMLDocument: Sendable {
         var kind: YAMLNode.Kind
         /// Written without quotes: only such a scalar can be null, true or a number.
         var isPlain = false
+        /// No value or key: what stands at `end` takes its place. So a merge key disappears, and what it merges stands
+        /// in the mapping itself.
+        var isSkipped = false
         var line: Int32
         /// Where a scalar's bytes are in `text`.
         var offset: Int32 = 0
@@ -70,6 +73,7 @@ package struct YAMLNode: Sendable {
         let end: Int
 
         mutating func next() -> YAMLNode? {
+            while at < end, document.nodes[at].isSkipped { at = Int(document.nodes[at].end) }
             guard at < end else { return nil }
             defer { at = Int(document.nodes[at].end) }
             return YAMLNode(document: document, index: at)

@@ -20,6 +20,8 @@ package struct YAMLLimits: Sendable {
     package var depth = 64
     /// Values and keys in one document.
     package var nodes = 4_000_000
+    /// How many of them may be there because aliases stand for them: a few lines of aliases could be gigabytes.
+    package var aliased = 500_000
 
     package init() {}
 }

@@ -1,17 +1,17 @@
 /// Drives libyaml and lays its events down as documents. Everything a manifest does not need and an attacker could use
-/// is refused here: aliases (a few lines of them expand to gigabytes), bottomless nesting, keys that are not text,
-/// one key twice.
+/// is refused here: bottomless nesting, aliases that stand for very much, keys that are not text, one key twice.
 import CLibyaml
 
 struct YAMLParser {
     private let parser: UnsafeMutablePointer<yaml_parser_t>
-    private let limits: YAMLLimits
+    let limits: YAMLLimits
     /// Lines of the file before this piece of text.
     private let linesBefore: Int
-    private var nodes: [YAMLDocument.Node] = []
+    var nodes: [YAMLDocument.Node] = []
     private var text: [UInt8] = []
     /// Indexes of the sequences and mappings that are open.
-    private var open: [Int] = []
+    private(set) var open: [Int] = []
+    var anchors = YAMLAnchors()
 
     /// The documents in a piece of text. After an error nothing more of the piece is read.
     static func documents(in text: UnsafeBufferPointer<UInt8>, firstLine: Int, limits: YAMLLimits)
@@ -54,6 +54,7 @@ struct YAMLParser {
                 nodes = []
                 self.text = []
                 open.removeAll(keepingCapacity: true)
+                anchors = YAMLAnchors()
             case YAML_DOCUMENT_END_EVENT where isEmpty: break
             case YAML_DOCUMENT_END_EVENT: return YAMLDocument(nodes: nodes, text: self.text)
             default: try add(event)
@@ -72,42 +73,52 @@ struct YAMLParser {
             let scalar = event.data.scalar
             let offset = text.count
             text.append(contentsOf: UnsafeBufferPointer(start: scalar.value, count: scalar.length))
+            anchors.begin(scalar.anchor, at: nodes.count, isComplete: true)
             nodes.append(
                 YAMLDocument.Node(
                     kind: .scalar, isPlain: scalar.style == YAML_PLAIN_SCALAR_STYLE, line: Int32(clamping: line),
                     offset: Int32(offset), length: Int32(scalar.length), end: Int32(nodes.count + 1)))
-        case YAML_SEQUENCE_START_EVENT: try push(.sequence, line)
-        case YAML_MAPPING_START_EVENT: try push(.mapping, line)
+        case YAML_SEQUENCE_START_EVENT: try push(.sequence, line, anchor: event.data.sequence_start.anchor)
+        case YAML_MAPPING_START_EVENT: try push(.mapping, line, anchor: event.data.mapping_start.anchor)
         case YAML_SEQUENCE_END_EVENT, YAML_MAPPING_END_EVENT:
             guard let index = open.popLast() else { return }
             nodes[index].end = Int32(nodes.count)
             if nodes[index].kind == .mapping { try checkKeys(index) }
-        case YAML_ALIAS_EVENT:
-            throw YAMLError(line: line, message: "aliases (*name) are not supported; write the value out")
+            anchors.complete(index, end: nodes.count)
+        case YAML_ALIAS_EVENT: try expandAlias(event.data.alias.anchor, line)
         default: break
         }
     }
 
-    private mutating func push(_ kind: YAMLNode.Kind, _ line: Int) throws(YAMLError) {
+    private mutating func push(
+        _ kind: YAMLNode.Kind, _ line: Int, anchor: UnsafeMutablePointer<UInt8>?
+    ) throws(YAMLError) {
         guard open.count < limits.depth else {
             throw YAMLError(line: line, message: "values are nested more than \(limits.depth) deep")
         }
+        anchors.begin(anchor, at: nodes.count, isComplete: false)
         open.append(nodes.count)
         nodes.append(YAMLDocument.Node(kind: kind, line: Int32(clamping: line)))
     }
 
     /// A mapping's keys must be text, and each must be there once: of two values for one field, nobody can say which
     /// was meant.
-    private func checkKeys(_ mapping: Int) throws(YAMLError) {
+    private mutating func checkKeys(_ mapping: Int) throws(YAMLError) {
         var keys: [YAMLDocument.Node] = []
+        var merge: (index: Int, keysBefore: Int)?
         var at = mapping + 1
         while at < nodes.count {
             let key = nodes[at]
             guard key.kind == .scalar else {
                 throw YAMLError(line: Int(key.line), message: "a key must be plain text")
             }
+            if isMergeKey(key) { merge = (at, keys.count) }
             keys.append(key)
             at = Int(nodes[Int(key.end)].end)
+        }
+        if let merge, firstRepeated(amongMany: keys) == nil {
+            keys.remove(at: merge.keysBefore)
+            return try self.merge(merge.index, before: keys[..<merge.keysBefore], after: keys[merge.keysBefore...])
         }
         guard let twice = keys.count <= 16 ? firstRepeated(among: keys) : firstRepeated(amongMany: keys) else { return }
         let name = String(decoding: bytes(of: twice), as: UTF8.self).prefix(80)
@@ -126,7 +137,7 @@ struct YAMLParser {
         var seen: Set<ArraySlice<UInt8>> = []
         return keys.first { !seen.insert(bytes(of: $0)).inserted }
     }
-    private func bytes(of scalar: YAMLDocument.Node) -> ArraySlice<UInt8> {
+    func bytes(of scalar: YAMLDocument.Node) -> ArraySlice<UInt8> {
         text[Int(scalar.offset)..<Int(scalar.offset + scalar.length)]
     }
 

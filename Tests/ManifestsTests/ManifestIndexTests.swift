@@ -149,7 +149,7 @@ private func describe(_ changes: [Change]) -> [String] {
     }
     @Test func hostileTexts() {
         var bomb = "a: &a [x]\n"
-        for level in 0..<30 { bomb += "b\(level): [*a, *a, *a]\n" }
+        for _ in 0..<30 { bomb += "b: &a [*a, *a, *a]\n" }
         let texts: [[UInt8]] = [
             Array(bomb.utf8), [0x7f, 0x45, 0x4c, 0x46, 0, 1, 2, 0xff], [0xff, 0xfe, 0x61, 0],
             Array(String(repeating: "[", count: 100_000).utf8),

@@ -36,15 +36,27 @@ import YAML
         #expect(failure("a: 1234567", limits: limits) == nil)
         #expect(try #require(failure("a: 12345678", limits: limits)).message.contains("11 bytes"))
     }
-    @Test func anchorsCannotExpand() throws {
-        var bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
-        for level in 1..<20 {
-            bomb +=
-                "a\(level): &a\(level) [" + Array(repeating: "*a\(level - 1)", count: 9).joined(separator: ", ") + "]\n"
-        }
+    /// Nine to the power of nineteen values in twenty lines.
+    private let bomb = (1..<20).reduce("a0: &a0 [x, x, x, x, x, x, x, x, x]\n") { text, level in
+        let aliases = Array(repeating: "*a\(level - 1)", count: 9).joined(separator: ", ")
+        return text + "a\(level): &a\(level) [\(aliases)]\n"
+    }
+    @Test func aliasesCannotExpandWithoutLimit() throws {
         let error = try #require(failure(bomb))
-        #expect(error.line == 2)
-        #expect(error.message.contains("aliases"))
+        #expect(error.line == 6)
+        #expect(error.message.contains("aliases stand for more than 500000 values"))
+        #expect(failure(bomb.split(separator: "\n").prefix(5).joined(separator: "\n")) == nil)
+    }
+    @Test func mergedMappingsAreCountedToo() throws {
+        var limits = YAMLLimits()
+        limits.aliased = 100
+        let text = "a: &a {x: 1, y: 2}\nb:\n" + String(repeating: "- <<: *a\n", count: 21)
+        #expect(try #require(failure(text, limits: limits)).message.contains("more than 100 values"))
+        #expect(failure("a: &a {x: 1, y: 2}\nb:\n" + String(repeating: "- <<: *a\n", count: 20), limits: limits) == nil)
+    }
+    @Test func aliasesCannotNestDeeperThanText() throws {
+        let text = "a0: &a0 [x]\n" + (1..<70).map { "a\($0): &a\($0) [*a\($0 - 1)]\n" }.joined()
+        #expect(try #require(failure(text)).message.contains("nested more than 64 deep"))
     }
 
     /// Whatever is cut out of or put into a good text, reading ends, within the limits, and any error names a line
@@ -54,7 +66,8 @@ import YAML
         limits.nodes = 200
         limits.depth = 8
         let good = Array(
-            "# c\na: {b: [1, \"x\", 'three'], c: null}\nd:\n  - e: |\n      text\n    f: >-\n      x\n---\n- \"\\n\"\n"
+            ("# c\na: {b: [1, \"x\", 'three'], c: null}\nd:\n  - e: |\n      text\n    f: >-\n      x\n---\n- \"\\n\"\n"
+                + "---\na: &a {b: &b [1], <<: {c: d}}\ne: {<<: [*a, {f: *b}], g: *a}\n")
                 .utf8)
         var generator = SeededGenerator()
         for _ in 0..<3000 {

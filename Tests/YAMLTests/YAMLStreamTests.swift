@@ -96,8 +96,8 @@ private func failure(_ text: String, limits: YAMLLimits = YAMLLimits()) -> YAMLE
     }
 
     @Test(arguments: [
-        ("a: 1\nb: 2\na: 3\n", 3, "\"a\" is there twice"), ("a: &x 1\nb: *x\n", 2, "aliases"),
-        ("a:\n  <<: *x\n", 2, "aliases"), ("? [1]\n: 2\n", 1, "key must be plain text"),
+        ("a: 1\nb: 2\na: 3\n", 3, "\"a\" is there twice"), ("a: 1\nb: *x\n", 2, "no anchor &x"),
+        ("a:\n  <<: *x\n", 2, "no anchor &x"), ("? [1]\n: 2\n", 1, "key must be plain text"),
         ("a: b: c\n", 1, "not valid YAML"),
         ("a: 1\n\tb: 2\n", 2, "tab character"), ("a: \"open\n", 2, "not valid YAML"),
         ("a: \u{1}\n", 1, "control characters"),
