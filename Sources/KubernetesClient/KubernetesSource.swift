@@ -57,7 +57,9 @@ package final class KubernetesSource: Sendable {
         let mailbox = EventMailbox(awaiting: Set(resources.map(\.kind)))
         self.mailbox = mailbox
         board = StatusBoard(resources)
-        recorder = EventRecorder(nodeName: configuration.nodeName, pause: configuration.timing.event)
+        recorder = EventRecorder(
+            nodeName: configuration.nodeName, pause: configuration.timing.event,
+            backoff: configuration.timing.backoff)
         events = AsyncStream(unfolding: { await mailbox.next() }, onCancel: { mailbox.finish() })
     }
 

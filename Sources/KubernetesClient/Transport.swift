@@ -17,7 +17,7 @@ struct Transport: Sendable {
     init(_ access: ClusterAccess, timing: KubernetesSource.Timing) {
         self.access = access
         self.timing = timing
-        credentials = Credentials(access)
+        credentials = Credentials(access, backoff: timing.backoff)
         var configuration = HTTPClient.Configuration(
             redirectConfiguration: .disallow,
             timeout: .init(connect: .nanoseconds(timing.connect), read: .nanoseconds(timing.silence)),
@@ -42,8 +42,6 @@ struct Transport: Sendable {
         let group = group
         client.shutdown { _ in group.shutdownGracefully { _ in } }
     }
-
-    func renewCredentials() async { await credentials.renew() }
 
     /// Sends a GET and returns as soon as the answer begins.
     func get(_ path: String, query: [(name: String, value: String)] = []) async throws -> HTTPClientResponse {
@@ -77,7 +75,9 @@ struct Transport: Sendable {
             request.headers.add(name: "Authorization", value: authorization)
         }
         request.tlsConfiguration = credential.tls
-        return try await client.execute(request, deadline: .now() + .nanoseconds(timing.answer))
+        let response = try await client.execute(request, deadline: .now() + .nanoseconds(timing.answer))
+        if response.status == .unauthorized { await credentials.refused(credential) }
+        return response
     }
 
     private static func proxy(_ address: ServerAddress) -> HTTPClient.Configuration.Proxy {

@@ -146,6 +146,20 @@ package final class FakeAPIServer: Sendable {
             state.forgotten = state.version
         }
     }
+    /// As a server does whose store was restored from a backup: versions begin again at an older one, nobody is told,
+    /// and watches from versions that are yet to come are taken.
+    package func restore(_ resource: FakeResource, to version: Int, _ objects: [FakeObject]) {
+        state.withLock { state in
+            state.version = version
+            state.forgotten = 0
+            state.events[resource] = []
+            state.objects[resource] = [:]
+            for var object in objects {
+                object.resourceVersion = version
+                state.objects[resource]?[object.key] = object
+            }
+        }
+    }
     package func bookmark(_ resource: FakeResource) {
         state.withLock { sendRaw(&$0, resource, bookmark(resource, $0.version)) }
     }

@@ -1,4 +1,6 @@
 /// Kubeconfigs, pods' own files, and credential plugins.
+import Glibc
+import Synchronization
 import TestSupport
 import Testing
 
@@ -117,6 +119,120 @@ import Testing
         #expect(readText(script + ".info").contains(#""cluster":{"server":"https://h"}"#))
     }
 
+    @Test("Whoever asks at the same moment waits for one run; it runs again when it expires or is refused")
+    func runsPluginOnceForAll() async throws {
+        let directory = try TemporaryDirectory()
+        let runs = directory.path + "/runs"
+        let script = directory.path + "/login"
+        try writeText(
+            """
+            echo run >> \(runs)
+            sleep 0.2
+            n=$(wc -l < \(runs))
+            echo "{\\"status\\":{\\"token\\":\\"t$n\\",\\"expirationTimestamp\\":\\"2020-01-01T00:00:00Z\\"}}"
+            """, to: script)
+        var access = ClusterAccess(server: ServerAddress(scheme: "http", host: "h", port: 80))
+        access.login = .plugin(
+            ExecPlugin(apiVersion: ExecPlugin.versions[0], command: "/bin/sh", arguments: [script]))
+        let credentials = Credentials(access)
+        func ask() async throws -> [Credentials.Current] {
+            try await withThrowingTaskGroup { group in
+                for _ in 0..<6 { group.addTask { try await credentials.current() } }
+                return try await group.reduce(into: []) { $0.append($1) }
+            }
+        }
+        let first = try await ask()
+        #expect(first.allSatisfy { $0.authorization == "Bearer t1" })
+        // Six watches are refused with it: the second run is for all of them.
+        for credential in first { await credentials.refused(credential) }
+        let second = try await ask()
+        for credential in first { await credentials.refused(credential) }
+        #expect(try await credentials.current().authorization == "Bearer t2")
+        #expect(second.allSatisfy { $0.authorization == "Bearer t2" })
+        #expect(readText(runs) == "run\nrun\n")
+    }
+
+    @Test("A plugin that failed rests, whoever asks")
+    func restsAfterFailure() async throws {
+        let directory = try TemporaryDirectory()
+        let runs = directory.path + "/runs"
+        var access = ClusterAccess(server: ServerAddress(scheme: "http", host: "h", port: 80))
+        access.login = .plugin(
+            ExecPlugin(
+                apiVersion: ExecPlugin.versions[0], command: "/bin/sh",
+                arguments: ["-c", "echo run >> \(runs); exit 1"]))
+        var backoff = Backoff()
+        backoff.first = .seconds(600)
+        backoff.longest = .seconds(600)
+        let credentials = Credentials(access, backoff: backoff)
+        for _ in 0..<5 { await #expect(throws: AccessError.self) { try await credentials.current() } }
+        #expect(readText(runs) == "run\n")
+    }
+
+    @Test("A plugin that hangs is ended with all it started, and so is one that only closes its output")
+    func endsHangingPlugin() throws {
+        let directory = try TemporaryDirectory()
+        let pid = directory.path + "/pid"
+        for script in ["sleep 1000 & echo $! > \(pid); wait", "echo '{}'; exec >&-; echo $$ > \(pid); sleep 1000"] {
+            var plugin = ExecPlugin(apiVersion: ExecPlugin.versions[0], command: "sh", arguments: ["-c", script])
+            plugin.patience = .milliseconds(500)
+            let error = #expect(throws: AccessError.self) { try plugin.run() }
+            #expect(error?.description.contains("did not end within") == true, "\(error?.description ?? "")")
+            let child = try #require(Int32(readText(pid).trimmingSpace))
+            try eventually("it has ended") { kill(child, 0) != 0 || isZombie(child) }
+        }
+    }
+    private func isZombie(_ pid: Int32) -> Bool { readText("/proc/\(pid)/stat").contains(") Z ") }
+
+    @Test("A plugin ends with the thread that started it, and so with the agent however that ends")
+    func endsWithCaller() throws {
+        // The thread ends once the pipe is closed.
+        var gate: [Int32] = [-1, -1]
+        #expect(pipe(&gate) == 0)
+        let (reader, writer) = (gate[0], gate[1])
+        defer { close(reader) }
+        let started = Mutex<pid_t>(0)
+        let thread = Thread {
+            let child = try? startCommand("sleep", ["1000"], environment: ownEnvironment(), output: STDERR_FILENO)
+            started.withLock { $0 = child?.pid ?? -1 }
+            var byte: UInt8 = 0
+            _ = Glibc.read(reader, &byte, 1)
+        }
+        try eventually("it runs") { started.withLock { $0 } != 0 }
+        let child = started.withLock { $0 }
+        #expect(child > 0 && kill(child, 0) == 0 && !isZombie(child))
+        close(writer)
+        thread.join()
+        var status: Int32 = 0
+        #expect(waitpid(child, &status, 0) == child && status & 0x7f == SIGKILL)
+    }
+
+    @Test("Beside a token file a token is only for the time while that cannot be read, as in client-go")
+    func prefersTokenFile() async throws {
+        let directory = try TemporaryDirectory()
+        let text = """
+            {current-context: x, contexts: [{name: x, context: {cluster: c, user: u}}],
+             clusters: [{name: c, cluster: {server: "http://h"}}],
+             users: [{name: u, user: {token: old, tokenFile: tok}}]}
+            """
+        let access = try ClusterAccess.kubeconfig(Array(text.utf8), path: directory.path + "/config")
+        let credentials = Credentials(access)
+        #expect(try await credentials.current().authorization == "Bearer old")
+        try writeText("new\n", to: directory.path + "/tok")
+        #expect(try await credentials.current().authorization == "Bearer new")
+    }
+
+    @Test(
+        "A certificate for somebody else is told with the name that was wanted", arguments: [nil, "http://proxy:3128"])
+    func namesWantedCertificate(proxy: String?) throws {
+        var access = ClusterAccess(server: ServerAddress(scheme: "https", host: "10.0.0.1", port: 6443))
+        access.proxy = proxy.flatMap { ServerAddress($0) }
+        #expect(access.foreignCertificateSentence.contains("10.0.0.1"))
+        #expect(access.foreignCertificateSentence.contains("behind a proxy") == (proxy != nil))
+        access.tlsServerName = "api.test"
+        #expect(access.foreignCertificateSentence.contains("not for api.test"))
+    }
+
     @Test(
         "A plugin that fails is an error that says how",
         arguments: [
@@ -128,4 +244,23 @@ import Testing
         let error = #expect(throws: AccessError.self) { try plugin.run() }
         #expect(error?.description.contains(message) == true, "\(error?.description ?? "")")
     }
+}
+
+private final class Thread {
+    private final class Body {
+        let run: @Sendable () -> Void
+        init(_ run: @escaping @Sendable () -> Void) { self.run = run }
+    }
+    private var id = pthread_t()
+
+    init(_ run: @escaping @Sendable () -> Void) {
+        pthread_create(
+            &id, nil,
+            { argument in
+                guard let argument else { return nil }
+                Unmanaged<Body>.fromOpaque(argument).takeRetainedValue().run()
+                return nil
+            }, Unmanaged.passRetained(Body(run)).toOpaque())
+    }
+    func join() { pthread_join(id, nil) }
 }

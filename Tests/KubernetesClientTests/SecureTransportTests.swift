@@ -50,7 +50,7 @@ import Testing
     func refusesStranger() async throws {
         let byName = try serverTLS(TestCertificates.byName, TestCertificates.byNameKey)
         try await follow(byName, { _ in }) { server, recorder in
-            try await soon("told") { recorder.problems.contains { $0.contains("cannot be reached") } }
+            try await soon("told") { recorder.problems.contains { $0.contains("not for 127.0.0.1") } }
             #expect(recorder.services.isEmpty)
             #expect(server.requests.isEmpty)
         }

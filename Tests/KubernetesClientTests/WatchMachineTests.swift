@@ -29,14 +29,15 @@ import Testing
         var machine = WatchMachine(resource: resource)
         expectNext(&machine, .send(.streamedList))
         machine.accepted(now: .zero)
-        let meaning = machine.receivedBookmark(resourceVersion: "10", isInitialEventsEnd: true)
+        let meaning = machine.receivedBookmark(resourceVersion: "10", isInitialEventsEnd: true, now: .zero)
         #expect(meaning == .listComplete)
         return machine
     }
 
     @Test mutating func streamedListGoesOnAsWatch() {
         var machine = watching()
-        machine.received(resourceVersion: "11")
+        let meaning = machine.received(resourceVersion: "11", now: .zero)
+        #expect(meaning == .progress)
         machine.ended(.closed, now: .seconds(400), using: &random)
         expectNext(&machine, .send(.watch(resourceVersion: "11")))
     }
@@ -46,7 +47,7 @@ import Testing
         var machine = WatchMachine(resource: resource)
         _ = machine.next()
         machine.accepted(now: .zero)
-        machine.received(resourceVersion: "99")
+        _ = machine.received(resourceVersion: "99", now: .zero)
         machine.ended(.failed("x"), now: .zero, using: &random)
         expectPause(&machine)
         expectNext(&machine, .send(.streamedList))
@@ -59,15 +60,15 @@ import Testing
         machine.ended(.refused(APIStatus(code: code)), now: .zero, using: &random)
         expectNext(&machine, .send(.page(continueToken: nil)))
         machine.accepted(now: .zero)
-        let isLast = machine.receivedPage(resourceVersion: "5", continueToken: "more")
-        #expect(!isLast)
+        let first = machine.receivedPage(resourceVersion: "5", continueToken: "more")
+        #expect(first == .more)
         machine.ended(.closed, now: .zero, using: &random)
         expectNext(&machine, .send(.page(continueToken: "more")))
         machine.ended(.refused(APIStatus(code: 410)), now: .zero, using: &random)
         _ = machine.next()
         expectNext(&machine, .send(.page(continueToken: nil)))
-        let isLastNow = machine.receivedPage(resourceVersion: "6", continueToken: "")
-        #expect(isLastNow)
+        let last = machine.receivedPage(resourceVersion: "6", continueToken: "")
+        #expect(last == .last)
         machine.ended(.closed, now: .zero, using: &random)
         expectNext(&machine, .send(.watch(resourceVersion: "6")))
         // And for good: a later list comes in pages, too.
@@ -103,8 +104,20 @@ import Testing
         }
         #expect(longest > .seconds(10))
         machine.accepted(now: .seconds(100))
+        _ = machine.receivedBookmark(resourceVersion: "12", isInitialEventsEnd: true, now: .seconds(100))
         machine.ended(.failed("x"), now: .seconds(161), using: &random)
         expectPause(&machine) { $0 <= Backoff().first }
+    }
+
+    @Test("Watches that end in good order after minutes go on for ever, each at once")
+    mutating func reconnectsAtOnce() {
+        var machine = watching()
+        for round in 1...50 {
+            machine.ended(.closed, now: .seconds(300 * round), using: &random)
+            expectNext(&machine, .send(.watch(resourceVersion: "10")))
+            machine.accepted(now: .seconds(300 * round))
+            #expect(machine.problem == nil)
+        }
     }
 
     @Test("Events that cannot be read three times are stepped over with a new list")
@@ -128,18 +141,17 @@ import Testing
         expectNext(&machine, .send(.watch(resourceVersion: "10")))
     }
 
-    @Test("401 renews the credentials once, then waits")
+    @Test("After 401 the next request, with new credentials, goes out at once; after another one it waits")
     mutating func renewsCredentialsOnce() {
         var machine = watching()
         machine.ended(.refused(APIStatus(code: 401)), now: .zero, using: &random)
-        expectNext(&machine, .renewCredentials)
         expectNext(&machine, .send(.watch(resourceVersion: "10")))
         machine.ended(.refused(APIStatus(code: 401)), now: .zero, using: &random)
         expectPause(&machine)
         expectNext(&machine, .send(.watch(resourceVersion: "10")))
         machine.accepted(now: .zero)
         machine.ended(.refused(APIStatus(code: 401)), now: .zero, using: &random)
-        expectNext(&machine, .renewCredentials)
+        expectNext(&machine, .send(.watch(resourceVersion: "10")))
     }
 
     @Test("A watch that ends at once, again and again, is not asked for without a pause")
@@ -175,5 +187,34 @@ import Testing
         machine.ended(.silent, now: .seconds(600), using: &random)
         #expect(machine.problem != nil)
         expectPause(&machine)
+    }
+
+    @Test("A server restored from a backup tells versions that are older: everything is listed again, and that is said")
+    mutating func listsAgainWhenHistoryGoesBack() {
+        var machine = watching()
+        let older = machine.receivedBookmark(resourceVersion: "7", isInitialEventsEnd: false, now: .seconds(1))
+        #expect(older == .wentBack)
+        machine.ended(.wentBack, now: .seconds(1), using: &random)
+        expectPause(&machine) { $0 <= .milliseconds(100) }
+        expectNext(&machine, .send(.streamedList))
+        machine.accepted(now: .seconds(2))
+        _ = machine.receivedBookmark(resourceVersion: "7", isInitialEventsEnd: true, now: .seconds(2))
+        #expect(machine.problem?.message.contains("went back from version 10 to 7") == true)
+        #expect(machine.resourceVersion == "7")
+        // What follows is followed, and after a minute nothing is left of it.
+        let next = machine.received(resourceVersion: "8", now: .seconds(3))
+        #expect(next == .progress && machine.problem != nil)
+        _ = machine.received(resourceVersion: "9", now: .seconds(63))
+        #expect(machine.problem == nil)
+    }
+
+    @Test("Versions that are no numbers, that stay, and those of what was deleted long ago never go back")
+    mutating func comparesOnlyWhatCanBeCompared() {
+        var machine = watching()
+        for (version, isDeletion) in [("10", false), ("a", false), ("2", true), ("11", false), ("3", true)] {
+            let meaning = machine.received(resourceVersion: version, isDeletion: isDeletion, now: .seconds(1))
+            #expect(meaning == .progress, "\(version)")
+        }
+        #expect(machine.resourceVersion == "11")
     }
 }

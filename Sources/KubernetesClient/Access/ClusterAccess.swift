@@ -1,4 +1,5 @@
 /// Where an API server is and how to prove who we are, whatever said so: the pod's own files or a kubeconfig.
+import NIOCore
 
 package struct ClusterAccess: Sendable {
     /// A file is read again for each connection, because kubelets and administrators renew them.
@@ -10,7 +11,8 @@ package struct ClusterAccess: Sendable {
         /// By client certificate, or not at all.
         case none
         case token(String)
-        case tokenFile(String)
+        /// With what stands in for it while the file cannot be read.
+        case tokenFile(String, stale: String? = nil)
         case basic(user: String, password: String)
         case plugin(ExecPlugin)
     }
@@ -29,6 +31,18 @@ package struct ClusterAccess: Sendable {
 
     /// The server's URL, as shown in messages.
     package var serverName: String { server.description }
+
+    /// What it means that the server's certificate is good and for somebody else.
+    var foreignCertificateSentence: String {
+        let wanted = tlsServerName ?? server.host
+        let isKnownByAddress =
+            proxy != nil && tlsServerName == nil && (try? SocketAddress(ipAddress: wanted, port: 0)) != nil
+        return isKnownByAddress
+            ? "behind a proxy a server is known by its name only, and \(wanted) is an address; set tls-server-name to "
+                + "a name in the server's certificate"
+            : "its certificate is not for \(wanted); connect to a name or address that is in it, or set "
+                + "tls-server-name to one"
+    }
 }
 
 /// Why there is no way to an API server, as a sentence with the remedy.

@@ -10,6 +10,8 @@ actor Credentials {
         var authorization: String?
         /// nil: the server is spoken to without TLS.
         var tls: TLSConfiguration?
+        /// Which run of the plugin gave it.
+        fileprivate var run = 0
     }
     /// What the TLS configuration was made from.
     private struct Source: Equatable {
@@ -21,12 +23,15 @@ actor Credentials {
     private let access: ClusterAccess
     /// Kept as long as its sources say the same: the connection pool takes an equal one for another server.
     private var tls: (source: Source, configuration: TLSConfiguration)?
-    private var pluginResult: ExecCredential?
+    private var plugin: PluginState
 
-    init(_ access: ClusterAccess) { self.access = access }
+    init(_ access: ClusterAccess, backoff: Backoff = Backoff()) {
+        self.access = access
+        plugin = PluginState(backoff: backoff)
+    }
 
-    /// The server refused what we have.
-    func renew() { pluginResult = nil }
+    /// The server did not take it. If an earlier run of the plugin gave it, there is no need to run it again.
+    func refused(_ credential: Current) { plugin.refused(run: credential.run) }
 
     func current() async throws(AccessError) -> Current {
         var result = Current()
@@ -35,14 +40,15 @@ actor Credentials {
         switch access.login {
         case .none: break
         case .token(let token): result.authorization = "Bearer \(token)"
-        case .tokenFile(let path):
-            let token = String(decoding: try read(path), as: UTF8.self).trimmingSpace
-            guard !token.isEmpty else { throw AccessError("the token file \(path) is empty") }
-            result.authorization = "Bearer \(token)"
+        case .tokenFile(let path, let stale?):
+            result.authorization = "Bearer \((try? token(in: path)) ?? stale)"
+        case .tokenFile(let path, nil):
+            result.authorization = "Bearer \(try token(in: path))"
         case .basic(let user, let password):
             result.authorization = "Basic " + encodeBase64(Array("\(user):\(password)".utf8))
         case .plugin(let plugin):
             let credential = try await credential(from: plugin)
+            result.run = self.plugin.run
             result.authorization = credential.token.map { "Bearer \($0)" }
             if let bytes = credential.clientCertificate { certificate = .data(bytes) }
             if let bytes = credential.clientKey { key = .data(bytes) }
@@ -51,21 +57,29 @@ actor Credentials {
         return result
     }
 
-    private func credential(from plugin: ExecPlugin) async throws(AccessError) -> ExecCredential {
-        if let known = pluginResult {
-            let expiry = known.expiration.flatMap(Timestamp.seconds) ?? .infinity
-            if Double(time(nil)) < expiry - 60 { return known }
+    private func token(in path: String) throws(AccessError) -> String {
+        let token = String(decoding: try read(path), as: UTF8.self).trimmingSpace
+        guard !token.isEmpty else { throw AccessError("the token file \(path) is empty") }
+        return token
+    }
+
+    /// All watches need it at the same moment: one runs the plugin, the others wait for what it gives.
+    private func credential(from program: ExecPlugin) async throws(AccessError) -> ExecCredential {
+        if let known = plugin.known(now: .now, wallTime: Double(time(nil))) { return try known.get() }
+        guard !plugin.isRunning else {
+            return try await withCheckedContinuation { plugin.waiters.append($0) }.get()
         }
+        plugin.isRunning = true
         // It may take seconds and must not hold up the few threads that async code runs on.
         let result: Result<ExecCredential, AccessError>
         do {
             result = try await NIOThreadPool.singleton.runIfActive {
-                Result { () throws(AccessError) in try plugin.run() }
+                Result { () throws(AccessError) in try program.run() }
             }
         } catch {
-            throw AccessError("the credential plugin \(plugin.command) cannot be run now")
+            result = .failure(AccessError("the credential plugin \(program.command) cannot be run now"))
         }
-        pluginResult = try result.get()
+        for waiter in plugin.ended(result, now: .now) { waiter.resume(returning: result) }
         return try result.get()
     }
 

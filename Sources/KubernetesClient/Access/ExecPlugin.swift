@@ -13,11 +13,15 @@ struct ExecPlugin: Equatable, Sendable {
     /// The server's URL, if the plugin wants to know it.
     var server: String?
 
+    /// One that takes longer hangs.
+    var patience = Duration.seconds(60)
+
     /// Runs the program and reads what it prints. Blocks.
     func run() throws(AccessError) -> ExecCredential {
         let output: [UInt8]
         do throws(SpawnError) {
-            output = try outputOfCommand(command, arguments, environment: processEnvironment, limit: 1 << 20)
+            output = try outputOfCommand(
+                command, arguments, environment: processEnvironment, limit: 1 << 20, patience: patience)
         } catch {
             throw AccessError(
                 "the credential plugin \(command) \(error.description); run it by hand to see what it lacks")

@@ -61,17 +61,17 @@ private struct Kubeconfig {
         return access
     }
 
-    /// As in kubectl a token wins over a token file, and both over name and password.
+    /// As in kubectl a token file wins over a token, because somebody keeps it fresh, and both over name and password.
     private func addUser(_ node: YAMLNode, _ name: String, to access: inout ClusterAccess) throws(AccessError) {
         access.clientCertificate = try material(node, "client-certificate", of: "user \(name)")
         access.clientKey = try material(node, "client-key", of: "user \(name)")
         guard (access.clientCertificate == nil) == (access.clientKey == nil) else {
             throw AccessError("\(path): user \(name): client-certificate and client-key go together; one is missing")
         }
-        if let token = text(node, "token") {
+        if let file = text(node, "tokenFile") {
+            access.login = .tokenFile(resolved(file), stale: text(node, "token"))
+        } else if let token = text(node, "token") {
             access.login = .token(token)
-        } else if let file = text(node, "tokenFile") {
-            access.login = .tokenFile(resolved(file))
         } else if let user = text(node, "username") {
             access.login = .basic(user: user, password: text(node, "password") ?? "")
         } else if let exec = node["exec"] {

@@ -19,11 +19,28 @@ func ownEnvironment() -> [String: String] {
     return result
 }
 
-/// Runs a program to its end and returns what it wrote to its standard output; its errors go where ours go. A program
-/// that prints nothing for `patience` seconds is killed. Blocks.
+/// Starts a program that is killed when the thread that called this ends; `end` becomes readable when it has ended.
+func startCommand(
+    _ command: String, _ arguments: [String], environment: [String: String], output: Int32
+) throws(SpawnError) -> (pid: pid_t, end: Int32) {
+    var end: Int32 = -1
+    let (child, error) = withCStrings([command] + arguments) { argv in
+        withCStrings(environment.map { "\($0.key)=\($0.value)" }) { environment in
+            let child = clinux_spawn_bound(argv, environment, output, &end)
+            return (child, errno)
+        }
+    }
+    guard child > 0 else { throw SpawnError(description: "cannot be started: \(errorText(error))") }
+    return (child, end)
+}
+
+/// Runs a program to its end and returns what it wrote to its standard output; its errors go where ours go. One that
+/// has not ended after `patience` is killed with all it started, and so is one that outlives us. Blocks.
 func outputOfCommand(
-    _ command: String, _ arguments: [String], environment: [String: String], limit: Int, patience: Int32 = 60
+    _ command: String, _ arguments: [String], environment: [String: String], limit: Int,
+    patience: Duration = .seconds(60)
 ) throws(SpawnError) -> [UInt8] {
+    let deadline = ContinuousClock.now + patience
     var pipeEnds: [Int32] = [-1, -1]
     guard pipe(&pipeEnds) == 0 else { throw SpawnError(description: "cannot be started: \(errorText(errno))") }
     let (reader, writer) = (pipeEnds[0], pipeEnds[1])
@@ -31,27 +48,21 @@ func outputOfCommand(
     _ = fcntl(reader, F_SETFD, FD_CLOEXEC)
     _ = fcntl(writer, F_SETFD, FD_CLOEXEC)
 
-    var actions = posix_spawn_file_actions_t()
-    posix_spawn_file_actions_init(&actions)
-    defer { posix_spawn_file_actions_destroy(&actions) }
-    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0)
-    posix_spawn_file_actions_adddup2(&actions, writer, STDOUT_FILENO)
-    clinux_spawn_closing_from(&actions, STDERR_FILENO + 1)
-
-    var child: pid_t = 0
-    let error = withCStrings([command] + arguments) { argv in
-        withCStrings(environment.map { "\($0.key)=\($0.value)" }) { envp in
-            posix_spawnp(&child, command, &actions, nil, argv, envp)
-        }
+    let started = Result { () throws(SpawnError) in
+        try startCommand(command, arguments, environment: environment, output: writer)
     }
     close(writer)
-    guard error == 0 else { throw SpawnError(description: "cannot be started: \(errorText(error))") }
+    let (child, end) = try started.get()
+    defer { close(end) }
 
-    let output = readPatiently(reader, limit: limit, patience: patience)
-    if output == nil { kill(child, SIGKILL) }
+    let output = read(reader, limit: limit, until: deadline)
+    let hasEnded = output != nil && isReadable(end, until: deadline)
+    // The group is ours as long as its leader is not waited for.
+    if !hasEnded { kill(-child, SIGKILL) }
     var status: Int32 = 0
     while waitpid(child, &status, 0) < 0, errno == EINTR {}
-    guard let output else { throw SpawnError(description: "did not end in time and was stopped") }
+    guard let output else { throw SpawnError(description: "printed more than \(limit) bytes and was stopped") }
+    guard hasEnded else { throw SpawnError(description: "did not end within \(patience) and was stopped") }
     guard status == 0 else {
         let how =
             status & 0x7f == 0
@@ -61,23 +72,30 @@ func outputOfCommand(
     return output
 }
 
-/// nil: too much came, or nothing for too long.
-private func readPatiently(_ descriptor: Int32, limit: Int, patience: Int32) -> [UInt8]? {
+/// What comes until the end or the deadline; nil: too much.
+private func read(_ descriptor: Int32, limit: Int, until deadline: ContinuousClock.Instant) -> [UInt8]? {
     var bytes: [UInt8] = []
-    while bytes.count <= limit {
-        var poller = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-        let ready = poll(&poller, 1, patience * 1000)
-        if ready < 0, errno == EINTR { continue }
-        guard ready > 0 else { return nil }
+    while isReadable(descriptor, until: deadline) {
         var count = 0
         bytes += [UInt8](unsafeUninitializedCapacity: 16384) { buffer, initialized in
             count = read(descriptor, buffer.baseAddress, buffer.count)
             initialized = max(0, count)
         }
         if count < 0, errno == EINTR { continue }
-        if count <= 0 { return bytes }
+        if count <= 0 { break }
+        if bytes.count > limit { return nil }
     }
-    return nil
+    return bytes
+}
+
+private func isReadable(_ descriptor: Int32, until deadline: ContinuousClock.Instant) -> Bool {
+    while true {
+        let left = max(deadline - .now, .zero)
+        var poller = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        let ready = poll(&poller, 1, Int32(clamping: Int64(left / .milliseconds(1)) + 1))
+        if ready < 0, errno == EINTR { continue }
+        return ready > 0
+    }
 }
 
 private func withCStrings<Result>(

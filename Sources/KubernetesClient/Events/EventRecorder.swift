@@ -27,9 +27,12 @@ final class EventRecorder: Sendable {
     /// Between two events, after the first ten.
     private let pause: Duration
 
-    init(nodeName: String, pause: Duration) {
+    private let backoff: Backoff
+
+    init(nodeName: String, pause: Duration, backoff: Backoff = Backoff()) {
         self.nodeName = nodeName
         self.pause = pause
+        self.backoff = backoff
         (events, continuation) = AsyncStream.makeStream()
     }
 
@@ -55,6 +58,8 @@ final class EventRecorder: Sendable {
     func run(_ transport: Transport, _ resources: [WatchedResource]) async {
         var credit = 10
         var last = ContinuousClock.now
+        var backoff = backoff
+        var random = SystemRandomNumberGenerator()
         for await event in events {
             let earned = Int((ContinuousClock.now - last) / pause)
             credit = min(10, credit + earned)
@@ -66,7 +71,12 @@ final class EventRecorder: Sendable {
             }
             state.withLock { $0.waiting -= 1 }
             guard let resource = resources.first(where: { $0.kind == event.object.kind }) else { continue }
-            if await !deliver(event, resource, transport) { state.withLock { $0.dropped += 1 } }
+            if await deliver(event, resource, transport) {
+                backoff.reset()
+            } else {
+                state.withLock { $0.dropped += 1 }
+                do { try await Task.sleep(for: backoff.next(using: &random)) } catch { return }
+            }
         }
     }
 

@@ -23,8 +23,8 @@ struct APIStatus: Equatable, Sendable, Error {
         while let key = try reader.nextKey() {
             switch reader.text(of: key) {
             case "code" where reader.token == .number: code = Int(try reader.readInteger() ?? 0)
-            case "reason" where reader.token == .string: reason = try reader.readText()
-            case "message" where reader.token == .string: message = try reader.readText()
+            case "reason" where reader.token == .string: reason = String(try reader.readText().prefix(100))
+            case "message" where reader.token == .string: message = String(try reader.readText().prefix(500))
             case "details" where reader.token == .object: try readDetails(&reader)
             default: try reader.skipValue()
             }

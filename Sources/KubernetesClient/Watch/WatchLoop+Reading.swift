@@ -33,7 +33,10 @@ extension WatchLoop {
         }
         guard framer.isComplete else { return .failed("ended its list in the middle") }
         guard !page.resourceVersion.isEmpty else { return .failed("sent a list without resourceVersion") }
-        if machine.receivedPage(resourceVersion: page.resourceVersion, continueToken: page.continueToken) {
+        switch machine.receivedPage(resourceVersion: page.resourceVersion, continueToken: page.continueToken) {
+        case .more: break
+        case .endless(let reason): return .failed(reason)
+        case .last:
             var batch = Batch()
             completeList(&batch)
             await deliver(batch)
@@ -65,6 +68,14 @@ extension WatchLoop {
             return
         }
         let head = try ObjectHead(reading: frame.object)
+        switch meaning(of: head, type) {
+        case .progress: break
+        case .listComplete: completeList(&batch)
+        case .noStreamedList: batch.end = .closed
+        case .wentBack:
+            batch.end = .wentBack
+            return
+        }
         switch type {
         case .added, .modified: take(head, frame.object, &batch)
         case .deleted:
@@ -72,18 +83,17 @@ extension WatchLoop {
             if table.remove(head.objectName) {
                 batch.changes.append(.delete(ObjectID(resource.kind, head.objectName)))
             }
-        case .bookmark:
-            let meaning = machine.receivedBookmark(
-                resourceVersion: head.resourceVersion, isInitialEventsEnd: head.isInitialEventsEnd)
-            switch meaning {
-            case .progress: break
-            case .listComplete: completeList(&batch)
-            case .noStreamedList: batch.end = .closed
-            }
-            return
-        case .error: return
+        case .bookmark, .error: break
         }
-        machine.received(resourceVersion: head.resourceVersion)
+    }
+
+    private mutating func meaning(of head: ObjectHead, _ type: WatchEventType) -> WatchMachine.Meaning {
+        let version = head.resourceVersion
+        guard type == .bookmark else {
+            return machine.received(resourceVersion: version, isDeletion: type == .deleted, now: now)
+        }
+        return machine.receivedBookmark(
+            resourceVersion: version, isInitialEventsEnd: head.isInitialEventsEnd, now: now)
     }
 
     // MARK: Objects

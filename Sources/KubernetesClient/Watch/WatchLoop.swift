@@ -3,6 +3,7 @@ import AsyncHTTPClient
 import Cluster
 import NIOCore
 import NIOHTTP1
+import NIOSSL
 import PullJSON
 
 struct WatchLoop {
@@ -26,7 +27,7 @@ struct WatchLoop {
     }
     private var random = SystemRandomNumberGenerator()
     private let start = ContinuousClock.now
-    private var now: Duration { ContinuousClock.now - start }
+    var now: Duration { ContinuousClock.now - start }
 
     init(
         _ resource: WatchedResource, transport: Transport, mailbox: EventMailbox, board: StatusBoard,
@@ -49,7 +50,6 @@ struct WatchLoop {
             switch machine.next() {
             case .wait(let pause):
                 do { try await Task.sleep(for: pause) } catch { return }
-            case .renewCredentials: await transport.renewCredentials()
             case .send(let request):
                 requests += 1
                 let count = requests
@@ -130,6 +130,8 @@ struct WatchLoop {
         case is LineFramer.TooLong, ListFramer.Malformed.tooLong: "sent an object of more than 8 MiB"
         case ListFramer.Malformed.notAList: "sent something that is no list of objects"
         case let error as HTTPClientError: "cannot be reached: \(error.shortDescription)"
+        case let error as NIOSSLExtraError where error == .failedToValidateHostname:
+            "cannot be trusted: \(configuration.access.foreignCertificateSentence)"
         default: "cannot be reached: \(error)"
         }
     }
