@@ -58,7 +58,7 @@ package struct CgroupDirectory: ~Copyable {
     package init(_ path: String) throws(BPFError) {
         let fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard fd >= 0 else {
-            throw BPFError("open cgroup \(path)", errno, detail: "pass an existing cgroup v2 directory with --cgroup")
+            throw BPFError("open cgroup \(path)", errno)
         }
         var file = stat()
         guard fstat(fd, &file) == 0 else {
@@ -68,9 +68,7 @@ package struct CgroupDirectory: ~Copyable {
         }
         guard clinux_is_cgroup2(path) == 1 else {
             close(fd)
-            throw BPFError(
-                "open cgroup \(path)", EINVAL,
-                detail: "it is not in a cgroup v2 file system; pass one with --cgroup (mount -t cgroup2 none DIR)")
+            throw BPFError("open cgroup \(path)", EINVAL, detail: "it is not in a cgroup v2 file system")
         }
         self.path = path
         self.fd = fd

@@ -18,42 +18,58 @@ struct DirectoryWatch: ~Copyable {
         case renamedTo(String, UInt32)
         /// The directory was replaced, removed or created, or events were lost.
         case directoryChanged
+        /// A name that is not UTF-8 came or went.
+        case unreadableName
+    }
+    enum Attachment {
+        case watched
+        /// It is there, but the kernel does not watch any more for us. The text says why and what to do.
+        case unwatched(String)
+        /// errno
+        case unreadable(Int32)
     }
 
-    let descriptor: Int32
+    /// Negative: the kernel has granted none yet.
+    private(set) var descriptor: Int32 = -1
     private let path: String
     private var directory: Int32 = -1
     private var ancestor: Int32 = -1
     /// The name within the ancestor whose appearance matters.
     private var awaited = ""
 
-    /// nil with `errno` set if the kernel grants no inotify instance.
-    init?(path: String) {
-        descriptor = inotify_init1(Int32(IN_CLOEXEC) | Int32(IN_NONBLOCK))
-        guard descriptor >= 0 else { return nil }
-        self.path = path
-    }
+    init(path: String) { self.path = path }
     deinit { if descriptor >= 0 { close(descriptor) } }
 
-    /// Watches the directory as it is now. Returns 0 or the error that keeps it from being watched; then its creation
-    /// is awaited.
-    mutating func attach() -> Int32 {
-        var error: Int32 = 0
+    /// Whether anything would be told if the directory, or what it is in, changed.
+    var hears: Bool { directory >= 0 || ancestor >= 0 }
+
+    /// Watches the directory as it is now; if there is none, its creation is awaited.
+    mutating func attach() -> Attachment {
+        if descriptor < 0 { descriptor = inotify_init1(Int32(IN_CLOEXEC) | Int32(IN_NONBLOCK)) }
+        guard descriptor >= 0 else {
+            return .unwatched("the kernel has no more inotify instances: raise fs.inotify.max_user_instances")
+        }
         let old = directory
         directory = inotify_add_watch(
             descriptor, path,
             UInt32(
                 IN_CLOSE_WRITE | IN_MODIFY | IN_CREATE | IN_ATTRIB | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE
                     | IN_DELETE_SELF | IN_MOVE_SELF) | UInt32(IN_ONLYDIR))
-        if directory < 0 { error = errno }
+        let error = directory < 0 ? errno : 0
         if old >= 0, old != directory { inotify_rm_watch(descriptor, old) }
         watchAncestor()
-        return error
+        switch error {
+        case 0: return .watched
+        case ENOSPC, ENOMEM, EMFILE:
+            return .unwatched("the kernel has no more inotify watches: raise fs.inotify.max_user_watches")
+        default: return .unreadable(error)
+        }
     }
     /// Whether another directory stands at the path than the one that is watched.
     mutating func wasReplaced() -> Bool {
         let old = directory
-        return attach() != 0 ? old >= 0 : directory != old
+        if case .watched = attach() { return directory != old }
+        return old >= 0
     }
 
     private mutating func watchAncestor() {
@@ -83,8 +99,11 @@ struct DirectoryWatch: ~Copyable {
                     let event = buffer.loadUnaligned(fromByteOffset: offset, as: inotify_event.self)
                     let start = offset + MemoryLayout<inotify_event>.size
                     let end = min(start + Int(event.len), count)
-                    let name = String(decoding: buffer[start..<end].prefix { $0 != 0 }, as: UTF8.self)
-                    if let event = classify(event, name) { events.append(event) }
+                    if let name = String(validating: buffer[start..<end].prefix { $0 != 0 }, as: UTF8.self) {
+                        if let event = classify(event, name) { events.append(event) }
+                    } else if event.mask & UInt32(IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE) != 0 {
+                        events.append(.unreadableName)
+                    }
                     offset = end
                 }
             }

@@ -26,18 +26,24 @@ struct ManifestDirectory {
         return name.hasSuffix(".yaml") || name.hasSuffix(".yml") || name.hasSuffix(".json")
     }
 
-    /// Names of all manifests, sorted; nil with `errno` set if the directory cannot be listed.
-    func list() -> [String]? {
+    /// Names of all manifests, sorted, and names that are not UTF-8, as they can be shown; nil with `errno` set if the
+    /// directory cannot be listed.
+    func list() -> (names: [String], unreadable: [String])? {
         guard let stream = opendir(path) else { return nil }
         defer { closedir(stream) }
         var names: [String] = []
+        var unreadable: [String] = []
         while let entry = readdir(stream) {
-            let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
-                String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+            withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+                let bytes = bytes.prefix { $0 != 0 }
+                if let name = String(validating: bytes, as: UTF8.self) {
+                    if Self.isManifest(name) { names.append(name) }
+                } else if Self.isManifest(String(decoding: bytes, as: UTF8.self)) {
+                    unreadable.append(escaped(bytes))
+                }
             }
-            if Self.isManifest(name) { names.append(name) }
         }
-        return names.sorted()
+        return (names.sorted(), unreadable.sorted())
     }
 
     /// The signature of what a name leads to, and when it was written; nil if it leads nowhere.
@@ -100,6 +106,18 @@ extension ManifestDirectory.Signature {
             device: UInt64(status.st_dev), inode: UInt64(status.st_ino), size: Int64(status.st_size),
             changedSeconds: status.st_ctim.tv_sec, changedNanoseconds: status.st_ctim.tv_nsec)
     }
+}
+
+/// ASCII as it is, all else as `\\xe9`.
+private func escaped(_ bytes: some Sequence<UInt8>) -> String {
+    var text = ""
+    for byte in bytes {
+        switch byte {
+        case 0x20..<0x7f: text.unicodeScalars.append(Unicode.Scalar(byte))
+        default: text += "\\x" + (byte < 16 ? "0" : "") + String(byte, radix: 16)
+        }
+    }
+    return text
 }
 
 /// The text of an `errno`.

@@ -25,6 +25,10 @@ struct ManifestsLoop: ~Copyable {
     /// Files renamed out of sight, and when they count as gone.
     private var renamedAway: [String: Int] = [:]
     private var directoryProblem: SourceProblem?
+    /// The directory is read, but not watched.
+    private var watchProblem: SourceProblem?
+    /// Names that are not UTF-8.
+    private var unreadableNames: [String] = []
     private var lastProblems: [SourceProblem]?
     private var hasSynced = false
 
@@ -34,6 +38,8 @@ struct ManifestsLoop: ~Copyable {
     /// A safety net under inotify, which tells nothing about files behind symbolic links and on some network file
     /// systems.
     private static let rescanMilliseconds = 30_000
+    /// Where the kernel watches nothing for us.
+    private static let pollMilliseconds = 3000
 
     init(
         directory: ManifestDirectory, watch: consuming DirectoryWatch, wake: Int32,
@@ -46,6 +52,7 @@ struct ManifestsLoop: ~Copyable {
         var options = ObjectDecoder.Options()
         options.defaultNamespace = "default"
         options.absentPortNameIsEmpty = true
+        options.slicesNeedService = true
         decoder = ObjectDecoder(options: options)
     }
     deinit { close(wake) }
@@ -54,8 +61,10 @@ struct ManifestsLoop: ~Copyable {
     mutating func run() {
         attach()
         deliver()
-        var nextRescan = now + Self.rescanMilliseconds
+        var lastScan = now
         while true {
+            let isHeard = watch.hears && watchProblem == nil
+            let nextRescan = lastScan + (isHeard ? Self.rescanMilliseconds : Self.pollMilliseconds)
             let next = min(nextRescan, renamedAway.values.min() ?? nextRescan)
             let pause = dirty.isEmpty ? max(0, next - now) : 0
             switch wait(milliseconds: Int32(clamping: pause)) {
@@ -68,7 +77,7 @@ struct ManifestsLoop: ~Copyable {
             markVanished()
             if now >= nextRescan {
                 rescan()
-                nextRescan = now + Self.rescanMilliseconds
+                lastScan = now
             }
             deliver()
         }
@@ -107,6 +116,7 @@ struct ManifestsLoop: ~Copyable {
     private mutating func handleEvents() {
         var renames: [UInt32: String] = [:]
         var directoryChanged = false
+        var hasUnreadableNames = false
         for event in watch.drain() {
             switch event {
             case .written(let name), .removed(let name): mark(name)
@@ -124,8 +134,10 @@ struct ManifestsLoop: ~Copyable {
                 // Objects that moved from one manifest to another move at once.
                 if let old = renames[number], ManifestDirectory.isManifest(name) { mark(old) }
             case .directoryChanged: directoryChanged = true
+            case .unreadableName: hasUnreadableNames = true
             }
         }
+        if hasUnreadableNames { unreadableNames = directory.list()?.unreadable ?? [] }
         if directoryChanged { attach() }
     }
 
@@ -164,8 +176,18 @@ struct ManifestsLoop: ~Copyable {
 
     /// Begins to watch whatever directory is at the path now and compares all of it with what is known.
     private mutating func attach() {
-        let error = watch.attach()
-        guard error == 0, let names = directory.list() else {
+        watchProblem = nil
+        var error: Int32 = 0
+        switch watch.attach() {
+        case .watched: break
+        case .unwatched(let why):
+            watchProblem = SourceProblem(
+                location: directory.path,
+                message: "changes are noticed late, because the directory is read every "
+                    + "\(Self.pollMilliseconds / 1000) s and not watched; \(why)")
+        case .unreadable(let code): error = code
+        }
+        guard error == 0, let (names, unreadable) = directory.list() else {
             let reason = message(error == 0 ? errno : error)
             directoryProblem = SourceProblem(
                 location: directory.path,
@@ -173,6 +195,7 @@ struct ManifestsLoop: ~Copyable {
             return
         }
         directoryProblem = nil
+        unreadableNames = unreadable
         writing = []
         renamedAway = [:]
         markChanged(Set(names).union(index.fileNames))
@@ -182,7 +205,8 @@ struct ManifestsLoop: ~Copyable {
     /// or to the next time.
     private mutating func rescan() {
         if watch.wasReplaced() || directoryProblem != nil { return attach() }
-        guard let names = directory.list() else { return attach() }
+        guard let (names, unreadable) = directory.list() else { return attach() }
+        unreadableNames = unreadable
         let today = time(nil)
         for name in Set(names).union(index.fileNames) {
             let status = directory.status(name)
@@ -202,7 +226,10 @@ struct ManifestsLoop: ~Copyable {
         if !changes.isEmpty { continuation.yield(.changes(changes)) }
         // What was read of a start that is cut short is not everything.
         guard !isToldToStop else { return }
-        let problems = (directoryProblem.map { [$0] } ?? []) + index.problems
+        let names = unreadableNames.map {
+            SourceProblem(location: $0, message: "the file's name is not UTF-8, and it is not read; rename it")
+        }
+        let problems = [directoryProblem, watchProblem].compactMap(\.self) + names + index.problems
         if problems != lastProblems { continuation.yield(.problems(problems)) }
         lastProblems = problems
         if !hasSynced, directoryProblem == nil {

@@ -20,18 +20,12 @@ package final class ManifestsSource: Sendable {
             throw SourceError("cannot create a pair of sockets: \(message(errno)); raise the limit of open files")
         }
         let (wakeReader, writer) = (sockets[0], sockets[1])
-        guard let watch = DirectoryWatch(path: directory) else {
-            let reason = message(errno)
-            close(wakeReader)
-            close(writer)
-            throw SourceError("cannot watch \(directory): \(reason); raise fs.inotify.max_user_instances")
-        }
         let (stream, continuation) = AsyncStream<SourceEvent>.makeStream()
         let start = Unmanaged.passRetained(
             ThreadStart(
                 ManifestsLoop(
-                    directory: ManifestDirectory(path: directory, maximumBytes: maximumFileBytes), watch: watch,
-                    wake: wakeReader, continuation: continuation)))
+                    directory: ManifestDirectory(path: directory, maximumBytes: maximumFileBytes),
+                    watch: DirectoryWatch(path: directory), wake: wakeReader, continuation: continuation)))
         var id = pthread_t()
         let error = pthread_create(
             &id, nil,

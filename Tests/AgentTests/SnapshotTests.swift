@@ -4,6 +4,8 @@ import Addressing
 import Cluster
 import Compile
 import DataplaneIR
+import Glibc
+import Logging
 import Synchronization
 import TestSupport
 import Testing
@@ -115,6 +117,31 @@ import Testing
         // What a crash leaves in the middle of writing.
         try writeText("heddle-snapshot {", to: file.path + ".new")
         #expect(try file.read()?.objects.count == 2)
+    }
+
+    @Test func aStateDirectoryThatCannotBeWrittenIsToldAndForgottenOnceItCan() async throws {
+        let parent = try TemporaryDirectory()
+        var configuration = AgentConfiguration(nodeName: "node-a")
+        configuration.stateDirectory = parent.path + "/state"
+        let snapshots = try Snapshots(configuration, source: "https://api", log: Logger(label: "test"))
+        await withTaskGroup { group in
+            group.addTask { await snapshots.run() }
+            snapshots.access.save?(ClusterState())
+            try? await soon("told") { snapshots.access.problem()?.contains("last-good.snapshot") == true }
+            mkdir(configuration.stateDirectory, 0o700)
+            snapshots.access.save?(ClusterState())
+            try? await soon("forgotten") { snapshots.access.problem() == nil }
+            await snapshots.flush()
+        }
+        #expect(snapshots.access.writtenAt() != nil)
+    }
+
+    @Test func aSnapshotThatCannotBeWrittenIsAWarning() async throws {
+        var access = SnapshotAccess()
+        access.problem = { "the snapshot could not be written" }
+        try await AgentRig.run(snapshot: access) { rig in
+            try await soon("told") { rig.board.status.warnings.contains("the snapshot could not be written") }
+        }
     }
 
     // MARK: The agent

@@ -141,7 +141,7 @@ import Testing
         let text = "{metadata: {name: a, namespace: b}, addressType: IPv4, endpoints: [\(endpoints)]}"
         _ = try decode(.endpointSlice, text, &decoder)
         #expect(decoder.notes.count == 11)
-        #expect(decoder.notes.last?.message.hasPrefix("991 more") == true)
+        #expect(decoder.notes.last?.message.hasPrefix("990 more") == true)
     }
     @Test func row49NamesAreNoAddresses() throws {
         var decoder = ObjectDecoder()
@@ -155,12 +155,17 @@ import Testing
         #expect(slice.endpoints.isEmpty && decoder.notes.isEmpty)
     }
     @Test(arguments: ["{}", "{kubernetes.io/service-name: \"\"}", "null"])
-    func row44ASliceWithoutServiceIsNoted(labels: String) throws {
-        var decoder = ObjectDecoder()
+    func row44ASliceWithoutServiceIsIgnoredAndInFilesNoted(labels: String) throws {
         let text = "{metadata: {name: a, namespace: b, labels: \(labels)}, addressType: IPv4}"
-        guard case .endpointSlice(let slice) = try decode(.endpointSlice, text, &decoder) else { return }
-        #expect(slice.service == nil)
-        #expect(decoder.notes.first?.path == "metadata.labels[\"kubernetes.io/service-name\"]")
+        for isFile in [false, true] {
+            var options = ObjectDecoder.Options()
+            options.slicesNeedService = isFile
+            var decoder = ObjectDecoder(options: options)
+            guard case .endpointSlice(let slice) = try decode(.endpointSlice, text, &decoder) else { return }
+            #expect(slice.service == nil)
+            #expect(
+                decoder.notes.map(\.path) == (isFile ? ["metadata.labels[\"kubernetes.io/service-name\"]"] : []))
+        }
     }
     /// The key of a port is name and protocol together.
     @Test func row1_portsOfDifferentProtocolsMayShareNameAndNumber() throws {
@@ -200,7 +205,8 @@ import Testing
 
     @Test func notesBelongToOneObject() throws {
         var decoder = ObjectDecoder()
-        _ = try decode(.endpointSlice, "{metadata: {name: a, namespace: b}, addressType: IPv4}", &decoder)
+        let slice = "{metadata: {name: a, namespace: b}, addressType: IPv4, endpoints: [{addresses: [x]}]}"
+        _ = try decode(.endpointSlice, slice, &decoder)
         #expect(!decoder.notes.isEmpty)
         _ = try decode(.namespace, "metadata: {name: a}", &decoder)
         #expect(decoder.notes.isEmpty)

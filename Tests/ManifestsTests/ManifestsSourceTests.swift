@@ -274,6 +274,31 @@ private func writeFile(_ path: String, _ text: String) throws {
         #expect(rmdir(path + "/dir.yaml") == 0)
         try await listener.eventually("all mended") { $0.problems.isEmpty && $0.ports["h"] == 3 }
     }
+    @Test func aNameThatIsNotUTF8IsNamed() async throws {
+        let directory = try TemporaryDirectory()
+        let strange = { (name: String) in Array((directory.path + "/" + name).utf8CString) + [] }
+        func make(_ name: [CChar]) {
+            let descriptor = open(name, O_WRONLY | O_CREAT, 0o644)
+            #expect(descriptor >= 0)
+            close(descriptor)
+        }
+        /// `caf?.yaml` with a byte of Latin-1 for the question mark.
+        func latin(_ name: String) -> [CChar] {
+            strange(name).map { $0 == CChar(UInt8(ascii: "?")) ? CChar(bitPattern: 0xe9) : $0 }
+        }
+        make(latin("caf?.yaml"))
+        try writeFile(directory.path + "/a.yaml", service("a", 1))
+        var listener = try Listener(directory.path)
+        try await listener.eventually("synced") { $0.isSynced }
+        #expect(listener.now.problems.map(\.location) == ["caf\\xe9.yaml"])
+        make(latin("th?.yaml"))
+        make(latin("no-manifest-?"))
+        try await listener.eventually("another") { $0.problems.map(\.location) == ["caf\\xe9.yaml", "th\\xe9.yaml"] }
+        unlink(latin("caf?.yaml"))
+        unlink(latin("th?.yaml"))
+        try await listener.eventually("gone") { $0.problems.isEmpty }
+        #expect(listener.now.ports == ["a": 1])
+    }
     @Test(.enabled(if: geteuid() == 0, "only root may give a file away")) func unreadableFileOfAnotherUser()
         async throws
     {

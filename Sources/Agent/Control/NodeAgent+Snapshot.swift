@@ -13,6 +13,8 @@ struct SnapshotAccess: Sendable {
     var load: (@Sendable () throws(SnapshotError) -> Snapshot?)?
     /// When the file was written, in seconds since 1970; nil: there is none that can be used.
     var writtenAt: @Sendable () -> Double? = { nil }
+    /// Why the last one could not be written.
+    var problem: @Sendable () -> String? = { nil }
     var kernelHoldsServices: @Sendable () -> Bool = { false }
     /// How long the source may take for its first lists.
     var patience = Duration.seconds(5)

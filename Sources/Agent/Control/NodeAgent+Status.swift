@@ -53,6 +53,7 @@ extension NodeAgent {
                 .map { .init(service: $0.key.description, reason: $0.value) }
             contents.status.warnings =
                 nodeWarnings + dataplane.warnings + hostWarnings + leftovers + proxyWarnings + trafficWarnings
+            if let problem = environment.snapshot.problem() { contents.status.warnings.append(problem) }
             contents.status.proxy = proxyStatus
         }
         metrics.proxyUp.set(proxy.phase == .up && unreachableFamilies.isEmpty ? 1 : 0)

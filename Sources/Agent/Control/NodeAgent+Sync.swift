@@ -192,7 +192,7 @@ extension NodeAgent {
         log.log(
             level: plan.isFull ? .info : .debug, "wrote generation \(plan.generation)",
             metadata: [
-                "services": "\(plan.upserts.count)", "removed": "\(plan.removals.count)",
+                "servicePorts": "\(plan.upserts.count)", "removed": "\(plan.removals.count)",
                 "operations": "\(receipt.operations)", "full": "\(plan.isFull)",
                 "ms": "\(((end - start).seconds * 10000).rounded() / 10)",
             ])

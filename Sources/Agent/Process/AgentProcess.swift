@@ -43,8 +43,6 @@ struct AgentProcess {
     /// Ends the process when a signal asks for it. The kernel keeps what was written.
     func run() async throws {
         let signals = try SignalWatcher()
-        try ProcessSetup.makeDirectory(
-            configuration.stateDirectory, mode: 0o700, purpose: "state directory", option: .stateDir)
         let socket = configuration.apiSocket
         // Before anything touches the kernel: two agents would undo each other's work.
         guard !ProcessSetup.isAnswering(socket: socket) else {

@@ -11,7 +11,9 @@ enum HostSettings {
 
     /// What is not as it should be. In the network namespace of the calling thread.
     static func apply(_ configuration: AgentConfiguration) -> [String] {
-        apply(configuration.conntrack) + nodePortRange() + (configuration.proxy == .off ? [] : migrateConnections())
+        [ProcessSetup.obstacle(toState: configuration.stateDirectory)].compactMap(\.self)
+            + apply(configuration.conntrack) + nodePortRange()
+            + (configuration.proxy == .off ? [] : migrateConnections())
     }
 
     private static func apply(_ settings: ConntrackSettings) -> [String] {

@@ -37,6 +37,16 @@ enum ProcessSetup {
         }
     }
 
+    /// Why nothing can be kept in the state directory; nil: it can. An agent follows its source all the same.
+    static func obstacle(toState path: String) -> String? {
+        do throws(StartupError) {
+            try makeDirectory(path, mode: 0o700, purpose: "state directory", option: .stateDir)
+            return nil
+        } catch {
+            return "\(error); without it a node that starts while its API server is away serves nothing"
+        }
+    }
+
     static var hostName: String {
         var buffer = [CChar](repeating: 0, count: 256)
         guard gethostname(&buffer, buffer.count - 1) == 0 else { return "" }

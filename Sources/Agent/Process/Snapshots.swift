@@ -6,9 +6,15 @@ import LinuxDataplane
 import Logging
 import Netns
 import Reconcile
+import Synchronization
 
 struct Snapshots: Sendable {
+    /// Why the last one could not be written; nil: it was.
+    private final class Problem: Sendable {
+        let text = Mutex<String?>(nil)
+    }
     private let store: SnapshotStore
+    private let problem = Problem()
     private let log: Logger
     private let states: AsyncStream<ClusterState>
     private let continuation: AsyncStream<ClusterState>.Continuation
@@ -26,6 +32,8 @@ struct Snapshots: Sendable {
         end = AsyncStream.makeStream()
         var access = SnapshotAccess()
         access.save = { continuation.yield($0) }
+        let problem = problem
+        access.problem = { problem.text.withLock(\.self) }
         access.load = { () throws(SnapshotError) in try file.read() }
         access.writtenAt = { file.writtenAt }
         access.kernelHoldsServices = { Self.kernelHoldsServices(bpffs: configuration.bpffs) }
@@ -47,7 +55,13 @@ struct Snapshots: Sendable {
     private func write(_ state: ClusterState) async {
         var time = timespec()
         clock_gettime(CLOCK_REALTIME, &time)
-        if let problem = await store.write(state, at: Double(time.tv_sec)) { log.warning("\(problem)") }
+        let result = await store.write(state, at: Double(time.tv_sec))
+        let isNews = problem.text.withLock { old in
+            defer { old = result }
+            return old != result
+        }
+        guard isNews else { return }
+        if let result { log.warning("\(result)") } else { log.info("snapshots can be written again") }
     }
 
     private static func kernelHoldsServices(bpffs: String) -> Bool {

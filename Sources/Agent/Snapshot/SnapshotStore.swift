@@ -19,7 +19,11 @@ actor SnapshotStore {
         do throws(SnapshotError) {
             try file.write(state.objects, at: time)
             return nil
-        } catch { return "the snapshot \(file.path) could not be written: \(error)" }
+        } catch {
+            return
+                "the snapshot \(file.path) could not be written: \(error); until it can, a node that starts while its "
+                + "API server is away serves what the last good one says, or nothing"
+        }
     }
 }
 

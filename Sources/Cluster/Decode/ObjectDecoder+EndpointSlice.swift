@@ -23,7 +23,7 @@ extension ObjectDecoder {
             throw DecodeError("is missing; use IPv4, IPv6 or FQDN", path: "addressType", line: line)
         }
         let serviceName = metadata.labels["kubernetes.io/service-name"]
-        if serviceName?.isEmpty ?? true {
+        if options.slicesNeedService, serviceName?.isEmpty ?? true {
             note(
                 "the slice belongs to no service and is ignored; set this label to the name of its service",
                 path: "metadata.labels[\"kubernetes.io/service-name\"]", line: line)

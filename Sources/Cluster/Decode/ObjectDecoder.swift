@@ -10,6 +10,9 @@ package struct ObjectDecoder {
         /// Whether a slice port without the key `name` is the unnamed port. From an API server it is not, it means "not
         /// given" and joins no service port (spec row 20); people who write files mean the unnamed port.
         package var absentPortNameIsEmpty = false
+        /// Whether a slice of no service is worth a note. In a cluster anything may keep such slices, which are none of
+        /// our business; people who write files have forgotten the label.
+        package var slicesNeedService = false
 
         package init() {}
     }

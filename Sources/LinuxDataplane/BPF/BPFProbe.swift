@@ -10,12 +10,12 @@ package struct BPFProbe {
     /// One thing that can be tried. Tests replace `attempt` to play a kernel that lacks it.
     package struct Check: Sendable {
         package let name: String
-        /// What to do when it is missing.
-        package let remedy: String
+        /// What to do when it is missing, where that is not part of what is wrong.
+        package let remedy: String?
         /// nil: it works; else what is wrong.
         package let attempt: @Sendable () -> String?
 
-        package init(name: String, remedy: String, attempt: @escaping @Sendable () -> String?) {
+        package init(name: String, remedy: String?, attempt: @escaping @Sendable () -> String?) {
             self.name = name
             self.remedy = remedy
             self.attempt = attempt
@@ -28,7 +28,8 @@ package struct BPFProbe {
     package static func run(_ checks: [Check]) -> [ProbeResult] {
         checks.map { check in
             if let problem = check.attempt() {
-                return ProbeResult(name: check.name, ok: false, detail: "\(problem); \(check.remedy)")
+                let remedy = check.remedy.map { "; \($0)" } ?? ""
+                return ProbeResult(name: check.name, ok: false, detail: problem + remedy)
             }
             return ProbeResult(name: check.name, ok: true, detail: "works")
         }

@@ -22,5 +22,9 @@ import Testing
         #expect(results.filter { !$0.ok } == [])
         let wrong = BPFProbe.run(cgroup: "/tmp", bpffs: "/tmp/hd-probe").filter { !$0.ok }
         #expect(wrong.map(\.name) == ["cgroup v2 directory", "bpf file system"])
+        // The remedy is said, and said once.
+        for (result, remedy) in zip(wrong, ["--cgroup", "--bpffs"]) {
+            #expect(result.detail.ranges(of: remedy).count == 1, "\(result.detail)")
+        }
     }
 }
