@@ -60,6 +60,7 @@ let package = Package(
         library("Balancing", ["Addressing", "RouteIR"]),
         // L2: kernel interfaces and formats.
         library("YAML", ["CLibyaml"], linker: yamlLibraries),
+        library("Posix", ["CLinux"]),
         library("Netns", ["CLinux"]),
         library("Netlink", ["Addressing", "CLibmnl", "CLinux"], linker: [.linkedLibrary("mnl")]),
         library("Nftables", ["Addressing", "Netlink", "CLibnftnl", "CLibmnl"], linker: nftLibraries),
@@ -77,7 +78,7 @@ let package = Package(
 
         .target(
             name: "TestSupport",
-            dependencies: ["Addressing", "Cluster", "DataplaneIR", "Reconcile", "RouteIR", "Netns", "CLinux"],
+            dependencies: ["Addressing", "Cluster", "DataplaneIR", "Reconcile", "RouteIR", "Netns", "CLinux", "Posix"],
             path: "Tests/Support", swiftSettings: strict),
         .executableTarget(
             name: "pod-driver", dependencies: ["Addressing", "CLinux", "Netns"], path: "Tests/PodDriver",
@@ -99,6 +100,7 @@ let package = Package(
         tests("RouteIR", ["Addressing", "RouteIR", "TestSupport"]),
         tests("YAML", ["YAML", "TestSupport"]),
         tests("Manifests", ["Addressing", "Cluster", "Manifests", "YAML", "TestSupport"]),
+        tests("Posix", ["Posix", "TestSupport"]),
         tests("Netns", ["Addressing", "Netns", "TestSupport"]),
         tests("Netlink", ["Addressing", "Netlink", "Netns", "TestSupport"]),
         tests("Nftables", ["Addressing", "Netlink", "Nftables", "Netns", "TestSupport"]),
@@ -138,25 +140,28 @@ if !isSet("HEDDLE_CORE") {
     let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
     let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
     package.targets += [
-        library("Proxy", ["Addressing", "Balancing", "HTTPWire", "RouteIR", "Telemetry"] + nio + frames),
+        library("Proxy", ["Addressing", "Balancing", "HTTPWire", "Posix", "RouteIR", "Telemetry"] + nio + frames),
         library("AdminAPI", ["Reconcile"]),
-        library("AdminServer", ["RouteIR"] + nio),
+        library("AdminServer", ["Posix", "RouteIR"] + nio),
         library("KubernetesClient", ["CLinux", "Cluster", "PullJSON", "YAML"] + nio + tls),
         library(
             "Agent",
             [
                 "Addressing", "AdminAPI", "AdminServer", "CLinux", "Cluster", "Compile", "DataplaneIR",
-                "KubernetesClient", "LinuxDataplane", "Manifests", "Netlink", "Netns", "Reconcile", "RouteIR",
+                "KubernetesClient", "LinuxDataplane", "Manifests", "Netlink", "Netns", "Posix", "Reconcile", "RouteIR",
                 "Telemetry",
                 "YAML", log,
             ]),
         library(
             "AgentCommands",
-            ["Addressing", "AdminAPI", "CLinux", "CZlib", "DataplaneIR", "LinuxDataplane", "Reconcile", arguments],
+            [
+                "Addressing", "AdminAPI", "CLinux", "CZlib", "DataplaneIR", "LinuxDataplane", "Posix", "Reconcile",
+                arguments,
+            ],
             linker: zlibLibraries),
         library(
             "ProxyProgram",
-            ["Addressing", "AdminServer", "Balancing", "CLinux", "Proxy", "RouteIR", "Telemetry"]),
+            ["Addressing", "AdminServer", "Balancing", "CLinux", "Posix", "Proxy", "RouteIR", "Telemetry"]),
         .executableTarget(name: "heddle-proxy", dependencies: ["ProxyProgram"], swiftSettings: strict),
         .executableTarget(name: "heddle-agent", dependencies: ["Agent"], swiftSettings: strict),
         .executableTarget(name: "agentctl", dependencies: ["AgentCommands"], swiftSettings: strict),
@@ -169,12 +174,12 @@ if !isSet("HEDDLE_CORE") {
         tests(
             "Proxy",
             [
-                "Addressing", "AdminServer", "Balancing", "HTTP2TestSupport", "HTTPWire", "Proxy", "RouteIR",
+                "Addressing", "AdminServer", "Balancing", "HTTP2TestSupport", "HTTPWire", "Posix", "Proxy", "RouteIR",
                 "TestSupport", .product(name: "NIOEmbedded", package: "swift-nio"),
                 .product(name: "GRPCCore", package: "grpc-swift-2"),
                 .product(name: "GRPCNIOTransportHTTP2Posix", package: "grpc-swift-nio-transport"),
             ] + nio),
-        tests("AdminServer", ["Addressing", "AdminServer", "RouteIR", "TestSupport"]),
+        tests("AdminServer", ["Addressing", "AdminServer", "Posix", "RouteIR", "TestSupport"]),
         tests(
             "KubernetesClient",
             ["Addressing", "Cluster", "FakeAPIServer", "KubernetesClient", "PullJSON", "TestSupport", "YAML"] + nio
@@ -183,7 +188,7 @@ if !isSet("HEDDLE_CORE") {
             "Agent",
             [
                 "Addressing", "AdminAPI", "AdminServer", "Agent", "Cluster", "Compile", "DataplaneIR",
-                "LinuxDataplane", "Netns", "Reconcile", "RouteIR", "Telemetry", "TestSupport", "YAML", log,
+                "LinuxDataplane", "Netns", "Posix", "Reconcile", "RouteIR", "Telemetry", "TestSupport", "YAML", log,
             ]),
         tests(
             "AgentCommands",
@@ -192,8 +197,8 @@ if !isSet("HEDDLE_CORE") {
         tests(
             "EndToEnd",
             [
-                "AdminAPI", "Addressing", "BPF", "FakeAPIServer", "HTTP2TestSupport", "Netns", "Reconcile", "RouteIR",
-                "TestSupport", "YAML",
+                "AdminAPI", "Addressing", "BPF", "FakeAPIServer", "HTTP2TestSupport", "Netns", "Posix", "Reconcile",
+                "RouteIR", "TestSupport", "YAML",
             ]),
     ]
 }

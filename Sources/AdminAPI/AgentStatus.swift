@@ -109,6 +109,30 @@ package struct AgentStatus: Codable, Sendable, Equatable {
 
         package init() { (found, last, repaired) = (0, [], true) }
     }
+    /// Whom a process runs as and what it may do, from `/proc/PID/status`.
+    package struct ProcessRights: Codable, Sendable, Equatable {
+        package var user: UInt32
+        /// Hexadecimal, one bit a capability, as `capsh --decode` reads it.
+        package var capabilities: String
+        package var boundingSet: String
+        package var noNewPrivileges: Bool
+        package var seccomp: Bool
+
+        package init(
+            user: UInt32, capabilities: String, boundingSet: String, noNewPrivileges: Bool, seccomp: Bool
+        ) {
+            self.user = user
+            self.capabilities = capabilities
+            self.boundingSet = boundingSet
+            self.noNewPrivileges = noNewPrivileges
+            self.seccomp = seccomp
+        }
+        package var hasNone: Bool { user != 0 && capabilities == "0" && noNewPrivileges }
+        package var description: String {
+            "uid \(user), " + (capabilities == "0" ? "no capabilities" : "capabilities \(capabilities)")
+                + (noNewPrivileges ? ", no_new_privs" : "") + (seccomp ? ", seccomp" : "")
+        }
+    }
     package struct Proxy: Codable, Sendable, Equatable {
         package struct Instance: Codable, Sendable, Equatable {
             package var pid: UInt32
@@ -118,6 +142,8 @@ package struct AgentStatus: Codable, Sendable, Equatable {
             /// Why it refused the last one; nil: it did not.
             package var refusal: String?
             package var answering: Bool
+            /// What the kernel says of the process; nil: nothing.
+            package var process: ProcessRights?
 
             package init(pid: UInt32, version: String, generation: UInt64, refusal: String?, answering: Bool) {
                 self.pid = pid

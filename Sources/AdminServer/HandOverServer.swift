@@ -1,11 +1,13 @@
 /// Where the L7 proxies of the node come for their configuration: a Unix socket, one session a proxy. Everything here
 /// lives on the server loop; what proxies are there is told to whoever asked to hear of it.
+import Glibc
 import NIOCore
 import NIOPosix
+package import Posix
 package import RouteIR
 
 package final class HandOverServer: Sendable {
-    /// A connected proxy that has said who it is.
+    /// A connected proxy that has said what it is; who it is and what it may do the kernel says.
     package struct Proxy: Equatable, Sendable {
         package var pid: UInt32
         package var version: String
@@ -15,14 +17,19 @@ package final class HandOverServer: Sendable {
         package var refusal: String?
         /// It answers questions, or has not been asked for long enough.
         package var isAnswering: Bool
+        /// nil: the kernel does not say, as for a process of another pid namespace.
+        package var facts: ProcessFacts?
 
-        package init(pid: UInt32, version: String, generation: UInt64, refusal: String? = nil, isAnswering: Bool = true)
-        {
+        package init(
+            pid: UInt32, version: String, generation: UInt64, refusal: String? = nil, isAnswering: Bool = true,
+            facts: ProcessFacts? = nil
+        ) {
             self.pid = pid
             self.version = version
             self.generation = generation
             self.refusal = refusal
             self.isAnswering = isAnswering
+            self.facts = facts
         }
         /// Traffic can be sent to it.
         package var isUp: Bool { isAnswering && generation > 0 }
@@ -36,6 +43,8 @@ package final class HandOverServer: Sendable {
         /// Connections so far.
         var count: UInt64 = 0
     }
+    /// One proxy serves, another may take its place; more are somebody's mistake.
+    private static let mostSessions = 16
     private let loop: any EventLoop
     private let state: NIOLoopBoundBox<State>
     private let onChange: @Sendable ([Proxy]) -> Void
@@ -46,14 +55,23 @@ package final class HandOverServer: Sendable {
         self.onChange = onChange
     }
 
-    /// Opens the socket, for this user only, or throws.
-    package func start(path: String) async throws {
+    /// Listens, or throws. Whoever is not one of `users` is disconnected at once, whatever the socket's mode.
+    package func start(on socket: BoundUnixSocket, admitting users: Set<UInt32>) async throws {
         let bootstrap = ServerBootstrap(group: loop).childChannelInitializer { channel in
-            channel.eventLoop.makeCompletedFuture {
-                try channel.pipeline.syncOperations.addHandler(HandOverHandler(server: self))
+            guard let options = channel as? any SocketOptionProvider else {
+                return channel.eventLoop.makeFailedFuture(PosixError("a connection without socket options"))
+            }
+            let peer: EventLoopFuture<PeerCredentials> = options.unsafeGetSocketOption(
+                level: .socket, name: .init(rawValue: SO_PEERCRED))
+            return peer.flatMapThrowing { peer in
+                guard users.contains(peer.user), self.state.value.sessions.count < Self.mostSessions else {
+                    throw PosixError("user \(peer.user) may not ask for the configuration")
+                }
+                let handler = HandOverHandler(server: self, process: ProcessHandle(pid: peer.pid))
+                try channel.pipeline.syncOperations.addHandler(handler)
             }
         }
-        let listener = try await bootstrap.bind(unixDomainSocketPath: path, cleanupExistingSocketFile: true).get()
+        let listener = try await bootstrap.withBoundSocket(socket.descriptor).get()
         loop.execute { self.state.value.listener = listener }
         loop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { [weak self] task in
             guard let self else { return task.cancel() }
@@ -118,6 +136,8 @@ private final class HandOverHandler: ChannelInboundHandler {
     private static let patience = 5
 
     private let server: HandOverServer
+    private let process: ProcessHandle?
+    private let facts: ProcessFacts?
     private var session = HandOverSession()
     private var context: ChannelHandlerContext?
     private var received: [UInt8] = []
@@ -127,13 +147,17 @@ private final class HandOverHandler: ChannelInboundHandler {
     /// Later connections have larger ones.
     var number: UInt64 = 0
 
-    init(server: HandOverServer) { self.server = server }
+    init(server: HandOverServer, process: ProcessHandle?) {
+        self.server = server
+        self.process = process
+        facts = process?.facts
+    }
 
     var proxy: HandOverServer.Proxy? {
         session.identity.map {
             HandOverServer.Proxy(
-                pid: $0.pid, version: $0.version, generation: session.generation, refusal: session.refusal?.reason,
-                isAnswering: isAnswering)
+                pid: process.map { UInt32($0.pid) } ?? $0.pid, version: $0.version, generation: session.generation,
+                refusal: session.refusal?.reason, isAnswering: isAnswering, facts: facts)
         }
     }
 

@@ -4,6 +4,7 @@ import Glibc
 import NIOCore
 import NIOHTTP1
 import NIOPosix
+package import Posix
 import Synchronization
 
 package final class ServerLoop: Sendable {
@@ -47,19 +48,19 @@ package final class ServerLoop: Sendable {
                 return loop.makeFailedFuture(IOError(errnoCode: EINVAL, reason: "\(host) is not an IP address"))
             }
             return bootstrap.bind(to: address)
-        case .unix(let path): return bootstrap.bind(unixDomainSocketPath: path, cleanupExistingSocketFile: true)
+        case .unix(let socket): return bootstrap.withBoundSocket(socket.descriptor)
         }
     }
 }
 
 package enum ListenAddress: Sendable, Hashable, CustomStringConvertible {
     case tcp(host: String, port: UInt16)
-    case unix(path: String)
+    case unix(BoundUnixSocket)
 
     package var description: String {
         switch self {
         case .tcp(let host, let port): host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
-        case .unix(let path): path
+        case .unix(let socket): socket.path
         }
     }
 }

@@ -2,6 +2,7 @@
 import AdminAPI
 import FoundationEssentials
 import Glibc
+import Posix
 
 struct AdminClient {
     let socket: String
@@ -52,27 +53,15 @@ struct AdminClient {
     }
 
     private func connected() throws(CommandFailure) -> Int32 {
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        let fits = withUnsafeMutableBytes(of: &address.sun_path) { target in
-            target.copyBytes(from: socket.utf8.prefix(target.count - 1))
-            return socket.utf8.count < target.count
-        }
-        guard fits else { throw CommandFailure("--api-socket \(socket) is longer than a socket's path may be") }
-        let descriptor = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
-        let result = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
-            }
-        }
-        guard result == 0 else {
-            let code = errno
-            close(descriptor)
+        do throws(PosixError) {
+            return try UnixSocket.connect(socket)
+        } catch {
+            if error.code == ENAMETOOLONG { throw CommandFailure("--api-socket: \(error)") }
             let remedy =
-                code == EACCES || code == EPERM ? "run agentctl as root" : "start heddle-agent or pass --api-socket"
-            throw CommandFailure("agent not running at \(socket): \(String(cString: strerror(code))); \(remedy)")
+                error.code == EACCES || error.code == EPERM
+                ? "run agentctl as root" : "start heddle-agent or pass --api-socket"
+            throw CommandFailure("agent not running at \(socket): \(error.reason); \(remedy)")
         }
-        return descriptor
     }
 
     private func parse(_ answer: [UInt8]) -> (status: Int, body: [UInt8])? {

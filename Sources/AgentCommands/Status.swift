@@ -182,7 +182,8 @@ func proxyText(_ proxy: AgentStatus.Proxy) -> String {
     var text = "\(proxy.state), \(proxy.routedServices) routed service ports, configuration \(proxy.generation)"
     text += ", fails \(proxy.failure)"
     for instance in proxy.instances {
-        text += "; pid \(instance.pid) (\(instance.version)) "
+        let rights = instance.process.map { ", \($0.description)" } ?? ""
+        text += "; pid \(instance.pid) (\(instance.version)\(rights)) "
         text +=
             instance.generation == proxy.generation
             ? "has it" : instance.generation == 0 ? "has none" : "has \(instance.generation)"

@@ -57,6 +57,9 @@ final class ProxyProcess: Sendable {
             guard ProxyOptions.Level(rawValue: level) ?? .info >= options.logLevel else { return }
             LogLine(level: level, message: message).write(options.logFormat)
         }
+        if clinux_forbid_unused_calls() != 0 {
+            log("warning", "no seccomp filter: \(String(cString: strerror(errno)))")
+        }
         let file = options.stateFile.map(SnapshotFile.init)
         let snapshot = Self.lastSnapshot(file, log)
         var engineOptions = EngineOptions()

@@ -1,5 +1,6 @@
 // The small HTTP server over real sockets, on loopback and on a Unix socket.
 import Glibc
+import Posix
 import Testing
 
 @testable import AdminServer
@@ -40,7 +41,7 @@ import Testing
         defer { unlink(path) }
         for _ in 1...2 {
             let loop = ServerLoop()
-            let listener = HTTPListener(.unix(path: path), on: loop, responder: Self.echo)
+            let listener = HTTPListener(.unix(try UnixSocket.bind(path, mode: 0o600)), on: loop, responder: Self.echo)
             try await listener.startNow()
             #expect(try exchange(try connectUnix(path), "GET / HTTP/1.0\r\n\r\n").hasSuffix("GET / []"))
             listener.stop()
@@ -110,12 +111,7 @@ func connectTCP(_ port: UInt16) throws -> Int32 {
     return try connect(AF_INET, &address, MemoryLayout<sockaddr_in>.size)
 }
 
-func connectUnix(_ path: String) throws -> Int32 {
-    var address = sockaddr_un()
-    address.sun_family = sa_family_t(AF_UNIX)
-    withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
-    return try connect(AF_UNIX, &address, MemoryLayout<sockaddr_un>.size)
-}
+func connectUnix(_ path: String) throws -> Int32 { try UnixSocket.connect(path) }
 
 private func connect<Address>(_ family: Int32, _ address: inout Address, _ size: Int) throws -> Int32 {
     let descriptor = socket(family, Int32(SOCK_STREAM.rawValue), 0)

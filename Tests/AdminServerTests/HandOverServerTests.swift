@@ -1,6 +1,7 @@
 // A proxy that comes for its configuration, over a real Unix socket.
 import Addressing
 import Glibc
+import Posix
 import RouteIR
 import Synchronization
 import TestSupport
@@ -14,16 +15,7 @@ private final class FakeProxy {
     private var received: [UInt8] = []
 
     init(path: String) throws {
-        descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
-        let result = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
-            }
-        }
-        try #require(result == 0, "connect to \(path): \(errno)")
+        descriptor = try UnixSocket.connect(path)
         var patience = timeval(tv_sec: 20, tv_usec: 0)
         setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
     }
@@ -72,7 +64,7 @@ private final class FakeProxy {
         let loop = ServerLoop()
         let heard = Heard()
         let server = HandOverServer(on: loop) { heard.add($0) }
-        try await server.start(path: path)
+        try await server.start(on: UnixSocket.bind(path, mode: 0o600), admitting: [getuid()])
         do { try await body(server, path, heard) } catch {
             server.stop()
             throw error
@@ -115,8 +107,11 @@ private final class FakeProxy {
             #expect(await answer.value == [1, 2])
             // What the server tells comes on its own thread.
             try await eventually("the last generation is told") { () async throws -> Bool in
-                heard.all.last == [.init(pid: 42, version: "1", generation: 10)]
+                heard.all.last?.map(\.generation) == [10]
             }
+            // Who it is the kernel says, whatever it claims.
+            let told = try #require(heard.all.last?.first)
+            #expect(told.pid == UInt32(getpid()) && told.version == "1" && told.facts?.user == geteuid())
             #expect(heard.all.contains { $0.first?.refusal == "no" && $0.first?.generation == 7 })
         }
     }

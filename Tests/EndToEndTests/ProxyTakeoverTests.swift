@@ -34,11 +34,11 @@ import Testing
             let agent = try RunningAgent(on: node, dataplane, manifests)
             let url = "http://\(web.v4)/"
             try eventually("the proxy answers") {
-                try client.run(["curl", "-s", "--max-time", "5", url]) == "ok" && processes(agent).count == 1
+                try client.run(["curl", "-s", "--max-time", "5", url]) == "ok" && agent.proxies().count == 1
             }
             let migrates = try node.host.run(["cat", "/proc/sys/net/ipv4/tcp_migrate_req"])
             #expect(migrates == "1\n")
-            let old = try #require(try processes(agent).first)
+            let old = try #require(try agent.proxies().first)
             let folder = try TemporaryDirectory()
             let tunnel = try client.spawn(
                 ["bash", "-c", tunnelScript, "-", "\(web.v4.address)", "\(folder.path)/stop"],
@@ -90,8 +90,8 @@ import Testing
             try manifests.write("route", route)
             let agent = try RunningAgent(on: node, .nftables, manifests)
             let ask = { try client.run(["curl", "-s", "--max-time", "5", "http://\(web.v4)/"]) }
-            try eventually("the proxy answers") { try ask() == "ok" && processes(agent).count == 1 }
-            let pid = try #require(try processes(agent).first)
+            try eventually("the proxy answers") { try ask() == "ok" && agent.proxies().count == 1 }
+            let pid = try #require(try agent.proxies().first)
             _ = try node.host.run(["prlimit", "--pid", "\(pid)", "--nofile=64:64"])
             let folder = try TemporaryDirectory()
             let crowd = try client.spawn(
@@ -102,7 +102,7 @@ import Testing
             try writeText("", to: "\(folder.path)/stop")
             #expect(try crowd.wait() == 0)
             try eventually("it answers again") { (try? ask()) == "ok" }
-            #expect(try processes(agent) == [pid])
+            #expect(try agent.proxies() == [pid])
         }
     }
 
@@ -136,11 +136,4 @@ import Testing
         """
 
     private func lines(_ path: String) -> [Substring] { readText(path).split(separator: "\n") }
-
-    private func processes(_ agent: RunningAgent) throws -> [pid_t] {
-        let text = try agent.agentctl("proxy", "-o", "json")
-        return text.split(separator: ",").filter { $0.contains("\"pid\"") }.compactMap { part in
-            pid_t(part.drop { !$0.isNumber }.prefix { $0.isNumber })
-        }
-    }
 }

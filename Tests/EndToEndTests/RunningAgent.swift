@@ -13,7 +13,7 @@ final class RunningAgent {
     private var dataplane: DataplaneKind
     private var options: [String]
     private let wrapper: [String]
-    private let directory: TemporaryDirectory
+    let directory: TemporaryDirectory
     private var process: ChildProcess?
 
     /// Starts the agent and waits until everything the source has is in the kernel. `wrapper`: a command that becomes
@@ -73,6 +73,15 @@ final class RunningAgent {
         try start()
         try waitUntilInSync()
     }
+
+    /// The pids of the L7 proxies that are connected.
+    func proxies() throws -> [pid_t] {
+        try agentctl("proxy", "-o", "json").split(separator: ",").filter { $0.contains("\"pid\"") }.compactMap { part in
+            pid_t(part.drop { !$0.isNumber }.prefix { $0.isNumber })
+        }
+    }
+
+    var pid: pid_t? { process?.pid }
 
     func waitUntilInSync() throws { try agentctl("status", "--wait", "20s") }
 

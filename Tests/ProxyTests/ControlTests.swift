@@ -2,6 +2,7 @@
 import AdminServer
 import Addressing
 import Glibc
+import Posix
 import RouteIR
 import Synchronization
 import Testing
@@ -29,7 +30,7 @@ import TestSupport
             unlink(path)
             unlink(path + ".config")
         }
-        try await server.start(path: path)
+        try await server.start(on: UnixSocket.bind(path, mode: 0o600), admitting: [getuid()])
         server.publish(snapshot(5))
         let engine = ProxyEngine(options: EngineOptions(), snapshot: ProxySnapshot(node: ProxyNode(name: "")))
         let file = SnapshotFile(path: path + ".config")

@@ -1,5 +1,6 @@
 /// The configuration side of an L7 proxy: connects to an agent, takes every update, answers every question.
 import Glibc
+import Posix
 package import RouteIR
 import Synchronization
 
@@ -17,16 +18,7 @@ package final class FakeProxy: Sendable {
     package func refuse(_ reason: String?) { state.withLock { $0.refusal = reason } }
 
     package init(socket path: String, pid: UInt32 = 4242) throws(TestFailure) {
-        descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8.prefix($0.count - 1)) }
-        let result = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
-            }
-        }
-        guard result == 0 else { throw .errno("connect to \(path)") }
+        do throws(PosixError) { descriptor = try UnixSocket.connect(path) } catch { throw TestFailure("\(error)") }
         send(.hello(version: "fake", pid: pid, generation: 0))
         try startThread { self.loop() }
     }

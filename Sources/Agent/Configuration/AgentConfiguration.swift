@@ -1,5 +1,6 @@
 /// What the agent was asked to do: one value, validated once, never changed afterwards.
 import Addressing
+import Posix
 import Telemetry
 
 struct AgentConfiguration: Equatable, Sendable {
@@ -50,6 +51,8 @@ struct AgentConfiguration: Equatable, Sendable {
     var probeAddress: SocketAddress?
     var proxy = ProxyMode.spawn
     var proxyPort: UInt16 = 15001
+    /// nil: `heddle-proxy` or `nobody`.
+    var proxyUser: String?
     /// Empty: beside the admin socket.
     private var givenProxySocket = ""
     var l7Failure = L7Failure.closed
@@ -125,17 +128,14 @@ extension AgentConfiguration {
         try reader.value(.proxyPort, "a port from 1 to 65535", into: &proxyPort) {
             UInt16($0).flatMap { $0 > 0 ? $0 : nil }
         }
-        try reader.value(.proxySocket, "an absolute path of at most 107 bytes", into: &givenProxySocket) { text in
-            text.utf8.count <= 107 ? absolutePath(text) : nil
-        }
+        try reader.value(.proxyUser, "a user name, UID or UID:GID", into: &proxyUser) { $0.isEmpty ? nil : $0 }
+        try reader.value(.proxySocket, "an absolute path of at most 107 bytes", into: &givenProxySocket, socketPath)
         try reader.choice(.logLevel, into: &logLevel)
         try reader.choice(.logFormat, into: &logFormat)
         try reader.value(.cgroup, "an absolute path", into: &cgroup) { absolutePath($0) }
         try reader.value(.bpffs, "an absolute path", into: &bpffs, absolutePath)
         try reader.value(.stateDir, "an absolute path", into: &stateDirectory, absolutePath)
-        try reader.value(.apiSocket, "an absolute path of at most 107 bytes", into: &apiSocket) { text in
-            text.utf8.count <= 107 ? absolutePath(text) : nil
-        }
+        try reader.value(.apiSocket, "an absolute path of at most 107 bytes", into: &apiSocket, socketPath)
         try reader.value(.metricsAddress, "an address and port like 127.0.0.1:10249", into: &metricsAddress) {
             SocketAddress($0)
         }
@@ -188,4 +188,8 @@ extension AgentConfiguration {
                     + "with --kubeconfig PATH")
         }
     }
+}
+
+private func socketPath(_ text: String) -> String? {
+    text.utf8.count <= UnixSocket.longestPath ? absolutePath(text) : nil
 }

@@ -16,6 +16,7 @@ enum OptionName: String, CaseIterable {
     case proxy
     case proxyPort = "proxy-port"
     case proxySocket = "proxy-socket"
+    case proxyUser = "proxy-user"
     case l7Failure = "l7-failure"
     case nodePortAddresses = "node-port-addresses"
     case nodePortLoopback = "node-port-loopback"
@@ -73,6 +74,7 @@ enum OptionName: String, CaseIterable {
         case .proxy: ("spawn|external|off", "the L7 proxy, once there is a route (default: spawn)")
         case .proxyPort: ("PORT", "where the L7 proxy listens (default: 15001)")
         case .proxySocket: ("PATH", "where it gets its configuration (default: proxy.sock beside --api-socket)")
+        case .proxyUser: ("NAME|UID[:GID]", "whom it runs as (default: heddle-proxy if there is one, else nobody)")
         case .l7Failure: ("open|closed", "routed services while it is down: balance or refuse (default: closed)")
         case .nodePortAddresses: ("CIDR[,CIDR...]|primary|all", "where node ports are served (default: primary)")
         case .nodePortLoopback: ("", "serve node ports on loopback, eBPF only")

@@ -9,6 +9,7 @@ import LinuxDataplane
 import Logging
 import Netlink
 import Netns
+import Posix
 import Reconcile
 
 struct AgentProcess {
@@ -43,11 +44,7 @@ struct AgentProcess {
     /// Ends the process when a signal asks for it. The kernel keeps what was written.
     func run() async throws {
         let signals = try SignalWatcher()
-        let socket = configuration.apiSocket
-        // Before anything touches the kernel: two agents would undo each other's work.
-        guard !ProcessSetup.isAnswering(socket: socket) else {
-            throw StartupError("another agent answers on \(socket); stop it or pass another --api-socket")
-        }
+        let adminSocket = try bindAdminSocket()
         let source = try SourceFactory.open(configuration)
         let health = HealthEndpoint(board: board, metrics: metrics)
         startServers(health)
@@ -59,7 +56,8 @@ struct AgentProcess {
         let snapshots = try makeSnapshots(source)
         let (proxies, sendProxies) = AsyncStream<[HandOverServer.Proxy]>.makeStream()
         let handOver = HandOverServer(on: loop) { sendProxies.yield($0) }
-        let child = ProxyChild(ProxyChild.command(configuration), timers: loop, log: log)
+        let proxyUser = try ProxyChild.user(configuration.proxyUser)
+        let child = ProxyChild(configuration, user: proxyUser, timers: loop, log: log)
         let link = ProxyLink(
             publish: { handOver.publish($0) }, ask: { handOver.ask($0, $1) },
             update: { if configuration.proxy == .spawn { child.update(isWanted: $0, isServed: $1) } })
@@ -86,10 +84,11 @@ struct AgentProcess {
         let flows = try FlowWatch(timers: loop) { () throws(DataplaneError) in
             try DataplaneFactory.openTracers(configuration, isEBPF: isEBPF)
         }
-        try await openAdminSocket(agent.mailbox, flows)
+        let admin = AdminEndpoint(mailbox: agent.mailbox, board: board, timers: loop, flows: flows)
+        try await HTTPListener(.unix(adminSocket), on: loop, responder: admin.respond).startNow()
         if configuration.hasServiceMetrics { countTraffic(flows, agent.mailbox) }
-        if configuration.proxy != .off { try await openProxySocket(handOver) }
-        try await work(agent, source, signals, snapshots, proxies, flows)
+        if configuration.proxy != .off { try await openProxySocket(handOver, for: proxyUser) }
+        try await work(agent, source, signals, snapshots, proxies, flows, adminSocket)
     }
 
     /// A directory on this node needs no second copy; an API server may be away at the next start.
@@ -133,37 +132,48 @@ struct AgentProcess {
         }
     }
 
-    private func openAdminSocket(_ mailbox: Mailbox, _ flows: FlowWatch) async throws {
+    private func parent(of path: String) -> String {
+        let parts = path.split(separator: "/").dropLast()
+        return parts.isEmpty ? "/" : parts.map { "/" + $0 }.joined()
+    }
+
+    /// Before anything touches the kernel, and with it the proof that no other agent runs.
+    private func bindAdminSocket() throws(StartupError) -> BoundUnixSocket {
         let path = configuration.apiSocket
-        let directory = path.split(separator: "/").dropLast().map { "/" + $0 }.joined()
         try ProcessSetup.makeDirectory(
-            directory.isEmpty ? "/" : directory, mode: 0o755, purpose: "directory of the admin socket",
-            option: .apiSocket)
-        let admin = AdminEndpoint(mailbox: mailbox, board: board, timers: loop, flows: flows)
-        // The socket must never be open to others, not even for the moment until a chmod.
-        let mask = umask(0o177)
-        defer { umask(mask) }
-        do {
-            try await HTTPListener(.unix(path: path), on: loop, responder: admin.respond).startNow()
+            parent(of: path), mode: 0o755, purpose: "directory of the admin socket", option: .apiSocket)
+        // Made for its lock; where it cannot be, the admin socket's is enough.
+        _ = ProcessSetup.obstacle(toState: configuration.stateDirectory)
+        try AgentLocks.take(stateDirectory: configuration.stateDirectory, adminSocket: path)
+        do throws(PosixError) {
+            return try UnixSocket.bind(path, mode: 0o600)
         } catch {
-            throw StartupError("cannot open the admin socket \(path): \(error); pass another --api-socket")
+            throw StartupError(
+                error.code == EADDRINUSE
+                    ? "another agent answers on \(path); stop it or pass another --api-socket"
+                    : "\(error); pass another --api-socket")
         }
     }
 
-    private func openProxySocket(_ server: HandOverServer) async throws {
-        let path = configuration.proxySocket
-        let mask = umask(0o177)
-        defer { umask(mask) }
+    /// For root and the proxy's user: its group may connect, and the server looks who did.
+    private func openProxySocket(_ server: HandOverServer, for user: ProcessUser) async throws {
         do {
-            try await server.start(path: path)
+            try ProcessSetup.makeDirectory(
+                parent(of: configuration.proxySocket), mode: 0o755, purpose: "directory of the L7 proxy's socket",
+                option: .proxySocket)
+            let socket = try UnixSocket.bind(configuration.proxySocket, mode: 0o600)
+            do throws(PosixError) { try socket.admit(group: user.group) } catch {
+                log.warning("\(error): the L7 proxy cannot connect unless it runs as root")
+            }
+            try await server.start(on: socket, admitting: [geteuid(), user.user])
         } catch {
-            throw StartupError("cannot open the socket for the L7 proxy \(path): \(error); pass another --proxy-socket")
+            throw StartupError("cannot open the socket for the L7 proxy: \(error); pass another --proxy-socket")
         }
     }
 
     private func work(
         _ agent: NodeAgent, _ source: AgentSource, _ signals: SignalWatcher, _ snapshots: Snapshots?,
-        _ proxies: AsyncStream<[HandOverServer.Proxy]>, _ flows: FlowWatch
+        _ proxies: AsyncStream<[HandOverServer.Proxy]>, _ flows: FlowWatch, _ adminSocket: BoundUnixSocket
     ) async throws {
         let addresses = try AddressWatcher()
         let foreign = try ForeignChangeWatcher()
@@ -185,7 +195,7 @@ struct AgentProcess {
             }
             group.addTask {
                 for await signal in stream {
-                    if signal == SIGHUP { reload() } else { stop(agent, signal) }
+                    if signal == SIGHUP { reload() } else { stop(agent, signal, adminSocket) }
                 }
             }
             if let snapshots { group.addTask { await snapshots.run() } }
@@ -195,17 +205,16 @@ struct AgentProcess {
             await snapshots?.flush()
             if let cgroup { CanaryProbe.removeChild(of: cgroup) }
             // The watchers' threads wait in system calls; they end with the process, which must not wait for them.
-            unlink(configuration.apiSocket)
+            adminSocket.removeFile()
             _exit(0)
         }
     }
 
-    private func stop(_ agent: NodeAgent, _ signal: Int32) {
+    private func stop(_ agent: NodeAgent, _ signal: Int32, _ adminSocket: BoundUnixSocket) {
         log.info("stopping on signal \(signal); what is in the kernel stays in force")
         agent.mailbox.send(.stop)
-        let path = configuration.apiSocket
         _ = loop.schedule(after: Self.longestStop) {
-            unlink(path)
+            adminSocket.removeFile()
             _exit(0)
         }
     }

@@ -6,6 +6,7 @@ import Cluster
 import Compile
 import DataplaneIR
 import Logging
+import Posix
 import RouteIR
 
 /// How the actor reaches the proxies of the node.
@@ -96,10 +97,17 @@ extension NodeAgent {
         status.generation = proxy.published.generation
         status.routedServices = routes.snapshot.services.count
         status.listeners = node.proxyListeners.sorted().map(\.description)
-        status.instances = proxy.proxies.map {
-            .init(
-                pid: $0.pid, version: $0.version, generation: $0.generation, refusal: $0.refusal,
-                answering: $0.isAnswering)
+        status.instances = proxy.proxies.map { proxy in
+            var instance = AgentStatus.Proxy.Instance(
+                pid: proxy.pid, version: proxy.version, generation: proxy.generation, refusal: proxy.refusal,
+                answering: proxy.isAnswering)
+            instance.process = proxy.facts.map {
+                .init(
+                    user: $0.user, capabilities: String($0.effective, radix: 16),
+                    boundingSet: String($0.bounding, radix: 16), noNewPrivileges: $0.hasNoNewPrivileges,
+                    seccomp: $0.filtersCalls)
+            }
+            return instance
         }
         return status
     }

@@ -1,9 +1,10 @@
 /// `--proxy spawn`: starts heddle-proxy when a route needs it and nobody serves as one. It is a process of its own that
-/// outlives the agent: stopping or upgrading the agent must not touch its connections.
+/// outlives the agent: stopping or upgrading the agent must not touch its connections. It reads what pods send, so it
+/// gets nothing of what the agent may do: another user, no capability, a directory of its own (docs/SECURITY.md).
 import AdminServer
-import CLinux
 import Glibc
 import Logging
+import Posix
 import Synchronization
 import Telemetry
 
@@ -16,38 +17,41 @@ final class ProxyChild: Sendable {
         var pause = Duration.seconds(1)
         var notBefore = ContinuousClock.now
     }
-    /// POSIX_SPAWN_SETSID, which Swift's Glibc module leaves out.
-    private static let newSession: Int16 = 0x80
     private let state = Mutex(State())
-    private let command: [String]
+    private let configuration: AgentConfiguration
+    private let user: ProcessUser
     private let timers: ServerLoop
     private let log: Logger
 
-    init(_ command: [String], timers: ServerLoop, log: Logger) {
-        self.command = command
+    init(_ configuration: AgentConfiguration, user: ProcessUser, timers: ServerLoop, log: Logger) {
+        self.configuration = configuration
+        self.user = user
         self.timers = timers
         self.log = log
     }
 
     /// A release without the L7 half has no such program: then routes are not followed, as with `--proxy off`, in place
     /// of refusing every connection to a routed service.
-    static var isInstalled: Bool { access(directoryOfThisProgram + "/heddle-proxy", X_OK) == 0 }
-
-    static func command(_ configuration: AgentConfiguration) -> [String] {
-        [
-            directoryOfThisProgram + "/heddle-proxy", "--listen-port", "\(configuration.proxyPort)", "--config-socket",
-            configuration.proxySocket, "--state-file", configuration.stateDirectory + "/proxy-config", "--log-level",
-            configuration.logLevel.rawValue, "--node-ports",
-            configuration.agentPorts.keys.sorted().map(String.init).joined(separator: ","), "--log-format",
-            configuration.logFormat == .json ? "json" : "text",
-        ]
-    }
+    static var isInstalled: Bool { access(programPath, X_OK) == 0 }
+    private static var programPath: String { directoryOfThisProgram + "/heddle-proxy" }
 
     private static var directoryOfThisProgram: String {
         var buffer = [CChar](repeating: 0, count: 4096)
         let count = readlink("/proc/self/exe", &buffer, buffer.count)
         let path = String(decoding: buffer.prefix(max(count, 0)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
         return path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
+    }
+
+    /// Its user: what the option says, else `heddle-proxy` where there is one, else `nobody`.
+    static func user(_ name: String?) throws(StartupError) -> ProcessUser {
+        let user =
+            name.map { ProcessUser($0) }
+            ?? ProcessUser("heddle-proxy") ?? ProcessUser("nobody") ?? ProcessUser("65534:65534")
+        guard let user else {
+            throw StartupError(
+                "--proxy-user \(name ?? ""): /etc/passwd has no such user; make it, or pass UID or UID:GID")
+        }
+        return user
     }
 
     /// `isServed`: some proxy is connected, whoever started it.
@@ -81,35 +85,55 @@ final class ProxyChild: Sendable {
     }
 
     private func start() {
-        var attributes = posix_spawnattr_t()
-        posix_spawnattr_init(&attributes)
-        defer { posix_spawnattr_destroy(&attributes) }
-        // A session of its own: signals to the agent's process group are not for it.
-        posix_spawnattr_setflags(&attributes, Self.newSession)
-        // NIO opens sockets without O_CLOEXEC. A proxy that kept the agent's would hold on to callers after its end.
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        clinux_spawn_closing_from(&actions, STDERR_FILENO + 1)
-        let words = command.map { strdup($0) } + [nil]
-        defer { for word in words { free(word) } }
-        var pid: pid_t = 0
-        let code = posix_spawn(&pid, command[0], &actions, &attributes, words, nil)
+        let result = Result { () throws(PosixError) in try spawn() }
         state.withLock { state in
             state.startedAt = .now
-            if code == 0 {
+            if case .success(let pid) = result {
                 state.pid = pid
             } else {
                 state.pause = min(state.pause * 2, .seconds(30))
                 state.notBefore = .now + state.pause
             }
         }
-        if code == 0 {
-            log.info("started heddle-proxy", metadata: ["pid": "\(pid)"])
-        } else {
+        switch result {
+        case .success(let pid): log.info("started heddle-proxy", metadata: ["pid": "\(pid)", "user": "\(user)"])
+        case .failure(let error):
             let remedy =
                 "install it beside heddle-agent, run it yourself (--proxy external), or do without (--proxy off)"
-            log.error("cannot start \(command[0]): \(String(cString: strerror(code))); \(remedy)")
+            log.error("\(error); \(remedy)")
         }
+    }
+
+    private func spawn() throws(PosixError) -> pid_t {
+        var arguments = [
+            "--listen-port", "\(configuration.proxyPort)", "--log-level", configuration.logLevel.rawValue,
+            "--log-format", configuration.logFormat == .json ? "json" : "text", "--node-ports",
+            configuration.agentPorts.keys.sorted().map(String.init).joined(separator: ","),
+        ]
+        // It enters both directories through descriptors: those above them may be closed to its user.
+        let directory: Int32
+        do throws(PosixError) {
+            directory = try ownDirectory(
+                configuration.stateDirectory + "/proxy", of: user, files: ["config", "config.new"])
+            arguments += ["--state-file", "config"]
+            // Where an earlier release, which ran as root, kept it.
+            unlink(configuration.stateDirectory + "/proxy-config")
+        } catch {
+            log.warning("\(error); heddle-proxy keeps no configuration on disk")
+            directory = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        }
+        defer { close(directory) }
+        let socket = configuration.proxySocket
+        var socketDirectory: Int32?
+        defer { if let socketDirectory { close(socketDirectory) } }
+        if closedDirectory(onTheWayTo: socket, for: user) == nil {
+            arguments += ["--config-socket", socket]
+        } else {
+            let slash = socket.lastIndex(of: "/") ?? socket.startIndex
+            socketDirectory = open(String(socket[...slash]), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+            arguments += ["--config-socket", "/proc/self/fd/3" + socket[slash...]]
+        }
+        let program = ConfinedProgram(path: Self.programPath, arguments: arguments, user: user)
+        return try program.start(in: directory, inherited: socketDirectory)
     }
 }

@@ -6,6 +6,7 @@
 #include "bpf_probe.h"
 #include "canary.h"
 #include "cgroups.h"
+#include "confine.h"
 #include "events.h"
 #include "legacy_iptables.h"
 #include "namespaces.h"

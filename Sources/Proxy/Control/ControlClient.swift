@@ -1,6 +1,7 @@
 /// The proxy's end of the hand-over: connects to the agent, takes updates into force and answers questions. On a thread
 /// of its own, because reading a large configuration must not hold up traffic.
 import Glibc
+import Posix
 package import RouteIR
 import Synchronization
 
@@ -59,7 +60,8 @@ package final class ControlClient: Sendable {
     private func run() {
         var wasAway = false
         while !state.withLock(\.isStopped) {
-            if let descriptor = connectToAgent() {
+            do throws(PosixError) {
+                guard let descriptor = try connectToAgent() else { return }
                 hooks.log("info", "connected to the agent at \(path)")
                 wasAway = false
                 serve(descriptor)
@@ -69,27 +71,19 @@ package final class ControlClient: Sendable {
                 }
                 close(descriptor)
                 if !isStopped { hooks.log("warning", "the agent is away; going on with the configuration in force") }
-            } else if !wasAway {
+            } catch {
+                if !wasAway { hooks.log("warning", "\(error): no agent; trying again every second") }
                 wasAway = true
-                hooks.log("warning", "no agent answers at \(path); trying again every second")
             }
             usleep(500_000)
         }
     }
 
-    private func connectToAgent() -> Int32? {
-        let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-        guard descriptor >= 0 else { return nil }
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8.prefix($0.count - 1)) }
-        let result = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
-            }
-        }
+    /// nil: it was told to stop meanwhile.
+    private func connectToAgent() throws(PosixError) -> Int32? {
+        let descriptor = try UnixSocket.connect(path)
         let isWanted = state.withLock { state in
-            guard result == 0, !state.isStopped else { return false }
+            guard !state.isStopped else { return false }
             state.descriptor = descriptor
             return true
         }

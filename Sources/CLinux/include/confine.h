@@ -1,0 +1,31 @@
+/* Processes that get less than we have: started as another user without capabilities, and kept from system calls that
+ * they never make. */
+#ifndef CLINUX_CONFINE_H
+#define CLINUX_CONFINE_H
+
+#include <sys/types.h>
+
+struct clinux_confined {
+	const char *path;
+	char *const *arguments;
+	uid_t user;
+	gid_t group;
+	/* Its working directory: already open, so that its parents may be closed to the user. */
+	int directory;
+	/* Becomes descriptor 3; -1: none. All others from 3 on are closed. */
+	int inherited;
+};
+
+/* Starts the program in a session of its own as user and group, with no other group, no capability in any set, and no
+ * way to get one (no_new_privs). Returns its pid, or -1 with errno and in `failed` what could not be done. */
+pid_t clinux_spawn_confined(const struct clinux_confined *what, const char **failed);
+
+/* From here on this process and its threads can start no program, see no other process, enter or make no namespace, mount
+ * nothing, load nothing into the kernel, and open sockets of the Internet and Unix families only. 0, or -1 with errno. */
+int clinux_forbid_unused_calls(void);
+
+/* A descriptor that stays this process's when its number becomes another's; -1 with errno. */
+int clinux_open_process(pid_t pid);
+int clinux_signal_process(int process, int signal);
+
+#endif

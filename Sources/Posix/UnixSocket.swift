@@ -1,0 +1,123 @@
+/// Unix sockets by path: the one place that makes their addresses, so that a path that is too long is refused everywhere.
+import Glibc
+
+package enum UnixSocket {
+    /// `sun_path` without its last byte, which ends it.
+    package static let longestPath = 107
+
+    /// A connected descriptor.
+    package static func connect(_ path: String) throws(PosixError) -> Int32 {
+        let descriptor = try make()
+        let result = try withAddress(path) { Glibc.connect(descriptor, $0, $1) }
+        guard result == 0 else {
+            let error = PosixError.errno("connect to \(path)")
+            close(descriptor)
+            throw error
+        }
+        return descriptor
+    }
+
+    /// Takes the path for a socket that nobody can connect to until somebody listens on it. A socket of that name on
+    /// which nobody listens is replaced; anything else there is left alone.
+    package static func bind(_ path: String, mode: UInt32) throws(PosixError) -> BoundUnixSocket {
+        try removeLeftover(path)
+        let descriptor = try make()
+        // Before it has a name: Linux gives the name the mode of the socket, so at no moment is it open to others.
+        let isBound =
+            fchmod(descriptor, mode) == 0
+            ? try withAddress(path) { Glibc.bind(descriptor, $0, $1) } == 0 : false
+        var status = stat()
+        guard isBound, stat(path, &status) == 0 else {
+            let error = PosixError.errno("make the socket \(path)")
+            close(descriptor)
+            throw error
+        }
+        return BoundUnixSocket(path: path, descriptor: descriptor, file: FileIdentity(status))
+    }
+
+    private static func make() throws(PosixError) -> Int32 {
+        let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        guard descriptor >= 0 else { throw .errno("make a Unix socket") }
+        return descriptor
+    }
+
+    private static func removeLeftover(_ path: String) throws(PosixError) {
+        var status = stat()
+        guard lstat(path, &status) == 0 else { return }
+        guard status.st_mode & S_IFMT == S_IFSOCK else {
+            throw PosixError("\(path) is there and is no socket", code: EEXIST)
+        }
+        if let descriptor = try? connect(path) {
+            close(descriptor)
+            throw PosixError("somebody answers on \(path)", code: EADDRINUSE)
+        }
+        unlink(path)
+    }
+
+    private static func withAddress<Result>(
+        _ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Result
+    ) throws(PosixError) -> Result {
+        let bytes = Array(path.utf8)
+        guard (1...longestPath).contains(bytes.count) else {
+            throw PosixError(
+                "the path \(path) has \(bytes.count) bytes; the path of a Unix socket has 1 to \(longestPath)",
+                code: ENAMETOOLONG)
+        }
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
+        return withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                body($0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+    }
+}
+
+/// A socket with a path; `descriptor` belongs to whoever listens on it.
+package struct BoundUnixSocket: Hashable, Sendable {
+    package let path: String
+    package let descriptor: Int32
+    private let file: FileIdentity
+
+    fileprivate init(path: String, descriptor: Int32, file: FileIdentity) {
+        self.path = path
+        self.descriptor = descriptor
+        self.file = file
+    }
+
+    /// Lets a group connect as well.
+    package func admit(group: UInt32) throws(PosixError) {
+        // As long as nobody listens the path cannot be anybody else's: its name was free and the socket is new.
+        guard chown(path, UInt32.max, group) == 0, chmod(path, 0o660) == 0 else {
+            throw .errno("give the socket \(path) to group \(group)")
+        }
+    }
+
+    /// Removes the path, unless somebody else's socket has taken it meanwhile.
+    package func removeFile() {
+        if FileIdentity(path: path) == file { unlink(path) }
+    }
+}
+
+/// Who is at the other end of a connected Unix socket: `struct ucred`, which SO_PEERCRED fills.
+package struct PeerCredentials: Sendable {
+    /// 0: of a pid namespace that we do not see.
+    package let pid: Int32
+    package let user: UInt32
+    package let group: UInt32
+}
+
+/// Which file it is, whatever it is called.
+package struct FileIdentity: Hashable, Sendable {
+    private let device: dev_t
+    private let inode: ino_t
+
+    init(_ status: stat) { (device, inode) = (status.st_dev, status.st_ino) }
+    /// nil: it is not there or may not be looked at.
+    package init?(path: String) {
+        var status = stat()
+        guard stat(path, &status) == 0 else { return nil }
+        self.init(status)
+    }
+}
