@@ -142,6 +142,10 @@ package struct AgentStatus: Codable, Sendable, Equatable {
             /// Why it refused the last one; nil: it did not.
             package var refusal: String?
             package var answering: Bool
+            /// What the last configuration said that it does not know.
+            package var ignored: [String] = []
+            /// It runs another program than the installed one, and is being replaced.
+            package var outdated = false
             /// What the kernel says of the process; nil: nothing.
             package var process: ProcessRights?
 

@@ -19,6 +19,12 @@ package final class HandOverServer: Sendable {
         package var isAnswering: Bool
         /// nil: the kernel does not say, as for a process of another pid namespace.
         package var facts: ProcessFacts?
+        /// The program it runs; nil: the kernel does not say.
+        package var program: FileIdentity?
+        /// It speaks another format of the hand-over: it serves with what it has, and cannot be told anything.
+        package var isForeign = false
+        /// What the last configuration said that it does not know.
+        package var ignored: [String] = []
 
         package init(
             pid: UInt32, version: String, generation: UInt64, refusal: String? = nil, isAnswering: Bool = true,
@@ -39,7 +45,7 @@ package final class HandOverServer: Sendable {
         var snapshot: ProxySnapshot?
         var sessions: [ObjectIdentifier: HandOverHandler] = [:]
         var reported: [Proxy] = []
-        var listener: (any Channel)?
+        var listeners: [any Channel] = []
         /// Connections so far.
         var count: UInt64 = 0
     }
@@ -49,8 +55,14 @@ package final class HandOverServer: Sendable {
     private let state: NIOLoopBoundBox<State>
     private let onChange: @Sendable ([Proxy]) -> Void
 
-    package init(on loop: ServerLoop, onChange: @escaping @Sendable ([Proxy]) -> Void) {
+    fileprivate let limit: Int
+
+    /// `limit`: of the bytes of a configuration.
+    package init(
+        on loop: ServerLoop, limit: Int = HandOverFrame.maximumLength, onChange: @escaping @Sendable ([Proxy]) -> Void
+    ) {
         self.loop = loop.loop
+        self.limit = limit
         state = .makeBoxSendingValue(State(), eventLoop: loop.loop)
         self.onChange = onChange
     }
@@ -72,7 +84,11 @@ package final class HandOverServer: Sendable {
             }
         }
         let listener = try await bootstrap.withBoundSocket(socket.descriptor).get()
-        loop.execute { self.state.value.listener = listener }
+        let isFirst = try await loop.submit {
+            self.state.value.listeners.append(listener)
+            return self.state.value.listeners.count == 1
+        }.get()
+        guard isFirst else { return }
         loop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { [weak self] task in
             guard let self else { return task.cancel() }
             for session in state.value.sessions.values { session.checkHealth() }
@@ -82,7 +98,7 @@ package final class HandOverServer: Sendable {
 
     package func stop() {
         loop.execute {
-            self.state.value.listener?.close(promise: nil)
+            for listener in self.state.value.listeners { listener.close(promise: nil) }
             for session in self.state.value.sessions.values { session.close() }
         }
     }
@@ -95,10 +111,18 @@ package final class HandOverServer: Sendable {
         }
     }
 
+    /// Asks a proxy to let others serve: it finishes what it has (`--drain-time`) and ends.
+    package func drain(_ pid: UInt32) {
+        loop.execute {
+            for session in self.state.value.sessions.values where session.proxy?.pid == pid { session.drain() }
+        }
+    }
+
     /// Asks the proxy that came last; nil: there is none, or it did not answer.
     package func ask(_ question: String, _ reply: @escaping @Sendable ([UInt8]?) -> Void) {
         loop.execute {
-            let newest = self.state.value.sessions.values.filter { $0.proxy != nil }.max { $0.number < $1.number }
+            let sessions = self.state.value.sessions.values.filter { $0.proxy.map { !$0.isForeign } ?? false }
+            let newest = sessions.max { $0.number < $1.number }
             if let newest { newest.ask(question, reply) } else { reply(nil) }
         }
     }
@@ -134,16 +158,21 @@ private final class HandOverHandler: ChannelInboundHandler {
     }
     /// Checks of health, a second apart, that an answer may take.
     private static let patience = 5
+    /// Of what a proxy says: an answer with all its upstreams is the longest.
+    private static let longestWord = 16 << 20
 
     private let server: HandOverServer
     private let process: ProcessHandle?
     private let facts: ProcessFacts?
+    private let program: FileIdentity?
     private var session = HandOverSession()
     private var context: ChannelHandlerContext?
     private var received: [UInt8] = []
     private var questions: [UInt64: Question] = [:]
     private var lastQuestion: UInt64 = 0
     private var isAnswering = true
+    private var foreignFormat: UInt32?
+    private var isDraining = false
     /// Later connections have larger ones.
     var number: UInt64 = 0
 
@@ -151,14 +180,35 @@ private final class HandOverHandler: ChannelInboundHandler {
         self.server = server
         self.process = process
         facts = process?.facts
+        program = process?.program
     }
 
     var proxy: HandOverServer.Proxy? {
-        session.identity.map {
-            HandOverServer.Proxy(
-                pid: process.map { UInt32($0.pid) } ?? $0.pid, version: $0.version, generation: session.generation,
+        var result: HandOverServer.Proxy
+        let pid = process.map { UInt32($0.pid) }
+        if let foreignFormat {
+            result = .init(
+                pid: pid ?? 0, version: "of another release", generation: 0,
+                refusal:
+                    "it speaks format \(foreignFormat) of the hand-over, this agent format \(HandOverFrame.format)",
+                facts: facts)
+            result.isForeign = true
+        } else if let identity = session.identity {
+            result = .init(
+                pid: pid ?? identity.pid, version: identity.version, generation: session.generation,
                 refusal: session.refusal?.reason, isAnswering: isAnswering, facts: facts)
+            result.ignored = session.ignored
+        } else {
+            return nil
         }
+        result.program = program
+        return result
+    }
+
+    func drain() {
+        guard !isDraining else { return }
+        isDraining = true
+        process?.signal(SIGTERM)
     }
 
     func channelActive(context: ChannelHandlerContext) {
@@ -175,19 +225,24 @@ private final class HandOverHandler: ChannelInboundHandler {
     func close() { context?.close(promise: nil) }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        // One of another format is kept, to be known of until it ends; what it says is not for us.
+        guard foreignFormat == nil else { return }
         received += unwrapInboundIn(data).readableBytesView
+        // A local: without exclusivity checks, as released, a span of the property counts as escaping.
+        let bytes = received
         do throws(WireError) {
-            // A local: without exclusivity checks, as released, a span of the property counts as escaping.
-            let bytes = received
             var start = 0
-            while let (message, length) = try HandOverFrame.decode(bytes.span.extracting(droppingFirst: start)) {
-                start += length
-                take(message)
+            while let frame = try HandOverFrame.read(
+                bytes.span.extracting(droppingFirst: start), from: .proxy, limit: Self.longestWord)
+            {
+                start += frame.length
+                take(try frame.message.get())
             }
             received.removeFirst(start)
         } catch {
-            // Of another release, or no proxy at all: there is nothing to talk about.
-            context.close(promise: nil)
+            foreignFormat = HandOverFrame.foreignFormat(bytes.span)
+            received = []
+            if foreignFormat == nil { context.close(promise: nil) }
         }
         server.report()
     }
@@ -225,7 +280,11 @@ private final class HandOverHandler: ChannelInboundHandler {
 
     private func send(_ message: HandOverMessage) {
         guard let context else { return }
-        let buffer = context.channel.allocator.buffer(bytes: HandOverFrame.encode(message))
+        let frame = HandOverFrame.encode(message)
+        if case .update = message, frame.count - HandOverFrame.headerLength > server.limit {
+            return session.couldNotSend(frame.count - HandOverFrame.headerLength, limit: server.limit)
+        }
+        let buffer = context.channel.allocator.buffer(bytes: frame)
         context.writeAndFlush(wrapOutboundOut(buffer), promise: nil)
     }
 }

@@ -187,6 +187,8 @@ func proxyText(_ proxy: AgentStatus.Proxy) -> String {
         text +=
             instance.generation == proxy.generation
             ? "has it" : instance.generation == 0 ? "has none" : "has \(instance.generation)"
+        if instance.outdated { text += ", is being replaced" }
+        if !instance.ignored.isEmpty { text += ", does not know \(instance.ignored.joined(separator: ", "))" }
         if !instance.answering { text += ", does NOT answer" }
         if let refusal = instance.refusal { text += ", REFUSED the last: \(refusal)" }
     }

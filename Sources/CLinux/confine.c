@@ -20,12 +20,10 @@
 
 extern char **environ;
 
-enum { INHERITED = 3, FIRST_CLOSED = 4 };
-
 /* What can go wrong in the child, which can tell its parent no more than two numbers. */
 enum step { SESSION, DIRECTORY, DESCRIPTORS, GROUPS, GROUP, USER, CAPABILITIES, PRIVILEGES, EXECUTE };
 static const char *const step_names[] = {
-	"make a session",   "enter its directory",   "hand over descriptors",	   "leave all groups",
+	"make a session",   "enter its directory",   "close descriptors",	   "leave all groups",
 	"become its group", "become its user",	     "give up all capabilities", "set no_new_privs",
 	"execute it",
 };
@@ -82,11 +80,7 @@ static int start(const struct clinux_confined *what, int program, enum step *ste
 	if (fchdir(what->directory) != 0)
 		return -1;
 	*step = DESCRIPTORS;
-	if (what->inherited >= 0 && dup2(what->inherited, INHERITED) < 0)
-		return -1;
-	if (what->inherited == INHERITED)
-		fcntl(INHERITED, F_SETFD, 0);
-	if (syscall(SYS_close_range, what->inherited < 0 ? INHERITED : FIRST_CLOSED, ~0U, CLOSE_RANGE_CLOEXEC) != 0)
+	if (syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC) != 0)
 		return -1;
 	if (become(what, step) != 0)
 		return -1;
@@ -110,27 +104,22 @@ pid_t clinux_spawn_confined(const struct clinux_confined *what, const char **fai
 	*failed = step_names[EXECUTE];
 	if (program < 0)
 		return -1;
-	/* Out of the way of the descriptors that are handed over. */
-	int moved = fcntl(program, F_DUPFD_CLOEXEC, 16);
-	close(program);
-	if (moved < 0 || pipe2(tell, O_CLOEXEC) != 0) {
-		close(moved);
+	if (pipe2(tell, O_CLOEXEC) != 0) {
+		close(program);
 		return -1;
 	}
-	int told_to = fcntl(tell[1], F_DUPFD_CLOEXEC, 16);
-	close(tell[1]);
 	/* fork: with vfork the change of user would mark the memory that both share as not to be dumped. */
-	child = told_to < 0 ? -1 : fork();
+	child = fork();
 	if (child == 0) {
 		clear_signals();
-		start(what, moved, &failure.step);
+		start(what, program, &failure.step);
 		failure.error = errno;
-		told = write(told_to, &failure, sizeof(failure));
+		told = write(tell[1], &failure, sizeof(failure));
 		_exit(127);
 	}
 	failure.error = errno;
-	close(told_to);
-	close(moved);
+	close(tell[1]);
+	close(program);
 	while (child > 0 && (told = read(tell[0], &failure, sizeof(failure))) < 0 && errno == EINTR)
 		;
 	close(tell[0]);

@@ -46,16 +46,15 @@ package struct ConfinedProgram: Sendable {
         self.user = user
     }
 
-    /// Starts it with `directory` as its working directory and `inherited` as descriptor 3; returns its pid.
-    package func start(in directory: Int32, inherited: Int32?) throws(PosixError) -> Int32 {
+    /// Starts it with `directory` as its working directory; returns its pid.
+    package func start(in directory: Int32) throws(PosixError) -> Int32 {
         let words = ([path] + arguments).map { strdup($0) } + [nil]
         defer { for word in words { free(word) } }
         var failed: UnsafePointer<CChar>?
         let pid = path.withCString { path in
             words.withUnsafeBufferPointer { words in
                 var what = clinux_confined(
-                    path: path, arguments: words.baseAddress, user: user.user, group: user.group, directory: directory,
-                    inherited: inherited ?? -1)
+                    path: path, arguments: words.baseAddress, user: user.user, group: user.group, directory: directory)
                 return clinux_spawn_confined(&what, &failed)
             }
         }
@@ -67,7 +66,7 @@ package struct ConfinedProgram: Sendable {
     }
 }
 
-/// A directory that belongs to `user` alone, made if it is not there: an open descriptor of it.
+/// A directory that belongs to `user` alone, as do the group of files made in it by others, made if it is not there: an open descriptor of it.
 package func ownDirectory(_ path: String, of user: ProcessUser, files: [String]) throws(PosixError) -> Int32 {
     if mkdir(path, 0o700) != 0, errno != EEXIST { throw .errno("make the directory \(path)") }
     let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
@@ -79,7 +78,7 @@ package func ownDirectory(_ path: String, of user: ProcessUser, files: [String])
         for file in files { unlinkat(descriptor, file, 0) }
         isRight = fchown(descriptor, user.user, user.group) == 0
     }
-    if isRight { isRight = fchmod(descriptor, 0o700) == 0 }
+    if isRight { isRight = fchmod(descriptor, 0o2700) == 0 }
     guard isRight else {
         let error = PosixError.errno("give the directory \(path) to user \(user)")
         close(descriptor)
@@ -88,15 +87,15 @@ package func ownDirectory(_ path: String, of user: ProcessUser, files: [String])
     return descriptor
 }
 
-/// The first directory on the way to `path` that `user` may not pass; nil: it may pass all.
-package func closedDirectory(onTheWayTo path: String, for user: ProcessUser) -> String? {
-    var at = "/"
+/// Whether `user` may pass all directories on the way to `path`.
+package func mayPass(_ user: ProcessUser, to path: String) -> Bool {
+    var at = ""
     for part in path.split(separator: "/").dropLast() {
-        at += (at == "/" ? "" : "/") + part
+        at += "/" + part
         var status = stat()
-        guard stat(at, &status) == 0 else { return at }
+        guard stat(at, &status) == 0 else { return false }
         let bit: UInt32 = status.st_uid == user.user ? 0o100 : status.st_gid == user.group ? 0o010 : 0o001
-        if user.user != 0, status.st_mode & bit == 0 { return at }
+        if user.user != 0, status.st_mode & bit == 0 { return false }
     }
-    return nil
+    return true
 }

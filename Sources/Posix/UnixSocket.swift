@@ -110,10 +110,16 @@ package struct PeerCredentials: Sendable {
 
 /// Which file it is, whatever it is called.
 package struct FileIdentity: Hashable, Sendable {
-    private let device: dev_t
-    private let inode: ino_t
+    private let device: UInt64
+    private let inode: UInt64
+    /// The number of a file that is gone is given to the next one.
+    private let seconds: Int
+    private let nanoseconds: Int
 
-    init(_ status: stat) { (device, inode) = (status.st_dev, status.st_ino) }
+    init(_ status: stat) {
+        (device, inode) = (UInt64(status.st_dev), UInt64(status.st_ino))
+        (seconds, nanoseconds) = (status.st_mtim.tv_sec, status.st_mtim.tv_nsec)
+    }
     /// nil: it is not there or may not be looked at.
     package init?(path: String) {
         var status = stat()

@@ -59,11 +59,13 @@ private final class FakeProxy {
         return snapshot
     }
 
-    private func withServer(_ body: (HandOverServer, String, Heard) async throws -> Void) async throws {
+    private func withServer(
+        limit: Int = HandOverFrame.maximumLength, _ body: (HandOverServer, String, Heard) async throws -> Void
+    ) async throws {
         let path = "/tmp/heddle-hand-over-\(getpid())-\(UInt32.random(in: 0...UInt32.max)).sock"
         let loop = ServerLoop()
         let heard = Heard()
-        let server = HandOverServer(on: loop) { heard.add($0) }
+        let server = HandOverServer(on: loop, limit: limit) { heard.add($0) }
         try await server.start(on: UnixSocket.bind(path, mode: 0o600), admitting: [getuid()])
         do { try await body(server, path, heard) } catch {
             server.stop()
@@ -125,6 +127,58 @@ private final class FakeProxy {
             let proxy = try FakeProxy(path: path)
             proxy.send(.hello(version: "1", pid: 1, generation: 0))
             #expect(try proxy.next() != nil)
+        }
+    }
+
+    /// A proxy of a release that knew another format: it is known of and left alone, and nobody waits for its answers.
+    @Test func anotherFormatIsToldAndKept() async throws {
+        try await withServer { server, path, heard in
+            server.publish(snapshot(1, "web"))
+            let old = try FakeProxy(path: path)
+            old.send([72, 68, 76, 55, 1, 0, 0, 0, 5, 0, 0, 0, 188, 200, 225, 25, 149, 203, 98, 160, 1, 1, 49, 7, 9])
+            try await eventually("it is told") { () async throws -> Bool in
+                heard.all.last?.first?.isForeign == true
+            }
+            let told = try #require(heard.all.last?.first)
+            #expect(!told.isUp && told.pid == UInt32(getpid()) && told.program == FileIdentity(path: "/proc/self/exe"))
+            #expect(told.refusal?.contains("format 1") == true)
+            let unanswered: [UInt8]? = await withCheckedContinuation { done in
+                server.ask("config") { done.resume(returning: $0) }
+            }
+            #expect(unanswered == nil)
+            // Its successor, meanwhile.
+            let proxy = try FakeProxy(path: path)
+            proxy.send(.hello(version: "1", pid: 1, generation: 0))
+            #expect(try proxy.next() != nil)
+            try await eventually("both are there") { () async throws -> Bool in heard.all.last?.count == 2 }
+        }
+    }
+
+    /// A configuration that is too large is said to be, once; the connection and the last one that fitted stay.
+    @Test func aConfigurationThatIsTooLargeIsNotSent() async throws {
+        try await withServer(limit: 2000) { server, path, heard in
+            server.publish(snapshot(7, "web"))
+            let proxy = try FakeProxy(path: path)
+            proxy.send(.hello(version: "1", pid: 1, generation: 0))
+            #expect(try proxy.next() != nil)
+            proxy.send(.ack(7))
+            var large = snapshot(8, "web")
+            let id = RoutedServiceID(namespace: "a", name: String(repeating: "x", count: 3000), port: 80)
+            large.services[id] = RoutedService(id: id, portName: "", clientSpeaks: .http1)
+            server.publish(large)
+            try await eventually("it is told") { () async throws -> Bool in heard.all.last?.first?.refusal != nil }
+            let told = try #require(heard.all.last?.first)
+            #expect(told.generation == 7 && told.isUp)
+            let reason = told.refusal ?? ""
+            #expect(reason.contains("more than the 2000") && reason.contains("stays in force"), "\(reason)")
+            // What fits again comes as the difference to what it has.
+            server.publish(snapshot(9, "web", "api"))
+            guard case .update(let next)? = try proxy.next() else { throw Unexpected() }
+            #expect(next.base == 7 && next.generation == 9 && next.services.map(\.id.name) == ["api"])
+            proxy.send(.ack(9))
+            try await eventually("it has it") { () async throws -> Bool in
+                heard.all.last?.first?.generation == 9 && heard.all.last?.first?.refusal == nil
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 import Addressing
 import Glibc
 import Netns
+import Posix
 import TestSupport
 import Testing
 
@@ -72,6 +73,63 @@ import Testing
             #expect(try client.run(["curl", "-s", "--max-time", "5", url]) == "ok")
         }
     }
+
+    /// After an upgrade: the agent finds proxies that do not run the installed program, one of them of a release with another
+    /// format of the hand-over. It starts the installed one, and ends them once that one serves.
+    @Test(arguments: DataplaneKind.allCases) func theInstalledProxyReplacesOlderOnes(dataplane: DataplaneKind) throws {
+        try Lab.with { lab in
+            let node = try lab.addNode()
+            let (client, server) = (try node.addPod("client"), try node.addPod("server"))
+            let backend = try server.namespace().run {
+                try TestBackend("web", at: SocketAddress(server.v4, TestService.targetPort)) { _ in
+                    .reply(200, body: "ok")
+                }
+            }
+            defer { backend.stop() }
+            let web = TestService(name: "web", number: 10, pods: [server])
+            let manifests = try ManifestFolder()
+            try manifests.write(web)
+            let agent = try RunningAgent(on: node, dataplane, manifests)
+            let folder = try TemporaryDirectory()
+            try run(["cp", programDirectory + "/heddle-proxy", folder.path + "/heddle-proxy"])
+            let old = try node.host.spawn(
+                [
+                    folder.path + "/heddle-proxy", "--config-socket", agent.proxySocket, "--metrics-address",
+                    "127.0.0.1:15021", "--access-log", "off",
+                ], log: folder.path + "/old")
+            let foreign = try node.host.spawn(
+                ["python3", "-c", formatOneScript, agent.proxySocket], log: folder.path + "/foreign")
+            try eventually("both are known") { try agent.proxies().count == 2 }
+            // Nothing is routed: nobody is started, nobody ends.
+            #expect(old.isRunning && foreign.isRunning)
+
+            try manifests.write("route", route)
+            let url = "http://\(web.v4)/"
+            try eventually("the installed one serves alone") {
+                try agent.proxies().count == 1 && client.run(["curl", "-s", "--max-time", "5", url]) == "ok"
+            }
+            #expect(try old.wait() == 0)
+            #expect(try foreign.wait() == 128 + SIGTERM)
+            let installed = try #require(try agent.proxies().first)
+            #expect(installed != old.pid && installed != foreign.pid)
+            #expect(
+                FileIdentity(path: "/proc/\(installed)/exe") == FileIdentity(path: programDirectory + "/heddle-proxy"))
+            // A newer agent that finds the same program leaves it alone.
+            try agent.killAbruptly()
+            try agent.start()
+            try agent.waitUntilInSync()
+            try eventually("it is back") { try agent.proxies() == [installed] }
+        }
+    }
+
+    /// Says hello as a proxy of the release before fields had numbers, and waits.
+    private let formatOneScript = """
+        import socket, sys
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(sys.argv[1])
+        s.sendall(bytes.fromhex("48444c370100000005000000bcc8e11995cb62a00101310709"))
+        while s.recv(4096): pass
+        """
 
     /// More connections than it has descriptors for: when there is room again, new ones are served again.
     @Test func runningOutOfDescriptorsPasses() throws {

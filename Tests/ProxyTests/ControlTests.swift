@@ -54,6 +54,48 @@ import TestSupport
         await loop.shutdown()
     }
 
+    /// An update that cannot be read is refused on the same connection: to come again would only bring it again.
+    @Test func whatCannotBeReadIsRefusedOnceAndForAll() async throws {
+        let socket = try UnixSocket.bind(path, mode: 0o600)
+        defer {
+            close(socket.descriptor)
+            socket.removeFile()
+        }
+        listen(socket.descriptor, 4)
+        let engine = ProxyEngine(options: EngineOptions(), snapshot: ProxySnapshot(node: ProxyNode(name: "")))
+        let client = ControlClient(
+            socket: path, version: "test", snapshot: engine.snapshot, file: nil,
+            hooks: .init(adopt: { engine.adopt($0) }, answer: { engine.answer($0) }, log: { _, _ in }))
+        try client.start()
+        let agent = accept(socket.descriptor, nil, nil)
+        defer { close(agent) }
+        var received: [UInt8] = []
+        func next() throws -> HandOverMessage? {
+            while true {
+                if let (message, length) = try HandOverFrame.decode(received.span) {
+                    received.removeFirst(length)
+                    return message
+                }
+                var chunk = [UInt8](repeating: 0, count: 4096)
+                let count = read(agent, &chunk, chunk.count)
+                guard count > 0 else { return nil }
+                received += chunk[..<count]
+            }
+        }
+        guard case .hello = try next() else { throw TestFailure("no hello") }
+        // A service whose protocol is number 99, a message of a later release, and one that can be read.
+        let frames =
+            HandOverFrame.sealed([2, 4, 4, 3, 3, 1, 99]) + HandOverFrame.encode(.unknown(77))
+            + HandOverFrame.encode(.update(snapshot(5).update(since: nil)))
+        _ = frames.withUnsafeBytes { write(agent, $0.baseAddress, $0.count) }
+        guard case .nack(0, let reason) = try next() else { throw TestFailure("not refused") }
+        #expect(reason.contains("99 is no protocol"))
+        #expect(try next() == .ack(5))
+        #expect(engine.snapshot == snapshot(5))
+        client.stop()
+        await engine.shutdown()
+    }
+
     @Test func aDamagedFileIsRefused() throws {
         let file = SnapshotFile(path: path)
         defer { unlink(path) }

@@ -1,7 +1,9 @@
 /// What travels between agent and proxy: round trips, differences, and damaged frames.
-import RouteIR
+import Addressing
 import TestSupport
 import Testing
+
+@testable import RouteIR
 
 @Suite struct HandOverTests {
     private func decode(_ bytes: [UInt8]) throws -> (message: HandOverMessage, length: Int)? {
@@ -17,8 +19,9 @@ import Testing
     @Test func messagesComeBackAsTheyWere() throws {
         var samples = Samples(generator: SeededGenerator())
         let messages: [HandOverMessage] = [
-            .hello(version: "1", pid: 7, generation: 9), .ack(1 << 40), .nack(3, reason: "ü"), .query(id: 1, "health"),
-            .answer(id: 1, Array("{}".utf8)),
+            .hello(version: "1", pid: 7, generation: 9), .ack(1 << 40), .ack(2, ignored: ["a", ""]),
+            .nack(3, reason: "ü"), .query(id: 1, "health"),
+            .answer(id: 1, Array("{}".utf8)), .unknown(200),
         ]
         for message in messages { #expect(try roundTrip(message) == message) }
         for generation in 0..<100 {
@@ -72,10 +75,151 @@ import Testing
         #expect(accepted > 0)
     }
 
-    @Test func aNewerFormatIsRefusedWithAReason() throws {
+    @Test func anotherFormatIsRefusedWithAReason() throws {
         var frame = HandOverFrame.encode(.ack(1))
         frame[4] = 99
         let error = #expect(throws: WireError.self) { try decode(frame) }
-        #expect(error?.description.contains("one release") == true)
+        #expect(error?.description.contains("format 99") == true)
+        #expect(HandOverFrame.foreignFormat(frame.span) == 99)
+        // As a proxy of the release before fields had numbers says hello.
+        let recorded: [UInt8] = [
+            72, 68, 76, 55, 1, 0, 0, 0, 5, 0, 0, 0, 188, 200, 225, 25, 149, 203, 98, 160, 1, 1, 49, 7, 9,
+        ]
+        #expect(HandOverFrame.foreignFormat(recorded.span) == 1)
+        #expect(HandOverFrame.foreignFormat(Array("GET / HTTP/1.1\r\nHost: a\r\n\r\n".utf8).span) == nil)
+    }
+
+    /// A record as a newer release may write it: what it says besides is passed over, told, and changes nothing else.
+    @Test func whatIsNewIsPassedOverAndTold() throws {
+        var node = WireWriter()
+        var (name, news, generation) = ("n", "new", UInt64(7))
+        try node.field(1, &name)
+        try node.field(9, &news)
+        var body = WireWriter()
+        body.tag(2)
+        try body.field(2, &generation)
+        body.number(3)
+        body.number(UInt64(node.bytes.count))
+        body.raw(node.bytes)
+        try body.field(300, &news)
+        let decoded = try #require(try HandOverFrame.read(HandOverFrame.sealed(body.bytes).span))
+        var update = ProxyUpdate(base: nil, generation: 7, node: ProxyNode(name: "n"))
+        #expect(try decoded.message.get() == .update(update))
+        #expect(decoded.ignored == ["ProxyNode field 9", "ProxyUpdate field 300"])
+        // And what it leaves out has its default.
+        let shortest = try #require(try HandOverFrame.read(HandOverFrame.sealed([2]).span))
+        update = ProxyUpdate(base: nil, generation: 0, node: ProxyNode(name: ""))
+        #expect(try shortest.message.get() == .update(update) && shortest.ignored.isEmpty)
+    }
+
+    /// A filter that this release does not know must not be as if there were none.
+    @Test func anUnknownFilterKeepsRequestsOut() throws {
+        var reader = WireReader([9, 1, 2, 3].span)
+        guard case .unresolved(let reason) = try RouteFilter(from: &reader) else { throw TestFailure("let through") }
+        #expect(reason.contains("filter 9") && reader.remaining == 0)
+    }
+
+    /// A match that this release does not know cannot be passed over: the update is refused, the frames go on.
+    @Test func anUnknownMatchRefusesTheUpdateAlone() throws {
+        var match = WireWriter()
+        var rule = WireWriter()
+        let path: [UInt8] = [1, 1, 9]
+        match.raw(path)
+        rule.raw([3, UInt8(match.bytes.count + 1), UInt8(match.bytes.count)] + match.bytes)
+        var service = WireWriter()
+        service.raw([6, UInt8(rule.bytes.count + 1), UInt8(rule.bytes.count)] + rule.bytes)
+        let body = [2, 4, UInt8(service.bytes.count + 1), UInt8(service.bytes.count)] + service.bytes
+        let frame = HandOverFrame.sealed(body)
+        let decoded = try #require(try HandOverFrame.read((frame + HandOverFrame.encode(.ack(1))).span))
+        #expect(decoded.length == frame.count)
+        let error = #expect(throws: WireError.self) { try decoded.message.get() }
+        #expect(error?.description.contains("9 is no path match") == true)
+    }
+
+    /// The agent does not even read what only an agent may say: a proxy that was taken over could make it as large as it
+    /// likes.
+    @Test func eachSideSaysItsOwn() throws {
+        let update = HandOverFrame.encode(.update(ProxyUpdate(base: nil, generation: 1, node: ProxyNode(name: "n"))))
+        let ack = HandOverFrame.encode(.ack(1))
+        #expect(throws: WireError.self) { _ = try HandOverFrame.read(update.span, from: .proxy) }
+        #expect(throws: WireError.self) { _ = try HandOverFrame.read(ack.span, from: .agent) }
+        #expect(throws: WireError.self) { _ = try HandOverFrame.read(update.span, from: .agent, limit: 5) }
+        #expect(try HandOverFrame.read(ack.span, from: .proxy) != nil)
+    }
+
+    /// Numbers of fields are for ever: what this release wrote every later one reads. Change the code, not the bytes.
+    @Test func recordedBytesAreReadAsWhatTheyWere() throws {
+        let update = try everyField()
+        let bytes = HandOverFrame.encode(.update(update))
+        #expect(hex(bytes) == recordedUpdate)
+        #expect(try decode(bytes)?.message == .update(update))
+    }
+
+    private func hex(_ bytes: [UInt8]) -> String {
+        bytes.map { byte in (byte < 16 ? "0" : "") + String(byte, radix: 16) }.joined()
+    }
+
+    private func everyField() throws -> ProxyUpdate {
+        var update = ProxyUpdate(
+            base: 3, generation: 1 << 40, node: ProxyNode(name: "node-1", zone: "z", clusterName: "c"))
+        let id = RoutedServiceID(namespace: "shop", name: "cart", port: 8080)
+        var service = RoutedService(id: id, portName: "http", clientSpeaks: .grpc)
+        service.frontends = [
+            SocketAddress(IPAddress(v4: 0x0a60_0001), 80), SocketAddress(IPAddress(high: 1, low: 2), 80),
+        ]
+        service.ownCluster = ClusterID(namespace: "shop", name: "v2", port: 1)
+        var rule = RouteRule(
+            name: "r", kind: .grpc,
+            matches: [
+                RouteMatch(
+                    path: .regex(try Pattern("/a+")), method: "GET", headers: [FieldMatch("x", .exact("1"))],
+                    query: [FieldMatch("q", .regex(try Pattern("b")))]), RouteMatch(path: .exact("/")),
+            ])
+        var policy = CORSPolicy()
+        policy.allowOrigins = ["https://*.a"]
+        policy.allowMethods = ["PUT"]
+        policy.allowHeaders = ["h"]
+        policy.exposeHeaders = ["e"]
+        policy.allowCredentials = true
+        rule.filters = [
+            .requestHeaders(HeaderEdit(set: [HeaderField("a", "b")], add: [HeaderField("c", "d")], remove: ["e"])),
+            .responseHeaders(HeaderEdit()), .cors(policy), .unresolved("u"),
+            .redirect(
+                Redirect(scheme: "https", hostname: "h", path: .replacePrefix("/a", with: "/b"), port: 1, status: 301)),
+            .rewrite(Rewrite(hostname: "h", path: .full("/x"))),
+            .mirror(Mirror(.cluster(id), numerator: 1, denominator: 7)),
+        ]
+        rule.backends = [WeightedBackend(.invalid("gone"), weight: 200, filters: [.unresolved("v")])]
+        rule.timeouts = .init(request: .seconds(1), backendRequest: .microseconds(2))
+        rule.retry = RetryPolicy(attempts: 2, codes: [503, 504], backoff: .seconds(3), classes: [.nonIdempotent])
+        service.producerRoutes = [rule]
+        service.consumerRoutes = ["b": [RouteRule(name: "s")]]
+        update.services = [service]
+        var cluster = UpstreamCluster(
+            id: id, wire: .h2c,
+            endpoints: [Endpoint(service.frontends[0], weight: 5, zone: "z", node: "n", isDraining: true)])
+        cluster.policy.loadBalancing = .consistentHash([
+            .header("h"), .cookie(name: "c", path: "/", ttl: .seconds(9)), .sourceIP, .query("q"),
+        ])
+        cluster.policy.outlierDetection = .init()
+        cluster.policy.outlierDetection?.consecutiveGatewayErrors = 4
+        cluster.policy.prefersOwnZone = true
+        cluster.policy.maxConnections = 1
+        cluster.policy.maxPendingRequests = 2
+        cluster.policy.maxRequests = 3
+        cluster.policy.maxRequestsPerConnection = 4
+        cluster.policy.warmup = .init(duration: .seconds(30))
+        update.clusters = [cluster]
+        update.removedServices = [id]
+        update.removedClusters = [id]
+        update.workloads = [
+            AddressedWorkload(
+                IPAddress(v4: 9),
+                Workload(
+                    namespace: "n", pod: "p", name: "w", app: "a", version: "v", canonicalService: "s",
+                    canonicalRevision: "r", serviceAccount: "sa", node: "o"))
+        ]
+        update.removedWorkloads = [IPAddress(v4: 8)]
+        return update
     }
 }

@@ -58,6 +58,8 @@ actor NodeAgent {
     var proxy: ProxyControl
     var proxyWasNeeded = false
     var pods = PodFollowing()
+    /// Proxies that were asked to end and have not yet.
+    var toldToLeave: Set<UInt32> = []
     var reconciler: Reconciler
     var nodeInputs = NodeInputs()
     var node: NodeProgram

@@ -60,7 +60,8 @@ struct AgentProcess {
         let child = ProxyChild(configuration, user: proxyUser, timers: loop, log: log)
         let link = ProxyLink(
             publish: { handOver.publish($0) }, ask: { handOver.ask($0, $1) },
-            update: { if configuration.proxy == .spawn { child.update(isWanted: $0, isServed: $1) } })
+            update: { if configuration.proxy == .spawn { child.update(isWanted: $0, $1) } },
+            isCurrent: { child.isCurrent($0) }, drain: { handOver.drain($0) })
         let agent = try await NodeAgent.make(
             configuration, thread: try KernelThread(name: "heddle-kernel"),
             environment: .init(
@@ -166,6 +167,12 @@ struct AgentProcess {
                 log.warning("\(error): the L7 proxy cannot connect unless it runs as root")
             }
             try await server.start(on: socket, admitting: [geteuid(), user.user])
+            guard configuration.proxy == .spawn, !mayPass(user, to: configuration.proxySocket) else { return }
+            // By way of its descriptor, however long its path is. The directory gives the socket its group: to follow a
+            // name in it, which is another user's, is not for root.
+            let directory = try ProxyChild.directory(configuration, user)
+            let inner = try UnixSocket.bind("/proc/self/fd/\(directory)/\(ProxyChild.socketName)", mode: 0o660)
+            try await server.start(on: inner, admitting: [geteuid(), user.user])
         } catch {
             throw StartupError("cannot open the socket for the L7 proxy: \(error); pass another --proxy-socket")
         }

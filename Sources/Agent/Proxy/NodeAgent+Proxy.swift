@@ -14,8 +14,12 @@ struct ProxyLink: Sendable {
     var publish: @Sendable (ProxySnapshot) -> Void
     /// A question to the newest proxy; nil: no answer.
     var ask: @Sendable (String, @escaping @Sendable ([UInt8]?) -> Void) -> Void
-    /// Whether one must run, and whether one is connected.
-    var update: @Sendable (_ isNeeded: Bool, _ isServed: Bool) -> Void
+    /// Whether one must run, and which are here.
+    var update: @Sendable (_ isNeeded: Bool, ProxySuccession) -> Void
+    /// Whether a proxy runs the program that would be started now.
+    var isCurrent: @Sendable (HandOverServer.Proxy) -> Bool = { _ in true }
+    /// Asks a proxy to end once it has finished what it does.
+    var drain: @Sendable (_ pid: UInt32) -> Void = { _ in }
 }
 
 extension NodeAgent {
@@ -32,7 +36,7 @@ extension NodeAgent {
         proxyWasNeeded = proxyWasNeeded || routes.isNeeded
         followPods()
         let available = proxy.step(isNeeded: routes.isNeeded, knowsPods: knowsPods, isFirst: isFirst, now: now)
-        environment.proxy?.update(routes.isNeeded, !proxy.proxies.isEmpty)
+        environment.proxy?.update(routes.isNeeded, succession)
         return (noted(compiler.update(proxy: available, from: state)), routesDiffer)
     }
 
@@ -77,7 +81,20 @@ extension NodeAgent {
             }
         }
         proxy.proxies = proxies
+        for pid in succession.leaving.subtracting(toldToLeave) {
+            log.notice("L7 proxy \(pid) is not the installed one; its successor has the configuration, so it may end")
+            environment.proxy?.drain(pid)
+        }
+        toldToLeave = succession.leaving
         settleSoon()
+    }
+
+    private var succession: ProxySuccession {
+        ProxySuccession(proxy.proxies, oldest: proxy.firstGeneration, isCurrent: isCurrent)
+    }
+    /// Those that somebody else started are his to replace.
+    private func isCurrent(_ proxy: HandOverServer.Proxy) -> Bool {
+        configuration.proxy != .spawn || environment.proxy?.isCurrent(proxy) ?? true
     }
 
     var proxyStatus: AgentStatus.Proxy {
@@ -107,6 +124,8 @@ extension NodeAgent {
                     boundingSet: String($0.bounding, radix: 16), noNewPrivileges: $0.hasNoNewPrivileges,
                     seccomp: $0.filtersCalls)
             }
+            instance.ignored = proxy.ignored
+            instance.outdated = !isCurrent(proxy)
             return instance
         }
         return status
@@ -136,15 +155,26 @@ extension NodeAgent {
             "the L7 proxy is out of reach over \(family): \(Interpreter.noListener(family)); routed services refuse "
                 + "connections over it"
         }
+        let troubles = proxy.proxies.flatMap { proxy -> [String] in
+            var troubles =
+                proxy.refusal.map { ["L7 proxy \(proxy.pid) does not have the last configuration: \($0)"] } ?? []
+            if !proxy.ignored.isEmpty {
+                troubles.append(
+                    "L7 proxy \(proxy.pid) (\(proxy.version)) is older than this agent and does not know "
+                        + "\(proxy.ignored.joined(separator: ", ")): run both of one release")
+            }
+            return troubles
+        }
+        let known = unreachable + troubles
         if case .learning = proxy.phase {
-            return unreachable + [
+            return known + [
                 "routes wait for the L7 proxy to be told them: the pods of this node, whose namespaces decide which "
                     + "routes apply, are not known yet; see the watch of pods"
             ]
         }
-        guard proxy.phase == .down else { return unreachable }
+        guard proxy.phase == .down else { return known }
         let count = routes.snapshot.services.count
-        return unreachable + [
+        return known + [
             "the L7 proxy is down: \(count) routed service ports "
                 + (configuration.l7Failure == .closed
                     ? "refuse connections (unless heddle.io/l7-failure says open)"

@@ -13,6 +13,10 @@ final class ProxyChild: Sendable {
         var isWanted = false
         var isServed = false
         var pid: pid_t?
+        /// What it was started from.
+        var program: FileIdentity?
+        /// Children whose successor is there or to come.
+        var leaving: Set<pid_t> = []
         var startedAt = ContinuousClock.now
         var pause = Duration.seconds(1)
         var notBefore = ContinuousClock.now
@@ -54,14 +58,27 @@ final class ProxyChild: Sendable {
         return user
     }
 
-    /// `isServed`: some proxy is connected, whoever started it.
-    func update(isWanted: Bool, isServed: Bool) {
+    /// Served is who has a proxy that is connected and runs the installed program, whoever started it.
+    func update(isWanted: Bool, _ proxies: ProxySuccession) {
+        let isServed = !proxies.needsSuccessor
         let isNew = state.withLock { state in
+            if let pid = state.pid, proxies.outdated.contains(UInt32(pid)) {
+                state.leaving.insert(pid)
+                state.pid = nil
+            }
             defer { (state.isWanted, state.isServed) = (isWanted, isServed) }
             return isWanted && !state.isWanted
         }
         // One that runs already comes to us within the second.
         if isNew { _ = timers.schedule(after: .milliseconds(isServed ? 1000 : 1)) { [weak self] in self?.tick() } }
+    }
+
+    /// Whether it runs what would be started now. One that was started from it is, whatever it became: another would be no
+    /// better.
+    func isCurrent(_ proxy: HandOverServer.Proxy) -> Bool {
+        guard let installed = FileIdentity(path: Self.programPath) else { return true }
+        let isOurs = state.withLock { $0.pid == pid_t(proxy.pid) && $0.program == installed }
+        return isOurs || proxy.program.map { $0 == installed } ?? !proxy.isForeign
     }
 
     private func tick() {
@@ -74,6 +91,7 @@ final class ProxyChild: Sendable {
 
     private func reap(_ state: inout State) -> String? {
         var status: Int32 = 0
+        state.leaving = state.leaving.filter { waitpid($0, &status, WNOHANG) == 0 }
         guard let pid = state.pid, waitpid(pid, &status, WNOHANG) == pid else { return nil }
         state.pid = nil
         // One that ran for a while may start again at once, one that cannot start must not be tried all the time.
@@ -85,9 +103,11 @@ final class ProxyChild: Sendable {
     }
 
     private func start() {
+        let program = FileIdentity(path: Self.programPath)
         let result = Result { () throws(PosixError) in try spawn() }
         state.withLock { state in
             state.startedAt = .now
+            state.program = program
             if case .success(let pid) = result {
                 state.pid = pid
             } else {
@@ -110,30 +130,28 @@ final class ProxyChild: Sendable {
             "--log-format", configuration.logFormat == .json ? "json" : "text", "--node-ports",
             configuration.agentPorts.keys.sorted().map(String.init).joined(separator: ","),
         ]
-        // It enters both directories through descriptors: those above them may be closed to its user.
+        var socket = configuration.proxySocket
         let directory: Int32
         do throws(PosixError) {
-            directory = try ownDirectory(
-                configuration.stateDirectory + "/proxy", of: user, files: ["config", "config.new"])
+            // Entered through a descriptor: those above it are closed to its user.
+            directory = try Self.directory(configuration, user)
             arguments += ["--state-file", "config"]
-            // Where an earlier release, which ran as root, kept it.
-            unlink(configuration.stateDirectory + "/proxy-config")
+            if !mayPass(user, to: socket) { socket = Self.socketName }
         } catch {
             log.warning("\(error); heddle-proxy keeps no configuration on disk")
             directory = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         }
         defer { close(directory) }
-        let socket = configuration.proxySocket
-        var socketDirectory: Int32?
-        defer { if let socketDirectory { close(socketDirectory) } }
-        if closedDirectory(onTheWayTo: socket, for: user) == nil {
-            arguments += ["--config-socket", socket]
-        } else {
-            let slash = socket.lastIndex(of: "/") ?? socket.startIndex
-            socketDirectory = open(String(socket[...slash]), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-            arguments += ["--config-socket", "/proc/self/fd/3" + socket[slash...]]
-        }
-        let program = ConfinedProgram(path: Self.programPath, arguments: arguments, user: user)
-        return try program.start(in: directory, inherited: socketDirectory)
+        arguments += ["--config-socket", socket]
+        return try ConfinedProgram(path: Self.programPath, arguments: arguments, user: user).start(in: directory)
     }
+
+    /// Its own directory, open, without what an earlier release left for a proxy that ran as root.
+    static func directory(_ configuration: AgentConfiguration, _ user: ProcessUser) throws(PosixError) -> Int32 {
+        unlink(configuration.stateDirectory + "/proxy-config")
+        let path = configuration.stateDirectory + "/proxy"
+        return try ownDirectory(path, of: user, files: ["config", "config.new", socketName])
+    }
+    /// In that directory, for one that may not pass to `--proxy-socket`.
+    static let socketName = "agent.sock"
 }

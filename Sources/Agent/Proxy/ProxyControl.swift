@@ -29,6 +29,8 @@ struct ProxyControl {
 
     private(set) var phase = Phase.notNeeded
     private(set) var published: ProxySnapshot
+    /// Of the first configuration that this agent hands over.
+    let firstGeneration: UInt64
     var proxies: [HandOverServer.Proxy] = []
     /// The published one still has services that are not routed any more.
     private var isUntrimmed = false
@@ -40,6 +42,7 @@ struct ProxyControl {
     /// Generations go on from `generation`, which must be larger than any an earlier agent gave.
     init(nodeName: String, generation: UInt64) {
         published = ProxySnapshot(generation: generation, node: ProxyNode(name: nodeName))
+        firstGeneration = generation + 1
     }
 
     var deadline: Duration? {

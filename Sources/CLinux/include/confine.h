@@ -12,11 +12,9 @@ struct clinux_confined {
 	gid_t group;
 	/* Its working directory: already open, so that its parents may be closed to the user. */
 	int directory;
-	/* Becomes descriptor 3; -1: none. All others from 3 on are closed. */
-	int inherited;
 };
 
-/* Starts the program in a session of its own as user and group, with no other group, no capability in any set, and no
+/* Starts the program in a session of its own, with no descriptor but the three standard ones, as user and group, with no other group, no capability in any set, and no
  * way to get one (no_new_privs). Returns its pid, or -1 with errno and in `failed` what could not be done. */
 pid_t clinux_spawn_confined(const struct clinux_confined *what, const char **failed);
 

@@ -30,6 +30,8 @@ package final class ControlClient: Sendable {
     private struct State {
         var snapshot: ProxySnapshot
         var descriptor: Int32 = -1
+        /// What a newer agent said that we do not know.
+        var ignored: Set<String> = []
         var isStopped = false
     }
     private let state: Mutex<State>
@@ -59,23 +61,28 @@ package final class ControlClient: Sendable {
 
     private func run() {
         var wasAway = false
+        var pause: UInt32 = 500_000
         while !state.withLock(\.isStopped) {
             do throws(PosixError) {
                 guard let descriptor = try connectToAgent() else { return }
-                hooks.log("info", "connected to the agent at \(path)")
-                wasAway = false
-                serve(descriptor)
+                if !wasAway { hooks.log("info", "connected to the agent at \(path)") }
+                let wasUseful = serve(descriptor)
                 let isStopped = state.withLock { state in
                     state.descriptor = -1
                     return state.isStopped
                 }
                 close(descriptor)
-                if !isStopped { hooks.log("warning", "the agent is away; going on with the configuration in force") }
+                // An agent that says nothing we understand is asked again, less and less often.
+                pause = wasUseful ? 500_000 : min(pause * 2, 30_000_000)
+                if !isStopped, wasUseful || !wasAway {
+                    hooks.log("warning", "the agent is away; going on with the configuration in force")
+                }
+                wasAway = !wasUseful
             } catch {
                 if !wasAway { hooks.log("warning", "\(error): no agent; trying again every second") }
                 wasAway = true
             }
-            usleep(500_000)
+            usleep(pause)
         }
     }
 
@@ -94,39 +101,50 @@ package final class ControlClient: Sendable {
         return descriptor
     }
 
-    private func serve(_ descriptor: Int32) {
+    /// Until the agent is gone; returns whether it said anything that can be read.
+    private func serve(_ descriptor: Int32) -> Bool {
         let generation = state.withLock(\.snapshot.generation)
-        guard send(.hello(version: version, pid: UInt32(getpid()), generation: generation), descriptor) else { return }
+        var wasUseful = false
+        guard send(.hello(version: version, pid: UInt32(getpid()), generation: generation), descriptor) else {
+            return false
+        }
         var received: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 256 << 10)
         while true {
             let count = read(descriptor, &chunk, chunk.count)
             if count < 0, errno == EINTR { continue }
-            guard count > 0 else { return }
+            guard count > 0 else { return wasUseful }
             received += chunk[..<count]
             do throws(WireError) {
-                while let (message, length) = try HandOverFrame.decode(received.span) {
-                    received.removeFirst(length)
-                    guard answer(message, descriptor) else { return }
+                while let frame = try HandOverFrame.read(received.span, from: .agent) {
+                    received.removeFirst(frame.length)
+                    wasUseful = true
+                    guard answer(frame, descriptor) else { return true }
                 }
             } catch {
                 // There is no telling where the next message begins: a new session gets everything anew.
                 hooks.log("error", "what the agent sent cannot be read: \(error)")
-                return
+                return wasUseful
             }
         }
     }
 
     /// False if the agent does not listen any more.
-    private func answer(_ message: HandOverMessage, _ descriptor: Int32) -> Bool {
-        switch message {
-        case .update(let update): send(take(update), descriptor)
-        case .query(let id, let question): send(.answer(id: id, hooks.answer(question)), descriptor)
-        case .hello, .ack, .nack, .answer: true
+    private func answer(_ frame: HandOverFrame.Decoded, _ descriptor: Int32) -> Bool {
+        switch frame.message {
+        case .success(.update(let update)): return send(take(update, ignored: frame.ignored), descriptor)
+        case .success(.query(let id, let question)): return send(.answer(id: id, hooks.answer(question)), descriptor)
+        case .success(.unknown(let number)):
+            hooks.log("warning", "the agent is newer: message \(number) is passed over")
+            return true
+        case .success: return true
+        case .failure(let error):
+            hooks.log("error", "the configuration is refused, the last one stays in force: \(error)")
+            return send(.nack(0, reason: error.description), descriptor)
         }
     }
 
-    private func take(_ update: ProxyUpdate) -> HandOverMessage {
+    private func take(_ update: ProxyUpdate, ignored: [String]) -> HandOverMessage {
         let current = state.withLock(\.snapshot)
         guard let next = current.applying(update) else {
             let reason = "it changes generation \(update.base ?? 0), but generation \(current.generation) is in force"
@@ -140,7 +158,14 @@ package final class ControlClient: Sendable {
             hooks.log("error", "\(error)")
         }
         hooks.log("info", "configuration \(next.generation) is in force: \(next.services.count) services")
-        return .ack(update.generation)
+        let news = state.withLock { state in
+            defer { state.ignored.formUnion(ignored) }
+            return ignored.filter { !state.ignored.contains($0) }
+        }
+        if !news.isEmpty {
+            hooks.log("warning", "the agent is newer: passed over were \(news.joined(separator: ", "))")
+        }
+        return .ack(update.generation, ignored: ignored)
     }
 
     private func send(_ message: HandOverMessage, _ descriptor: Int32) -> Bool {

@@ -43,6 +43,11 @@ package struct SnapshotFile: Sendable {
 
     package func write(_ snapshot: ProxySnapshot) throws(ProxyError) {
         let bytes = HandOverFrame.encode(.update(snapshot.update(since: nil)))
+        guard bytes.count - HandOverFrame.headerLength <= HandOverFrame.maximumLength else {
+            throw ProxyError(
+                "the configuration has \(bytes.count) bytes, more than the \(HandOverFrame.maximumLength) that \(path) "
+                    + "may hold: it keeps the last one that fitted")
+        }
         let temporary = path + ".new"
         let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw failure("write", errno) }

@@ -1,65 +1,44 @@
 /// The binary form of upstream clusters and their policies.
+import Addressing
 
-extension UpstreamCluster: WireCoded {
-    func write(to writer: inout WireWriter) {
-        writer.put(id)
-        writer.tag(wire.rawValue)
-        writer.put(endpoints)
-        writer.put(policy)
-    }
-    init(from reader: inout WireReader) throws(WireError) {
-        let id: ClusterID = try reader.take()
-        let tag = try reader.byte()
-        guard let wire = Wire(rawValue: tag) else { throw reader.unknownTag(tag, "protocol of a cluster") }
-        self.init(id: id, wire: wire, endpoints: try reader.take())
-        policy = try reader.take()
+extension UpstreamCluster.Wire: WireTag { static var wireName: String { "protocol of a cluster" } }
+
+extension UpstreamCluster: WireRecord {
+    init(blank: ()) { self.init(id: ClusterID(blank: ())) }
+    mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+        try coder.field(1, &id)
+        try coder.field(2, &wire)
+        try coder.field(3, &endpoints)
+        try coder.field(4, &policy)
     }
 }
 
-extension Endpoint: WireCoded {
-    func write(to writer: inout WireWriter) {
-        writer.put(address)
-        writer.put(weight)
-        writer.put(zone)
-        writer.put(node)
-        writer.put(isDraining)
-    }
-    init(from reader: inout WireReader) throws(WireError) {
-        self.init(
-            try reader.take(), weight: try reader.take(), zone: try reader.take(), node: try reader.take(),
-            isDraining: try reader.take())
+extension Endpoint: WireRecord {
+    init(blank: ()) { self.init(SocketAddress(IPAddress(v4: 0), 0)) }
+    mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+        try coder.field(1, &address)
+        try coder.field(2, &weight)
+        try coder.field(3, &zone)
+        try coder.field(4, &node)
+        try coder.field(5, &isDraining)
     }
 }
 
-extension UpstreamPolicy: WireCoded {
-    func write(to writer: inout WireWriter) {
-        writer.put(loadBalancing)
-        writer.put(prefersOwnZone)
-        writer.put(outlierDetection)
-        writer.put(maxConnections)
-        writer.put(maxPendingRequests)
-        writer.put(maxRequests)
-        writer.put(maxRequestsPerConnection)
-        writer.put(retryBudget.percent)
-        writer.put(retryBudget.minConcurrency)
-        writer.put(warmup)
-        writer.put(connectTimeout)
-        writer.put(idleTimeout)
-    }
-    init(from reader: inout WireReader) throws(WireError) {
-        self.init()
-        loadBalancing = try reader.take()
-        prefersOwnZone = try reader.take()
-        outlierDetection = try reader.take()
-        maxConnections = try reader.take()
-        maxPendingRequests = try reader.take()
-        maxRequests = try reader.take()
-        maxRequestsPerConnection = try reader.take()
-        retryBudget.percent = try reader.take()
-        retryBudget.minConcurrency = try reader.take()
-        warmup = try reader.take()
-        connectTimeout = try reader.take()
-        idleTimeout = try reader.take()
+extension UpstreamPolicy: WireRecord {
+    init(blank: ()) { self.init() }
+    mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+        try coder.field(1, &loadBalancing)
+        try coder.field(2, &prefersOwnZone)
+        try coder.field(3, &outlierDetection)
+        try coder.field(4, &maxConnections)
+        try coder.field(5, &maxPendingRequests)
+        try coder.field(6, &maxRequests)
+        try coder.field(7, &maxRequestsPerConnection)
+        try coder.field(8, &retryBudget.percent)
+        try coder.field(9, &retryBudget.minConcurrency)
+        try coder.field(10, &warmup)
+        try coder.field(11, &connectTimeout)
+        try coder.field(12, &idleTimeout)
     }
 }
 
@@ -86,6 +65,19 @@ extension UpstreamPolicy.LoadBalancing: WireCoded {
 }
 
 extension UpstreamPolicy.HashInput: WireCoded {
+    private struct Cookie: WireRecord {
+        var name = ""
+        var path: String?
+        var ttl: Duration?
+
+        init(name: String, path: String?, ttl: Duration?) { (self.name, self.path, self.ttl) = (name, path, ttl) }
+        init(blank: ()) {}
+        mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+            try coder.field(1, &name)
+            try coder.field(2, &path)
+            try coder.field(3, &ttl)
+        }
+    }
     func write(to writer: inout WireWriter) {
         switch self {
         case .header(let name):
@@ -93,9 +85,7 @@ extension UpstreamPolicy.HashInput: WireCoded {
             writer.put(name)
         case .cookie(let name, let path, let ttl):
             writer.tag(1)
-            writer.put(name)
-            writer.put(path)
-            writer.put(ttl)
+            writer.put(Cookie(name: name, path: path, ttl: ttl))
         case .sourceIP: writer.tag(2)
         case .query(let name):
             writer.tag(3)
@@ -105,7 +95,9 @@ extension UpstreamPolicy.HashInput: WireCoded {
     init(from reader: inout WireReader) throws(WireError) {
         switch try reader.byte() {
         case 0: self = .header(try reader.take())
-        case 1: self = .cookie(name: try reader.take(), path: try reader.take(), ttl: try reader.take())
+        case 1:
+            let cookie: Cookie = try reader.take()
+            self = .cookie(name: cookie.name, path: cookie.path, ttl: cookie.ttl)
         case 2: self = .sourceIP
         case 3: self = .query(try reader.take())
         case let tag: throw reader.unknownTag(tag, "hash input")
@@ -113,33 +105,22 @@ extension UpstreamPolicy.HashInput: WireCoded {
     }
 }
 
-extension UpstreamPolicy.OutlierDetection: WireCoded {
-    func write(to writer: inout WireWriter) {
-        writer.put(consecutive5xx)
-        writer.put(consecutiveGatewayErrors)
-        writer.put(interval)
-        writer.put(baseEjection)
-        writer.put(maxEjection)
-        writer.put(maxEjectionPercent)
-    }
-    init(from reader: inout WireReader) throws(WireError) {
-        self.init()
-        consecutive5xx = try reader.take()
-        consecutiveGatewayErrors = try reader.take()
-        interval = try reader.take()
-        baseEjection = try reader.take()
-        maxEjection = try reader.take()
-        maxEjectionPercent = try reader.take()
+extension UpstreamPolicy.OutlierDetection: WireRecord {
+    init(blank: ()) { self.init() }
+    mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+        try coder.field(1, &consecutive5xx)
+        try coder.field(2, &consecutiveGatewayErrors)
+        try coder.field(3, &interval)
+        try coder.field(4, &baseEjection)
+        try coder.field(5, &maxEjection)
+        try coder.field(6, &maxEjectionPercent)
     }
 }
 
-extension UpstreamPolicy.Warmup: WireCoded {
-    func write(to writer: inout WireWriter) {
-        writer.put(duration)
-        writer.put(minimumPercent)
-    }
-    init(from reader: inout WireReader) throws(WireError) {
-        self.init(duration: try reader.take())
-        minimumPercent = try reader.take()
+extension UpstreamPolicy.Warmup: WireRecord {
+    init(blank: ()) { self.init(duration: .zero) }
+    mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+        try coder.field(1, &duration)
+        try coder.field(2, &minimumPercent)
     }
 }

@@ -1,39 +1,29 @@
 /// The binary form of route rules. Regular expressions travel as text and are compiled by the reader.
 
-extension RouteRule: WireCoded {
-    func write(to writer: inout WireWriter) {
-        writer.put(name)
-        writer.tag(kind.rawValue)
-        writer.put(matches)
-        writer.put(filters)
-        writer.put(backends)
-        writer.put(timeouts.request)
-        writer.put(timeouts.backendRequest)
-        writer.put(retry)
-    }
-    init(from reader: inout WireReader) throws(WireError) {
-        let name: String = try reader.take()
-        let tag = try reader.byte()
-        guard let kind = Kind(rawValue: tag) else { throw reader.unknownTag(tag, "kind of route") }
-        self.init(name: name, kind: kind, matches: try reader.take())
+extension RouteRule.Kind: WireTag { static var wireName: String { "kind of route" } }
+
+extension RouteRule: WireRecord {
+    init(blank: ()) { self.init(name: "", matches: []) }
+    mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+        try coder.field(1, &name)
+        try coder.field(2, &kind)
+        try coder.field(3, &matches)
+        try coder.field(4, &filters)
+        try coder.field(5, &backends)
+        try coder.field(6, &timeouts.request)
+        try coder.field(7, &timeouts.backendRequest)
+        try coder.field(8, &retry)
         guard !matches.isEmpty else { throw WireError("rule \(name) has no match") }
-        filters = try reader.take()
-        backends = try reader.take()
-        timeouts = Timeouts(request: try reader.take(), backendRequest: try reader.take())
-        retry = try reader.take()
     }
 }
 
-extension RouteMatch: WireCoded {
-    func write(to writer: inout WireWriter) {
-        writer.put(path)
-        writer.put(method)
-        writer.put(headers)
-        writer.put(query)
-    }
-    init(from reader: inout WireReader) throws(WireError) {
-        self.init(
-            path: try reader.take(), method: try reader.take(), headers: try reader.take(), query: try reader.take())
+extension RouteMatch: WireRecord {
+    init(blank: ()) { self.init() }
+    mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+        try coder.field(1, &path)
+        try coder.field(2, &method)
+        try coder.field(3, &headers)
+        try coder.field(4, &query)
     }
 }
 
@@ -73,10 +63,17 @@ extension PathMatch: WireCoded {
     }
 }
 
-extension FieldMatch: WireCoded {
+extension FieldMatch: WireRecord {
+    init(blank: ()) { self.init("", .exact("")) }
+    mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+        try coder.field(1, &name)
+        try coder.field(2, &value)
+    }
+}
+
+extension FieldMatch.Value: WireCoded {
     func write(to writer: inout WireWriter) {
-        writer.put(name)
-        switch value {
+        switch self {
         case .exact(let text):
             writer.tag(0)
             writer.put(text)
@@ -86,10 +83,9 @@ extension FieldMatch: WireCoded {
         }
     }
     init(from reader: inout WireReader) throws(WireError) {
-        let name: String = try reader.take()
         switch try reader.byte() {
-        case 0: self.init(name, .exact(try reader.take()))
-        case 1: self.init(name, .regex(try reader.take()))
+        case 0: self = .exact(try reader.take())
+        case 1: self = .regex(try reader.take())
         case let tag: throw reader.unknownTag(tag, "field match")
         }
     }
@@ -115,27 +111,25 @@ extension WeightedBackend.Target: WireCoded {
     }
 }
 
-extension WeightedBackend: WireCoded {
-    func write(to writer: inout WireWriter) {
-        writer.put(target)
-        writer.put(weight)
-        writer.put(filters)
-    }
-    init(from reader: inout WireReader) throws(WireError) {
-        self.init(try reader.take(), weight: try reader.take(), filters: try reader.take())
+extension WeightedBackend: WireRecord {
+    init(blank: ()) { self.init(.invalid("")) }
+    mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+        try coder.field(1, &target)
+        try coder.field(2, &weight)
+        try coder.field(3, &filters)
     }
 }
 
-extension RetryPolicy: WireCoded {
-    func write(to writer: inout WireWriter) {
-        writer.put(attempts)
-        writer.put(codes)
-        writer.put(backoff)
-        writer.tag(classes.rawValue)
-    }
-    init(from reader: inout WireReader) throws(WireError) {
-        self.init(
-            attempts: try reader.take(), codes: try reader.take(), backoff: try reader.take(),
-            classes: Classes(rawValue: try reader.byte()))
+extension RetryPolicy.Classes: WireCoded {
+    func write(to writer: inout WireWriter) { writer.tag(rawValue) }
+    init(from reader: inout WireReader) throws(WireError) { self.init(rawValue: try reader.byte()) }
+}
+extension RetryPolicy: WireRecord {
+    init(blank: ()) { self.init(attempts: 0) }
+    mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+        try coder.field(1, &attempts)
+        try coder.field(2, &codes)
+        try coder.field(3, &backoff)
+        try coder.field(4, &classes)
     }
 }

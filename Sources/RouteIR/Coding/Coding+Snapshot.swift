@@ -2,134 +2,112 @@
 package import Addressing
 
 extension IPAddress: WireCoded {
-    func write(to writer: inout WireWriter) {
-        writer.tag(isIPv4 ? 4 : 16)
-        writer.raw(networkBytes)
-    }
+    func write(to writer: inout WireWriter) { writer.raw(networkBytes) }
     init(from reader: inout WireReader) throws(WireError) {
-        let length = try reader.byte()
-        guard length == 4 || length == 16 else { throw reader.unknownTag(length, "length of an address") }
-        let bytes = try reader.raw(Int(length))
-        guard let address = bytes.withUnsafeBytes({ IPAddress(networkBytes: $0) }) else {
-            throw reader.unknownTag(length, "length of an address")
+        guard let address = reader.rest().withUnsafeBytes({ IPAddress(networkBytes: $0) }) else {
+            throw WireError("an address is neither 4 nor 16 bytes long")
         }
         self = address
     }
 }
-extension SocketAddress: WireCoded {
-    func write(to writer: inout WireWriter) {
-        writer.put(address)
-        writer.put(port)
-    }
-    init(from reader: inout WireReader) throws(WireError) {
-        self.init(try reader.take(), try reader.take())
-    }
-}
-
-extension ProxyNode: WireCoded {
-    func write(to writer: inout WireWriter) {
-        writer.put(name)
-        writer.put(zone)
-        writer.put(clusterName)
-    }
-    init(from reader: inout WireReader) throws(WireError) {
-        self.init(name: try reader.take(), zone: try reader.take(), clusterName: try reader.take())
+extension SocketAddress: WireRecord {
+    init(blank: ()) { self.init(IPAddress(v4: 0), 0) }
+    mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+        var (address, port) = (self.address, self.port)
+        try coder.field(1, &address)
+        try coder.field(2, &port)
+        self = SocketAddress(address, port)
     }
 }
 
-extension Workload: WireCoded {
-    func write(to writer: inout WireWriter) {
-        for text in [
-            namespace, pod, name, app, version, canonicalService, canonicalRevision, serviceAccount, node,
-        ] { writer.put(text) }
-    }
-    init(from reader: inout WireReader) throws(WireError) {
-        self.init(
-            namespace: try reader.take(), pod: try reader.take(), name: try reader.take(), app: try reader.take(),
-            version: try reader.take(), canonicalService: try reader.take(), canonicalRevision: try reader.take(),
-            serviceAccount: try reader.take(), node: try reader.take())
-    }
-}
-extension AddressedWorkload: WireCoded {
-    func write(to writer: inout WireWriter) {
-        writer.put(address)
-        writer.put(workload)
-    }
-    init(from reader: inout WireReader) throws(WireError) {
-        self.init(try reader.take(), try reader.take())
+extension ProxyNode: WireRecord {
+    init(blank: ()) { self.init(name: "") }
+    mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+        try coder.field(1, &name)
+        try coder.field(2, &zone)
+        try coder.field(3, &clusterName)
     }
 }
 
-extension ProxyUpdate: WireCoded {
-    func write(to writer: inout WireWriter) {
-        writer.put(base)
-        writer.put(generation)
-        writer.put(node)
-        writer.put(services)
-        writer.put(removedServices)
-        writer.put(clusters)
-        writer.put(removedClusters)
-        writer.put(workloads)
-        writer.put(removedWorkloads)
+extension Workload: WireRecord {
+    init(blank: ()) { self.init(namespace: "", pod: "", name: "", canonicalService: "") }
+    mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+        try coder.field(1, &namespace)
+        try coder.field(2, &pod)
+        try coder.field(3, &name)
+        try coder.field(4, &app)
+        try coder.field(5, &version)
+        try coder.field(6, &canonicalService)
+        try coder.field(7, &canonicalRevision)
+        try coder.field(8, &serviceAccount)
+        try coder.field(9, &node)
     }
-    init(from reader: inout WireReader) throws(WireError) {
-        self.init(base: try reader.take(), generation: try reader.take(), node: try reader.take())
-        services = try reader.take()
-        removedServices = try reader.take()
-        clusters = try reader.take()
-        removedClusters = try reader.take()
-        workloads = try reader.take()
-        removedWorkloads = try reader.take()
+}
+extension AddressedWorkload: WireRecord {
+    init(blank: ()) { self.init(IPAddress(v4: 0), Workload(blank: ())) }
+    mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+        try coder.field(1, &address)
+        try coder.field(2, &workload)
     }
 }
 
-extension RoutedServiceID: WireCoded {
-    func write(to writer: inout WireWriter) {
-        writer.put(namespace)
-        writer.put(name)
-        writer.put(port)
+extension ProxyUpdate: WireRecord {
+    init(blank: ()) { self.init(base: nil, generation: 0, node: ProxyNode(blank: ())) }
+    mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+        try coder.field(1, &base)
+        try coder.field(2, &generation)
+        try coder.field(3, &node)
+        try coder.field(4, &services)
+        try coder.field(5, &removedServices)
+        try coder.field(6, &clusters)
+        try coder.field(7, &removedClusters)
+        try coder.field(8, &workloads)
+        try coder.field(9, &removedWorkloads)
     }
-    init(from reader: inout WireReader) throws(WireError) {
-        self.init(namespace: try reader.take(), name: try reader.take(), port: try reader.take())
+}
+
+extension RoutedServiceID: WireRecord {
+    init(blank: ()) { self.init(namespace: "", name: "", port: 0) }
+    mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+        var (namespace, name, port) = (self.namespace, self.name, self.port)
+        try coder.field(1, &namespace)
+        try coder.field(2, &name)
+        try coder.field(3, &port)
+        self = RoutedServiceID(namespace: namespace, name: name, port: port)
     }
 }
 
 /// The routes of one namespace's clients.
-private struct ConsumerRoutes: WireCoded {
-    let namespace: String
-    let rules: [RouteRule]
+private struct ConsumerRoutes: WireRecord {
+    var namespace = ""
+    var rules: [RouteRule] = []
 
     init(_ namespace: String, _ rules: [RouteRule]) {
         self.namespace = namespace
         self.rules = rules
     }
-    func write(to writer: inout WireWriter) {
-        writer.put(namespace)
-        writer.put(rules)
-    }
-    init(from reader: inout WireReader) throws(WireError) {
-        self.init(try reader.take(), try reader.take())
+    init(blank: ()) {}
+    mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+        try coder.field(1, &namespace)
+        try coder.field(2, &rules)
     }
 }
 
-extension RoutedService: WireCoded {
-    func write(to writer: inout WireWriter) {
-        writer.put(id)
-        writer.put(portName)
-        writer.tag(clientProtocol.rawValue)
-        writer.put(frontends)
-        writer.put(ownCluster)
-        writer.put(producerRoutes)
-        writer.put(consumerRoutes.sorted { $0.key < $1.key }.map { ConsumerRoutes($0.key, $0.value) })
-    }
-    init(from reader: inout WireReader) throws(WireError) {
-        let (id, portName): (RoutedServiceID, String) = (try reader.take(), try reader.take())
-        let tag = try reader.byte()
-        guard let spoken = RoutedProtocol(rawValue: tag) else { throw reader.unknownTag(tag, "protocol") }
-        self.init(id: id, portName: portName, clientSpeaks: spoken)
-        frontends = try reader.take()
-        ownCluster = try reader.take()
-        producerRoutes = try reader.take()
-        for routes in try reader.take([ConsumerRoutes].self) { consumerRoutes[routes.namespace] = routes.rules }
+extension RoutedProtocol: WireTag { static var wireName: String { "protocol" } }
+
+extension RoutedService: WireRecord {
+    init(blank: ()) { self.init(id: RoutedServiceID(blank: ()), portName: "", clientSpeaks: .http1) }
+    mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+        var cluster: ClusterID? = ownCluster == id ? nil : ownCluster
+        var consumers = consumerRoutes.sorted { $0.key < $1.key }.map { ConsumerRoutes($0.key, $0.value) }
+        try coder.field(1, &id)
+        try coder.field(2, &portName)
+        try coder.field(3, &clientProtocol)
+        try coder.field(4, &frontends)
+        try coder.field(5, &cluster)
+        try coder.field(6, &producerRoutes)
+        try coder.field(7, &consumers)
+        ownCluster = cluster ?? id
+        for routes in consumers { consumerRoutes[routes.namespace] = routes.rules }
     }
 }

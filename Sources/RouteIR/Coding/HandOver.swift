@@ -4,7 +4,7 @@
 ///     proxy                                   agent
 ///       hello(version, pid, generation) ──►
 ///                                       ◄──   update(base nil: everything)
-///       ack(generation)                 ──►        the next update is the difference to this one
+///       ack(generation, ignored)        ──►        the next update is the difference to this one
 ///       nack(generation, reason)        ──►        the proxy keeps its last good one; shown in `agentctl status`
 ///                                       ◄──   query(id, "health" | "upstreams" | ...)
 ///       answer(id, JSON)                ──►
@@ -12,66 +12,131 @@
 /// Every query is answered within five seconds, an unknown one with `{"error": ...}`; a proxy that does not counts as
 /// down. One update is under way at a time. After a nack the agent sends nothing before the configuration changed, and
 /// then all of it. The proxy keeps its whole snapshot on disk, as the frame of an update without base.
+///
+/// Two releases understand each other: fields and messages that one does not know it passes over, the proxy tells which in
+/// its ack, and what it cannot pass over (a case of an enum) it refuses with a nack.
 
 package enum HandOverMessage: Equatable, Sendable {
     /// `generation`: of the config it starts with, from disk; 0 for none.
     case hello(version: String, pid: UInt32, generation: UInt64)
     case update(ProxyUpdate)
-    case ack(UInt64)
+    /// `ignored`: what the update said that the proxy does not know.
+    case ack(UInt64, ignored: [String] = [])
+    /// `generation` 0: of the update under way, which could not be read.
     case nack(UInt64, reason: String)
     case query(id: UInt64, String)
     case answer(id: UInt64, [UInt8])
+    /// Of a newer release.
+    case unknown(UInt8)
+
+    /// Which side says it; the other one's word is not even read.
+    package enum Side: Sendable {
+        case agent, proxy
+    }
+    fileprivate static func side(of tag: UInt8) -> Side? {
+        switch tag {
+        case 1, 3, 4, 6: .proxy
+        case 2, 5: .agent
+        default: nil
+        }
+    }
 }
 
 extension HandOverMessage: WireCoded {
+    /// The fields of all messages but the update, whose own are larger.
+    private struct Fields: WireRecord {
+        var number: UInt64 = 0
+        var text = ""
+        var pid: UInt32 = 0
+        var bytes = Blob()
+        var ignored: [String] = []
+
+        init(_ number: UInt64 = 0, _ text: String = "") { (self.number, self.text) = (number, text) }
+        init(blank: ()) {}
+        mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+            try coder.field(1, &number)
+            try coder.field(2, &text)
+            try coder.field(3, &pid)
+            try coder.field(4, &bytes)
+            try coder.field(5, &ignored)
+        }
+    }
+    private struct Blob: WireCoded {
+        var bytes: [UInt8] = []
+
+        init() {}
+        init(from reader: inout WireReader) throws(WireError) { bytes = reader.rest() }
+        func write(to writer: inout WireWriter) { writer.raw(bytes) }
+    }
+
     func write(to writer: inout WireWriter) {
+        var fields = Fields()
         switch self {
         case .hello(let version, let pid, let generation):
             writer.tag(1)
-            writer.put(version)
-            writer.put(pid)
-            writer.put(generation)
+            fields = Fields(generation, version)
+            fields.pid = pid
         case .update(let update):
             writer.tag(2)
-            writer.put(update)
-        case .ack(let generation):
+            return writer.put(update)
+        case .ack(let generation, let ignored):
             writer.tag(3)
-            writer.put(generation)
+            fields = Fields(generation)
+            fields.ignored = ignored
         case .nack(let generation, let reason):
             writer.tag(4)
-            writer.put(generation)
-            writer.put(reason)
+            fields = Fields(generation, reason)
         case .query(let id, let text):
             writer.tag(5)
-            writer.put(id)
-            writer.put(text)
+            fields = Fields(id, text)
         case .answer(let id, let bytes):
             writer.tag(6)
-            writer.put(id)
-            writer.number(UInt64(bytes.count))
-            writer.raw(bytes)
+            fields = Fields(id)
+            fields.bytes.bytes = bytes
+        case .unknown(let tag): return writer.tag(tag)
         }
+        writer.put(fields)
     }
     init(from reader: inout WireReader) throws(WireError) {
-        switch try reader.byte() {
-        case 1: self = .hello(version: try reader.take(), pid: try reader.take(), generation: try reader.take())
-        case 2: self = .update(try reader.take())
-        case 3: self = .ack(try reader.take())
-        case 4: self = .nack(try reader.take(), reason: try reader.take())
-        case 5: self = .query(id: try reader.take(), try reader.take())
-        case 6: self = .answer(id: try reader.take(), try reader.raw(reader.count()))
-        case let tag: throw reader.unknownTag(tag, "message")
+        let tag = try reader.byte()
+        if tag == 2 {
+            self = .update(try reader.take())
+            return
         }
+        guard Self.side(of: tag) != nil else {
+            _ = reader.rest()
+            self = .unknown(tag)
+            return
+        }
+        let fields: Fields = try reader.take()
+        self =
+            switch tag {
+            case 1: .hello(version: fields.text, pid: fields.pid, generation: fields.number)
+            case 3: .ack(fields.number, ignored: fields.ignored)
+            case 4: .nack(fields.number, reason: fields.text)
+            case 5: .query(id: fields.number, fields.text)
+            default: .answer(id: fields.number, fields.bytes.bytes)
+            }
     }
 }
 
-/// A message with what finds its end and its mistakes: `HDL7`, version, length and checksum, 20 bytes, little-endian.
+/// A message with what finds its end and its mistakes: `HDL7`, format, length and checksum, 20 bytes, little-endian.
 package enum HandOverFrame {
     package static let headerLength = 20
-    /// Raised when the coding of any value changes. Agent and proxy of one release fit; others refuse each other.
-    package static let version: UInt32 = 1
+    /// Raised when frames or the way of writing fields change, which no release after format 2 should need. Format 1 had no
+    /// numbers of fields: proxies of that release keep what they have until their successor has the configuration.
+    package static let format: UInt32 = 2
     package static let maximumLength = 64 << 20
     private static let magic: UInt32 = 0x374c_4448
+
+    package struct Decoded: Sendable {
+        /// A frame that is whole and yet cannot be read says why.
+        package let message: Result<HandOverMessage, WireError>
+        /// Of the frame.
+        package let length: Int
+        /// What it said that this release does not know.
+        package let ignored: [String]
+    }
 
     package static func encode(_ message: HandOverMessage) -> [UInt8] {
         var body = WireWriter()
@@ -83,29 +148,52 @@ package enum HandOverFrame {
     package static func sealed(_ body: [UInt8]) -> [UInt8] {
         var frame: [UInt8] = []
         frame.reserveCapacity(headerLength + body.count)
-        for word in [magic, version, UInt32(body.count)] { append(word, to: &frame) }
+        for word in [magic, format, UInt32(clamping: body.count)] { append(word, to: &frame) }
         append(checksum(body.span), to: &frame)
         return frame + body
     }
 
     /// The message at the beginning of `bytes` and the length of its frame; nil: more bytes are needed.
     package static func decode(_ bytes: Span<UInt8>) throws(WireError) -> (message: HandOverMessage, length: Int)? {
+        guard let decoded = try read(bytes) else { return nil }
+        return (try decoded.message.get(), decoded.length)
+    }
+
+    /// nil: more bytes are needed. Throws where nobody can tell where the next frame begins. `side`: whose frames these
+    /// are; `limit`: the longest that is waited for.
+    package static func read(
+        _ bytes: Span<UInt8>, from side: HandOverMessage.Side? = nil, limit: Int = maximumLength
+    ) throws(WireError) -> Decoded? {
         guard bytes.count >= headerLength else { return nil }
-        guard word(bytes, 0) == magic else { throw WireError("it does not begin like a configuration of Heddle") }
-        guard word(bytes, 4) == version else {
-            throw WireError("it has format \(word(bytes, 4)), not \(version): agent and proxy must be of one release")
+        if let other = foreignFormat(bytes) {
+            throw WireError("it has format \(other), not \(format): agent and proxy are of releases too far apart")
         }
+        guard word(bytes, 0) == magic else { throw WireError("it does not begin like a configuration of Heddle") }
         let length = Int(word(bytes, 8))
-        guard length <= maximumLength else { throw WireError("it is longer than \(maximumLength) bytes") }
+        guard length <= limit else {
+            throw WireError("it has \(length) bytes, more than the \(limit) that are allowed")
+        }
         guard bytes.count - headerLength >= length else { return nil }
         let body = bytes.extracting(headerLength..<(headerLength + length))
         guard UInt64(word(bytes, 12)) | UInt64(word(bytes, 16)) << 32 == checksum(body) else {
             throw WireError("its checksum is wrong: it is torn or damaged")
         }
+        if let side, length > 0, let sender = HandOverMessage.side(of: body[0]), sender != side {
+            throw WireError("message \(body[0]) is not for this side to say")
+        }
         var reader = WireReader(body)
-        let message: HandOverMessage = try reader.take()
-        try reader.finish()
-        return (message, headerLength + length)
+        do throws(WireError) {
+            let message: HandOverMessage = try reader.take()
+            return Decoded(message: .success(message), length: headerLength + length, ignored: reader.ignored)
+        } catch {
+            return Decoded(message: .failure(error), length: headerLength + length, ignored: [])
+        }
+    }
+
+    /// The format of a frame that is one of Heddle's, but of another format than this one's; nil: it is none.
+    package static func foreignFormat(_ bytes: Span<UInt8>) -> UInt32? {
+        guard bytes.count >= headerLength, word(bytes, 0) == magic, word(bytes, 4) != format else { return nil }
+        return word(bytes, 4)
     }
 
     private static func append(_ value: some FixedWidthInteger, to frame: inout [UInt8]) {

@@ -9,16 +9,20 @@ package struct HandOverSession: Sendable {
         package let generation: UInt64
     }
     package private(set) var identity: Identity?
-    /// What it refused last and why; nil once it took a newer one.
+    /// What it does not work with and why; nil once it took a newer one.
     package private(set) var refusal: (generation: UInt64, reason: String)?
+    /// What the last update said that the proxy does not know.
+    package private(set) var ignored: [String] = []
     private var latest: ProxySnapshot?
     private var underWay: ProxySnapshot?
+    /// nil: what it has is not known, so it gets everything.
     private var acknowledged: ProxySnapshot?
+    private var acknowledgedGeneration: UInt64?
 
     package init() {}
 
     /// The config it works with; 0: none.
-    package var generation: UInt64 { acknowledged?.generation ?? identity?.generation ?? 0 }
+    package var generation: UInt64 { acknowledgedGeneration ?? identity?.generation ?? 0 }
 
     /// There is a new configuration. Returns what to send now.
     package mutating func offer(_ snapshot: ProxySnapshot) -> HandOverMessage? {
@@ -31,13 +35,26 @@ package struct HandOverSession: Sendable {
         switch message {
         case .hello(let version, let pid, let generation):
             identity = Identity(version: version, pid: pid, generation: generation)
-        case .ack(let generation) where generation == underWay?.generation:
-            (acknowledged, underWay, refusal) = (underWay, nil, nil)
-        case .nack(let generation, let reason) where generation == underWay?.generation:
-            (underWay, refusal) = (nil, (generation, reason))
-        case .ack, .nack, .update, .query, .answer: return nil
+        case .ack(let generation, let ignored) where generation == underWay?.generation:
+            (acknowledged, acknowledgedGeneration, self.ignored) = (underWay, generation, ignored)
+            (underWay, refusal) = (nil, nil)
+        case .nack(let generation, let reason):
+            guard let sent = underWay, generation == sent.generation || generation == 0 else { return nil }
+            (underWay, refusal) = (nil, (sent.generation, reason))
+            // What a proxy that refused has in mind is not worth guessing: it gets everything.
+            acknowledged = nil
+        case .ack, .update, .query, .answer, .unknown: return nil
         }
         return next()
+    }
+
+    /// The update that was to be sent has so many bytes, and cannot be. What the proxy has is still known.
+    package mutating func couldNotSend(_ bytes: Int, limit: Int) {
+        guard let sent = underWay else { return }
+        let reason =
+            "the configuration has \(bytes) bytes, more than the \(limit) that can be handed over; the last one that "
+            + "fitted stays in force: attach fewer or smaller routes"
+        (underWay, refusal) = (nil, (sent.generation, reason))
     }
 
     private mutating func next() -> HandOverMessage? {
@@ -45,7 +62,6 @@ package struct HandOverSession: Sendable {
             latest.generation != refusal?.generation
         else { return nil }
         underWay = latest
-        // What a proxy that refused has in mind is not worth guessing: it gets everything.
-        return .update(latest.update(since: refusal == nil ? acknowledged : nil))
+        return .update(latest.update(since: acknowledged))
     }
 }

@@ -1,0 +1,26 @@
+/// How a newer proxy takes the place of an older one: the older one ends only once its successor has the configuration, so
+/// that at every moment somebody serves the routes in force. Pure; for `--proxy spawn`, where both are the agent's.
+import AdminServer
+
+struct ProxySuccession: Equatable {
+    /// None that is here runs the installed program.
+    var needsSuccessor: Bool
+    /// Those that run another program than the installed one, also if they speak another format of the hand-over.
+    var outdated: Set<UInt32>
+    /// Those of them that are not needed any more.
+    var leaving: Set<UInt32>
+
+    /// `oldest`: the first configuration that this agent handed over.
+    init(
+        _ proxies: [HandOverServer.Proxy], oldest: UInt64, isCurrent: (HandOverServer.Proxy) -> Bool
+    ) {
+        let current = proxies.filter(isCurrent)
+        let old = proxies.filter { proxy in !current.contains { $0.pid == proxy.pid } }
+        needsSuccessor = current.isEmpty
+        outdated = Set(old.map(\.pid))
+        leaving = Set(
+            old.filter { old in
+                current.contains { $0.isUp && $0.generation >= oldest && $0.generation >= old.generation }
+            }.map(\.pid))
+    }
+}
