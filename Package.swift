@@ -140,7 +140,9 @@ if !isSet("HEDDLE_CORE") {
     let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
     let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
     package.targets += [
-        library("Proxy", ["Addressing", "Balancing", "HTTPWire", "Posix", "RouteIR", "Telemetry"] + nio + frames),
+        library(
+            "Proxy",
+            ["Addressing", "Balancing", "CLinux", "HTTPWire", "Posix", "RouteIR", "Telemetry"] + nio + frames),
         library("AdminAPI", ["Reconcile"]),
         library("AdminServer", ["Posix", "RouteIR"] + nio),
         library("KubernetesClient", ["CLinux", "Cluster", "PullJSON", "YAML"] + nio + tls),
@@ -156,7 +158,7 @@ if !isSet("HEDDLE_CORE") {
             "AgentCommands",
             [
                 "Addressing", "AdminAPI", "CLinux", "CZlib", "DataplaneIR", "LinuxDataplane", "Posix", "Reconcile",
-                arguments,
+                "Telemetry", arguments,
             ],
             linker: zlibLibraries),
         library(
@@ -175,7 +177,7 @@ if !isSet("HEDDLE_CORE") {
             "Proxy",
             [
                 "Addressing", "AdminServer", "Balancing", "HTTP2TestSupport", "HTTPWire", "Posix", "Proxy", "RouteIR",
-                "TestSupport", .product(name: "NIOEmbedded", package: "swift-nio"),
+                "Telemetry", "TestSupport", .product(name: "NIOEmbedded", package: "swift-nio"),
                 .product(name: "GRPCCore", package: "grpc-swift-2"),
                 .product(name: "GRPCNIOTransportHTTP2Posix", package: "grpc-swift-nio-transport"),
             ] + nio),
@@ -192,7 +194,10 @@ if !isSet("HEDDLE_CORE") {
             ]),
         tests(
             "AgentCommands",
-            ["AdminAPI", "Addressing", "AgentCommands", "LinuxDataplane", "Reconcile", "TestSupport", arguments]),
+            [
+                "AdminAPI", "Addressing", "AgentCommands", "LinuxDataplane", "Reconcile", "Telemetry", "TestSupport",
+                arguments,
+            ]),
         tests("ProxyProgram", ["ProxyProgram"]),
         tests(
             "EndToEnd",

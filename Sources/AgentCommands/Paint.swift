@@ -22,6 +22,15 @@ struct Paint {
         isOn = isTerminal && (noColor ?? "").isEmpty && terminal != "dumb"
     }
 
+    /// Of the sequence that this text begins with, if it is one of ours; otherwise 0.
+    static func sequenceLength(_ text: Substring.UnicodeScalarView) -> Int {
+        for code in [Colour.bold, .red, .green, .yellow].map(\.rawValue) + ["0"] {
+            let sequence = "\u{1B}[\(code)m".unicodeScalars
+            if text.starts(with: sequence) { return sequence.count }
+        }
+        return 0
+    }
+
     func callAsFunction(_ colour: Colour, _ text: String) -> String {
         isOn ? "\u{1B}[\(colour.rawValue)m\(text)\u{1B}[0m" : text
     }

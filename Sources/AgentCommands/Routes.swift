@@ -35,6 +35,20 @@ func routeTable(_ entries: [RouteList.Entry]) -> String {
     return table.text
 }
 
+/// What the proxy says of its bounds; one of an earlier version says nothing.
+struct ProxyStats: Decodable {
+    var heldBytes: Int?
+    var memoryLimit: Int?
+    var limited: [String: UInt64]?
+
+    var text: String? {
+        guard let heldBytes, let memoryLimit else { return nil }
+        let limits = (limited ?? [:]).sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }
+        return "kept for clients: \(byteCount(heldBytes)) of \(byteCount(memoryLimit)); cut short at a bound: "
+            + (limits.isEmpty ? "nothing" : limits.joined(separator: ", ")) + " (docs/l7.md, Bounds)"
+    }
+}
+
 struct ProxyCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "proxy", abstract: "The L7 proxy of this node: its state, or what it says of itself.",
@@ -61,6 +75,12 @@ struct ProxyCommand: ParsableCommand {
         Output.tell(proxyText(status.proxy) + "\n")
         let stats = try? options.client.get(ClientStats.self, AdminPath.proxy, [("what", "stats")])
         if let note = stats?.note { Output.complain("note: \(note)\n") }
+        // A proxy that does not answer is what the line above says.
+        if let stats = try? options.client.get(ProxyStats.self, AdminPath.proxy, [("what", "stats")]),
+            let text = stats.text
+        {
+            Output.tell(text + "\n")
+        }
         for warning in status.warnings where warning.contains("L7 proxy") { Output.complain("note: \(warning)\n") }
     }
 }

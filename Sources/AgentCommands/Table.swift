@@ -1,6 +1,7 @@
 /// Aligned columns for people, and the printing of everything.
 import FoundationEssentials
 import Glibc
+import Telemetry
 
 struct Table {
     private let header: [String]
@@ -61,7 +62,8 @@ enum Output {
     }
 
     private static func put(_ text: String, _ descriptor: Int32) {
-        var text = text
+        // Names, annotations, paths and log lines are other people's; only our own colours may do something.
+        var text = text.terminalSafe(keeping: Paint.sequenceLength)
         text.withUTF8 { bytes in
             var at = 0
             while at < bytes.count {

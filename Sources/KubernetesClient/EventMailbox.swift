@@ -17,6 +17,8 @@ final class EventMailbox: Sendable {
         var problems: [String: [SourceProblem]] = [:]
         var hasNewProblems = false
         var consumer: CheckedContinuation<SourceEvent?, Never>?
+        /// Those who wait until less is waiting, or more is complete.
+        var waiting: [StopSignal] = []
         var isFinished = false
     }
     /// Enough for one large list; more than this the agent should not be behind.
@@ -37,9 +39,31 @@ final class EventMailbox: Sendable {
             // They are followed later than the rest, so nobody waits for them here.
             if kind == .pod { state.owesPods = true }
         }
-        while isBehind {
-            do { try await Task.sleep(for: .milliseconds(2)) } catch { return }
+        await wait { $0.changes.count > Self.limit }
+    }
+
+    /// Waits for the first lists of all but these kinds.
+    func completeness(but optional: Set<ObjectKind>) async { await wait { !$0.incomplete.isSubset(of: optional) } }
+
+    /// As long as that is so, unless the source is stopped or the task cancelled.
+    private func wait(while isPending: (State) -> Bool) async {
+        while !Task.isCancelled {
+            let signal = state.withLock { state -> StopSignal? in
+                guard !state.isFinished, isPending(state) else { return nil }
+                let signal = StopSignal()
+                state.waiting.append(signal)
+                return signal
+            }
+            guard let signal else { return }
+            await signal.wait()
         }
+    }
+    private func wake() {
+        let signals = state.withLock { state in
+            defer { state.waiting = [] }
+            return state.waiting
+        }
+        for signal in signals { signal.send() }
     }
 
     /// Replaces what is wrong with one of the things that are followed.
@@ -54,9 +78,6 @@ final class EventMailbox: Sendable {
     /// The source is stopped: what waits is still told, then the stream ends.
     func finish() { update { $0.isFinished = true } }
 
-    var incomplete: Set<ObjectKind> { state.withLock { $0.incomplete } }
-    private var isBehind: Bool { state.withLock { $0.changes.count > Self.limit && !$0.isFinished } }
-
     private func update(_ body: (inout sending State) -> Void) {
         let delivery = state.withLock { state -> (CheckedContinuation<SourceEvent?, Never>, SourceEvent?)? in
             body(&state)
@@ -67,6 +88,7 @@ final class EventMailbox: Sendable {
             return (consumer, event)
         }
         if let (consumer, event) = delivery { consumer.resume(returning: event) }
+        wake()
     }
 
     // MARK: The agent's side
@@ -81,6 +103,7 @@ final class EventMailbox: Sendable {
                 return nil
             }
             if let answer { continuation.resume(returning: answer) }
+            wake()
         }
     }
 

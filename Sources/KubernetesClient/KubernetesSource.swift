@@ -146,10 +146,8 @@ package final class KubernetesSource: Sendable {
     /// A kind we can do without must not hold up the first sync when its API answers slowly.
     private func excuseOptionalKinds() async {
         let optional = Set(resources.filter(\.isOptional).map(\.kind))
-        do {
-            while !mailbox.incomplete.isSubset(of: optional) { try await Task.sleep(for: .milliseconds(20)) }
-            try await Task.sleep(for: configuration.timing.optional)
-        } catch { return }
+        await mailbox.completeness(but: optional)
+        do { try await Task.sleep(for: configuration.timing.optional) } catch { return }
         for kind in optional { await mailbox.send([], completing: kind) }
     }
 }

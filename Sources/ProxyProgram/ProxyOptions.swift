@@ -36,6 +36,7 @@ struct ProxyOptions: Sendable {
     var sampling: UInt64 = 10_000
     var threads = min(4, max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))))
     var drainTime: Duration = .seconds(60)
+    var memoryLimit = 512 << 20
 
     static let usage = """
         heddle-proxy: the L7 proxy of a node. The agent starts it where a route needs it and tells it what to do.
@@ -59,6 +60,7 @@ struct ProxyOptions: Sendable {
           --trace-sampling PERCENT   of requests for which the caller did not decide (1)
           --threads N                event loops (one a core, at most 4)
           --drain-time SECONDS       for requests and streams under way after SIGTERM (60)
+          --memory-limit MIB         of what clients make it keep; beyond it those that hold most are cut off (512)
 
         """
 
@@ -99,6 +101,9 @@ struct ProxyOptions: Sendable {
             sampling = UInt64(percent * 10_000)
         case "--threads":
             threads = try parsed(Int(value).flatMap { (1...128).contains($0) ? $0 : nil }, "from 1 to 128")
+        case "--memory-limit":
+            memoryLimit = try parsed(
+                Int(value).flatMap { (16...1 << 20).contains($0) ? $0 << 20 : nil }, "MiB, from 16")
         case "--drain-time": drainTime = .seconds(try parsed(UInt32(value), "a number of seconds"))
         default: throw UsageError("unknown option \(flag); see heddle-proxy --help")
         }

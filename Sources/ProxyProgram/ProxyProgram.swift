@@ -68,6 +68,7 @@ final class ProxyProcess: Sendable {
         engineOptions.tell = { log("warning", $0) }
         engineOptions.targets = TargetGuard(
             ports: options.nodePorts.union([options.listenPort, options.metricsAddress.port]))
+        engineOptions.memoryLimit = options.memoryLimit
         let accessLog = accessLog
         let engine = ProxyEngine(options: engineOptions, snapshot: snapshot, logs: accessLog, spans: spans)
         self.engine = engine
@@ -161,7 +162,7 @@ final class ProxyProcess: Sendable {
 
     private func startAdmin() {
         let engine = engine
-        let accessLog = accessLog
+        let (accessLog, spans) = (self.accessLog, self.spans)
         HTTPListener(
             .tcp(host: options.metricsAddress.address.description, port: options.metricsAddress.port), on: loop,
             report: { [log, options] problem in
@@ -175,10 +176,16 @@ final class ProxyProcess: Sendable {
                 switch request.path {
                 case "/metrics":
                     let snapshot = engine.snapshot
-                    var text = prometheusText(engine.stats, node: snapshot.node, generation: snapshot.generation)
-                    text += "# HELP heddle_proxy_log_lines_lost_total Access log lines that could not be written.\n"
-                    text += "# TYPE heddle_proxy_log_lines_lost_total counter\n"
-                    text += "heddle_proxy_log_lines_lost_total \(accessLog?.lostLines ?? 0)\n"
+                    var text = prometheusText(
+                        engine.stats, engine.series, node: snapshot.node, generation: snapshot.generation)
+                    for (name, help, value) in [
+                        ("log_lines_lost", "Access log lines that could not be written.", accessLog?.lostLines ?? 0),
+                        ("spans_lost", "Spans that no collector took in time.", spans?.lostSpans ?? 0),
+                        ("messages_lost", "Lines of its own log that could not be written.", LogLine.lost),
+                    ] {
+                        text += "# HELP heddle_proxy_\(name)_total \(help)\n# TYPE heddle_proxy_\(name)_total counter\n"
+                        text += "heddle_proxy_\(name)_total \(value)\n"
+                    }
                     reply(HTTPResponse(contentType: MetricRegistry.contentType, body: Array(text.utf8)))
                 case "/healthz": reply(.text("ok\n"))
                 case "/config", "/upstreams", "/stats":

@@ -6,6 +6,7 @@ import Glibc
 import Proxy
 import RouteIR
 import Synchronization
+import Telemetry
 
 final class SpanExporter: SpanSink {
     private static let limit = 4096
@@ -18,6 +19,11 @@ final class SpanExporter: SpanSink {
     }
     private let endpoint: SocketAddress
     private let state = Mutex(State())
+    private let work = Semaphore()
+    private let ended = Semaphore()
+
+    /// Spans that were thrown away because the collector is slow or away.
+    var lostSpans: UInt64 { state.withLock(\.lost) }
 
     init(_ endpoint: SocketAddress) throws(ProxyError) {
         self.endpoint = endpoint
@@ -31,66 +37,78 @@ final class SpanExporter: SpanSink {
         let end = UInt64(wall.tv_sec) * 1_000_000_000 + UInt64(wall.tv_nsec)
         let span = spanJSON(record, trace, node, end: end)
         let service = record.source?.workload.canonicalService ?? "unknown"
-        state.withLock { state in
+        let isFirst = state.withLock { state in
             guard state.count < Self.limit else {
                 state.lost += 1
-                return
+                return false
             }
             state.spans[service, default: []].append(span)
             state.count += 1
+            return state.count == 1
         }
+        if isFirst { work.signal() }
     }
 
+    /// Sends what is left, for two seconds at most.
     func stop() {
         state.withLock { $0.isStopped = true }
-        flush()
+        work.signal()
+        ended.wait(atMost: 2)
     }
 
     private func run() {
-        while !state.withLock(\.isStopped) {
-            usleep(1_000_000)
+        while true {
+            work.wait()
+            if !state.withLock(\.isStopped) { usleep(1_000_000) }
             flush()
+            if state.withLock(\.isStopped) { return ended.signal() }
         }
     }
 
     private func flush() {
-        let spans = state.withLock { state in
+        let (spans, count) = state.withLock { state in
             defer { (state.spans, state.count) = ([:], 0) }
-            return state.spans
+            return (state.spans, state.count)
         }
         guard !spans.isEmpty else { return }
         let resources = spans.sorted { $0.key < $1.key }.map { service, spans in
             #"{"resource":{"attributes":[\#(attribute("service.name", service))]},"scopeSpans":[{"scope":{"#
                 + #""name":"heddle-proxy"},"spans":[\#(spans.joined(separator: ","))]}]}"#
         }
-        post(#"{"resourceSpans":[\#(resources.joined(separator: ","))]}"#)
+        if !post(#"{"resourceSpans":[\#(resources.joined(separator: ","))]}"#) {
+            state.withLock { $0.lost += UInt64(count) }
+        }
     }
 
-    private func post(_ body: String) {
+    /// Whether all of it was sent.
+    private func post(_ body: String) -> Bool {
         let family = endpoint.address.isIPv4 ? AF_INET : AF_INET6
         let descriptor = socket(family, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-        guard descriptor >= 0 else { return }
+        guard descriptor >= 0 else { return false }
         defer { close(descriptor) }
         var limit = timeval(tv_sec: 5, tv_usec: 0)
         for option in [SO_RCVTIMEO, SO_SNDTIMEO] {
             setsockopt(descriptor, SOL_SOCKET, option, &limit, socklen_t(MemoryLayout<timeval>.size))
         }
-        guard endpoint.withSockaddr({ connect(descriptor, $0, $1) }) == 0 else { return }
+        guard endpoint.withSockaddr({ connect(descriptor, $0, $1) }) == 0 else { return false }
         let head =
             "POST /v1/traces HTTP/1.1\r\nhost: \(endpoint)\r\ncontent-type: application/json\r\n"
             + "content-length: \(body.utf8.count)\r\nconnection: close\r\n\r\n"
         let bytes = Array((head + body).utf8)
-        bytes.withUnsafeBytes { raw in
+        let isSent = bytes.withUnsafeBytes { raw in
             var sent = 0
             while sent < raw.count {
                 let count = send(descriptor, raw.baseAddress.map { $0 + sent }, raw.count - sent, Int32(MSG_NOSIGNAL))
-                guard count > 0 else { return }
+                guard count > 0 else { return false }
                 sent += count
             }
+            return true
         }
-        // The answer says nothing that could be acted on, but closing before it would reset the connection.
+        // The answer says nothing that could be acted on, but closing before it would reset the connection. It is
+        // short; a collector that goes on and on is not listened to.
         var chunk = [UInt8](repeating: 0, count: 4096)
-        while read(descriptor, &chunk, chunk.count) > 0 {}
+        for _ in 0..<16 { guard isSent, read(descriptor, &chunk, chunk.count) > 0 else { break } }
+        return isSent
     }
 }
 

@@ -1,6 +1,7 @@
 /// One log record as one line, for people or for machines. Written with a single write(2), so that lines of different
 /// threads and processes never mix.
 package import Glibc
+import Synchronization
 
 package struct LogLine: Sendable {
     package enum Format: String, Sendable, CaseIterable {
@@ -26,7 +27,7 @@ package struct LogLine: Sendable {
             var line = "\(stamp) \(level.uppercased()) \(message)"
             for field in fields { line += " \(field.name)=\(textValue(field.value))" }
             // A line is a record: what is inside a message must not start another.
-            return line.replacingNewlines() + "\n"
+            return line.replacingNewlines().terminalSafe() + "\n"
         case .json:
             var line = "{\"time\":\"\(stamp)\",\"level\":\"\(level)\",\"message\":\(jsonString(message))"
             for field in fields { line += ",\(jsonString(field.name)):\(jsonString(field.value))" }
@@ -38,8 +39,34 @@ package struct LogLine: Sendable {
         var now = timespec()
         clock_gettime(CLOCK_REALTIME, &now)
         var line = formatted(format, time: now)
-        // A log that cannot be written has nobody to tell.
-        line.withUTF8 { _ = Glibc.write(descriptor, $0.baseAddress, $0.count) }
+        line.withUTF8 { bytes in
+            var written = 0
+            // A log that nobody reads must not hold up whoever has something to say. What fits into a pipe's least
+            // room goes out in one piece.
+            while written < bytes.count, Self.hasRoom(descriptor) {
+                let piece = min(Self.atOnce, bytes.count - written)
+                let count = Glibc.write(descriptor, bytes.baseAddress.map { $0 + written }, piece)
+                if count < 0, errno == EINTR { continue }
+                guard count > 0 else { break }
+                written += count
+            }
+            if written < bytes.count { Self.losses.wrappingAdd(1, ordering: .relaxed) }
+        }
+    }
+
+    /// Lines that could not be written, or not to their end.
+    package static var lost: UInt64 { losses.load(ordering: .relaxed) }
+    private static let losses = Atomic<UInt64>(0)
+    /// PIPE_BUF: a pipe that has room at all has room for so much.
+    private static let atOnce = 4096
+    private static let isStuck = Atomic(false)
+
+    /// Waits a moment for a reader that is only slow, but not for every line again.
+    private static func hasRoom(_ descriptor: Int32) -> Bool {
+        var wanted = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+        let result = poll(&wanted, 1, isStuck.load(ordering: .relaxed) ? 0 : 200)
+        isStuck.store(result == 0, ordering: .relaxed)
+        return result != 0
     }
 }
 
@@ -59,24 +86,6 @@ package func timestamp(_ time: timespec) -> String {
 
 private func textValue(_ value: String) -> String {
     value.isEmpty || value.contains { $0 == " " || $0 == "\"" || $0 == "=" || $0.isNewline } ? jsonString(value) : value
-}
-
-private func jsonString(_ text: String) -> String {
-    var result = "\""
-    for scalar in text.unicodeScalars {
-        switch scalar {
-        case "\"": result += "\\\""
-        case "\\": result += "\\\\"
-        case "\n": result += "\\n"
-        case "\r": result += "\\r"
-        case "\t": result += "\\t"
-        case let control where control.value < 0x20:
-            let hex = String(control.value, radix: 16)
-            result += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
-        default: result.unicodeScalars.append(scalar)
-        }
-    }
-    return result + "\""
 }
 
 extension String {

@@ -1,5 +1,7 @@
 // What people see: aligned tables, ages, sizes and the status page.
 import AdminAPI
+import FoundationEssentials
+import Telemetry
 import Testing
 
 @testable import AgentCommands
@@ -18,6 +20,23 @@ import Testing
         table.add("bb", "", "")
         #expect(table.text == "A   B  C\nä      x\nbb\n")
         #expect(table.text { column, cell in column == 0 ? "<\(cell)>" : cell } == "A   B  C\n<ä>      x\n<bb>\n")
+    }
+
+    /// What tenants write is shown, our own colours are colours.
+    @Test func othersCannotMoveTheTerminal() {
+        let text = "\u{1B}[31mred\u{1B}[0m \u{1B}[2J\u{9b}2J\u{202e}\r\n\tü"
+        #expect(
+            text.terminalSafe(keeping: Paint.sequenceLength)
+                == "\u{1B}[31mred\u{1B}[0m \\u001b[2J\\u009b2J\\u202e\\u000d\n\tü")
+    }
+
+    @Test func theProxySaysWhatItKeeps() throws {
+        let answer = #"{"heldBytes":1572864,"memoryLimit":536870912,"limited":{"series":2,"mirror-buffer":7}}"#
+        let stats = try JSONDecoder().decode(ProxyStats.self, from: Data(answer.utf8))
+        #expect(
+            stats.text == "kept for clients: 1.5 MiB of 512.0 MiB; cut short at a bound: mirror-buffer 7, series 2 "
+                + "(docs/l7.md, Bounds)")
+        #expect(try JSONDecoder().decode(ProxyStats.self, from: Data(#"{"connections":1}"#.utf8)).text == nil)
     }
 
     @Test func agesAndSizes() {

@@ -82,7 +82,7 @@ import Testing
                 #expect(stats.heldClients == 1 && stats.unknownClients == count)
             }
             #expect(setting.told.all.count == 1 && setting.told.all[0].contains("127.0.0.1 is the address of no pod"))
-            let text = prometheusText(setting.rig.engine.stats, node: ProxyNode(name: "n"), generation: 1)
+            let text = prometheusText(setting.rig.engine.stats, [], node: ProxyNode(name: "n"), generation: 1)
             #expect(text.contains("heddle_proxy_unknown_clients_total 3") && text.contains("held_clients_total 1"))
             #expect(
                 String(decoding: setting.rig.engine.answer("stats"), as: UTF8.self).contains("\"unknownClients\":3"))

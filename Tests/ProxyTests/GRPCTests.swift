@@ -36,10 +36,10 @@ import TestSupport
             #expect(only.header("grpc-status") == "5" && only.body.isEmpty && only.header("content-length") == nil)
             try eventually("the records") { rig.log.records.count == 2 }
             let records = rig.log.records
-            #expect(records.map(\.grpcStatus) == ["0", "5"] && records.allSatisfy(\.isGRPC))
+            #expect(records.map { $0.grpcStatus?.rawValue } == [0, 5] && records.allSatisfy(\.isGRPC))
             #expect(records[0].requestMessages == 1 && records[0].responseMessages == 2)
             #expect(records[1].responseMessages == 0)
-            let text = prometheusText(rig.engine.stats, node: ProxyNode(name: "n"), generation: 1)
+            let text = prometheusText(rig.engine.stats, rig.engine.series, node: ProxyNode(name: "n"), generation: 1)
             let sums = text.split(separator: "\n").filter { $0.hasPrefix("istio_response_messages_total{") }
             #expect(sums.count == 2 && sums.allSatisfy { $0.contains("request_protocol=\"grpc\"") })
             #expect(sums.contains { $0.hasSuffix("} 2") })

@@ -82,7 +82,7 @@ final class ProxyRig: Sendable {
         await rig.engine.shutdown()
     }
 
-    func connect() throws -> TestClient { try TestClient(address) }
+    func connect(from: IPAddress? = nil) throws -> TestClient { try TestClient(address, from: from) }
 
     /// Answer to one request on a connection of its own.
     func ask(_ request: String) throws -> TestClient.Answer {
@@ -119,8 +119,11 @@ final class TestClient {
     private var buffer: [UInt8] = []
     private var isClosed = false
 
-    init(_ to: SocketAddress) throws {
+    init(_ to: SocketAddress, from: IPAddress? = nil) throws {
         descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        if let from, SocketAddress(from, 0).withSockaddr({ bind(descriptor, $0, $1) }) != 0 {
+            throw TestFailure.errno("bind to \(from)")
+        }
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_port = to.port.bigEndian
@@ -158,6 +161,12 @@ final class TestClient {
     func rest() -> String {
         while readMore(descriptor, &buffer) {}
         return String(decoding: buffer, as: UTF8.self)
+    }
+    /// Whether the proxy still has the connection.
+    var isOpen: Bool {
+        var byte: UInt8 = 0
+        let count = recv(descriptor, &byte, 1, Int32(MSG_PEEK | MSG_DONTWAIT))
+        return count > 0 || count < 0 && errno == EAGAIN
     }
     func bytes(_ count: Int) -> String? {
         while buffer.count < count { guard readMore(descriptor, &buffer) else { return nil } }

@@ -3,6 +3,7 @@ import Addressing
 import Balancing
 import Glibc
 import RouteIR
+import Telemetry
 import Testing
 import TestSupport
 
@@ -49,20 +50,37 @@ import TestSupport
         let line = accessLine(record { $0.userAgent = "a\"\n" }, .json, started: timespec())
         for part in [
             #""start_time":"1970-01-01T00:00:00.000Z""#, #""response_code":200"#, #""response_flags":"-""#,
-            #""duration":12"#, #""upstream_host":"10.1.0.2:8080""#, #""user_agent":"a\"\u000a""#,
+            #""duration":12"#, #""upstream_host":"10.1.0.2:8080""#, #""user_agent":"a\"\n""#,
             #""route_name":"shop/cart rule 0""#, #""x_forwarded_for":null"#,
         ] { #expect(line.contains(part), "\(part)") }
     }
 
+    @Test func noFieldOfALineReachesATerminal() {
+        let danger = "\u{1b}[2J\u{9b}2J\u{202e}\u{7f}\u{85}ü"
+        let line = record {
+            ($0.path, $0.authority, $0.userAgent, $0.rule, $0.method) = (danger, danger, danger, danger, danger)
+            ($0.forwardedFor, $0.requestID, $0.failure) = (danger, danger, danger)
+        }
+        for format in AccessLog.Format.allCases {
+            let shown = accessLine(line, format, started: timespec()).dropLast()
+            #expect(!shown.unicodeScalars.contains { $0.isTerminalControl }, "\(shown.debugDescription)")
+            #expect(shown.contains("ü"))
+        }
+    }
+
+    @Test func messagesOfGRPCAreEncodedByTheByte() {
+        #expect(percentEncoded("50% ü\n") == "50%25 %C3%BC%0A")
+    }
+
     @Test func everySeriesHasEveryLabel() {
-        var stats = ShardStats()
         let workload = WorkloadEntry(
             Workload(
                 namespace: "shop", pod: "web-1", name: "web", app: "web", version: "v1", canonicalService: "web",
                 canonicalRevision: "v1"))
-        stats.series[SeriesKey(record { $0.source = workload }), default: Series()].add(record())
-        stats.series[SeriesKey(record()), default: Series()].add(record())
-        let text = prometheusText(stats + stats, node: ProxyNode(name: "n"), generation: 3)
+        var table = SeriesTable()
+        for record in [record { $0.source = workload }, record()] { _ = table.add(record) }
+        let text = prometheusText(
+            ShardStats(), table.entries + table.entries, node: ProxyNode(name: "n"), generation: 3)
         let lines = text.split(separator: "\n").filter { $0.hasPrefix("istio_requests_total{") }
         #expect(lines.count == 2)
         let names = [

@@ -132,9 +132,11 @@ package struct RouteCompiler: Sendable {
         let attached = attach(routes, to: service, options) { result.findings.append($0) }
         let services = state.services
         func rules(_ routes: [Route]) -> [RouteRule] {
+            var statesLeft = Pattern.maximumTableStates
             let rules = routes.flatMap { route in
-                var compiler = RuleCompiler(route) { target($0, services) }
+                var compiler = RuleCompiler(route, statesLeft: statesLeft) { target($0, services) }
                 let rules = compiler.rules()
+                statesLeft = compiler.statesLeft
                 result.findings += compiler.findings
                 return rules
             }
@@ -171,7 +173,8 @@ package struct RouteCompiler: Sendable {
     private func conflicts(_ routes: [Route], _ rules: [RouteRule]) -> [Finding] {
         var first: [RouteMatch: String] = [:]
         var findings: [Finding] = []
-        for rule in rules {
+        // What stands for patterns that are too much says nothing of the rule's own matches.
+        for rule in rules where !rule.filters.contains(.unresolved(RuleCompiler.tooManyStates)) {
             for match in rule.matches {
                 guard let winner = first[match] else {
                     first[match] = rule.name

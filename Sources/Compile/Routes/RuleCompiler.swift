@@ -8,10 +8,18 @@ struct RuleCompiler {
     /// The service port a reference means, or why it means none.
     let resolve: (Route.BackendReference) -> WeightedBackend.Target
     private(set) var findings: [Finding] = []
+    /// That patterns of the table may still have (`Pattern.maximumTableStates`).
+    private(set) var statesLeft: Int
     private var field = ""
+    /// A pattern of the rule at hand stands for one that is too much.
+    private var exceedsStates = false
 
-    init(_ route: Route, resolve: @escaping (Route.BackendReference) -> WeightedBackend.Target) {
+    init(
+        _ route: Route, statesLeft: Int = Pattern.maximumTableStates,
+        resolve: @escaping (Route.BackendReference) -> WeightedBackend.Target
+    ) {
         self.route = route
+        self.statesLeft = statesLeft
         self.resolve = resolve
     }
 
@@ -42,9 +50,11 @@ struct RuleCompiler {
             note("unsupported-field", "is not supported and does nothing")
         }
         var matches: [RouteMatch] = []
+        exceedsStates = false
         for (number, match) in (source.matches.isEmpty ? [Route.Match()] : source.matches).enumerated() {
             field = "\(path).matches[\(number)]"
-            if let match = compile(match) { matches.append(match) }
+            // Simplified ones are often the same.
+            if let match = compile(match), !exceedsStates || !matches.contains(match) { matches.append(match) }
         }
         // Every match was refused: nothing can come here.
         guard !matches.isEmpty else { return nil }
@@ -54,6 +64,14 @@ struct RuleCompiler {
             name: "\(route.name) \(kindName)rule \(index)\(ruleName)", kind: route.kind == .http ? .http : .grpc,
             matches: matches)
         rule.filters = filters(source.filters, source, at: path)
+        if exceedsStates {
+            field = "\(path).matches"
+            note(
+                "too-many-patterns",
+                "\(Self.tooManyStates); requests that begin like them are answered with 500; make repetitions smaller "
+                    + "or use PathPrefix and Exact")
+            rule.filters.append(.unresolved(Self.tooManyStates))
+        }
         for (number, backend) in source.backends.enumerated() {
             field = "\(path).backendRefs[\(number)]"
             rule.backends.append(
@@ -70,6 +88,9 @@ struct RuleCompiler {
         if route.annotations[Self.retryAnnotation] == "true" { rule.retry?.classes.insert(.nonIdempotent) }
         return rule
     }
+
+    static let tooManyStates =
+        "the regular expressions of its Service's routes need more than \(Pattern.maximumTableStates) states together"
 
     // MARK: Matches
 
@@ -114,7 +135,12 @@ struct RuleCompiler {
 
     private mutating func pattern(_ text: String) -> Pattern? {
         do throws(PatternError) {
-            return try Pattern(text)
+            let pattern = try Pattern(text)
+            statesLeft -= pattern.states
+            guard statesLeft < 0 else { return pattern }
+            // What would match must not fall to another rule, and telling what would is what there is no room for.
+            exceedsStates = true
+            return statesLeft > -Pattern.maximumTableStates ? pattern.simplified : Pattern.anything
         } catch {
             note("invalid-regex", "never matches: the regular expression \(text.debugDescription) has \(error)")
             return nil

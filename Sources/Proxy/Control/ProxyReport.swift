@@ -2,6 +2,7 @@
 import Addressing
 import Balancing
 import RouteIR
+import Telemetry
 
 extension ProxyEngine {
     package func answer(_ question: String) -> [UInt8] {
@@ -10,12 +11,16 @@ extension ProxyEngine {
             return json([("healthy", "true"), ("generation", "\(snapshot.generation)")])
         case "stats":
             let stats = stats
+            let limits = ProxyLimit.allCases.filter { stats.limited[$0] != nil }
             return json([
                 ("connections", "\(stats.connectionsOpened - stats.connectionsClosed)"),
                 ("requests", "\(stats.requests)"), ("active", "\(stats.active)"), ("retries", "\(stats.retries)"),
                 ("overflows", "\(stats.overflows)"), ("ejections", "\(stats.ejections)"),
                 ("mirrored", "\(stats.mirrored)"), ("heldClients", "\(stats.heldClients)"),
                 ("unknownClients", "\(stats.unknownClients)"),
+                ("heldBytes", "\(stats.held)"),
+                ("memoryLimit", "\(memoryLimit)"),
+                ("limited", object(limits.map { ($0.rawValue, "\(stats.limited[$0] ?? 0)") })),
             ])
         case "config":
             let snapshot = snapshot
@@ -84,17 +89,3 @@ private func object(_ fields: [(String, String)]) -> String {
     "{" + fields.map { "\(jsonString($0.0)):\($0.1)" }.joined(separator: ",") + "}"
 }
 private func list(_ items: [String]) -> String { "[" + items.joined(separator: ",") + "]" }
-
-/// A JSON string.
-package func jsonString(_ text: String) -> String {
-    var result = "\""
-    for scalar in text.unicodeScalars {
-        switch scalar {
-        case "\"": result += "\\\""
-        case "\\": result += "\\\\"
-        case let control where control.value < 0x20: result += "\\u" + hex(UInt64(control.value), 4)
-        default: result.unicodeScalars.append(scalar)
-        }
-    }
-    return result + "\""
-}

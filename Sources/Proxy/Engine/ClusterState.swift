@@ -10,11 +10,15 @@ final class ClusterState {
     var load: ClusterLoad
     /// By host; the connection used last is taken first, so that surplus ones grow old and are closed.
     private var idle: [[Upstream]] = []
+    /// To one endpoint: a rush of requests must not leave as many connections behind for an hour.
+    private static let maximumIdle = 256
     private var http2: [ClusterBalancer.HostID: [HTTP2Upstream]] = [:]
     /// In the order of their coming: who comes later stands behind, whatever is free by then.
     private var waiting: [Exchange] = []
     private var isServing = false
     private(set) var isRetired = false
+    /// Copies of requests under way to it.
+    var mirrors = 0
 
     init(_ cluster: UpstreamCluster, shard: Shard, shards: Int) {
         id = cluster.id
@@ -46,7 +50,7 @@ final class ClusterState {
         idle = []
         for connection in http2.values.joined() { connection.drain() }
     }
-    var isUnused: Bool { load == ClusterLoad(shards: shard.options.threads) && waiting.isEmpty }
+    var isUnused: Bool { load == ClusterLoad(shards: shard.options.threads) && waiting.isEmpty && mirrors == 0 }
     var idleCount: Int { idle.reduce(0) { $0 + $1.count } }
 
     private func isWanted(_ host: ClusterBalancer.HostID) -> Bool {
@@ -94,6 +98,7 @@ final class ClusterState {
             return
         }
         while idle.count <= connection.host { idle.append([]) }
+        guard idle[connection.host].count < Self.maximumIdle else { return connection.close() }
         idle[connection.host].append(connection)
         serveWaiting()
     }

@@ -37,6 +37,16 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     private var inputEnded = false
     private var isConsuming = false
     private var deadline: Moment?
+    /// On the client's account: the connection itself, bytes that wait for their turn, bytes that the client does not
+    /// take.
+    private var charged = Charges()
+    private struct Charges {
+        var connection = 0
+        var incoming = 0
+        var outgoing = 0
+    }
+    /// The next request waits until the client has taken more of the last answers.
+    private var isAwaitingRoom = false
 
     init(_ shard: Shard) { self.shard = shard }
 
@@ -53,8 +63,15 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
             context.close(promise: nil)
             return
         }
-        client = ClientInfo(address: address, dialled: OriginalDestination.of(context.channel) ?? local)
+        guard let source = shard.admit(address.address) else {
+            context.close(promise: nil)
+            return
+        }
+        let client = ClientInfo(
+            address: address, dialled: OriginalDestination.of(context.channel) ?? local, source: source)
+        self.client = client
         shard.opened(self)
+        charge(\.connection, MemoryLimits.http1Connection)
         deadline = shard.now + shard.options.idleTimeout
     }
 
@@ -98,6 +115,7 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         let channel = context.channel
         let bytes = buffer
         buffer.clear()
+        uncharge()
         self.client = nil
         deadline = nil
         shard.replaced(self)
@@ -107,6 +125,7 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
             channel.pipeline.syncOperations.fireChannelRead(NIOAny(bytes))
             channel.pipeline.syncOperations.fireChannelReadComplete()
         } catch {
+            shard.dismiss(client)
             channel.close(promise: nil)
         }
     }
@@ -116,11 +135,18 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         // An answer that is complete at once calls back in here.
         guard !isConsuming else { return }
         isConsuming = true
-        defer { isConsuming = false }
+        defer {
+            isConsuming = false
+            let waiting = buffer.readableBytes > 0 ? buffer.storageCapacity : 0
+            if waiting != charged.incoming { charge(\.incoming, waiting) }
+        }
         while buffer.readableBytes > 0 {
             do throws(WireViolation) {
                 switch phase {
-                case .head: guard try takeHead() else { return }
+                case .head:
+                    // Who sends requests and takes no answers gets no more of them.
+                    guard isWritable else { return awaitRoom() }
+                    guard try takeHead() else { return }
                 case .body: try takeBody()
                 case .answering:
                     // The next request waits its turn.
@@ -216,7 +242,36 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
-        if context.channel.isWritable { exchange?.clientIsWritable() }
+        guard context.channel.isWritable else { return }
+        if charged.outgoing > 0 { charge(\.outgoing, 0) }
+        exchange?.clientIsWritable()
+        guard isAwaitingRoom else { return }
+        // Not from inside a flush.
+        shard.loop.assumeIsolated().execute { self.goOn() }
+    }
+
+    // MARK: Clients that do not read
+
+    private func awaitRoom() {
+        isAwaitingRoom = true
+        isPaused = true
+        deadline = shard.now + shard.options.streamIdleTimeout
+    }
+    private func goOn() {
+        guard isAwaitingRoom, isWritable, context != nil else { return }
+        isAwaitingRoom = false
+        consume()
+        if !isAwaitingRoom, phase == .head || phase == .body { resumeReading() }
+        exchange?.flushRequest()
+    }
+
+    private func charge(_ part: WritableKeyPath<Charges, Int>, _ bytes: Int) {
+        guard let client else { return }
+        shard.hold(bytes - charged[keyPath: part], client)
+        charged[keyPath: part] = bytes
+    }
+    private func uncharge() {
+        for part in [\Charges.connection, \.incoming, \.outgoing] { charge(part, 0) }
     }
 
     // MARK: The end
@@ -236,7 +291,10 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         self.exchange = nil
         phase = .closing
         exchange?.clientClosed()
-        if client != nil { shard.closed(self) }
+        guard let client else { return }
+        uncharge()
+        shard.dismiss(client)
+        shard.closed(self)
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
@@ -249,6 +307,8 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         exchange?.keepsAlive = false
     }
     func abort() { cut(exchange) }
+    var held: Int { client?.held ?? 0 }
+    var source: MemorySource? { client?.source }
 
     func checkDeadline(_ now: Moment) {
         guard let deadline, now > deadline else { return }
@@ -312,7 +372,9 @@ extension Downstream: ResponseSink {
     func flush() {
         if deadline != nil, phase != .closing { deadline = shard.now + shard.options.streamIdleTimeout }
         sendOutgoing()
-        context?.flush()
+        guard let context else { return }
+        context.flush()
+        if !context.channel.isWritable { charge(\.outgoing, context.channel.pendingBytes) }
     }
     func pauseRequest() { isPaused = true }
     func resumeRequest() { resumeReading() }
@@ -326,7 +388,7 @@ extension Downstream: ResponseSink {
         deadline = shard.now + shard.options.idleTimeout
         consume()
         // What is still here is part of a request: go on reading.
-        if phase == .head || phase == .body { resumeReading() }
+        if !isAwaitingRoom, phase == .head || phase == .body { resumeReading() }
         exchange.flushRequest()
     }
     func aborted(_ exchange: Exchange) {

@@ -8,13 +8,23 @@ import RouteIR
 extension Exchange {
     // MARK: From the upstream
 
+    /// More of them, or longer ones together, are no answer to any request.
+    private static let maximumInterimAnswers = 16
+    private static let maximumInterimBytes = 64 << 10
+
     /// 100 or 103: passed on, unless the client is too old to know them.
-    func interimHead(_ interim: MessageHead, _ bytes: ByteBuffer) {
-        guard head.minorVersion >= 1, !isFinished else { return }
-        do throws(WireViolation) { try sink?.writeHead(editedInterim(interim, bytes), isLast: false) } catch {
-            return upstreamFailed(.violation(error))
+    func interimHead(_ interim: MessageHead, _ bytes: ByteBuffer) throws(WireViolation) {
+        guard !isFinished else { return }
+        interimAnswers += 1
+        interimBytes += bytes.readableBytes
+        guard interimAnswers <= Self.maximumInterimAnswers, interimBytes <= Self.maximumInterimBytes else {
+            shard.limited(.interimAnswers)
+            throw WireViolation(502, .tooManyInterimAnswers)
         }
-        sink?.flush()
+        guard head.minorVersion >= 1, let sink else { return }
+        try sink.writeHead(editedInterim(interim, bytes), isLast: false)
+        sink.flush()
+        if !sink.isWritable { upstream?.pause() }
     }
 
     func responseHead(_ answer: MessageHead, _ bytes: ByteBuffer, _ body: BodyReader) {
@@ -28,7 +38,7 @@ extension Exchange {
         replay = []
         record.status = answer.status
         record.upstreamTime = shard.now.since(attemptBegan)
-        if isGRPC { record.grpcStatus = answer.value(.grpcStatus).map(bytes.text) }
+        if isGRPC { record.grpcStatus = answer.value(.grpcStatus).map { GRPCStatus(bytes.array($0)) } }
         if answer.status == 101 {
             isTunnel = true
             // The route's time is for an answer, and this was it.
@@ -75,10 +85,11 @@ extension Exchange {
         }
         complete(trailers: trailers)
     }
-    private func trailingStatus(in trailers: ByteBuffer) -> String? {
+    private func trailingStatus(in trailers: ByteBuffer) -> GRPCStatus? {
         trailers.getString(at: trailers.readerIndex, length: trailers.readableBytes)?.split(separator: "\r\n")
-            .first { $0.hasPrefix("grpc-status:") }.map { $0.dropFirst("grpc-status:".utf8.count).trimmed }.map(
-                String.init)
+            .first { $0.hasPrefix("grpc-status:") }.map {
+                GRPCStatus($0.dropFirst("grpc-status:".utf8.count).trimmed.utf8)
+            }
     }
     func flushResponse() { sink?.flush() }
     func upstreamEnded() { sink?.tunnelEnded() }
@@ -101,7 +112,7 @@ extension Exchange {
         if isGRPC {
             let code = grpcStatus(of: status)
             record.status = 200
-            record.grpcStatus = "\(code)"
+            record.grpcStatus = GRPCStatus(rawValue: UInt8(code))
             body = ""
             text = "HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ngrpc-status: \(code)\r\n"
             if let reason { text += "grpc-message: \(percentEncoded(reason))\r\n" }
@@ -131,8 +142,15 @@ extension Exchange {
     }
 }
 
-private func percentEncoded(_ text: String) -> String {
-    String(
-        text.unicodeScalars.map { $0.isASCII && $0.value >= 0x20 && $0 != "%" && $0.value < 0x7f ? Character($0) : "?" }
-    )
+/// As grpc-message wants it: everything but printable ASCII, and the percent sign itself, by its bytes.
+func percentEncoded(_ text: String) -> String {
+    var result = ""
+    for byte in text.utf8 {
+        if (0x20..<0x7f).contains(byte), byte != UInt8(ascii: "%") {
+            result.unicodeScalars.append(UnicodeScalar(byte))
+        } else {
+            result += "%" + hex(UInt64(byte), 2).uppercased()
+        }
+    }
+    return result
 }

@@ -65,7 +65,15 @@ extension Exchange {
         guard let rules = service.rules(forClientIn: source?.workload.namespace) else {
             return follow(service.ownPlan, service)
         }
-        guard let index = rules.matcher.match(BufferedRequest(head: head, bytes: bytes)) else {
+        var budget = MatchBudget()
+        let match = rules.matcher.match(BufferedRequest(head: head, bytes: bytes), shard.patterns, &budget)
+        if budget.isExhausted {
+            shard.limited(.patternSteps)
+            return reply(
+                500, [], "match_budget_exceeded",
+                "finding the rule takes too long: the routes of \(service.service.id) need fewer or simpler matches")
+        }
+        guard let index = match else {
             return reply(404, .noRoute, "route_not_found", "no route matches")
         }
         follow(rules.plans[index], service)
@@ -221,7 +229,8 @@ extension Exchange {
         guard !isMirror, !isUpgrade else { return }
         for mirror in mirrors {
             guard case .cluster(let id) = mirror.target, let cluster = shard.cluster(id), mirror.denominator > 0,
-                UInt32.random(in: 0..<mirror.denominator, using: &shard.random) < mirror.numerator
+                UInt32.random(in: 0..<mirror.denominator, using: &shard.random) < mirror.numerator,
+                shard.mayMirror(to: cluster)
             else { continue }
             let copy = Exchange(
                 shard, sink: MirrorSink.shared, head: head, bytes: bytes, client: client, mirrorOf: self)
@@ -229,6 +238,7 @@ extension Exchange {
             copy.cluster = cluster
             copy.upstreamHead = upstreamHead
             copy.canReplay = false
+            shard.mirrorBegan(copy, to: cluster)
             self.mirrors.append(copy)
             if cluster.cluster.wire == .h2c { sendsHTTP2() }
             shard.stats.mirrored += 1

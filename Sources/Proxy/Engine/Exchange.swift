@@ -32,6 +32,8 @@ protocol UpstreamStream: AnyObject {
     var host: ClusterBalancer.HostID { get }
     var localAddress: SocketAddress? { get }
     var isWritable: Bool { get }
+    /// Bytes of the request that the endpoint has not taken yet.
+    var pendingBytes: Int { get }
     var isClosed: Bool { get }
     /// Whether any byte of the current answer has come.
     var hasAnswered: Bool { get }
@@ -54,12 +56,16 @@ protocol UpstreamStream: AnyObject {
 final class ClientInfo {
     let address: SocketAddress
     let dialled: SocketAddress
+    /// Whose account its memory goes to, and its share of that (`Shard.hold`).
+    let source: MemorySource
+    var held = 0
     /// The client's address without its port, as x-forwarded-for has it.
     let host: String
 
-    init(address: SocketAddress, dialled: SocketAddress) {
+    init(address: SocketAddress, dialled: SocketAddress, source: MemorySource) {
         self.address = address
         self.dialled = dialled
+        self.source = source
         host = address.address.description
     }
 
@@ -124,6 +130,8 @@ final class Exchange {
     /// The request's body comes without the marks of HTTP/1's chunks, because one of its sides has none.
     private(set) var hasPlainBody: Bool
     private(set) var isRequestPaused = false
+    /// What of it is on the client's account (`account`).
+    private var held = 0
 
     // The answer:
     var hasResponse = false
@@ -136,6 +144,8 @@ final class Exchange {
     /// Only the end of the client's connection ends the answer.
     var endsWithConnection = false
     var isTunnel = false
+    var interimAnswers = 0
+    var interimBytes = 0
     private(set) var isFinished = false
 
     var method: HTTPMethod { head.method }
@@ -173,6 +183,16 @@ final class Exchange {
         }
         shard.stats.requests += isMirror ? 0 : 1
         shard.stats.active += 1
+        account()
+    }
+
+    /// Brings the client's account up to date: the head, what is kept for another try, what the endpoint does not take.
+    private func account() {
+        guard !isFinished else { return }
+        let waiting = upstream.map { $0.isWritable ? 0 : $0.pendingBytes } ?? 0
+        let total = MemoryLimits.request + bytes.storageCapacity + (replay.isEmpty ? 0 : replayBytes) + waiting
+        shard.hold(total - held, client)
+        held = total
     }
 
     // MARK: From the client
@@ -187,13 +207,15 @@ final class Exchange {
         if let upstream, !upstream.isClosed {
             upstream.send(body: piece, isLast: isLast)
             keepForReplay(piece)
-            if !upstream.isWritable, !isLast { pauseRequest() }
+            if !upstream.isWritable { isMirror ? dropUnreadMirror() : isLast ? account() : pauseRequest() }
         } else {
             replay.append(piece)
             replayBytes += piece.readableBytes
             if isMirror, replayBytes > shard.options.replayLimit {
-                giveUp(.overflow, "mirror_overflow")
-            } else if !isLast {
+                overflowMirror()
+            } else if isLast {
+                account()
+            } else {
                 pauseRequest()
             }
         }
@@ -217,6 +239,16 @@ final class Exchange {
         isUpgrade = false
     }
 
+    /// The request it is a copy of goes on at its own pace; a copy that cannot keep up with it has no value.
+    private func dropUnreadMirror() {
+        upstream?.flush()
+        if let upstream, !upstream.isWritable, upstream.pendingBytes > MemoryLimits.mirror { overflowMirror() }
+    }
+    private func overflowMirror() {
+        shard.limited(.mirrorBuffer)
+        giveUp(.overflow, "mirror_overflow")
+    }
+
     private func keepForReplay(_ piece: ByteBuffer) {
         guard canReplay, !hasResponse else { return }
         replayBytes += piece.readableBytes
@@ -224,6 +256,7 @@ final class Exchange {
             dropReplay()
         } else {
             replay.append(piece)
+            account()
         }
     }
     func dropReplay() {
@@ -237,16 +270,19 @@ final class Exchange {
     }
 
     private func pauseRequest() {
-        guard !isRequestPaused else { return }
-        isRequestPaused = true
-        sink?.pauseRequest()
+        if !isRequestPaused {
+            isRequestPaused = true
+            sink?.pauseRequest()
+        }
+        account()
     }
     func resumeRequest() {
         guard isRequestPaused else { return }
         isRequestPaused = false
+        account()
         sink?.resumeRequest()
     }
-    func upstreamIsWritable() { resumeRequest() }
+    func upstreamIsWritable() { isRequestPaused ? resumeRequest() : account() }
 
     /// The client can take more of the answer.
     func clientIsWritable() { upstream?.resume() }
@@ -290,8 +326,8 @@ final class Exchange {
 
     /// What the answer says of the endpoint; gRPC says it in a status of its own.
     private var outcome: RequestOutcome {
-        let code = isGRPC ? record.grpcStatus.flatMap { Int($0) } : nil
-        return RequestOutcome(status: code.map(httpStatus(ofGRPC:)) ?? record.status)
+        let code = isGRPC ? record.grpcStatus : nil
+        return RequestOutcome(status: code.map { httpStatus(ofGRPC: Int($0.rawValue)) } ?? record.status)
     }
 
     /// The answer has begun and cannot be completed.
@@ -314,6 +350,9 @@ final class Exchange {
         mirrors = []
         replay = []
         sink = nil
+        if isMirror { shard.mirrorEnded(self) }
+        shard.hold(-held, client)
+        held = 0
         record.ended = shard.now
         record.requestMessages = requestMessages?.messages ?? 0
         record.responseMessages = responseMessages?.messages ?? 0

@@ -31,6 +31,32 @@ struct GRPCMessageCounter {
     }
 }
 
+/// A status of gRPC, 0 to 16; whatever else a backend writes is one and the same.
+package struct GRPCStatus: RawRepresentable, Hashable, Sendable, CustomStringConvertible {
+    package let rawValue: UInt8
+    package init(rawValue: UInt8) { self.rawValue = min(rawValue, Self.unknown.rawValue) }
+    private init(unchecked: UInt8) { rawValue = unchecked }
+    package static let unknown = GRPCStatus(unchecked: 17)
+
+    /// The value of `grpc-status`.
+    init(_ text: some Sequence<UInt8>) {
+        var value = 0
+        var count = 0
+        for byte in text {
+            guard digits.contains(byte), count < 2 else {
+                self = .unknown
+                return
+            }
+            value = value * 10 + Int(byte - UInt8(ascii: "0"))
+            count += 1
+        }
+        self = count == 0 ? .unknown : GRPCStatus(rawValue: UInt8(value))
+    }
+
+    package var description: String { self == .unknown ? "unknown" : "\(rawValue)" }
+}
+private let digits = UInt8(ascii: "0")...UInt8(ascii: "9")
+
 /// gRPC's mapping, with UNIMPLEMENTED for what no route knows (spec 1.9).
 func grpcStatus(of status: UInt16) -> Int {
     switch status {

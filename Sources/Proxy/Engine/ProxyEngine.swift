@@ -9,6 +9,7 @@ import Synchronization
 package final class ProxyEngine: Sendable {
     private let group: MultiThreadedEventLoopGroup
     private let shards: [Shard]
+    let memoryLimit: Int
     private struct State {
         var table: RoutingTable
         var listeners: [any Channel] = []
@@ -20,6 +21,7 @@ package final class ProxyEngine: Sendable {
     ) {
         let group = MultiThreadedEventLoopGroup(numberOfThreads: options.threads)
         self.group = group
+        memoryLimit = options.memoryLimit
         let table = RoutingTable(snapshot)
         state = Mutex(State(table: table))
         shards = (0..<options.threads).map { _ in
@@ -47,6 +49,7 @@ package final class ProxyEngine: Sendable {
                 .childChannelOption(.socketOption(.so_keepalive), value: 1)
                 .childChannelOption(.allowRemoteHalfClosure, value: true)
                 .childChannelOption(.recvAllocator, value: ReadSizes.allocator)
+                .childChannelOption(.writeBufferWaterMark, value: ReadSizes.unread)
                 .childChannelOption(.maxMessagesPerRead, value: ReadSizes.readsPerTurn)
                 .childChannelInitializer { channel in
                     channel.eventLoop.makeCompletedFuture {
@@ -112,7 +115,35 @@ package final class ProxyEngine: Sendable {
         done.wait()
         return results.withLock { $0 }
     }
-    package var stats: ShardStats { collect { $0.stats }.reduce(ShardStats(), +) }
+    package var stats: ShardStats { collect { $0.statsNow }.reduce(ShardStats(), +) }
+
+    /// All series. A loop hands over so many at a time and goes on with its requests in between; nothing that it writes
+    /// to is shared with the reader, which would make it copy the whole of it.
+    package var series: [(key: SeriesKey, value: Series)] {
+        var all: [(key: SeriesKey, value: Series)] = []
+        for shard in shards {
+            var position = 0
+            while true {
+                let start = position
+                let piece = ask(shard) { $0.series.piece(from: start) } ?? []
+                all += piece
+                position += piece.count
+                if piece.count < SeriesTable.piece { break }
+            }
+        }
+        return all
+    }
+    private func ask<Value: Sendable>(_ shard: Shard, _ body: @escaping @Sendable (Shard) -> Value) -> Value? {
+        let result = Mutex<Value?>(nil)
+        let done = LoopGate(1)
+        shard.loop.execute {
+            let value = body(shard)
+            result.withLock { $0 = value }
+            done.signal()
+        }
+        done.wait()
+        return result.withLock { $0 }
+    }
     package var connectionCount: Int { collect { $0.connectionCount }.reduce(0, +) }
 }
 
@@ -121,26 +152,18 @@ package final class ProxyEngine: Sendable {
 enum ReadSizes {
     static let allocator = AdaptiveRecvByteBufferAllocator(minimum: 64, initial: 2048, maximum: 256 << 10)
     static let readsPerTurn: UInt = 1
+    /// What a client of HTTP/1 may leave unread before its backend has to wait: it counts in no account.
+    static let unread = ChannelOptions.Types.WriteBufferWaterMark(low: 8 << 10, high: 16 << 10)
+    /// Frames of 16 KB leave several at a time.
+    static let unreadFrames = ChannelOptions.Types.WriteBufferWaterMark(low: 32 << 10, high: 64 << 10)
 }
 
 /// Waits on a thread of its own until all loops have done something.
-// The semaphore is made for threads.
-final class LoopGate: @unchecked Sendable {
-    private let semaphore = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
+final class LoopGate: Sendable {
+    private let semaphore = Semaphore()
     private let count: Int
 
-    init(_ count: Int) {
-        self.count = count
-        sem_init(semaphore, 0, 0)
-    }
-    deinit {
-        sem_destroy(semaphore)
-        semaphore.deallocate()
-    }
-    func signal() { sem_post(semaphore) }
-    func wait() {
-        for _ in 0..<count {
-            while sem_wait(semaphore) != 0 {}
-        }
-    }
+    init(_ count: Int) { self.count = count }
+    func signal() { semaphore.signal() }
+    func wait() { for _ in 0..<count { semaphore.wait() } }
 }

@@ -44,7 +44,7 @@ package struct RequestRecord: Sendable {
     package var requestID: String?
     package var forwardedFor: String?
     package var status: UInt16 = 0
-    package var grpcStatus: String?
+    package var grpcStatus: GRPCStatus?
     package var isGRPC = false
     /// Of gRPC.
     package var requestMessages: UInt64 = 0

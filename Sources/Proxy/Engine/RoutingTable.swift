@@ -3,6 +3,7 @@
 package import Addressing
 import Balancing
 package import RouteIR
+import Synchronization
 
 package final class RoutingTable: Sendable {
     package let snapshot: ProxySnapshot
@@ -31,6 +32,7 @@ package final class RoutingTable: Sendable {
             workloads[address] = kept ?? WorkloadEntry(workload)
         }
         self.workloads = workloads
+        for (address, entry) in old?.workloads ?? [:] where workloads[address] !== entry { entry.retire() }
     }
 
     package func service(at frontend: SocketAddress) -> RoutedServiceEntry? { frontends[frontend] }
@@ -40,7 +42,12 @@ package final class RoutingTable: Sendable {
 /// One object per workload, so that telemetry can tell workloads apart without comparing names.
 package final class WorkloadEntry: Sendable {
     package let workload: Workload
+    private let retired = Atomic(false)
     init(_ workload: Workload) { self.workload = workload }
+
+    /// No configuration has it any more: its series may go.
+    var isGone: Bool { retired.load(ordering: .relaxed) }
+    fileprivate func retire() { retired.store(true, ordering: .relaxed) }
 }
 
 package final class RoutedServiceEntry: Sendable {

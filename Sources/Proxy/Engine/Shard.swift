@@ -16,12 +16,17 @@ final class Shard: @unchecked Sendable {
     private var clusters: [ClusterID: ClusterState] = [:]
     var random: FastGenerator
     var stats = ShardStats()
-    private var connections: [ObjectIdentifier: any ClientConnection] = [:]
+    var series = SeriesTable()
+    private var sweptAt = Moment.start
+    private(set) var connections: [ObjectIdentifier: any ClientConnection] = [:]
+    var ledger = MemoryLedger()
+    let limits: MemoryLimits
     private var isDraining = false
     var unknownClients = UnknownClients()
     /// Reused for every head that is written.
     var scratch: [UInt8] = []
     var edit = HeadEdit()
+    let patterns = PatternCache()
 
     init(
         loop: any EventLoop, options: EngineOptions, table: RoutingTable, logs: (any AccessLogSink)?,
@@ -29,6 +34,7 @@ final class Shard: @unchecked Sendable {
     ) {
         self.loop = loop
         self.options = options
+        limits = MemoryLimits(options)
         self.table = table
         self.logs = logs
         self.spans = spans
@@ -83,7 +89,7 @@ final class Shard: @unchecked Sendable {
         if isDraining { connection.drain() }
     }
     func closed(_ connection: any ClientConnection) {
-        connections[ObjectIdentifier(connection)] = nil
+        guard connections.removeValue(forKey: ObjectIdentifier(connection)) != nil else { return }
         stats.connectionsClosed += 1
     }
     /// Another handler takes over its connection.
@@ -119,6 +125,10 @@ final class Shard: @unchecked Sendable {
         let now = now
         for connection in connections.values { connection.checkDeadline(now) }
         for state in clusters.values { state.closeIdle(now: now) }
+        giveMemoryBack()
+        guard now.since(sweptAt) > .seconds(30) else { return }
+        sweptAt = now
+        series.sweep(table, now: now)
     }
 }
 
@@ -142,6 +152,8 @@ package struct EngineOptions: Sendable {
     package var isOwnAddress: @Sendable (IPAddress) -> Bool = { isOfThisNode($0) }
     /// Takes sentences for the log.
     package var tell: @Sendable (String) -> Void = { _ in }
+    /// Of everything that clients make the proxy keep; divided among the loops.
+    package var memoryLimit = 512 << 20
     /// Share of requests without a caller's decision that are traced, in 1/1,000,000.
     package var sampling: UInt64 = 10_000
 
@@ -154,4 +166,7 @@ protocol ClientConnection: AnyObject {
     func drain()
     func abort()
     func checkDeadline(_ now: Moment)
+    /// What it makes the proxy keep, and on whose account.
+    var held: Int { get }
+    var source: MemorySource? { get }
 }

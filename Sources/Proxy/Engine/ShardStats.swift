@@ -16,9 +16,12 @@ package struct ShardStats: Sendable {
     package var unknownClients: UInt64 = 0
     /// Bytes from backends that nobody had asked for.
     package var strayAnswers: UInt64 = 0
+    /// What ran into a bound.
+    package var limited: [ProxyLimit: UInt64] = [:]
+    /// Bytes kept on behalf of clients.
+    package var held = 0
     /// What clients did wrong, by `WireFault`.
     package var violations: [String: UInt64] = [:]
-    package var series: [SeriesKey: Series] = [:]
 
     package static func + (a: ShardStats, b: ShardStats) -> ShardStats {
         var sum = a
@@ -33,17 +36,23 @@ package struct ShardStats: Sendable {
         sum.heldClients += b.heldClients
         sum.unknownClients += b.unknownClients
         sum.strayAnswers += b.strayAnswers
+        sum.limited.merge(b.limited, uniquingKeysWith: +)
+        sum.held += b.held
         sum.violations.merge(b.violations, uniquingKeysWith: +)
-        sum.series.merge(b.series) { $0 + $1 }
         return sum
     }
 }
 
 extension Shard {
+    var statsNow: ShardStats {
+        var stats = stats
+        stats.held = ledger.held
+        return stats
+    }
+
     /// A request is over: counts it and tells those who write it down.
     func finish(_ record: RequestRecord) {
-        let key = SeriesKey(record)
-        stats.series[key, default: Series()].add(record)
+        if !series.add(record) { limited(.series) }
         if let logs { logs.log(record, node: table.snapshot.node) }
         if let spans, record.trace?.isSampled == true { spans.export(record, node: table.snapshot.node) }
     }

@@ -98,6 +98,7 @@ final class Upstream: ChannelDuplexHandler, UpstreamStream {
     // MARK: For the exchange
 
     var isWritable: Bool { context?.channel.isWritable ?? false }
+    var pendingBytes: Int { context?.channel.pendingBytes ?? 0 }
     var isClosed: Bool { phase == .closed || context == nil }
 
     func begin(_ exchange: Exchange) {
@@ -213,7 +214,7 @@ final class Upstream: ChannelDuplexHandler, UpstreamStream {
         guard let bytes = buffer.readSlice(length: head.end) else { return }
         if head.status < 200, head.status != 101 {
             parser.reset()
-            exchange.interimHead(head, bytes)
+            try exchange.interimHead(head, bytes)
             return
         }
         body = BodyReader(head.responseBody(to: exchange.method))
@@ -300,6 +301,11 @@ final class Upstream: ChannelDuplexHandler, UpstreamStream {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+}
+
+extension Channel {
+    /// Written and not yet taken by the kernel. To be asked on its loop, and only when it matters.
+    var pendingBytes: Int { (try? syncOptions?.getOption(.bufferedWritableBytes)) ?? 0 }
 }
 
 /// Why an attempt came to nothing.

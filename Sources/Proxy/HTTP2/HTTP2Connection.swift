@@ -22,7 +22,9 @@ class HTTP2Stream {
     /// nil: the stream is over, which also ends the circle of references.
     fileprivate(set) var connection: HTTP2Connection?
     /// DATA that the peer's windows have not let out yet.
-    fileprivate var queued = 0
+    fileprivate(set) var queued = 0
+    /// In how many pieces, each of which costs more than its bytes; since nothing was queued.
+    private var pieces = 0
     fileprivate var isFull = false
     /// Bytes received for which no window was given back.
     fileprivate var unacknowledged = 0
@@ -56,7 +58,9 @@ class HTTP2Stream {
     func sendData(_ bytes: ByteBuffer, isLast: Bool) {
         guard let connection else { return }
         queued += bytes.readableBytes
-        isFull = isFull || queued > HTTP2Connection.highWatermark
+        pieces = queued == 0 ? 0 : pieces + 1
+        connection.queued += bytes.readableBytes
+        isFull = isFull || queued > connection.watermark || pieces > HTTP2Connection.maximumPieces
         connection.write(self, .data(.init(data: .byteBuffer(bytes), endStream: isLast)), isLast)
     }
     func endBody(_ trailers: HPACKHeaders) {
@@ -71,6 +75,14 @@ class HTTP2Stream {
     }
     func flush() { connection?.scheduleFlush() }
 
+    fileprivate func sent(_ bytes: Int) {
+        queued -= bytes
+        if queued == 0 { pieces = 0 }
+    }
+    fileprivate func hasRoom(below watermark: Int) -> Bool {
+        queued < watermark && (pieces <= HTTP2Connection.maximumPieces || queued == 0)
+    }
+
     /// No window is given back for what comes from now on.
     func pause() { isPaused = true }
     func resume() {
@@ -79,12 +91,19 @@ class HTTP2Stream {
     }
 }
 
-class HTTP2Connection: ChannelInboundHandler {
+class HTTP2Connection: ChannelDuplexHandler {
     typealias InboundIn = HTTP2Frame
+    typealias OutboundIn = HTTP2Frame
     typealias OutboundOut = HTTP2Frame
 
-    static let highWatermark = 64 << 10
-    private static let lowWatermark = 32 << 10
+    private static let highWatermark = 64 << 10
+    /// Of a stream while all streams together have more queued than `connectionWatermark`: a few that the peer does not
+    /// read must not fill the memory, and must not hold up the others either.
+    private static let crowdedWatermark = 4 << 10
+    private static let connectionWatermark = 1 << 20
+    fileprivate static let maximumPieces = 256
+    /// The connection's window stays shut while so much that came over it waits.
+    private static let maximumUnread = 4 << 20
     /// What a peer may send ahead on one stream, and on the connection: memory a slow reader can cost.
     private static let streamWindow = 256 << 10
     private static let connectionWindow = 1 << 20
@@ -92,7 +111,11 @@ class HTTP2Connection: ChannelInboundHandler {
     let shard: Shard
     private(set) var context: ChannelHandlerContext?
     private(set) var streams: [HTTP2StreamID: HTTP2Stream] = [:]
+    /// DATA of all streams that the peer's windows have not let out.
+    fileprivate(set) var queued = 0 { didSet { queuedChanged(by: queued - oldValue) } }
+    fileprivate var watermark: Int { queued > Self.connectionWatermark ? Self.crowdedWatermark : Self.highWatermark }
     private var unacknowledged = 0
+    private var wantsRead = false
     private var flushIsScheduled = false
     /// The longest frame that the peer takes. NIO's handler cannot divide a head, so it is a head's limit, too.
     private(set) var maxFrameSize = 16 << 10
@@ -147,8 +170,28 @@ class HTTP2Connection: ChannelInboundHandler {
     func receivedGoAway(lastStream: HTTP2StreamID) {}
     func streamEnded() {}
     func closed() {}
+    /// `queued` has changed; the channel holds so much that the kernel does not take.
+    func queuedChanged(by bytes: Int) {}
+    func pendingChanged(to bytes: Int) {}
+    /// What waits here of what the peer sent.
+    var unread: Int { 0 }
+    /// Also from a peer that does not read.
+    var readsAlways: Bool { true }
 
     // MARK: Receiving
+
+    func read(context: ChannelHandlerContext) {
+        if readsAlways || context.channel.isWritable { context.read() } else { wantsRead = true }
+    }
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        context.fireChannelWritabilityChanged()
+        guard context.channel.isWritable else { return }
+        pendingChanged(to: 0)
+        if wantsRead {
+            wantsRead = false
+            context.read()
+        }
+    }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         let frame = unwrapInboundIn(data)
@@ -182,11 +225,7 @@ class HTTP2Connection: ChannelInboundHandler {
         let size = bytes.readableBytes + (payload.paddingBytes.map { $0 + 1 } ?? 0)
         // The connection's window is for all streams: one whose bytes nobody takes must not hold up the others.
         unacknowledged += size
-        if unacknowledged > Self.connectionWindow / 2 {
-            send(.rootStream, .windowUpdate(windowSizeIncrement: unacknowledged))
-            unacknowledged = 0
-            scheduleFlush()
-        }
+        acknowledgeConnection()
         guard let stream = streams[id] else { return }
         stream.lastActivity = shard.now
         stream.unacknowledged += size
@@ -196,7 +235,14 @@ class HTTP2Connection: ChannelInboundHandler {
         endIfOver(stream)
     }
 
+    func acknowledgeConnection() {
+        guard unacknowledged > Self.connectionWindow / 2, unread < Self.maximumUnread else { return }
+        send(.rootStream, .windowUpdate(windowSizeIncrement: unacknowledged))
+        unacknowledged = 0
+        scheduleFlush()
+    }
     fileprivate func acknowledge(_ stream: HTTP2Stream) {
+        acknowledgeConnection()
         guard !stream.isPaused, !stream.peerHasEnded, stream.connection != nil,
             stream.unacknowledged > Self.streamWindow / 2
         else { return }
@@ -271,7 +317,9 @@ class HTTP2Connection: ChannelInboundHandler {
         flushIsScheduled = true
         shard.loop.assumeIsolated().execute {
             self.flushIsScheduled = false
-            self.context?.flush()
+            guard let context = self.context else { return }
+            context.flush()
+            if !context.channel.isWritable { self.pendingChanged(to: context.channel.pendingBytes) }
         }
     }
 
@@ -279,11 +327,12 @@ class HTTP2Connection: ChannelInboundHandler {
         switch frame.payload {
         case .data(let payload):
             guard let stream = streams[frame.streamID] else { return }
-            stream.queued -= payload.data.readableBytes
+            stream.sent(payload.data.readableBytes)
+            queued -= payload.data.readableBytes
             stream.lastActivity = shard.now
             if stream.lastCode != nil { resetIfSent(stream) }
             endIfOver(stream)
-            guard stream.isFull, stream.queued < Self.lowWatermark else { return }
+            guard stream.isFull, stream.hasRoom(below: watermark / 2) else { return }
             stream.isFull = false
             // Not from inside NIO's handler.
             shard.loop.assumeIsolated().execute { if !stream.isOver { stream.becameWritable() } }
@@ -300,6 +349,8 @@ class HTTP2Connection: ChannelInboundHandler {
     @discardableResult func remove(_ id: HTTP2StreamID) -> HTTP2Stream? {
         guard let stream = streams.removeValue(forKey: id) else { return nil }
         stream.connection = nil
+        queued -= stream.queued
+        acknowledgeConnection()
         streamEnded()
         return stream
     }

@@ -24,6 +24,9 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
     private var lastStream = HTTP2StreamID.rootStream
     private var draining = Draining.no
     private var idleSince: Moment
+    /// Of `client.held`: what the channel keeps, and the connection itself.
+    private var pending = 0
+    private var ownHeld = 0
 
     init(_ shard: Shard, client: ClientInfo) {
         self.client = client
@@ -33,9 +36,32 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
 
     override func began(_ context: ChannelHandlerContext) {
         super.began(context)
+        try? context.channel.syncOptions?.setOption(.writeBufferWaterMark, value: ReadSizes.unreadFrames)
         shard.opened(self)
+        hold(MemoryLimits.http2Connection)
     }
-    override func closed() { shard.closed(self) }
+    override func closed() {
+        hold(-ownHeld)
+        shard.dismiss(client)
+        shard.closed(self)
+    }
+
+    // MARK: On the client's account
+
+    private func hold(_ bytes: Int) {
+        ownHeld += bytes
+        shard.hold(bytes, client)
+    }
+    override func queuedChanged(by bytes: Int) { shard.hold(bytes, client) }
+    override func pendingChanged(to bytes: Int) {
+        hold(bytes - pending)
+        pending = bytes
+    }
+    var held: Int { client.held }
+    var source: MemorySource? { client.source }
+    /// Heads are under no window: who takes no answers gets to send no requests.
+    override var readsAlways: Bool { false }
+    override var unread: Int { client.held - ownHeld - queued }
 
     override func opened(_ id: HTTP2StreamID) -> HTTP2Stream? {
         lastStream = max(lastStream, id)
@@ -80,6 +106,8 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
     }
 
     func checkDeadline(_ now: Moment) {
+        // What was waited for may have gone without a word to this connection, as copies of requests do.
+        acknowledgeConnection()
         switch draining {
         case .announced: return stopAccepting()
         case .closing(let since): if now.since(since) > .seconds(2) { close() }

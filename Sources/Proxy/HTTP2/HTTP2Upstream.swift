@@ -161,6 +161,7 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
         upstream?.begin(self)
     }
     var isClosed: Bool { isOver }
+    var pendingBytes: Int { queued }
 
     func send(head: ByteBuffer, isLast: Bool) {
         // Without a connection the exchange has been told.
@@ -210,7 +211,7 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
                 headers, hasBody: !isLast, addsLength: !exchange.speaksHTTP2 && exchange.method != .head)
             if head.status < 200 {
                 guard !isLast else { throw WireViolation(502, .badStatusLine) }
-                return exchange.interimHead(head, bytes)
+                return try exchange.interimHead(head, bytes)
             }
             exchange.responseHead(head, bytes, BodyReader(isLast ? .none : head.responseBody(to: exchange.method)))
             if isLast { finish(trailers: nil) } else { exchange.flushResponse() }

@@ -3,6 +3,7 @@ import Addressing
 import Balancing
 import Glibc
 import RouteIR
+import Telemetry
 
 /// The line with its newline.
 func accessLine(_ record: RequestRecord, _ format: AccessLog.Format, started: timespec) -> [UInt8] {
@@ -70,12 +71,14 @@ private struct LineWriter {
 
     private mutating func orDash(_ value: String?) {
         guard let value, !value.isEmpty else { return plain("-") }
-        let start = bytes.count
-        string(value)
-        // What clients send must not look like the end of a field.
-        for index in start..<bytes.count {
-            if bytes[index] == 0x22 { bytes[index] = 0x27 } else if bytes[index] < 0x20 { bytes[index] = 0x20 }
+        // What clients send must not look like the end of a field, and not do anything to a terminal.
+        guard value.utf8.allSatisfy({ $0 >= 0x20 && $0 < 0x7f && $0 != 0x22 }) else {
+            for scalar in value.unicodeScalars {
+                bytes += (scalar == "\"" ? "'" : scalar.isTerminalControl ? " " : scalar).utf8
+            }
+            return
         }
+        string(value)
     }
     private mutating func orDash(_ value: SocketAddress?) { if let value { address(value) } else { plain("-") } }
 
@@ -141,19 +144,10 @@ private struct LineWriter {
     private mutating func field(_ name: StaticString, _ value: String?) {
         self.name(name)
         guard let value else { return plain("null") }
+        let isPlain = value.utf8.allSatisfy { $0 >= 0x20 && $0 < 0x7f && $0 != 0x22 && $0 != 0x5c }
+        guard isPlain else { return string(jsonString(value)) }
         plain("\"")
-        for byte in value.utf8 {
-            switch byte {
-            case 0x22, 0x5c:
-                bytes.append(0x5c)
-                bytes.append(byte)
-            case 0..<0x20:
-                plain("\\u00")
-                bytes.append(hexDigit(byte >> 4))
-                bytes.append(hexDigit(byte & 15))
-            default: bytes.append(byte)
-            }
-        }
+        string(value)
         plain("\"")
     }
 

@@ -4,12 +4,15 @@ import Balancing
 import Glibc
 package import RouteIR
 import Synchronization
+import Telemetry
 
 package final class AccessLog: AccessLogSink {
     package enum Format: String, Sendable, CaseIterable {
         case text, json
     }
     private static let limit = 4 << 20
+    /// Lines are collected for so long, in microseconds, because writing each by itself costs more than the request.
+    private static let pause: UInt32 = 100_000
 
     private struct State {
         var buffer: [UInt8] = []
@@ -20,6 +23,8 @@ package final class AccessLog: AccessLogSink {
     private let format: Format
     private let descriptor: Int32
     private let state = Mutex(State())
+    private let work = Semaphore()
+    private let ended = Semaphore()
 
     package init(_ format: Format, descriptor: Int32 = STDOUT_FILENO) throws(ProxyError) {
         self.format = format
@@ -27,7 +32,7 @@ package final class AccessLog: AccessLogSink {
         try startThread { self.run() }
     }
 
-    /// Lines that were thrown away because writing them took too long.
+    /// Lines that were thrown away because nobody read them in time, or because writing them failed.
     package var lostLines: UInt64 { state.withLock(\.lost) }
 
     /// For `agentctl logs`: JSON with the lines from an offset on.
@@ -40,32 +45,38 @@ package final class AccessLog: AccessLogSink {
         var wall = timespec()
         clock_gettime(CLOCK_REALTIME, &wall)
         let line = accessLine(record, format, started: before(wall, record.ended.nanosecondsSince(record.began)))
-        state.withLock { state in
+        let isFirst = state.withLock { state in
+            // Here and not where it is written: who asks for the log gets it also when nobody reads the output.
+            state.tail.append(line)
             guard state.buffer.count < Self.limit else {
                 state.lost += 1
-                return
+                return false
             }
-            state.buffer += line
+            defer { state.buffer += line }
+            return state.buffer.isEmpty
         }
+        if isFirst { work.signal() }
     }
 
-    /// Writes what is left and ends the thread.
+    /// Writes what is left, for a second at most: an output that nobody reads keeps nothing from ending.
     package func stop() {
         state.withLock { $0.isStopped = true }
-        write()
+        work.signal()
+        ended.wait(atMost: 1)
     }
 
     private func run() {
-        while !state.withLock(\.isStopped) {
-            usleep(100_000)
+        while true {
+            work.wait()
+            if !state.withLock(\.isStopped) { usleep(Self.pause) }
             write()
+            if state.withLock(\.isStopped) { return ended.signal() }
         }
     }
 
     private func write() {
         let bytes = state.withLock { state in
             defer { state.buffer = [] }
-            state.tail.append(state.buffer)
             return state.buffer
         }
         bytes.withUnsafeBytes { raw in
@@ -73,10 +84,19 @@ package final class AccessLog: AccessLogSink {
             while written < raw.count {
                 let count = Glibc.write(descriptor, raw.baseAddress.map { $0 + written }, raw.count - written)
                 if count < 0, errno == EINTR { continue }
-                guard count > 0 else { return }
+                if count < 0, errno == EAGAIN {
+                    var wanted = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+                    poll(&wanted, 1, -1)
+                    continue
+                }
+                guard count > 0 else { return lose(raw[written...]) }
                 written += count
             }
         }
+    }
+    private func lose(_ rest: Slice<UnsafeRawBufferPointer>) {
+        let lines = rest.reduce(0) { $0 + ($1 == 0x0a ? 1 : 0) }
+        state.withLock { $0.lost += UInt64(lines) }
     }
 }
 

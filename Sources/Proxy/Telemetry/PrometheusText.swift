@@ -3,9 +3,11 @@
 package import RouteIR
 import Telemetry
 
-package func prometheusText(_ stats: ShardStats, node: ProxyNode, generation: UInt64) -> String {
+package func prometheusText(
+    _ stats: ShardStats, _ series: [(key: SeriesKey, value: Series)], node: ProxyNode, generation: UInt64
+) -> String {
     var text = ""
-    requestSeries(labelled(stats.series.map { ($0.key.labels(node), $0.key.isGRPC, $0.value) }), &text)
+    requestSeries(labelled(series.map { ($0.key.labels(node), $0.key.isGRPC, $0.value) }), &text)
     ownSeries(stats, generation, &text)
     return text
 }
@@ -47,12 +49,18 @@ private func ownSeries(_ stats: ShardStats, _ generation: UInt64, _ text: inout 
         counter(name, help, &text)
         text += "\(name) \(value)\n"
     }
+    counter("heddle_proxy_limited_total", "What ran into a bound of the proxy, by bound (docs/l7.md).", &text)
+    for limit in ProxyLimit.allCases {
+        text += "heddle_proxy_limited_total{limit=\"\(limit.rawValue)\"} \(stats.limited[limit] ?? 0)\n"
+    }
     counter("heddle_proxy_violations_total", "Requests refused for violating HTTP, by fault.", &text)
     for (fault, count) in stats.violations.sorted(by: { $0.key < $1.key }) {
         text += "heddle_proxy_violations_total{fault=\"\(fault)\"} \(count)\n"
     }
     text += "# HELP heddle_proxy_requests_active Requests under way.\n# TYPE heddle_proxy_requests_active gauge\n"
     text += "heddle_proxy_requests_active \(stats.active)\n"
+    text += "# HELP heddle_proxy_memory_held_bytes Kept on behalf of clients, as counted against --memory-limit.\n"
+    text += "# TYPE heddle_proxy_memory_held_bytes gauge\nheddle_proxy_memory_held_bytes \(stats.held)\n"
     text += "# HELP heddle_proxy_config_generation Generation of the configuration in force.\n"
     text += "# TYPE heddle_proxy_config_generation gauge\nheddle_proxy_config_generation \(generation)\n"
     text += "# HELP istio_build Component that answers.\n# TYPE istio_build gauge\n"
@@ -99,17 +107,17 @@ private func histogram(
 
 extension SeriesKey {
     func labels(_ node: ProxyNode) -> String {
-        let unknown = "unknown"
+        let unknown = isOthers ? "(others)" : "unknown"
         let cluster = node.clusterName
         var pairs: [(String, String)] = [("reporter", "source")]
         for (side, workload) in [("source", source?.workload), ("destination", destination?.workload)] {
             pairs += [
                 ("\(side)_workload", workload?.name ?? unknown),
-                ("\(side)_workload_namespace", workload?.namespace ?? unknown), ("\(side)_principal", unknown),
+                ("\(side)_workload_namespace", workload?.namespace ?? unknown), ("\(side)_principal", "unknown"),
                 ("\(side)_app", workload?.app ?? unknown), ("\(side)_version", workload?.version ?? unknown),
                 ("\(side)_canonical_service", workload?.canonicalService ?? unknown),
                 ("\(side)_canonical_revision", workload?.canonicalRevision ?? (workload == nil ? unknown : "latest")),
-                ("\(side)_cluster", workload == nil ? unknown : cluster),
+                ("\(side)_cluster", workload == nil ? "unknown" : cluster),
             ]
         }
         pairs += [
@@ -117,7 +125,7 @@ extension SeriesKey {
             ("destination_service_name", service?.name ?? unknown),
             ("destination_service_namespace", service?.namespace ?? unknown),
             ("request_protocol", isGRPC ? "grpc" : "http"), ("response_code", "\(status)"),
-            ("grpc_response_status", grpcStatus ?? unknown), ("response_flags", "\(flags)"),
+            ("grpc_response_status", grpcStatus?.description ?? "unknown"), ("response_flags", "\(flags)"),
             ("connection_security_policy", "none"),
         ]
         return pairs.map { "\($0.0)=\"\(escaped($0.1, quotes: true))\"" }.joined(separator: ",")

@@ -5,34 +5,56 @@ import RouteIR
 
 /// What distinguishes two series. Workloads and services are compared by name only when they are shown.
 package struct SeriesKey: Hashable, Sendable {
-    let source: WorkloadEntry?
-    let destination: WorkloadEntry?
-    let service: RoutedServiceID?
-    let status: UInt16
-    let grpcStatus: String?
-    let flags: ResponseFlags
-    let isGRPC: Bool
+    var source: WorkloadEntry?
+    var destination: WorkloadEntry?
+    var service: RoutedServiceID?
+    /// From 100 to 599; 0: none, or none that HTTP knows.
+    var status: UInt16
+    var grpcStatus: GRPCStatus?
+    var flags: ResponseFlags
+    var isGRPC: Bool
+    /// Stands for those that exceed a bound.
+    var isOthers = false
 
     init(_ record: RequestRecord) {
         source = record.source
         destination = record.destination
         service = record.cluster ?? record.service
-        status = record.status
+        status = (100..<600).contains(record.status) ? record.status : 0
         grpcStatus = record.grpcStatus
         flags = record.flags
         isGRPC = record.isGRPC
     }
+    private init(othersOf service: RoutedServiceID?, _ status: UInt16) {
+        self.service = service
+        self.status = status
+        flags = []
+        isGRPC = false
+        isOthers = true
+    }
+    /// All that exceed the bound of this one's service; nil: the bound of the loop.
+    static func others(of key: SeriesKey?) -> SeriesKey {
+        SeriesKey(othersOf: key?.service, (key?.status ?? 0) / 100 * 100)
+    }
+
+    /// Its workloads or its service are not configured any more.
+    func isGone(from table: RoutingTable) -> Bool {
+        if source?.isGone == true || destination?.isGone == true { return true }
+        guard let service else { return false }
+        return table.snapshot.clusters[service] == nil && table.snapshot.services[service] == nil
+    }
 
     package static func == (a: SeriesKey, b: SeriesKey) -> Bool {
         a.source === b.source && a.destination === b.destination && a.service == b.service && a.status == b.status
-            && a.grpcStatus == b.grpcStatus && a.flags == b.flags && a.isGRPC == b.isGRPC
+            && a.grpcStatus == b.grpcStatus && a.flags == b.flags && a.isGRPC == b.isGRPC && a.isOthers == b.isOthers
     }
     package func hash(into hasher: inout Hasher) {
-        // What tells most series apart; the rest is left to the comparison.
         hasher.combine(source.map { UInt(bitPattern: ObjectIdentifier($0)) } ?? 0)
-        hasher.combine(
-            (destination.map { UInt(bitPattern: ObjectIdentifier($0)) } ?? 0) ^ UInt(status) ^ UInt(flags.rawValue)
-                << 16)
+        hasher.combine(destination.map { UInt(bitPattern: ObjectIdentifier($0)) } ?? 0)
+        hasher.combine(service)
+        // One word for all the small ones.
+        let outcome = UInt64(status) | UInt64(grpcStatus?.rawValue ?? 0xff) << 16 | UInt64(flags.rawValue) << 24
+        hasher.combine(outcome | (isGRPC ? 1 << 62 : 0) | (isOthers ? 1 << 63 : 0))
     }
 }
 
@@ -45,6 +67,8 @@ package struct Series: Sendable {
     static let sizeBounds = durationBounds
 
     var count: UInt64 = 0
+    /// When the last request ended.
+    var last = Moment.start
     var duration = Distribution()
     var requestBytes = Distribution()
     var responseBytes = Distribution()
@@ -54,6 +78,7 @@ package struct Series: Sendable {
 
     mutating func add(_ record: RequestRecord) {
         count += 1
+        last = record.ended
         duration.add(Double(record.ended.nanosecondsSince(record.began)) / 1e6, Self.durationBounds)
         requestBytes.add(Double(record.bytesReceived), Self.sizeBounds)
         responseBytes.add(Double(record.bytesSent), Self.sizeBounds)
@@ -64,6 +89,7 @@ package struct Series: Sendable {
     static func + (a: Series, b: Series) -> Series {
         var sum = a
         sum.count += b.count
+        sum.last = max(a.last, b.last)
         sum.duration.merge(b.duration)
         sum.requestBytes.merge(b.requestBytes)
         sum.responseBytes.merge(b.responseBytes)

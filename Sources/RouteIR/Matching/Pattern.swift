@@ -18,6 +18,8 @@ package struct Pattern: Sendable, CustomStringConvertible {
     /// Longer texts are refused, as are those that need more than this many states.
     package static let maximumLength = 4096
     package static let maximumStates = 2000
+    /// Of all patterns of one table of rules: of a service's port and one group of clients.
+    package static let maximumTableStates = 20_000
 
     package init(_ source: String) throws(PatternError) {
         guard source.utf8.count <= Self.maximumLength else {
@@ -30,11 +32,26 @@ package struct Pattern: Sendable, CustomStringConvertible {
     }
 
     package var description: String { source }
+    package var states: Int { program.instructions.count }
 
     /// Whether the whole text matches.
     package func matches(_ text: Span<UInt8>) -> Bool {
-        text.starts(with: literalPrefix) && program.matches(text)
+        var budget = MatchBudget.unlimited
+        return matches(text, &budget)
     }
+    /// Means nothing once the budget is exhausted.
+    func matches(_ text: Span<UInt8>, _ budget: inout MatchBudget) -> Bool {
+        text.starts(with: literalPrefix) && program.matches(text, &budget)
+    }
+
+    /// What matches all that this pattern does, and perhaps more, in few states: whatever begins as it does.
+    package var simplified: Pattern {
+        let beginning = literalPrefix.prefix { $0 < 0x80 }.prefix(64)
+        let escaped = beginning.map { "\\x" + ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+        return (try? Pattern("(?s)" + escaped + ".*")) ?? self
+    }
+    /// What every text matches.
+    package static let anything = try? Pattern("(?s).*")
 }
 
 extension Pattern: Hashable {

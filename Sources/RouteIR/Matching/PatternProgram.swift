@@ -26,6 +26,15 @@ struct PatternProgram: Sendable {
         case fork(Int, Int)
         case assert(PatternNode.Assertion)
         case accept
+
+        /// For a place behind other programs.
+        func moved(by offset: Int) -> Instruction {
+            switch self {
+            case .jump(let target): .jump(target + offset)
+            case .fork(let first, let second): .fork(first + offset, second + offset)
+            case .take, .assert, .accept: self
+            }
+        }
     }
     private(set) var instructions: [Instruction] = []
 
@@ -107,13 +116,14 @@ struct PatternProgram: Sendable {
         return result
     }
 
-    func matches(_ text: Span<UInt8>) -> Bool {
+    func matches(_ text: Span<UInt8>, _ budget: inout MatchBudget) -> Bool {
         // Two lists of threads, the marks of those already listed, and a stack: on the machine's stack when small.
         let count = instructions.count
+        guard budget.take(count) else { return false }
         return withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 4 * count) { memory in
             memory.initialize(repeating: 0)
             var machine = PatternMachine(program: instructions, memory: memory)
-            return machine.run(text)
+            return machine.run(text, &budget)
         }
     }
 }
@@ -136,12 +146,13 @@ private struct PatternMachine {
     private var marks: Int { 2 * count }
     private var stack: Int { 3 * count }
 
-    mutating func run(_ text: Span<UInt8>) -> Bool {
+    mutating func run(_ text: Span<UInt8>, _ budget: inout MatchBudget) -> Bool {
         // Listed for position p: mark p + 1, so that zero means never.
         guard !add(0, text, 0) || text.count > 0 else { return true }
         for position in 0..<text.count {
             (current, currentCount, nextCount) = (next, nextCount, 0)
-            guard currentCount > 0 else { return false }
+            // Each thread is looked at, and followed over two instructions or so.
+            guard currentCount > 0, budget.take(3 * currentCount) else { return false }
             let byte = text[position]
             var accepts = false
             for index in 0..<currentCount {

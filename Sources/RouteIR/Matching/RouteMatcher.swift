@@ -1,5 +1,6 @@
 /// Finds the rule for a request. Built once for the rules of one service and one group of clients; finding costs the
-/// same with ten rules and with ten thousand, as long as they differ by path, and allocates nothing.
+/// same with ten rules and with ten thousand, as long as they differ by path, and allocates nothing. What a request may
+/// cost has an end, whatever the rules are (`MatchBudget`).
 ///
 /// The order is Gateway API's (spec 1.9): exact path, then the longest prefix, then a method, then most headers, then
 /// most query parameters, then the order of the rules. A regular expression counts as a prefix of the length of its
@@ -55,6 +56,8 @@ package struct RouteMatcher: Sendable {
     private var prefixes = PathIndex()
     /// Ranks of the matches with a regular expression for the path.
     private var others: [Int] = []
+    /// Those expressions, in the same order.
+    private let patterns: PatternSet
 
     package init(_ rules: [RouteRule]) {
         var keyed: [(key: Precedence, position: Position)] = []
@@ -69,61 +72,83 @@ package struct RouteMatcher: Sendable {
         entries = order.enumerated().map { rank, position in
             Entry(rank, position.rule, rules[position.rule].matches[position.match])
         }
+        var patterns: [Pattern] = []
         for entry in entries {
             switch entry.path {
             case .exact(let path): exact.add(entry.rank, at: path)
             case .prefix(let path): prefixes.add(entry.rank, at: path)
-            case .regex: others.append(entry.rank)
+            case .regex(let pattern):
+                others.append(entry.rank)
+                patterns.append(pattern)
             }
         }
+        self.patterns = PatternSet(patterns)
         prefixes.linkParents()
     }
 
-    /// The number of the rule that this request falls under; nil: none (404, or UNIMPLEMENTED).
     package func match(_ request: some RequestView) -> Int? {
+        var budget = MatchBudget.unlimited
+        return match(request, PatternCache(), &budget)
+    }
+    /// The number of the rule that this request falls under; nil: none (404, or UNIMPLEMENTED). Means nothing once the
+    /// budget is exhausted.
+    package func match(_ request: some RequestView, _ cache: PatternCache, _ budget: inout MatchBudget) -> Int? {
         request.path { path -> Int? in
-            if let bucket = exact.bucket(for: path), let rank = firstMatch(exact.ranks(in: bucket), request) {
+            if let bucket = exact.bucket(for: path), let rank = firstMatch(exact.ranks(in: bucket), request, &budget) {
                 return entries[rank].rule
             }
             var best: Int?
             var bucket = prefixes.deepestPrefix(of: path)
             while best == nil, let here = bucket {
-                best = firstMatch(prefixes.ranks(in: here), request)
+                best = firstMatch(prefixes.ranks(in: here), request, &budget)
                 bucket = prefixes.parent(of: here)
             }
-            for rank in others {
-                if let best, best < rank { break }
-                guard case .regex(let pattern) = entries[rank].path, pattern.matches(path) else { continue }
-                if mismatch(entries[rank], request) == nil { return entries[rank].rule }
+            if let first = others.first, first < best ?? .max {
+                for pattern in cache.automaton(for: patterns).matches(path, &budget) {
+                    let rank = others[pattern]
+                    if let best, best < rank { break }
+                    if mismatch(entries[rank], request, &budget) == nil { return entries[rank].rule }
+                }
             }
             return best.map { entries[$0].rule }
         }
     }
 
-    private func firstMatch(_ ranks: [Int], _ request: some RequestView) -> Int? {
-        ranks.first { mismatch(entries[$0], request) == nil }
+    private func firstMatch(_ ranks: [Int], _ request: some RequestView, _ budget: inout MatchBudget) -> Int? {
+        for rank in ranks where mismatch(entries[rank], request, &budget) == nil { return rank }
+        return nil
     }
 
     /// Why the match at this place in `order` does not hold; nil if it does.
     package func mismatch(at rank: Int, _ request: some RequestView) -> Mismatch? {
-        request.path { path in
+        let isPath = request.path { path in
             switch entries[rank].path {
             case .exact(let wanted): path.elementsEqual(wanted)
             case .prefix(let wanted): path.isBelow(wanted)
             case .regex(let pattern): pattern.matches(path)
             }
-        } ? mismatch(entries[rank], request) : .path
+        }
+        guard isPath else { return .path }
+        var budget = MatchBudget.unlimited
+        return mismatch(entries[rank], request, &budget)
     }
 
+    /// Steps for looking for a header, and for a match at all.
+    private static let cost = (header: 32, match: 4)
+
     /// Everything but the path.
-    private func mismatch(_ entry: Entry, _ request: some RequestView) -> Mismatch? {
+    private func mismatch(_ entry: Entry, _ request: some RequestView, _ budget: inout MatchBudget) -> Mismatch? {
+        guard budget.take(Self.cost.match) else { return .path }
         if let method = entry.method, !request.method({ $0.elementsEqual(method) }) { return .method }
-        for field in entry.headers where !request.header(field.name, passes: { field.value.matches($0) }) {
-            return .header(field.name)
+        for field in entry.headers {
+            guard budget.take(Self.cost.header),
+                request.header(field.name, passes: { field.value.matches($0, &budget) })
+            else { return .header(field.name) }
         }
         for field in entry.query {
             let holds = request.query { query in
-                queryParameter(field.nameBytes, in: query) { field.value.matches($0) }
+                budget.take(query.count)
+                    && queryParameter(field.nameBytes, in: query) { field.value.matches($0, &budget) }
             }
             if !holds { return .query(field.name) }
         }
@@ -153,10 +178,10 @@ fileprivate struct CompiledField: Sendable {
         case exact([UInt8])
         case regex(Pattern)
 
-        func matches(_ text: Span<UInt8>) -> Bool {
+        func matches(_ text: Span<UInt8>, _ budget: inout MatchBudget) -> Bool {
             switch self {
             case .exact(let bytes): text.elementsEqual(bytes)
-            case .regex(let pattern): pattern.matches(text)
+            case .regex(let pattern): pattern.matches(text, &budget)
             }
         }
     }
