@@ -7,12 +7,13 @@ from bench_lab import BACKENDS, cpu_seconds, memory_mb, progress, run
 from bench_report import Table
 
 TEXT = ("Sync is from the agent's start to everything in the kernel. An edit is from the rename of a manifest to the "
-        "first connection that the new endpoint answers: reading, compiling, programming and connecting. Memory and "
-        "CPU are the agent's own, settled.")
+        "first connection that the new endpoint answers: reading, compiling, programming and connecting. Idle CPU is "
+        "the time of the agent and its children in a minute in which nothing happens, twenty seconds after the last "
+        "edit, as a share of that minute; memory is the agent's own at its end.")
 
 
 def measure(lab, quick):
-    sizes, count, pause = ((10,), 20, 1) if quick else ((0, 100, 10000), 200, 6)
+    sizes, count, pause = ((10,), 20, 3) if quick else ((0, 100, 10000), 200, 60)
     rows = []
     for dataplane in ("ebpf", "nftables"):
         for services in sizes:

@@ -59,9 +59,10 @@ def mount_of(kind, option=""):
 
 
 def cpu_seconds(pid):
+    """Of the process and of the children that it waited for."""
     with open("/proc/%d/stat" % pid) as stat:
         fields = stat.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
 
 
 def memory_mb(pid, field="VmRSS"):

@@ -90,9 +90,17 @@ package struct BPFMap<Key: BitwiseCopyable, Value: BitwiseCopyable>: Sendable {
     /// Every entry of a hash map, in the kernel's order, read in batches.
     package func entries(batch size: Int = 4096) throws(BPFError) -> [(key: Key, value: Value)] {
         var all: [(key: Key, value: Value)] = []
+        var cursor = BPFMapCursor()
+        while !cursor.isAtEnd { all += try entries(after: &cursor, batch: size) }
+        return all
+    }
+
+    /// Some `size` entries of a hash map behind the cursor. Entries keep their place: one that is there from the first
+    /// call to the last is read once, whatever is written in between.
+    package func entries(
+        after cursor: inout BPFMapCursor, batch size: Int
+    ) throws(BPFError) -> [(key: Key, value: Value)] {
         var capacity = size
-        var cursor: [UInt64] = [0, 0, 0, 0]
-        var isFirst = true
         while true {
             var count = UInt32(capacity)
             let keys = UnsafeMutablePointer<Key>.allocate(capacity: capacity)
@@ -101,23 +109,20 @@ package struct BPFMap<Key: BitwiseCopyable, Value: BitwiseCopyable>: Sendable {
                 keys.deallocate()
                 values.deallocate()
             }
-            let before = cursor
-            let result = cursor.withUnsafeMutableBytes { raw in
-                before.withUnsafeBytes {
-                    bpf_map_lookup_batch(
-                        descriptor.fd, isFirst ? nil : UnsafeMutableRawPointer(mutating: $0.baseAddress),
-                        raw.baseAddress, keys, values, &count, nil)
+            var (position, next) = (cursor.position, UInt64(0))
+            let isAtStart = cursor.isAtStart
+            let result = withUnsafeMutablePointer(to: &position) { position in
+                withUnsafeMutablePointer(to: &next) {
+                    bpf_map_lookup_batch(descriptor.fd, isAtStart ? nil : position, $0, keys, values, &count, nil)
                 }
             }
             if result == -ENOSPC {  // one bucket alone has more entries than the batch
                 capacity *= 2
-                cursor = before
                 continue
             }
             if result < 0 && result != -ENOENT { throw BPFError("read map \(name)", -result) }
-            for index in 0..<Int(count) { all.append((keys[index], values[index])) }
-            if result == -ENOENT { return all }
-            isFirst = false
+            (cursor.position, cursor.isAtStart, cursor.isAtEnd) = (next, false, result == -ENOENT)
+            return (0..<Int(count)).map { (keys[$0], values[$0]) }
         }
     }
 
@@ -143,6 +148,16 @@ package struct BPFMap<Key: BitwiseCopyable, Value: BitwiseCopyable>: Sendable {
             all.append(next)
         }
     }
+}
+
+/// How far a hash map has been read.
+package struct BPFMapCursor: Sendable {
+    /// The number of a bucket, of 32 bits.
+    fileprivate var position: UInt64 = 0
+    fileprivate var isAtStart = true
+    package fileprivate(set) var isAtEnd = false
+
+    package init() {}
 }
 
 extension BPFMap where Value == UInt64 {

@@ -1,4 +1,5 @@
-/* See canary.h. The child of a process with threads may only make system calls until it ends: that is why it is C. */
+/* See canary.h. The child borrows the memory of a process with threads, so it may only make system calls until it ends:
+ * that is why it is C. */
 #define _GNU_SOURCE
 #include "canary.h"
 
@@ -6,8 +7,10 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
-#include <string.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static int join(const char *procs)
@@ -49,25 +52,55 @@ static int connect_within(int fd, const struct sockaddr *to, socklen_t size, int
 	return error ? -1 : 0;
 }
 
-static int visit(const char *procs, const struct sockaddr *to, socklen_t size, int timeout_ms,
-		 struct clinux_canary_report *report)
+/* Whoever comes gets the password, until the caller's own connection `fd` has something to read. */
+static int serve(const struct clinux_canary *canary, int listener, int fd)
+{
+	struct pollfd waiting[2] = {
+		{ .fd = fd, .events = POLLIN },
+		{ .fd = listener, .events = POLLIN },
+	};
+	int visitors;
+
+	/* Somebody may knock all the time. */
+	for (visitors = 0; visitors < 64; visitors++) {
+		int ready = poll(waiting, 2, canary->timeout_ms);
+		int peer;
+
+		if (ready <= 0) {
+			errno = ready ? errno : ETIMEDOUT;
+			return -1;
+		}
+		if (waiting[0].revents)
+			return 0;
+		peer = accept(listener, NULL, NULL);
+		if (peer < 0)
+			continue;
+		send(peer, canary->password, sizeof(canary->password), MSG_NOSIGNAL | MSG_DONTWAIT);
+		close(peer);
+	}
+	errno = ETIMEDOUT;
+	return -1;
+}
+
+static int visit(const struct clinux_canary *canary, int listener, struct clinux_canary_report *report)
 {
 	/* Closing with a reset leaves no socket behind that waits. */
 	const struct linger reset = { .l_onoff = 1 };
+	const struct sockaddr *to = canary->to;
 	socklen_t length = sizeof(report->peer);
 	int fd;
 
 	report->step = CLINUX_CANARY_JOIN;
-	if (procs && join(procs))
+	if (canary->procs && join(canary->procs))
 		return errno;
 	report->step = CLINUX_CANARY_CONNECT;
 	fd = socket(to->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0 || connect_within(fd, to, size, timeout_ms))
+	if (fd < 0 || connect_within(fd, to, canary->size, canary->timeout_ms))
 		return errno;
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	getpeername(fd, (struct sockaddr *)report->peer, &length);
 	report->step = CLINUX_CANARY_READ;
-	if (wait_for(fd, POLLIN, timeout_ms))
+	if (serve(canary, listener, fd))
 		return errno;
 	report->count = read(fd, report->answer, sizeof(report->answer));
 	if (report->count < 0)
@@ -76,27 +109,40 @@ static int visit(const char *procs, const struct sockaddr *to, socklen_t size, i
 	return 0;
 }
 
-int clinux_canary_start(const char *procs, const void *to, unsigned int size, int timeout_ms, pid_t *pid)
+static _Noreturn void child(const struct clinux_canary *canary, struct clinux_canary_report *report)
 {
-	struct clinux_canary_report report = { 0 };
-	int ends[2];
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* No other descriptor of the agent may stay open through us. */
+	dup2(canary->listener, 3);
+	close_range(4, ~0U, 0);
+	report->error = visit(canary, 3, report);
+	_exit(0);
+}
+
+int clinux_canary_run(const struct clinux_canary *canary, struct clinux_canary_report *report)
+{
+	sigset_t all, before;
+	int status = 0;
+	pid_t pid;
 	int error;
 
-	if (pipe2(ends, O_CLOEXEC))
-		return -1;
-	*pid = fork();
-	if (*pid == 0) {
-		dup2(ends[1], 3);
-		/* A listener of the agent must not stay open through us. */
-		close_range(4, ~0U, 0);
-		report.error = visit(procs, to, size, timeout_ms, &report);
-		_exit(write(3, &report, sizeof(report)) == sizeof(report) ? 0 : 1);
-	}
+	/* A handler that ran in the child would run in our memory. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	/* Not fork: that copies the page tables of a process that may be large, and each of its pages that is written
+	 * afterwards. This thread goes on when the child has ended. */
+	pid = vfork();
+	if (pid == 0)
+		child(canary, report);
 	error = errno;
-	close(ends[1]);
-	if (*pid > 0)
-		return ends[0];
-	close(ends[0]);
-	errno = error;
-	return -1;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (pid < 0) {
+		errno = error;
+		return -1;
+	}
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (WIFSIGNALED(status))
+		report->step = CLINUX_CANARY_KILLED;
+	return 0;
 }

@@ -53,17 +53,17 @@ package final class CanaryProbe {
             }
             procs = child + "/cgroup.procs"
         }
-        var pid: pid_t = 0
-        let answers = withSocketAddress(dialled) { address, size in
-            clinux_canary_start(procs, address, size, Self.timeoutMs, &pid)
+        var report = clinux_canary_report()
+        let started = withSocketAddress(dialled) { address, size in
+            withOptionalCString(procs) { procs in
+                var canary = clinux_canary()
+                (canary.procs, canary.to, canary.size) = (procs, UnsafeRawPointer(address), size)
+                (canary.listener, canary.timeout_ms) = (listener, Self.timeoutMs)
+                withUnsafeMutableBytes(of: &canary.password) { $0.copyBytes(from: password) }
+                return clinux_canary_run(&canary, &report)
+            }
         }
-        guard answers >= 0 else { return .untried("cannot start a process: \(message(errno))") }
-        defer {
-            close(answers)
-            kill(pid, SIGKILL)
-            waitpid(pid, nil, 0)
-        }
-        guard let report = serve(until: answers) else { return .untried("the process that tried gave no answer") }
+        guard started == 0 else { return .untried("cannot start a process: \(message(errno))") }
         return judge(report)
     }
 
@@ -71,34 +71,10 @@ package final class CanaryProbe {
     /// Takes away what probing left there.
     package static func removeChild(of cgroup: String) { rmdir(child(of: cgroup)) }
 
-    /// Gives the password to whoever comes, until the report is there.
-    private func serve(until answers: Int32) -> clinux_canary_report? {
-        var waiting = [
-            pollfd(fd: answers, events: Int16(POLLIN), revents: 0),
-            pollfd(fd: listener, events: Int16(POLLIN), revents: 0),
-        ]
-        while true {
-            let ready = poll(&waiting, 2, Self.timeoutMs * 4)
-            if ready < 0, errno == EINTR { continue }
-            guard ready > 0 else { return nil }
-            if waiting[1].revents != 0 {
-                let peer = accept(listener, nil, nil)
-                if peer >= 0 {
-                    send(peer, password, password.count, Int32(MSG_NOSIGNAL | MSG_DONTWAIT))
-                    close(peer)
-                }
-            }
-            if waiting[0].revents != 0 {
-                var report = clinux_canary_report()
-                let size = MemoryLayout<clinux_canary_report>.size
-                return read(answers, &report, size) == size ? report : nil
-            }
-        }
-    }
-
     private func judge(_ report: clinux_canary_report) -> CanaryResult {
         let peer = withUnsafeBytes(of: report.peer) { SocketAddress(sockaddr: $0) }
         switch UInt32(report.step) {
+        case CLINUX_CANARY_KILLED.rawValue: return .untried("the process that tried was killed")
         case CLINUX_CANARY_JOIN.rawValue:
             return .untried("cannot put a process into a cgroup below --cgroup: \(message(report.error))")
         case CLINUX_CANARY_CONNECT.rawValue where report.error == ECONNREFUSED:
@@ -123,6 +99,11 @@ package final class CanaryProbe {
 }
 
 private func message(_ code: Int32) -> String { String(cString: strerror(code)) }
+
+private func withOptionalCString<R>(_ text: String?, _ body: (UnsafePointer<CChar>?) -> R) -> R {
+    guard let text else { return body(nil) }
+    return text.withCString { body($0) }
+}
 
 private func withSocketAddress<R>(
     _ address: SocketAddress, _ body: (UnsafePointer<sockaddr>, socklen_t) -> R

@@ -40,6 +40,9 @@ struct ManifestsLoop: ~Copyable {
     private static let rescanMilliseconds = 30_000
     /// Where the kernel watches nothing for us.
     private static let pollMilliseconds = 3000
+    /// Many files are looked at less often, so that an idle agent costs nearly nothing: 10,000 every two minutes or so.
+    private static let rescanShareOfTime = 5000
+    private static let longestRescanMilliseconds = 600_000
 
     init(
         directory: ManifestDirectory, watch: consuming DirectoryWatch, wake: Int32,
@@ -62,9 +65,10 @@ struct ManifestsLoop: ~Copyable {
         attach()
         deliver()
         var lastScan = now
+        var safetyPause = Self.rescanMilliseconds
         while true {
             let isHeard = watch.hears && watchProblem == nil
-            let nextRescan = lastScan + (isHeard ? Self.rescanMilliseconds : Self.pollMilliseconds)
+            let nextRescan = lastScan + (isHeard ? safetyPause : Self.pollMilliseconds)
             let next = min(nextRescan, renamedAway.values.min() ?? nextRescan)
             let pause = dirty.isEmpty ? max(0, next - now) : 0
             switch wait(milliseconds: Int32(clamping: pause)) {
@@ -76,8 +80,11 @@ struct ManifestsLoop: ~Copyable {
             }
             markVanished()
             if now >= nextRescan {
+                let start = now
                 rescan()
                 lastScan = now
+                let cost = (lastScan - start) * Self.rescanShareOfTime
+                safetyPause = max(Self.rescanMilliseconds, min(cost, Self.longestRescanMilliseconds))
             }
             deliver()
         }

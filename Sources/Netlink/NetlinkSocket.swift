@@ -130,8 +130,9 @@ extension NetlinkSocket {
     ) throws(NetlinkError) -> [Item] {
         for _ in 0..<Self.attempts {
             var items: [Item] = []
-            let number = try send(type: type, flags: flags, operation: operation, build)
-            if try readList(number, operation, &items, read) { return items }
+            var progress = try beginList(type: type, flags: flags, operation: operation, build)
+            while !progress.isFinished { try readPart(of: &progress) { read($0, &items) } }
+            if progress.isConsistent { return items }
         }
         throw NetlinkError(operation: operation, code: EINTR)
     }
@@ -150,33 +151,47 @@ extension NetlinkSocket {
         return number
     }
 
-    /// False when the list changed meanwhile.
-    private func readList<Item>(
-        _ number: UInt32, _ operation: String, _ items: inout [Item],
-        _ read: (borrowing NetlinkMessage, inout [Item]) -> Void
-    ) throws(NetlinkError) -> Bool {
-        var finished = false
-        var consistent = true
-        while !finished {
-            try receive(operation: operation) { message throws(NetlinkError) in
-                guard message.sequence == number else { return true }
-                if message.flags & MessageFlag.dumpInterrupted != 0 { consistent = false }
-                switch message.type {
-                case MessageType.done, MessageType.error:
-                    let code = message.errorCode ?? EPROTO
-                    finished = true
-                    if code == EINTR {
-                        consistent = false
-                    } else if code != 0 {
-                        throw NetlinkError(operation: operation, code: code)
-                    }
-                default: if consistent { read(message, &items) }
-                }
-                return !finished
-            }
-        }
-        return consistent
+    /// Asks for a list that the caller reads in parts. Nothing else can be asked until its end has been read.
+    package func beginList(
+        type: UInt16, flags: UInt16 = MessageFlag.dump, operation: String, _ build: (inout MessageWriter) -> Void
+    ) throws(NetlinkError) -> ListProgress {
+        ListProgress(
+            number: try send(type: type, flags: flags, operation: operation, build), operation: operation)
     }
+
+    /// One datagram of the list.
+    package func readPart(
+        of progress: inout ListProgress, _ read: (borrowing NetlinkMessage) -> Void
+    ) throws(NetlinkError) {
+        let (number, operation) = (progress.number, progress.operation)
+        var (finished, consistent) = (progress.isFinished, progress.isConsistent)
+        try receive(operation: operation) { message throws(NetlinkError) in
+            guard message.sequence == number else { return true }
+            if message.flags & MessageFlag.dumpInterrupted != 0 { consistent = false }
+            switch message.type {
+            case MessageType.done, MessageType.error:
+                let code = message.errorCode ?? EPROTO
+                finished = true
+                if code == EINTR {
+                    consistent = false
+                } else if code != 0 {
+                    throw NetlinkError(operation: operation, code: code)
+                }
+            default: if consistent { read(message) }
+            }
+            return !finished
+        }
+        (progress.isFinished, progress.isConsistent) = (finished, consistent)
+    }
+}
+
+/// How far a list has been read.
+package struct ListProgress {
+    fileprivate let number: UInt32
+    fileprivate let operation: String
+    package fileprivate(set) var isFinished = false
+    /// False when what is listed changed meanwhile.
+    package fileprivate(set) var isConsistent = true
 }
 
 // MARK: Filtering

@@ -130,16 +130,52 @@ extension NftablesConnection {
         of set: String, in table: Table, read: (borrowing ObservedElement) -> Item?
     ) throws(NetlinkError) -> [Item] {
         try list(NFT_MSG_GETSETELEM, family: table.family, "list elements of set \(table.label) \(set)") { request in
-            request.put(UInt16(NFTA_SET_ELEM_LIST_TABLE.rawValue), string: table.name)
-            request.put(UInt16(NFTA_SET_ELEM_LIST_SET.rawValue), string: set)
+            request.putSet(set, in: table)
         } read: { message, result in
-            let attributes = message.attributes(after: 4)
-            guard let list = attributes.first(UInt16(NFTA_SET_ELEM_LIST_ELEMENTS.rawValue)) else { return }
-            var elements = list.nested
-            while let element = elements.next() {
-                if let item = read(ObservedElement(element.nested)) { result.append(item) }
-            }
+            message.forEachElement { if let item = read($0) { result.append(item) } }
         }
+    }
+}
+
+/// The elements of a set, read part by part while other connections change it: then the list is not consistent, and
+/// worth nothing.
+package final class ElementListing {
+    private let socket: NetlinkSocket
+    private var progress: ListProgress
+
+    package init(of set: String, in table: Table) throws(NetlinkError) {
+        socket = try NetlinkSocket(.netfilter)
+        progress = try socket.beginList(
+            type: UInt16(NFNL_SUBSYS_NFTABLES) << 8 | UInt16(NFT_MSG_GETSETELEM.rawValue),
+            operation: "list elements of set \(table.label) \(set)"
+        ) { request in
+            request.appendNetfilterHeader(table.family)
+            request.putSet(set, in: table)
+        }
+    }
+
+    package var isFinished: Bool { progress.isFinished }
+    package var isConsistent: Bool { progress.isConsistent }
+
+    /// Some hundred elements, as many as the kernel puts into a datagram.
+    package func readPart(_ body: (borrowing ObservedElement) -> Void) throws(NetlinkError) {
+        try socket.readPart(of: &progress) { $0.forEachElement(body) }
+    }
+}
+
+extension MessageWriter {
+    fileprivate mutating func putSet(_ set: String, in table: Table) {
+        put(UInt16(NFTA_SET_ELEM_LIST_TABLE.rawValue), string: table.name)
+        put(UInt16(NFTA_SET_ELEM_LIST_SET.rawValue), string: set)
+    }
+}
+
+extension NetlinkMessage {
+    fileprivate borrowing func forEachElement(_ body: (borrowing ObservedElement) -> Void) {
+        let reader = attributes(after: 4)
+        guard let list = reader.first(UInt16(NFTA_SET_ELEM_LIST_ELEMENTS.rawValue)) else { return }
+        var elements = list.nested
+        while let element = elements.next() { body(ObservedElement(element.nested)) }
     }
 }
 

@@ -72,6 +72,17 @@ package struct Drift: Sendable, Equatable, CustomStringConvertible {
     package var description: String { "\(object): \(detail)" }
 }
 
+/// A part of a comparison that is made in pieces.
+package struct ComparedPiece: Sendable {
+    package var drift: [Drift] = []
+    /// Kernel entries that were looked at.
+    package var entries = 0
+    /// Everything has been looked at; the next piece begins another comparison.
+    package var isLast = false
+
+    package init() {}
+}
+
 /// Fill level of one kernel map.
 package struct MapUsage: Sendable, Equatable, Codable {
     package var name: String
@@ -99,8 +110,11 @@ package protocol Dataplane: AnyObject {
     /// Ends flows that plans since the last call have made stale, and notes how many. It may take longer than writing
     /// did: nobody's new connection waits for it.
     func cutStaleFlows(_ receipt: inout Receipt)
-    /// Compares what we wrote last with the kernel. `quick` leaves out what costs a walk over every entry.
+    /// Compares what we wrote last with the kernel, at one go. `quick`: only what costs the same at any size.
     func verify(quick: Bool) throws(DataplaneError) -> [Drift]
+    /// The whole of it in pieces of some `entries`; plans may be written in between and count from then on. `restarts`:
+    /// from the beginning, whatever was looked at already.
+    func compare(entries: Int, restarts: Bool) throws(DataplaneError) -> ComparedPiece
     /// Frees what was kept for readers of the previous generation. Call it some 100 ms after the last `apply`.
     func collectGarbage() throws(DataplaneError)
     func capacity() throws(DataplaneError) -> [MapUsage]

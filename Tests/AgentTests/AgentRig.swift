@@ -64,7 +64,7 @@ struct AgentRig: Sendable {
             sources: [AgentSource(name: "test", events: events, owner: (), follow: follow)],
             openDataplane: {
                 OpenDataplane(
-                    writer: dataplane, parts: [.init(dataplane, fullAudit: .paced)], reason: "a test wants it")
+                    writer: dataplane, parts: [.init(dataplane, fullAudit: .rolling)], reason: "a test wants it")
             },
             timers: loop, board: board, metrics: metrics,
             log: LogSettings(level: .critical, format: .text).logger(),

@@ -45,6 +45,33 @@ import Testing
         }
     }
 
+    /// Copying a process makes each of its pages that is written afterwards a fault.
+    @Test func itCostsALargeProcessNoMoreThanASmallOne() throws {
+        try Lab.with { lab in
+            try lab.addNode().namespace().run {
+                let (page, pages) = (Int(getpagesize()), 16_384)
+                let (protection, flags) = (PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS)
+                let memory = try #require(mmap(nil, page * pages, protection, flags, -1, 0))
+                try #require(memory != MAP_FAILED)
+                defer { munmap(memory, page * pages) }
+                // One page is one fault.
+                madvise(memory, page * pages, MADV_NOHUGEPAGE)
+                let faults = { () -> Int in
+                    for index in 0..<pages { memory.storeBytes(of: 1, toByteOffset: index * page, as: UInt8.self) }
+                    var usage = rusage()
+                    let thisThread: Int32 = 1  // RUSAGE_THREAD
+                    getrusage(thisThread, &usage)
+                    return usage.ru_minflt
+                }
+                #expect(faults() >= pages)
+                let probe = try CanaryProbe(.ipv4)
+                let before = faults()
+                #expect(isFailed(probe.probe(cgroup: nil)), "nobody translates here")
+                #expect(faults() - before < pages / 8)
+            }
+        }
+    }
+
     /// The same programs, attached nearer to the process by somebody else and with another backend.
     @Test func itSeesAForeignProgramThatAnswersFirst() throws {
         try BPFTestNode.with { test in

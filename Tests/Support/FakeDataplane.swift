@@ -19,6 +19,8 @@ package final class FakeDataplane: Dataplane, Sendable {
         var drift: [Drift] = []
         var failure: (@Sendable (Plan) -> DataplaneError?)?
         var refusal: (@Sendable (ServiceProgram) -> String?)?
+        var pieces = 0
+        var isLastPiece: (@Sendable (Int) -> Bool)?
     }
 
     package init() {}
@@ -87,6 +89,23 @@ package final class FakeDataplane: Dataplane, Sendable {
     }
 
     package func verify(quick: Bool) throws(DataplaneError) -> [Drift] { state.withLock { $0.drift } }
+
+    /// From now on a comparison has many pieces; `isLast` is asked after each, with its number.
+    package func compareInPieces(_ isLast: (@Sendable (Int) -> Bool)?) { state.withLock { $0.isLastPiece = isLast } }
+    /// The pieces of the last comparison so far.
+    package var pieces: Int { state.withLock { $0.pieces } }
+
+    package func compare(entries: Int, restarts: Bool) throws(DataplaneError) -> ComparedPiece {
+        let (number, drift, isLast) = state.withLock { state in
+            state.pieces = restarts ? 1 : state.pieces + 1
+            return (state.pieces, state.drift, state.isLastPiece)
+        }
+        var piece = ComparedPiece()
+        piece.drift = drift
+        piece.entries = 1
+        piece.isLast = isLast?(number) ?? true
+        return piece
+    }
     package func collectGarbage() throws(DataplaneError) { state.withLock { $0.garbageCollections += 1 } }
     package func capacity() throws(DataplaneError) -> [MapUsage] {
         [MapUsage(name: "services", type: "fake", entries: programs.count, maxEntries: 0, bytes: 0)]

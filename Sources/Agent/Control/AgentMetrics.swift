@@ -4,6 +4,19 @@ import Addressing
 import Reconcile
 import Telemetry
 
+struct ComparisonMetrics: Sendable {
+    let entries: Counter
+    let whole: Counter
+
+    init(_ registry: MetricRegistry) {
+        let labels = ["dataplane"]
+        entries = registry.counter(
+            "heddle_compared_entries_total", "Kernel entries compared with what was written.", labels: labels)
+        whole = registry.counter(
+            "heddle_comparisons_total", "How often everything was compared with what was written.", labels: labels)
+    }
+}
+
 struct AgentMetrics: Sendable {
     let registry: MetricRegistry
 
@@ -32,6 +45,7 @@ struct AgentMetrics: Sendable {
     let proven: Gauge
     let canaryPassed: Gauge
     let drift: Counter
+    let comparisons: ComparisonMetrics
     let operations: Counter
     let failures: Counter
     let refused: Gauge
@@ -89,7 +103,6 @@ struct AgentMetrics: Sendable {
         healthz = registry.counter("kubeproxy_proxy_healthz_total", "Answers of /healthz.", labels: ["code"])
         livez = registry.counter("kubeproxy_proxy_livez_total", "Answers of /livez.", labels: ["code"])
         servers = ServerMetrics(registry)
-
         generation = registry.gauge("heddle_generation", "Number of the last plan in the kernel.")
         inSync = registry.gauge("heddle_in_sync", "1 when nothing waits, nothing failed and nothing was refused.")
         fallback = registry.gauge("heddle_dataplane_fallback", "1 when auto took nftables, as eBPF is not possible.")
@@ -97,6 +110,7 @@ struct AgentMetrics: Sendable {
         canaryPassed = registry.gauge("heddle_dataplane_canary_timestamp_seconds", "When the canary last passed.")
         drift = registry.counter(
             "heddle_drift_total", "Differences found between the kernel and what was written.", labels: ["dataplane"])
+        comparisons = ComparisonMetrics(registry)
         operations = registry.counter("heddle_kernel_operations_total", "Kernel entries written or removed.")
         failures = registry.counter("heddle_sync_failures_total", "Plans that failed and were tried again.")
         leftovers = registry.gauge(

@@ -9,31 +9,73 @@ extension NodeAgent {
     /// Differences worth printing; the count says how many there are.
     private static let shown = 10
 
+    /// Kernel entries that are compared at one go: some milliseconds at most, which is what a change may wait.
+    private static let piece = 2048
+
     func runAudit() {
-        var found = 0
-        var failed = false
-        for job in audit.jobs(now: now) {
-            let start = now
-            do throws(DataplaneError) {
-                let drift = try job.dataplane.verify(quick: job.isQuick)
-                audit.done(job, took: now - start, foundDrift: !drift.isEmpty, now: now)
-                if !drift.isEmpty { report(drift, in: job.dataplane.name) }
-                found += drift.count
-            } catch {
-                failed = true
-                log.warning("comparing \(job.dataplane.name) with the kernel failed: \(error)")
+        let pieces = audit.beginAudit(now: now)
+        deadlines.audit = audit.next
+        var isRight = true
+        for index in audit.parts.indices {
+            let dataplane = audit.parts[index].dataplane
+            if !check(index, { () throws(DataplaneError) in try dataplane.verify(quick: true) }) {
+                isRight = false
+            } else if pieces.contains(index) {
+                isRight = comparePiece(index) && isRight
             }
         }
-        deadlines.audit = audit.finish(now: now)
-        let proven = found == 0 && !failed
+        conclude(isRight)
+        refreshDetails()
+    }
+
+    /// A piece more of what is doubted; between two of them whatever else there is to do is done.
+    func continueComparison() {
+        var isRight = true
+        for index in audit.hurried { isRight = comparePiece(index) && isRight }
+        if !isRight || !audit.isDoubted { conclude(isRight) }
+        if isRight { deadlines.comparison = audit.hurried.isEmpty ? nil : now + Self.betweenPieces }
+    }
+    private static let betweenPieces = Duration.milliseconds(1)
+
+    private func comparePiece(_ index: Int) -> Bool {
+        let part = audit.parts[index]
+        let start = now
+        return check(index) { () throws(DataplaneError) in
+            let piece = try part.dataplane.compare(entries: Self.piece, restarts: part.isAtStart)
+            metrics.comparisons.entries.add(Double(piece.entries), part.dataplane.name)
+            if piece.isLast { metrics.comparisons.whole.add(1, part.dataplane.name) }
+            audit.compared(index, isLast: piece.isLast, took: now - start, now: now)
+            return piece.drift
+        }
+    }
+
+    /// False unless it looked and found nothing.
+    private func check(_ index: Int, _ look: () throws(DataplaneError) -> [Drift]) -> Bool {
+        let name = audit.parts[index].dataplane.name
+        do throws(DataplaneError) {
+            let drift = try look()
+            if drift.isEmpty { return true }
+            report(drift, in: name)
+            reconciler.driftFound(now: now)
+        } catch {
+            log.warning("comparing \(name) with the kernel failed: \(error)")
+        }
+        audit.giveUp(index, now: now)
+        return false
+    }
+
+    private func conclude(_ isRight: Bool) {
+        deadlines.comparison = audit.hurried.isEmpty ? nil : now
+        // As long as something is doubted, what was known before stands.
+        let isProven = isRight && !audit.isDoubted
         environment.board.update { contents in
             contents.auditAt = now
-            contents.auditPassed = proven
-            if proven { contents.status.drift.repaired = true }
+            if !isRight { contents.auditPassed = false }
+            guard isProven else { return }
+            contents.auditPassed = true
+            contents.status.drift.repaired = true
         }
         metrics.note(environment.board.now)
-        if found > 0 { reconciler.driftFound(now: now) }
-        refreshDetails()
     }
 
     private func report(_ drift: [Drift], in name: String) {

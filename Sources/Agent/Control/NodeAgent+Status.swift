@@ -13,7 +13,9 @@ import Telemetry
 /// When the costly part of the status was made.
 struct DetailsState {
     var generation: UInt64?
+    /// When to look again.
     var capacityAt = Duration.zero
+    var leftoversAt = Duration.zero
 }
 
 extension NodeAgent {
@@ -70,12 +72,7 @@ extension NodeAgent {
         if details.generation != reconciler.status.applied { refreshCounts() }
         details.generation = reconciler.status.applied
         if now >= details.capacityAt { refreshCapacity() }
-        if !hostWarnings.isEmpty || !leftovers.isEmpty {
-            if !hostWarnings.isEmpty { hostWarnings = environment.hostWarnings() }
-            if !leftovers.isEmpty { leftovers = environment.leftovers() }
-            metrics.leftovers.set(Double(leftovers.count))
-            publish()
-        }
+        if !hostWarnings.isEmpty || !leftovers.isEmpty, now >= details.leftoversAt { refreshLeftovers() }
         let counters = (try? dataplane.writer.counters()) ?? [:]
         let watches = environment.sources.map { $0.watches() }
         environment.board.update { contents in
@@ -83,6 +80,16 @@ extension NodeAgent {
             for (index, watches) in watches.enumerated() { contents.status.sources[index].watches = watches }
         }
         metrics.dataplaneEvents.replace(Dictionary(uniqueKeysWithValues: counters.map { ([$0.key], Double($0.value)) }))
+    }
+
+    /// Another proxy's rules may be many.
+    private func refreshLeftovers() {
+        let start = now
+        if !hostWarnings.isEmpty { hostWarnings = environment.hostWarnings() }
+        if !leftovers.isEmpty { leftovers = environment.leftovers() }
+        details.leftoversAt = now + AuditSchedule.pause(after: now - start, atLeast: environment.auditPeriod)
+        metrics.leftovers.set(Double(leftovers.count))
+        publish()
     }
 
     private func refreshCounts() {
@@ -114,7 +121,7 @@ extension NodeAgent {
     private func refreshCapacity() {
         let start = now
         let capacity = (try? dataplane.writer.capacity()) ?? []
-        details.capacityAt = now + max(environment.auditPeriod, min((now - start) * 2000, .seconds(3600)))
+        details.capacityAt = now + AuditSchedule.pause(after: now - start, atLeast: environment.auditPeriod)
         environment.board.update { $0.status.capacity = capacity }
         metrics.maps.replace(capacity)
     }

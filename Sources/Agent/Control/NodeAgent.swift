@@ -186,11 +186,15 @@ actor NodeAgent {
         var reconcile: Duration?
         var garbage: Duration?
         var audit: Duration?
+        /// The next piece of what is doubted.
+        var comparison: Duration?
         var snapshot: Duration?
         var proxy: Duration?
         var pods: Duration?
 
-        var next: Duration? { [reconcile, garbage, audit, snapshot, proxy, pods].compactMap { $0 }.min() }
+        var next: Duration? {
+            [reconcile, garbage, audit, comparison, snapshot, proxy, pods].compactMap { $0 }.min()
+        }
     }
 
     func armTimer() {
@@ -204,6 +208,8 @@ actor NodeAgent {
 
     private func passDeadlines() {
         let now = now
+        // Changes first: comparing may take some milliseconds.
+        if settleIsQueued { settle() }
         if let at = deadlines.garbage, at <= now {
             deadlines.garbage = nil
             collectGarbage()
@@ -212,6 +218,7 @@ actor NodeAgent {
             deadlines.audit = nil
             runAudit()
         }
+        if let at = deadlines.comparison, at <= now { continueComparison() }
         if let at = deadlines.snapshot, at <= now {
             deadlines.snapshot = nil
             passSnapshotDeadline()

@@ -24,13 +24,13 @@ enum DataplaneFactory {
             let ebpf = TakeoverDataplane(
                 try openEBPF(configuration, companion: .off), from: formerNftables(configuration))
             return OpenDataplane(
-                writer: ebpf, parts: [.init(ebpf, fullAudit: .paced)], reason: selection.reason)
+                writer: ebpf, parts: [.init(ebpf, fullAudit: .rolling)], reason: selection.reason)
         case (.ebpf, let companion):
             let ebpf = try openEBPF(configuration, companion: companion)
             let (nftables, changes) = try openNftables(companion == .all ? .all : .external)
             return OpenDataplane(
                 writer: CombinedDataplane(primary: ebpf, companion: nftables, companionServesAll: companion == .all),
-                parts: [.init(ebpf, fullAudit: .paced), .init(nftables, fullAudit: .whenTold)],
+                parts: [.init(ebpf, fullAudit: .rolling), .init(nftables, fullAudit: .whenTold)],
                 reason: selection.reason, companion: "nftables (\(companion.rawValue))", foreignChanges: changes)
         }
     }

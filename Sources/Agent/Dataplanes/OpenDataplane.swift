@@ -2,10 +2,10 @@
 import Reconcile
 
 struct OpenDataplane {
-    /// When a part is compared with the kernel entry by entry; the quick comparison happens at every audit anyway.
+    /// When a part is compared with the kernel entry by entry, beside the quick look in every audit.
     enum FullAudit: Sendable {
-        /// As often as its cost allows.
-        case paced
+        /// All the time, a piece with each audit: the kernel does not tell of foreign changes.
+        case rolling
         /// When the kernel says that somebody else changed something.
         case whenTold
     }

@@ -36,6 +36,9 @@ final class TakeoverDataplane: Dataplane {
                 Drift(object: $0, detail: "steers connections as well: it is of the dataplane \(former.name)")
             }
     }
+    func compare(entries: Int, restarts: Bool) throws(DataplaneError) -> ComparedPiece {
+        try current.compare(entries: entries, restarts: restarts)
+    }
     /// Only after a plan was written.
     func collectGarbage() throws(DataplaneError) {
         try current.collectGarbage()

@@ -5,8 +5,18 @@
 /* Not <sys/socket.h>: what it declares must stay the C library's own in Swift. */
 #include <sys/types.h>
 
+struct clinux_canary {
+	const char *procs; /* the cgroup.procs file of the cgroup it runs in; NULL: ours */
+	const void *to; /* struct sockaddr of what is dialled ... */
+	unsigned int size; /* ... and its size */
+	int listener; /* where the connection should come in, non-blocking */
+	int timeout_ms; /* for each step */
+	unsigned char password[16]; /* what is said to whoever comes in there */
+};
+
 enum clinux_canary_step {
 	CLINUX_CANARY_DONE,
+	CLINUX_CANARY_KILLED, /* before it was through */
 	CLINUX_CANARY_JOIN, /* the cgroup */
 	CLINUX_CANARY_CONNECT,
 	CLINUX_CANARY_READ,
@@ -20,8 +30,9 @@ struct clinux_canary_report {
 	unsigned char peer[128]; /* as getpeername(2) says */
 };
 
-/* Starts the process; it connects to `to`, reads what the other side says, writes a report to the descriptor that is
- * returned, and ends. `procs`: the cgroup.procs file of its cgroup, NULL: stay. -1: errno says why. */
-int clinux_canary_start(const char *procs, const void *to, unsigned int size, int timeout_ms, pid_t *pid);
+/* A process of its own connects to `to`, serves whoever comes to `listener`, reads what the other side says, fills the
+ * report in, and ends; the calling thread waits for it. What it costs does not depend on the size of this process.
+ * -1: there is no process, errno says why. */
+int clinux_canary_run(const struct clinux_canary *canary, struct clinux_canary_report *report);
 
 #endif

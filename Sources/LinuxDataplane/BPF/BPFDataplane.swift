@@ -25,6 +25,8 @@ package final class BPFDataplane: Dataplane {
     var isMirrorDoubtful = false
     /// What was adopted at the start has not been compared with anything desired yet.
     var isFresh = true
+    /// Under way; nil: the next begins at the beginning.
+    var comparison: BPFComparison?
     /// UDP sockets may still point at backends that are gone.
     var mustCutSockets = true
     /// As of the last plan.

@@ -1,33 +1,40 @@
 /// Compares what we wrote with what the kernel holds, and measures the latter.
 import Addressing
 import DataplaneIR
+import Glibc
 import Netlink
 import Nftables
 package import Reconcile
 
 extension NftablesDataplane {
-    /// `quick` trusts nftables' own count of commits, and where that moved looks at everything but the elements.
+    /// `quick` trusts nftables' own count of commits, and where that moved looks at everything but the elements: the
+    /// monitor tells of those.
     package func verify(quick: Bool) throws(DataplaneError) -> [Drift] {
-        guard let node else { return [] }
+        guard node != nil else { return [] }
         do throws(NetlinkError) {
             let current = try connection.generation()
             if quick, current == kernelGeneration { return [] }
             var result: [Drift] = []
+            var looked = 0
             for mirror in mirrors {
-                let label = mirror.table.label
-                let observed = try TableObservation.read(mirror.table, connection, withElements: !quick)
-                guard let observed else {
-                    result.append(Drift(object: "table \(label)", detail: "is missing"))
-                    continue
-                }
-                result += chainDrift(mirror, observed) + setDrift(mirror, observed)
-                if !quick { result += elementDrift(expectedElements(mirror), observed.elements, label) }
+                result += try structureDrift(mirror, &looked)
+                if !quick { result += try elementDrift(of: TableSet.allCases, mirror) }
             }
-            if !quick, result.isEmpty { kernelGeneration = current }
+            if result.isEmpty { kernelGeneration = current }
             return result
         } catch {
             throw DataplaneError(error)
         }
+    }
+
+    /// Everything but the elements. `looked` counts what was looked at.
+    func structureDrift(_ mirror: TableMirror, _ looked: inout Int) throws(NetlinkError) -> [Drift] {
+        guard let node else { return [] }
+        guard let observed = try TableObservation.read(mirror.table, connection, withElements: false) else {
+            return [Drift(object: "table \(mirror.table.label)", detail: "is missing")]
+        }
+        looked += observed.sets.count + observed.chains.values.reduce(0) { $0 + 1 + $1.fingerprints.count }
+        return chainDrift(mirror, observed) + setDrift(mirror, observed)
 
         func chainDrift(_ mirror: TableMirror, _ observed: TableObservation) -> [Drift] {
             let label = mirror.table.label
@@ -74,41 +81,59 @@ extension NftablesDataplane {
         return result
     }
 
-    private func expectedElements(_ mirror: TableMirror) -> [ElementKey: TableElement] {
+    private func expectedElements(of sets: [TableSet], _ mirror: TableMirror) -> [ElementKey: TableElement] {
         guard let node else { return [:] }
-        var result = mirror.garbageElements
-        for element in nodeElements(node, mirror.family) { result[element.key] = element }
-        for key in mirror.sharedElements { result[key] = TableElement(key: key) }
-        if let key = mirror.generation { result[key] = TableElement(key: key) }
-        for program in programs.values where program.id.family == mirror.family {
-            for element in elements(program, node) { result[element.key] = element }
+        var result: [ElementKey: TableElement] = [:]
+        func note(_ elements: some Sequence<TableElement>) {
+            for element in elements where sets.contains(element.key.set) { result[element.key] = element }
         }
+        note(mirror.garbageElements.values)
+        note(nodeElements(node, mirror.family))
+        note(mirror.sharedElements.lazy.map { TableElement(key: $0) })
+        if let element = mirror.generation { note(CollectionOfOne(element)) }
+        for program in programs.values where program.id.family == mirror.family { note(elements(program, node)) }
         return result
     }
 
-    private func elementDrift(
-        _ expected: [ElementKey: TableElement], _ observed: [ElementKey: TableElement], _ label: String
-    ) -> [Drift] {
+    /// Element by element, from the programs: what the mirror believes plays no part.
+    func elementDrift(of sets: [TableSet], _ mirror: TableMirror) throws(NetlinkError) -> [Drift] {
+        let (table, family) = (mirror.table, mirror.family)
+        var expected = expectedElements(of: sets, mirror)
         var result: [Drift] = []
-        for (key, element) in expected {
-            let object = "\(label) \(key.set.name)"
-            guard let found = observed[key] else {
-                result.append(Drift(object: object, detail: "element \(key) is missing"))
-                continue
+        for set in sets {
+            let object = "\(table.label) \(set.name)"
+            var elements: [TableElement] = []
+            do throws(NetlinkError) {
+                elements = try connection.elements(of: set.name, in: table) { TableElement(set, family, $0) }
+            } catch {
+                // Neither set nor table.
+                guard error.code == ENOENT else { throw error }
             }
-            guard key.set != .generation, found != element else { continue }
-            result.append(Drift(object: object, detail: "element \(found) should be \(element)"))
+            for found in elements {
+                guard let element = expected.removeValue(forKey: found.key) else {
+                    result.append(Drift(object: object, detail: "element \(found.key) is not ours"))
+                    continue
+                }
+                guard found != element else { continue }
+                result.append(Drift(object: object, detail: "element \(found) should be \(element)"))
+            }
         }
-        for key in observed.keys where expected[key] == nil {
-            result.append(Drift(object: "\(label) \(key.set.name)", detail: "element \(key) is not ours"))
+        for key in expected.keys {
+            result.append(Drift(object: "\(table.label) \(key.set.name)", detail: "element \(key) is missing"))
         }
         return result.sorted { ($0.object, $0.detail) < ($1.object, $1.detail) }
     }
 
+    /// Of our own sets we know what they hold; only sticky clients have to be counted.
     package func capacity() throws(DataplaneError) -> [MapUsage] {
         do throws(NetlinkError) {
             var result: [MapUsage] = []
-            for mirror in mirrors { result += try TableUsage.read(mirror.table, connection) }
+            for mirror in mirrors {
+                var usage = TableUsage(mirror.table)
+                for set in TableSet.allCases { usage.note(set, mirror.digest[set]) }
+                try usage.noteClients(connection)
+                result += usage.maps
+            }
             return result
         } catch {
             throw DataplaneError(error)
@@ -122,35 +147,31 @@ struct TableUsage {
 
     init(_ table: Table) { self.table = table }
 
-    /// From elements that were read already; sticky clients are not among them.
-    mutating func note(_ set: TableSet, _ elements: [TableElement]) {
+    /// Sticky clients are not among them.
+    mutating func note(_ set: TableSet, _ digest: SetDigest) {
         let definition = set.definition(table.family)
         let valueSize = definition.value == .verdict ? 16 : definition.valueSize
-        let size = Self.overhead + definition.keySize + valueSize
         maps.append(
             MapUsage(
                 name: "\(table.label) \(set.name)", type: definition.value != .none ? "map" : "set",
-                entries: elements.count, maxEntries: 0,
-                bytes: elements.reduce(0) { $0 + size + $1.comment.utf8.count }))
+                entries: digest.count, maxEntries: 0,
+                bytes: digest.count * (Self.overhead + definition.keySize + valueSize) + digest.commentBytes))
     }
 
     /// What an element costs besides key, value and comment: hash node, generation mask, allocator's rounding.
     private static let overhead = 48
 
-    static func read(_ table: Table, _ connection: NftablesConnection) throws(NetlinkError) -> [MapUsage] {
-        var result: [MapUsage] = []
-        for set in try connection.sets(table) {
+    /// The sets that rules fill.
+    mutating func noteClients(_ connection: NftablesConnection) throws(NetlinkError) {
+        let ours = Set(TableSet.allCases.map(\.name))
+        for set in try connection.sets(table) where !ours.contains(set.name) {
             let sizes = try connection.elements(of: set.name, in: table) { (element) -> Int? in
-                overhead + element.key.byteCount + element.keyEnd.byteCount + element.value.byteCount
-                    + element.comment.utf8.count
-                    + (set.isVerdictMap ? 16 : 0)
+                Self.overhead + element.key.byteCount + element.comment.utf8.count
             }
-            let isMap = set.isVerdictMap || set.valueSize > 0
-            result.append(
+            maps.append(
                 MapUsage(
-                    name: "\(table.label) \(set.name)", type: isMap ? "map" : "set", entries: sizes.count,
-                    maxEntries: 0, bytes: sizes.reduce(0, +)))
+                    name: "\(table.label) \(set.name)", type: "set", entries: sizes.count, maxEntries: 0,
+                    bytes: sizes.reduce(0, +)))
         }
-        return result
     }
 }

@@ -34,8 +34,13 @@ package final class NftablesDataplane: Dataplane {
     private var statistics: [String: UInt64] = [:]
     /// Is told before and after commits so large that listeners would slow them down.
     package weak var monitor: NftablesMonitor?
-    /// nftables' own count of commits, as long as all of them were ours; nil: somebody else committed something.
+    /// nftables' own count of commits, as long as all since the last look were ours; nil: somebody else committed
+    /// something.
     var kernelGeneration: UInt32?
+    /// Ours.
+    private(set) var commits: UInt64 = 0
+    /// Under way; nil: the next begins at the beginning.
+    var comparison: TableComparison?
 
     /// Serves the network namespace of the calling thread.
     package init(options: NftablesOptions = NftablesOptions(), faults: FaultInjector = .none) throws(DataplaneError) {
@@ -205,12 +210,13 @@ package final class NftablesDataplane: Dataplane {
             let before = try connection.generation()
             try connection.commit(&batch)
             let after = try connection.generation()
-            let isUndisturbed = kernelGeneration == before || statistics["commits"] == nil
+            let isUndisturbed = kernelGeneration == before || commits == 0
             kernelGeneration = isUndisturbed && after == before &+ 1 ? after : nil
         } catch {
             throw DataplaneError(error)
         }
-        statistics["commits", default: 0] += 1
+        commits += 1
+        statistics["commits"] = commits
         statistics["operations", default: 0] += UInt64(batch.operations)
         return batch.operations
     }

@@ -21,7 +21,7 @@ package enum NftablesDump {
                 for set in TableSet.allCases {
                     let elements = try observed.readElements(of: set, table, connection)
                     reader.note(elements)
-                    usage.note(set, elements)
+                    usage.note(set, TableDigest(elements)[set])
                 }
                 for rule in try connection.rules(table) { reader.note(rule) }
                 var dump =

@@ -36,8 +36,10 @@ struct TableChange {
     /// Removals and rewritten chains; before the elements.
     var operations: [TableOperation] = []
     /// By set, so that the elements of a set share messages.
-    var deletions = Array(repeating: [ElementKey](), count: TableSet.allCases.count)
-    var additions = Array(repeating: [TableElement](), count: TableSet.allCases.count)
+    private(set) var deletions = Array(repeating: [ElementKey](), count: TableSet.allCases.count)
+    private(set) var additions = Array(repeating: [TableElement](), count: TableSet.allCases.count)
+    /// What additions and deletions make of the table's digest.
+    private(set) var digest = TableDigest()
     /// After the elements.
     var afterwards: [TableOperation] = []
     var isNewTable = false
@@ -49,8 +51,15 @@ struct TableChange {
         operations.isEmpty && afterwards.isEmpty && deletions.allSatisfy(\.isEmpty) && additions.allSatisfy(\.isEmpty)
     }
 
-    mutating func delete(_ key: ElementKey) { deletions[Int(key.set.rawValue)].append(key) }
-    mutating func add(_ element: TableElement) { additions[Int(element.key.set.rawValue)].append(element) }
+    /// `element`: as the kernel holds it.
+    mutating func delete(_ element: TableElement) {
+        deletions[Int(element.key.set.rawValue)].append(element.key)
+        digest.remove(element)
+    }
+    mutating func add(_ element: TableElement) {
+        additions[Int(element.key.set.rawValue)].append(element)
+        digest.insert(element)
+    }
 
     /// For tests and logs.
     var lines: [String] {

@@ -26,7 +26,9 @@ final class TableMirror {
     private(set) var garbageElements: [ElementKey: TableElement] = [:]
     private(set) var garbageSets: Set<String> = []
     /// The element that tells the generation.
-    private(set) var generation: ElementKey?
+    private(set) var generation: TableElement?
+    /// Of all elements.
+    private(set) var digest = TableDigest()
     private var sticky: [UInt64: StickyService] = [:]
     private var stickyEndpoints: [UInt64: (UInt64, Backend)] = [:]
 
@@ -48,10 +50,11 @@ final class TableMirror {
         fileprivate var revivedElements: [ElementKey] = []
         fileprivate var sticky: [UInt64: StickyService?] = [:]
         fileprivate var stickyEndpoints: [UInt64: (UInt64, Backend)?] = [:]
-        fileprivate var generation: ElementKey?
+        fileprivate var generation: TableElement?
         fileprivate var foundChains: [(String, String?)] = []
         fileprivate var foundSets: Set<String> = []
-        fileprivate var isFull = false
+        /// A full plan begins with what the kernel holds.
+        fileprivate var found: TableDigest?
     }
 
     // MARK: A change
@@ -102,14 +105,14 @@ final class TableMirror {
                 continue
             }
             guard inKernel != element else { continue }
-            staged.change.delete(element.key)
+            staged.change.delete(inKernel)
             staged.change.add(element)
         }
         for element in before.values {
             if element.key.set.isRemovedLate {
                 staged.newGarbage.append(element)
             } else {
-                staged.change.delete(element.key)
+                staged.change.delete(element)
             }
         }
     }
@@ -119,7 +122,7 @@ final class TableMirror {
             let old = shared[key, default: 0]
             precondition(old + difference >= 0, "shared element \(key) is released more often than retained")
             if old == 0 { staged.change.add(TableElement(key: key)) }
-            if old + difference == 0 { staged.change.delete(key) }
+            if old + difference == 0 { staged.change.delete(TableElement(key: key)) }
         }
     }
 
@@ -202,8 +205,9 @@ final class TableMirror {
         var key = ElementKey(.generation)
         key.slot = UInt32(truncatingIfNeeded: number)
         if let generation { staged.change.delete(generation) }
-        staged.change.add(TableElement(key: key, comment: "generation \(number)"))
-        staged.generation = key
+        let element = TableElement(key: key, comment: "generation \(number)")
+        staged.change.add(element)
+        staged.generation = element
     }
 
     // MARK: Everything
@@ -213,7 +217,7 @@ final class TableMirror {
     func stageFull(_ plan: FamilyPlan, observed: TableObservation?, replaces: Bool) -> Staged {
         reset()
         var staged = Staged(change: TableChange(table))
-        staged.isFull = true
+        staged.found = TableDigest()
         var after: [TableElement] = nodeElements(plan.node, family)
         var ids: [ChainID] = []
         for program in plan.services.compactMap(\.new) {
@@ -232,8 +236,9 @@ final class TableMirror {
             stageSets(observed, &staged)
             stageFoundChains(observed, specs, &staged)
             var before = observed.elements
-            generation = before.keys.first { $0.set == .generation }
+            generation = before.values.first { $0.key.set == .generation }
             before = before.filter { $0.key.set != .generation }
+            staged.found = TableDigest(observed.elements.values)
             stageElements(before, after, &staged)
         } else {
             staged.change.isNewTable = true
@@ -295,6 +300,8 @@ final class TableMirror {
 
     func accept(_ staged: Staged) {
         chains.accept(staged.chains)
+        if let found = staged.found { digest = found }
+        digest += staged.change.digest
         for (key, difference) in staged.sharedCounts {
             let count = shared[key, default: 0] + difference
             shared[key] = count == 0 ? nil : count
@@ -305,7 +312,7 @@ final class TableMirror {
         for (hash, endpoint) in staged.stickyEndpoints { stickyEndpoints[hash] = endpoint }
         for (name, set) in staged.foundChains { chains.adoptGarbage(name, affinitySet: set) }
         garbageSets.formUnion(staged.foundSets)
-        if let key = staged.generation { generation = key }
+        if let element = staged.generation { generation = element }
     }
 
     // MARK: Garbage
@@ -317,7 +324,7 @@ final class TableMirror {
 
     func stageCollection() -> Collection {
         var change = TableChange(table)
-        for key in garbageElements.keys { change.delete(key) }
+        for element in garbageElements.values { change.delete(element) }
         let specs = chains.collectable()
         // Their rules go first: they may lead to one another, in any order.
         for spec in specs { change.afterwards.append(.flushChain(spec.name)) }
@@ -327,6 +334,7 @@ final class TableMirror {
     }
     func accept(_ collection: Collection) {
         chains.forget(collection.chains)
+        digest += collection.change.digest
         garbageElements = [:]
         garbageSets = []
     }
