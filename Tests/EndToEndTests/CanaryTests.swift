@@ -76,6 +76,23 @@ import Testing
         }
     }
 
+    /// Nothing is wrong with the dataplane there: masquerading has no address to use, and pods cannot reach the proxy.
+    @Test func aNodeWithoutAnAddressIsToldSo() throws {
+        try Lab.with { lab in
+            let (node, agent) = try start(lab, .nftables)
+            for line in try node.host.run(["ip", "-o", "addr", "show", "scope", "global"]).split(separator: "\n") {
+                let words = line.split(separator: " ")
+                guard words.count > 3 else { continue }
+                _ = try node.host.run(["ip", "addr", "del", String(words[3]), "dev", String(words[1])])
+            }
+            try eventually("the reason is said", within: .seconds(20)) {
+                let status = try agent.agentctl("status", "-o", "wide")
+                return status.contains("this node has no address but loopback and link-local ones")
+                    && status.contains("give one of its interfaces an address")
+            }
+        }
+    }
+
     private func start(_ lab: Lab, _ dataplane: DataplaneKind) throws -> (LabNode, RunningAgent) {
         let node = try lab.addNode()
         let manifests = try ManifestFolder()
