@@ -40,13 +40,14 @@ import Testing
             try expectConfined(first, agent)
 
             // A second one finds files of another user in the way, as after a change of --proxy-user.
-            _ = try run(["chown", "-R", "0:0", agent.directory.path + "/state/proxy"])
+            let own = agent.directory.path + "/state/proxy"
+            try run(["chown", "0:0", own, own + "/config"])
             kill(first, SIGKILL)
             try eventually("another one serves") {
                 try ask() == "ok" && agent.proxies().first.map { $0 != first } == true
             }
             try eventually("its configuration on disk") {
-                owner(agent.directory.path + "/state/proxy/config") == user
+                owner(own + "/config") == user
             }
 
             // It outlives the agent, and finds the next one.

@@ -150,7 +150,7 @@ final class ProxyChild: Sendable {
     static func directory(_ configuration: AgentConfiguration, _ user: ProcessUser) throws(PosixError) -> Int32 {
         unlink(configuration.stateDirectory + "/proxy-config")
         let path = configuration.stateDirectory + "/proxy"
-        return try ownDirectory(path, of: user, files: ["config", "config.new", socketName])
+        return try ownDirectory(path, of: user, files: ["config", "config.new"])
     }
     /// In that directory, for one that may not pass to `--proxy-socket`.
     static let socketName = "agent.sock"
