@@ -44,6 +44,8 @@ final class ProxyProcess: Sendable {
     private let control: ControlClient
     private let loop = ServerLoop()
     private let signals: Int32
+    /// Of the port of metrics.
+    private let shedConnections = Atomic<UInt64>(0)
 
     init(_ options: ProxyOptions) throws {
         self.options = options
@@ -172,7 +174,8 @@ final class ProxyProcess: Sendable {
                     log("info", "metrics on \(options.metricsAddress)")
                 }
             },
-            responder: { request, reply in
+            shed: { [self] _ in shedConnections.add(1, ordering: .relaxed) },
+            responder: { [self] request, reply in
                 switch request.path {
                 case "/metrics":
                     let snapshot = engine.snapshot
@@ -182,6 +185,10 @@ final class ProxyProcess: Sendable {
                         ("log_lines_lost", "Access log lines that could not be written.", accessLog?.lostLines ?? 0),
                         ("spans_lost", "Spans that no collector took in time.", spans?.lostSpans ?? 0),
                         ("messages_lost", "Lines of its own log that could not be written.", LogLine.lost),
+                        (
+                            "admin_connections_shed", "Connections to this port closed before their client was done.",
+                            shedConnections.load(ordering: .relaxed)
+                        ),
                     ] {
                         text += "# HELP heddle_proxy_\(name)_total \(help)\n# TYPE heddle_proxy_\(name)_total counter\n"
                         text += "heddle_proxy_\(name)_total \(value)\n"

@@ -10,12 +10,13 @@ struct BugReport: ParsableCommand {
         discussion: """
             Answers of agent and proxy, entries of the kernel, processes, versions and settings of the node. Tokens, \
             keys, cookies and passwords are replaced by \(Redaction.mark). The archive is readable for you alone; look \
-            into it before you send it: tar -xzOf FILE | less
+            into it before you send it: tar -xzOf FILE | less. From a container that has nowhere to write: \
+            kubectl exec POD -- agentctl bugreport --file - > report.tar.gz
 
             Examples:
               agentctl bugreport
               agentctl bugreport --file /tmp/report.tar.gz
-              kubectl -n kube-system exec POD -- agentctl bugreport --file - > report.tar.gz
+              agentctl bugreport --file - > report.tar.gz
             """)
 
     @Option(help: "Where to write it, - for standard output (default: heddle-bugreport-NODE-TIME.tar.gz here).")
