@@ -70,13 +70,13 @@ import Testing
                 19:11:52.125  connect    TCP  shop/web:http     shop/cart-0 10.1.0.2:40000    curl[77]      \
                 shop/web-1 10.1.0.11:8080
                 TIME          EVENT           SERVICE                                       \
-                CLIENT                                    PROCESS       BACKEND                       DETAIL
+                CLIENT                                        PROCESS       BACKEND                       DETAIL
                 19:11:52.125  connect    TCP  shop/web:http                                 \
-                shop/cart-0 10.1.0.2:40000                curl[77]      shop/web-1 10.1.0.11:8080
+                shop/cart-0 10.1.0.2:40000                    curl[77]      shop/web-1 10.1.0.11:8080
                 19:11:52.125  connect    TCP  a-namespace/a-service-with-a-long-name:http   \
-                a-namespace/pod [fd00:10:244::1234]:40000  curl[77]      shop/web-1 10.1.0.11:8080
+                a-namespace/pod [fd00:10:244::1234]:40000     curl[77]      shop/web-1 10.1.0.11:8080
                 19:11:52.125  connect    TCP  shop/web:http                                 \
-                shop/cart-0 10.1.0.2:40000                curl[77]      shop/web-1 10.1.0.11:8080
+                shop/cart-0 10.1.0.2:40000                    curl[77]      shop/web-1 10.1.0.11:8080
 
                 """)
     }

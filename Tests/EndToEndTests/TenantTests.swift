@@ -69,7 +69,11 @@ import Testing
             rules += [rule("loopback", to: "loopback"), rule("itself", to: "itself")]
             try manifests.write("route", route("r", in: "default", rules))
             let agent = try RunningAgent(on: node, dataplane, manifests)
-            try eventually("the proxy answers") { try status(client, "/nowhere") == "404" }
+            try eventually("the proxy answers", within: .seconds(20)) {
+                let found = try? status(client, "/nowhere")
+                guard found == "404" else { throw TestFailure("\(found ?? "") \(try agent.agentctl("status"))") }
+                return true
+            }
 
             #expect(try status(client, "/host") == "200" && status(client, "/mirror") == "200")
             for name in Self.ports.map(\.name) + ["loopback", "itself"] {

@@ -127,7 +127,6 @@ extension NodeAgent {
         if dirty.serviceCIDRs { nodeInputs.serviceCIDRs = state.serviceCIDRRanges }
         if !dirty.services.isEmpty { changed.formUnion(noted(compiler.update(dirty.services, from: state))) }
         tellFindings(of: dirty.services.union(changed.map { ObjectName($0.namespace, $0.service) }))
-        if routesDiffer { tell(routes.findings) }
         let healthChecksMayDiffer = !dirty.services.isEmpty || !dirty.nodes.isEmpty
         dirty = Dirty()
         if !changed.isEmpty {

@@ -27,12 +27,14 @@ extension NodeAgent {
     func compileRoutes(isFirst: Bool) -> (changed: Set<ServicePortID>, routesDiffer: Bool) {
         let facts = NodeFacts(
             name: configuration.nodeName, zone: state.nodes[configuration.nodeName]?.zone)
-        let hadFindings = !routes.findings.isEmpty
+        let findings = routes.findings
         let own = OwnSockets(addresses: nodeInputs.interfaceAddresses, ports: configuration.ownPorts)
         let routesDiffer = routes.update(dirty.services, pods: dirty.pods, node: facts, own: own, from: state)
         // Findings change without a write to the kernel.
-        if hadFindings || !routes.findings.isEmpty { details.generation = nil }
+        let findingsDiffer = routes.findings != findings
+        if findingsDiffer { details.generation = nil }
         guard configuration.proxy != .off else { return ([], false) }
+        if findingsDiffer { tell(routes.findings) }
         proxyWasNeeded = proxyWasNeeded || routes.isNeeded
         followPods()
         let available = proxy.step(isNeeded: routes.isNeeded, knowsPods: knowsPods, isFirst: isFirst, now: now)

@@ -8,10 +8,12 @@ extension AgentConfiguration {
 
     /// Of the agent's servers.
     var agentPorts: [UInt16: String] {
-        [
+        var ports = [
             metricsAddress.port: "the metrics server", healthzAddress.port: "the health server",
             Canary.addresses(.ipv4).backend.port: "the canary",
         ]
+        if let probeAddress { ports[probeAddress.port] = "the server for probes" }
+        return ports
     }
     var ownPorts: [UInt16: String] {
         agentPorts.merging([proxyPort: "the L7 proxy", Self.proxyMetricsPort: "the L7 proxy's metrics server"]) { $1 }
