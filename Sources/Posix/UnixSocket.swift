@@ -7,8 +7,9 @@ package enum UnixSocket {
 
     /// A connected descriptor.
     package static func connect(_ path: String) throws(PosixError) -> Int32 {
+        let address = try address(path)
         let descriptor = try make()
-        let result = try withAddress(path) { Glibc.connect(descriptor, $0, $1) }
+        let result = withPointer(address) { Glibc.connect(descriptor, $0, $1) }
         guard result == 0 else {
             let error = PosixError.errno("connect to \(path)")
             close(descriptor)
@@ -20,12 +21,16 @@ package enum UnixSocket {
     /// Takes the path for a socket that nobody can connect to until somebody listens on it. A socket of that name on
     /// which nobody listens is replaced; anything else there is left alone.
     package static func bind(_ path: String, mode: UInt32) throws(PosixError) -> BoundUnixSocket {
+        let address = try address(path)
         try removeLeftover(path)
         let descriptor = try make()
         // Before it has a name: Linux gives the name the mode of the socket, so at no moment is it open to others.
+        // Nothing is to be taken off it; what else is made at this moment says its mode itself.
+        let mask = umask(0)
+        defer { umask(mask) }
         let isBound =
             fchmod(descriptor, mode) == 0
-            ? try withAddress(path) { Glibc.bind(descriptor, $0, $1) } == 0 : false
+            ? withPointer(address) { Glibc.bind(descriptor, $0, $1) } == 0 : false
         var status = stat()
         guard isBound, stat(path, &status) == 0 else {
             let error = PosixError.errno("make the socket \(path)")
@@ -54,9 +59,7 @@ package enum UnixSocket {
         unlink(path)
     }
 
-    private static func withAddress<Result>(
-        _ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Result
-    ) throws(PosixError) -> Result {
+    private static func address(_ path: String) throws(PosixError) -> sockaddr_un {
         let bytes = Array(path.utf8)
         guard (1...longestPath).contains(bytes.count) else {
             throw PosixError(
@@ -66,7 +69,13 @@ package enum UnixSocket {
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
         withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
-        return withUnsafePointer(to: &address) {
+        return address
+    }
+
+    private static func withPointer<Result>(
+        _ address: sockaddr_un, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Result
+    ) -> Result {
+        withUnsafePointer(to: address) {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
                 body($0, socklen_t(MemoryLayout<sockaddr_un>.size))
             }

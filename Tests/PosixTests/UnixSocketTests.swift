@@ -27,11 +27,12 @@ import Testing
 
     @Test func theModeIsTheWantedOneWhateverTheMask() throws {
         let path = folder.path + "/s"
-        let mask = umask(0)
-        let socket = try UnixSocket.bind(path, mode: 0o600)
-        umask(mask)
-        defer { close(socket.descriptor) }
-        #expect(mode(path) == 0o600)
+        for (mask, wanted) in [(mode_t(0), UInt32(0o600)), (0o077, 0o660)] {
+            let before = umask(mask)
+            let socket = try UnixSocket.bind(path, mode: wanted)
+            #expect(umask(before) == mask && mode(path) == wanted)
+            close(socket.descriptor)
+        }
         // Nobody gets through before somebody listens.
         #expect(throws: PosixError.self) { try UnixSocket.connect(path) }
     }
