@@ -43,7 +43,7 @@ struct BPFAttachment {
     /// place: a call meets the old program or the new one. Returns how much had to be done.
     mutating func ensure(_ hooks: [CgroupHook], _ faults: FaultInjector) throws(BPFError) -> Int {
         ensured = nil
-        let cgroup = try CgroupDirectory(cgroupPath)
+        let cgroup = try openCgroup()
         try BPFFileSystem.makeDirectory(directory)
         var operations = 0
         for hook in hooks {
@@ -71,6 +71,15 @@ struct BPFAttachment {
         }
         ensured = hooks
         return operations
+    }
+
+    private func openCgroup() throws(BPFError) -> CgroupDirectory {
+        do throws(BPFError) {
+            return try CgroupDirectory(cgroupPath)
+        } catch {
+            let remedy = "pass an existing cgroup v2 directory with --cgroup"
+            throw BPFError(error.operation, error.code, detail: (error.detail.map { "\($0); " } ?? "") + remedy)
+        }
     }
 
     private func isAttached(_ link: BPFLink, _ hook: CgroupHook, _ cgroup: borrowing CgroupDirectory) -> Bool {

@@ -26,8 +26,9 @@ struct ForgedClientTests {
         }
     }
 
-    /// Where forged packets do come through, connection tracking meets them: the flow it makes of one is not that of the
-    /// victim's connection. Handshakes may be disturbed, as between any two addresses; none goes to the other service.
+    /// Where forged packets do come through, connection tracking meets them: the flow it makes of one is not that of
+    /// the victim's connection. Handshakes may be disturbed, as between any two addresses; none goes to the other
+    /// service.
     @Test(arguments: DataplaneKind.allCases)
     func forgedPacketsTurnNoConnectionToAnotherService(kind: DataplaneKind) throws {
         try Lab.with { lab in
