@@ -54,9 +54,9 @@ import Testing
         return MatchBudget.stepsPerRequest - budget.stepsLeft
     }
 
-    /// What was met before costs one step a byte, with one pattern and with hundreds.
+    /// What was met before costs one step a byte, with one pattern and with a hundred.
     @Test func manyPatternsCostWhatOneDoes() throws {
-        let patterns = try (0..<500).map { try Pattern("/api/v[0-9]+/.*/thing\($0)") }
+        let patterns = try (0..<100).map { try Pattern("/api/v[0-9]+/.*/thing\($0)") }
         let (cache, set) = (PatternCache(), PatternSet(patterns))
         let text = "/api/v1/" + String(repeating: "some/where/", count: 50) + "thing77"
         #expect(steps(patterns, text, cache, set) < MatchBudget.stepsPerRequest)

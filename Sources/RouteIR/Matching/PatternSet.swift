@@ -3,9 +3,9 @@
 /// from the patterns, and paid for from the request's budget.
 
 /// What deciding about one request may cost, in steps of some nanoseconds. Patterns, headers and queries, which anyone
-/// may write and send, must not hold up the others of an event loop: all of it is well below a millisecond.
+/// may write and send, must not hold up the others of an event loop: all of it is below a millisecond.
 package struct MatchBudget: Sendable {
-    package static let stepsPerRequest = 200_000
+    package static let stepsPerRequest = 50_000
     package private(set) var stepsLeft: Int
     package var isExhausted: Bool { stepsLeft < 0 }
 
