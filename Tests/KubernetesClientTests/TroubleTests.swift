@@ -22,7 +22,8 @@ import Testing
             { server, recorder in
                 try await soon("synced") { recorder.now.synced == 1 }
                 try await soon("watching") {
-                    FakeResource.allCases.allSatisfy { $0 == .namespaces || server.watchers($0) == 1 }
+                    // Pods only once they are asked for.
+                    FakeResource.allCases.allSatisfy { [.namespaces, .pods].contains($0) || server.watchers($0) == 1 }
                 }
                 try await body(server, recorder)
             })
