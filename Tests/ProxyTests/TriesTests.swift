@@ -112,6 +112,40 @@ import TestSupport
         }
     }
 
+    /// One event, the end of a connection for one request, makes room for all that wait.
+    @Test func oneEventWakesAsManyAsThereArePlaces() async throws {
+        let listener = try TestListener(at: SocketAddress(IPAddress(v4: 0x7f00_0001), 0))
+        let seen = Mutex<[String]>([])
+        try listener.start { descriptor, connection in
+            let peer = HTTP2Peer(descriptor)
+            guard peer.readPreface() else { return }
+            // The first connection takes one stream at a time (MAX_CONCURRENT_STREAMS).
+            peer.send(HTTP2Peer.settings, connection == 1 ? [0, 3] + peer.word(1) : [])
+            while let frame = peer.next() {
+                guard frame.type == HTTP2Peer.headers else { continue }
+                let path = peer.fields(frame).first { $0.0 == ":path" }?.1 ?? ""
+                seen.withLock { $0.append(path) }
+                if connection == 1 { peer.sendHeaders(frame.stream, [(":status", "103"), ("link", "x")]) }
+            }
+        }
+        defer { listener.stop() }
+        var limited = UpstreamCluster(id: clusterID("cart"), endpoints: [Endpoint(listener.address)])
+        limited.wire = .h2c
+        limited.policy.maxConnections = 1
+        try await ProxyRig.with(nil, [limited]) { rig in
+            let client = try rig.connectHTTP2()
+            defer { client.hangUp() }
+            let first = client.begin("/", method: "POST")
+            // What came before this answer was read before it: the proxy knows the limit.
+            #expect(client.partial(first)?.status == 103)
+            for number in 0..<30 { client.begin("/\(number)") }
+            try eventually("the others in the proxy") { rig.engine.stats.active == 31 }
+            listener.hangUp()
+            try eventually("all at the backend") { seen.withLock(\.count) == 31 }
+            #expect(seen.withLock { Array($0[1...]) } == (0..<30).map { "/\($0)" })
+        }
+    }
+
     @Test func overHTTP1TheyAreServedInOrderToo() async throws {
         let backend = try TestBackend("one") { $0.target == "/0" ? .silence : .reply(200) }
         defer { backend.stop() }
