@@ -61,6 +61,30 @@ import Testing
         }
     }
 
+    @Test func aServerThatTakesNoEventsIsAskedEverLessOften() async throws {
+        var timing = KubernetesSource.Timing.quick
+        timing.event = .milliseconds(1)
+        timing.backoff.first = .seconds(600)
+        timing.backoff.longest = .seconds(600)
+        let prepare: @Sendable (FakeAPIServer) -> Void = { [bad] server in
+            server.configure { $0.forbidsEvents = true }
+            server.put(
+                .services,
+                (0..<5).map { number in
+                    var bad = bad
+                    bad.name = "bad-\(number)"
+                    return bad
+                })
+        }
+        try await withSource(timing: timing, prepare: prepare) { server, recorder in
+            try await soon("refused") { recorder.source.droppedEvents.count == 1 }
+            // Everything else goes on, while the other events wait.
+            server.put(.services, service("later"))
+            try await soon("later") { recorder.services.contains("later") }
+            #expect(server.requests.count { $0.path.hasSuffix("/events") } == 1)
+        }
+    }
+
     @Test func aFloodIsDroppedAndCounted() {
         let recorder = EventRecorder(nodeName: "n", pause: .seconds(1))
         for number in 0..<300 {

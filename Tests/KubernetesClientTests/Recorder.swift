@@ -90,6 +90,11 @@ extension KubernetesSource.Timing {
     }
 }
 
+extension FakeResource {
+    /// What a source follows as long as nobody asks for more.
+    static let followed: [FakeResource] = [.services, .endpointslices, .nodes, .servicecidrs]
+}
+
 extension FakeAPIServer {
     /// Two services, three slices, the own node and another one, and a ServiceCIDR.
     func fill() {

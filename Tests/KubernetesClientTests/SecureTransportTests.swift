@@ -56,6 +56,14 @@ import Testing
         }
     }
 
+    @Test("A port that does not speak TLS is told as that")
+    func namesPlainPort() async throws {
+        let plain: @Sendable (inout KubernetesSource.Configuration) -> Void = { $0.access.server.scheme = "https" }
+        try await withSource(configure: plain) { _, recorder in
+            try await soon("told") { recorder.problems.contains { $0.contains("does not speak TLS") } }
+        }
+    }
+
     @Test("A client certificate proves who we are")
     func showsClientCertificate() async throws {
         let tls = try serverTLS(TestCertificates.byAddress, TestCertificates.byAddressKey, wantsClients: true)
@@ -80,7 +88,7 @@ import Testing
         try writeText(TestCertificates.byName + "\n", to: file)
         let tls = try serverTLS(TestCertificates.byAddress, TestCertificates.byAddressKey)
         try await follow(tls, { $0.certificateAuthority = .file(file) }) { _, recorder in
-            try await soon("told") { !recorder.problems.isEmpty }
+            try await soon("told") { recorder.problems.contains { $0.contains("certificate authority") } }
             try writeText(TestCertificates.authority + "\n", to: file)
             try await soon("synced") { recorder.now.synced == 1 }
             try await soon("no problems") { recorder.problems.isEmpty }

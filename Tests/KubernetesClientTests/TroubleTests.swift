@@ -22,8 +22,7 @@ import Testing
             { server, recorder in
                 try await soon("synced") { recorder.now.synced == 1 }
                 try await soon("watching") {
-                    // Pods only once they are asked for.
-                    FakeResource.allCases.allSatisfy { [.namespaces, .pods].contains($0) || server.watchers($0) == 1 }
+                    FakeResource.followed.allSatisfy { server.watchers($0) == 1 }
                 }
                 try await body(server, recorder)
             })
@@ -196,7 +195,7 @@ import Testing
                 server.fill()
             },
             { server, recorder in
-                for resource in FakeResource.allCases where resource != .namespaces {
+                for resource in FakeResource.followed {
                     try await soon("watching") { server.watchers(resource) == 1 }
                     server.bookmark(resource)
                 }
@@ -258,6 +257,34 @@ import Testing
                 server.endWatches(.services)
                 try await soon("told") { recorder.problems.contains { $0.contains("401") } }
                 try writeText("new\n", to: file)
+                try await soon("watching again") { server.watchers(.services) == 1 }
+                #expect(recorder.now.deleted.isEmpty)
+            })
+    }
+
+    @Test("A plugin runs again when the server no longer takes what it gave")
+    func renewsPlugin() async throws {
+        let directory = try TemporaryDirectory()
+        let file = directory.path + "/token"
+        try writeText("old", to: file)
+        let script = #"printf '{"status":{"token":"%s"}}' "$(cat \#(file))"; echo run >> \#(file).runs"#
+        try await withSource(
+            configure: {
+                $0.access.login = .plugin(
+                    ExecPlugin(apiVersion: ExecPlugin.versions[0], command: "sh", arguments: ["-c", script]))
+            },
+            prepare: { server in
+                server.fill()
+                server.configure { $0.acceptedTokens = ["old"] }
+            },
+            { server, recorder in
+                try await soon("synced") { recorder.now.synced == 1 }
+                #expect(readText(file + ".runs") == "run\n", "one run is for all watches")
+                server.configure { $0.acceptedTokens = ["new"] }
+                // A plugin may give the old token for a while: it is asked again until it gives the new one.
+                server.endWatches(.services)
+                try await soon("asked again") { readText(file + ".runs").count > 8 }
+                try writeText("new", to: file)
                 try await soon("watching again") { server.watchers(.services) == 1 }
                 #expect(recorder.now.deleted.isEmpty)
             })

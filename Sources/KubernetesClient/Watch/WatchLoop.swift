@@ -132,7 +132,19 @@ struct WatchLoop {
         case let error as HTTPClientError: "cannot be reached: \(error.shortDescription)"
         case let error as NIOSSLExtraError where error == .failedToValidateHostname:
             "cannot be trusted: \(configuration.access.foreignCertificateSentence)"
+        case NIOSSLError.handshakeFailed(let reason): tlsSentence("\(reason)")
         default: "cannot be reached: \(error)"
+        }
+    }
+
+    private func tlsSentence(_ reason: String) -> String {
+        if reason.contains("CERTIFICATE_VERIFY_FAILED") {
+            "cannot be trusted: its certificate has expired, or is not signed by the certificate authority we know; "
+                + "compare certificate-authority with the server's"
+        } else if reason.contains("WRONG_VERSION_NUMBER") || reason.contains("HTTP_REQUEST") {
+            "cannot be reached: its port does not speak TLS; write http:// in its address, or another port"
+        } else {
+            "cannot be reached: the TLS handshake failed: \(reason)"
         }
     }
 
