@@ -20,8 +20,6 @@ actor CanaryWatch {
     private let isEBPF: Bool
     /// Pods were seen below the cgroup.
     private var hasSeenPods = false
-    private var pods: CanaryResult?
-    private var lookForPodsAt = Duration.zero
     private var known: CanaryResult = .passed
 
     init(cgroup: String?, isEBPF: Bool, board: StatusBoard, metrics: AgentMetrics, log: Logger) throws(NetnsError) {
@@ -87,20 +85,9 @@ actor CanaryWatch {
             + (others.map { ", \($0) who has programs" } ?? "")
     }
 
-    /// Until a pod was seen; the node may have many processes to look at.
+    /// There are pods, but their processes are not where our programs are attached.
     private var wrongCgroup: CanaryResult? {
         guard let cgroup, isEBPF, !hasSeenPods, let pod = board.now.localPod else { return nil }
-        let start = board.clock()
-        if start >= lookForPodsAt {
-            pods = lookForPods(below: cgroup, pod)
-            let end = board.clock()
-            lookForPodsAt = end + AuditSchedule.pause(after: end - start, atLeast: .seconds(2))
-        }
-        return hasSeenPods ? nil : pods
-    }
-
-    /// There are pods, but their processes are not where our programs are attached.
-    private func lookForPods(below cgroup: String, _ pod: IPAddress) -> CanaryResult? {
         do throws(NetnsError) {
             let own = try NetworkNamespace.current().id
             hasSeenPods = try CgroupTree(path: cgroup).networkNamespaces().contains { $0.id != own }
