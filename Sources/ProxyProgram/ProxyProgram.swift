@@ -3,6 +3,7 @@ import Addressing
 import AdminServer
 import CLinux
 import Glibc
+import Posix
 import Proxy
 import RouteIR
 import Synchronization
@@ -112,22 +113,20 @@ final class ProxyProcess: Sendable {
     }
 
     func run() async throws {
-        var isListening = false
-        for address in options.listenAddresses {
-            do {
-                _ = try await engine.listen(address)
-                isListening = true
-            } catch {
-                // A node without IPv6 is no reason to give up.
-                log("warning", "cannot listen on \(address): \(error)")
-            }
-        }
-        guard isListening else {
-            throw ProxyError(
-                "nothing to listen on: is another program on port \(options.listenPort)? see --listen-port")
-        }
         startAdmin()
+        var waiting = await listen(options.listenAddresses)
+        // A proxy that runs as another user shares no port with us: it is asked to go once we have the configuration.
+        if !waiting.isEmpty { log("warning", "waiting for whoever holds port \(options.listenPort)") }
         try control.start()
+        let latest = ContinuousClock.now + Self.patience
+        while !waiting.isEmpty {
+            guard ContinuousClock.now < latest else {
+                throw ProxyError("another program holds port \(options.listenPort); stop it or pass --listen-port")
+            }
+            try await Task.sleep(for: .milliseconds(5))
+            waiting = await listen(waiting)
+        }
+        guard engine.isListening else { throw ProxyError("there is no address to listen on; see --listen-address") }
         log(
             "info",
             "heddle-proxy \(ProxyProgram.version) listens on port \(options.listenPort), \(options.threads) loops")
@@ -140,6 +139,27 @@ final class ProxyProcess: Sendable {
             }
         }
         await end(signal)
+    }
+
+    /// For the predecessor's port to become free.
+    private static let patience = Duration.seconds(20)
+
+    /// Returns those that somebody else holds.
+    private func listen(_ addresses: [SocketAddress]) async -> [SocketAddress] {
+        var busy: [SocketAddress] = []
+        for address in addresses {
+            do {
+                _ = try await engine.listen(address)
+            } catch {
+                if (error as? PosixError)?.code == EADDRINUSE {
+                    busy.append(address)
+                } else {
+                    // A node without IPv6 is no reason to give up.
+                    log("warning", "\(error)")
+                }
+            }
+        }
+        return busy
     }
 
     private static func nextSignal(_ descriptor: Int32) -> UInt8 {

@@ -33,6 +33,7 @@ import Testing
             try manifests.write(web)
             try manifests.write("route", route)
             let agent = try RunningAgent(on: node, dataplane, manifests)
+            chmod(agent.directory.path, 0o711)
             let url = "http://\(web.v4)/"
             try eventually("the proxy answers") {
                 try client.run(["curl", "-s", "--max-time", "5", url]) == "ok" && agent.proxies().count == 1
@@ -49,8 +50,9 @@ import Testing
             try eventually("load") { lines("\(folder.path)/storm").count > 2 }
 
             let log = folder.path + "/proxy"
+            // As the same user, or they could not share the port.
             let new = try node.host.spawn(
-                [
+                asProxyUser + [
                     programDirectory + "/heddle-proxy", "--config-socket", agent.proxySocket, "--metrics-address",
                     "127.0.0.1:15021", "--access-log", "off",
                 ], log: log)
@@ -150,7 +152,7 @@ import Testing
             let ask = { try client.run(["curl", "-s", "--max-time", "5", "http://\(web.v4)/"]) }
             try eventually("the proxy answers") { try ask() == "ok" && agent.proxies().count == 1 }
             let pid = try #require(try agent.proxies().first)
-            _ = try node.host.run(["prlimit", "--pid", "\(pid)", "--nofile=64:64"])
+            _ = try node.host.run(asProxyUser + ["prlimit", "--pid", "\(pid)", "--nofile=64:64"])
             let folder = try TemporaryDirectory()
             let crowd = try client.spawn(
                 ["bash", "-c", crowdScript, "-", "\(web.v4.address)", "\(folder.path)/stop"],
@@ -163,6 +165,8 @@ import Testing
             #expect(try agent.proxies() == [pid])
         }
     }
+
+    private let asProxyUser = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
 
     /// A hundred connections that ask nothing.
     private let crowdScript = """

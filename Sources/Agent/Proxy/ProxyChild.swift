@@ -69,8 +69,22 @@ final class ProxyChild: Sendable {
             defer { (state.isWanted, state.isServed) = (isWanted, isServed) }
             return isWanted && !state.isWanted
         }
-        // One that runs already comes to us within the second.
-        if isNew { _ = timers.schedule(after: .milliseconds(isServed ? 1000 : 1)) { [weak self] in self?.tick() } }
+        // One that runs already, and holds the port, comes to us within the second.
+        let patience = isNew && (isServed || isPortTaken) ? 1000 : 1
+        if isNew { _ = timers.schedule(after: .milliseconds(patience)) { [weak self] in self?.tick() } }
+    }
+
+    private var isPortTaken: Bool {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        defer { close(descriptor) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = configuration.proxyPort.bigEndian
+        return withUnsafePointer(to: address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) != 0
+            }
+        }
     }
 
     /// Whether it runs what would be started now. One that was started from it is, whatever it became: another would be no

@@ -3,6 +3,7 @@ import Addressing
 import Glibc
 import NIOCore
 import NIOPosix
+import Posix
 package import RouteIR
 import Synchronization
 
@@ -63,12 +64,17 @@ package final class ProxyEngine: Sendable {
                 _ = bootstrap.serverChannelOption(
                     ChannelOptions.Types.SocketOption(level: .ipv6, name: .init(rawValue: IPV6_V6ONLY)), value: 1)
             }
-            let channel = try await bootstrap.bind(to: address.nio()).get()
+            let channel: any Channel
+            do { channel = try await bootstrap.bind(to: address.nio()).get() } catch let error as IOError {
+                throw PosixError("cannot listen on \(address): \(error)", code: error.errnoCode)
+            }
             state.withLock { $0.listeners.append(channel) }
             address = SocketAddress(channel.localAddress) ?? address
         }
         return address
     }
+
+    package var isListening: Bool { state.withLock { !$0.listeners.isEmpty } }
 
     /// Puts a configuration into force on every loop; returns when all have it.
     package func adopt(_ snapshot: ProxySnapshot) {
