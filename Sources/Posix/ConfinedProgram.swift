@@ -66,7 +66,8 @@ package struct ConfinedProgram: Sendable {
     }
 }
 
-/// A directory that belongs to `user` alone, as do the group of files made in it by others, made if it is not there: an open descriptor of it.
+/// A directory that belongs to `user` alone, as do the group of files made in it by others, made if it is not there:
+/// an open descriptor of it.
 package func ownDirectory(_ path: String, of user: ProcessUser, files: [String]) throws(PosixError) -> Int32 {
     if mkdir(path, 0o700) != 0, errno != EEXIST { throw .errno("make the directory \(path)") }
     let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)

@@ -1,8 +1,8 @@
 /// A file that one process at a time may hold, for as long as it lives.
 import Glibc
 
-/// A POSIX record lock: it ends with the process even if a child still has the descriptor, and the kernel says who holds
-/// it. Its file must not be opened a second time by this process, whose closing would end it.
+/// A POSIX record lock: it ends with the process even if a child still has the descriptor, and the kernel says who
+/// holds it. Its file must not be opened a second time by this process, whose closing would end it.
 package struct ProcessLock: Sendable {
     package let path: String
     private let descriptor: Int32

@@ -1,4 +1,5 @@
-/// Unix sockets by path: the one place that makes their addresses, so that a path that is too long is refused everywhere.
+/// Unix sockets by path: the one place that makes their addresses, so that a path that is too long is refused
+/// everywhere.
 import Glibc
 
 package enum UnixSocket {

@@ -76,8 +76,8 @@ import Testing
         }
     }
 
-    /// After an upgrade: the agent finds proxies that do not run the installed program, one of them of a release with another
-    /// format of the hand-over. It starts the installed one, and ends them once that one serves.
+    /// After an upgrade: the agent finds proxies that do not run the installed program, one of them of a release with
+    /// another format of the hand-over. It starts the installed one, and ends them once that one serves.
     @Test(arguments: DataplaneKind.allCases) func theInstalledProxyReplacesOlderOnes(dataplane: DataplaneKind) throws {
         try Lab.with { lab in
             let node = try lab.addNode()

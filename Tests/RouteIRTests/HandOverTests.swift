@@ -136,8 +136,8 @@ import Testing
         #expect(error?.description.contains("9 is no path match") == true)
     }
 
-    /// The agent does not even read what only an agent may say: a proxy that was taken over could make it as large as it
-    /// likes.
+    /// The agent does not even read what only an agent may say: a proxy that was taken over could make it as large as
+    /// it likes.
     @Test func eachSideSaysItsOwn() throws {
         let update = HandOverFrame.encode(.update(ProxyUpdate(base: nil, generation: 1, node: ProxyNode(name: "n"))))
         let ack = HandOverFrame.encode(.ack(1))

@@ -87,8 +87,8 @@ final class ProxyChild: Sendable {
         }
     }
 
-    /// Whether it runs what would be started now. One that was started from it is, whatever it became: another would be no
-    /// better.
+    /// Whether it runs what would be started now. One that was started from it is, whatever it became: another would
+    /// be no better.
     func isCurrent(_ proxy: HandOverServer.Proxy) -> Bool {
         guard let installed = FileIdentity(path: Self.programPath) else { return true }
         let isOurs = state.withLock { $0.pid == pid_t(proxy.pid) && $0.program == installed }

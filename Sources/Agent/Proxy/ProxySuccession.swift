@@ -1,5 +1,6 @@
-/// How a newer proxy takes the place of an older one: the older one ends only once its successor has the configuration, so
-/// that at every moment somebody serves the routes in force. Pure; for `--proxy spawn`, where both are the agent's.
+/// How a newer proxy takes the place of an older one: the older one ends only once its successor has the
+/// configuration, so that at every moment somebody serves the routes in force. Pure; for `--proxy spawn`, where both
+/// are the agent's.
 import AdminServer
 
 struct ProxySuccession: Equatable {

@@ -14,12 +14,14 @@ struct clinux_confined {
 	int directory;
 };
 
-/* Starts the program in a session of its own, with no descriptor but the three standard ones, as user and group, with no other group, no capability in any set, and no
- * way to get one (no_new_privs). Returns its pid, or -1 with errno and in `failed` what could not be done. */
+/* Starts the program in a session of its own, with no descriptor but the three standard ones, as user and group, with
+ * no other group, no capability in any set, and no way to get one (no_new_privs). Returns its pid, or -1 with errno and
+ * in `failed` what could not be done. */
 pid_t clinux_spawn_confined(const struct clinux_confined *what, const char **failed);
 
-/* From here on this process and its threads can start no program, see no other process, enter or make no namespace, mount
- * nothing, load nothing into the kernel, and open sockets of the Internet and Unix families only. 0, or -1 with errno. */
+/* From here on this process and its threads can start no program, see no other process, enter or make no namespace,
+ * mount nothing, load nothing into the kernel, and open sockets of the Internet and Unix families only. 0, or -1 with
+ * errno. */
 int clinux_forbid_unused_calls(void);
 
 /* A descriptor that stays this process's when its number becomes another's; -1 with errno. */

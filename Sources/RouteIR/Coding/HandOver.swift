@@ -13,8 +13,8 @@
 /// down. One update is under way at a time. After a nack the agent sends nothing before the configuration changed, and
 /// then all of it. The proxy keeps its whole snapshot on disk, as the frame of an update without base.
 ///
-/// Two releases understand each other: fields and messages that one does not know it passes over, the proxy tells which in
-/// its ack, and what it cannot pass over (a case of an enum) it refuses with a nack.
+/// Two releases understand each other: fields and messages that one does not know it passes over, the proxy tells
+/// which in its ack, and what it cannot pass over (a case of an enum) it refuses with a nack.
 
 package enum HandOverMessage: Equatable, Sendable {
     /// `generation`: of the config it starts with, from disk; 0 for none.
@@ -123,8 +123,9 @@ extension HandOverMessage: WireCoded {
 /// A message with what finds its end and its mistakes: `HDL7`, format, length and checksum, 20 bytes, little-endian.
 package enum HandOverFrame {
     package static let headerLength = 20
-    /// Raised when frames or the way of writing fields change, which no release after format 2 should need. Format 1 had no
-    /// numbers of fields: proxies of that release keep what they have until their successor has the configuration.
+    /// Raised when frames or the way of writing fields change, which no release after format 2 should need. Format 1
+    /// had no numbers of fields: proxies of that release keep what they have until their successor has the
+    /// configuration.
     package static let format: UInt32 = 2
     package static let maximumLength = 64 << 20
     private static let magic: UInt32 = 0x374c_4448

@@ -1,9 +1,9 @@
 /// The binary form of what agent and proxy tell each other, and of the proxy's last config on disk. Own and binary: a
 /// snapshot of ten thousand routes is read in milliseconds at the start of a proxy.
 ///
-/// A value is some bytes; whoever contains it writes their number before them. So a reader can pass over what it does not
-/// know: a record is a list of fields, each its number, its length and its value, in ascending order. A release may add
-/// fields (with new numbers) and cases without becoming another format; a missing field has its default.
+/// A value is some bytes; whoever contains it writes their number before them. So a reader can pass over what it does
+/// not know: a record is a list of fields, each its number, its length and its value, in ascending order. A release
+/// may add fields (with new numbers) and cases without becoming another format; a missing field has its default.
 
 package struct WireError: Error, Hashable, CustomStringConvertible {
     package let description: String
