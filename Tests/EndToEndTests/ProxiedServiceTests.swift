@@ -76,6 +76,7 @@ import Testing
             #expect(try ask(client, web.v4, count: 20, "-H", "X-Canary: yes") == ["new": 20])
 
             // A proxy that dies is started again.
+            try eventually("the proxy comes to the new agent") { try proxyProcess(agent) != nil }
             let pid = try #require(try proxyProcess(agent))
             kill(pid, SIGKILL)
             try eventually("another proxy") {
