@@ -133,14 +133,8 @@ func checkRequest(_ bytes: UnsafeRawBufferPointer, _ head: inout MessageHead) th
         try checkAuthority(bytes, line.value)
     }
     if let host {
-        // They would be two answers to the question whom the request is for.
-        if head.isAbsoluteTarget {
-            let isSecure = lowercased(bytes[Int(head.target.start) + 4]) == UInt8(ascii: "s")
-            guard isSameAuthority(bytes[host.range], bytes[head.authority.range], isSecure: isSecure) else {
-                throw WireViolation(400, .badHost)
-            }
-        }
-        if head.method != .connect { head.authority = host }
+        // An absolute target says whom the request is for: what Host says then is replaced (RFC 9112, 3.2.2).
+        if head.method != .connect, !head.isAbsoluteTarget { head.authority = host }
     } else if head.minorVersion >= 1 {
         throw WireViolation(400, .missingHost)
     }

@@ -93,7 +93,8 @@ extension Exchange {
         if let hostname = rewrite?.hostname {
             shard.edit.drop(.host, in: head)
             shard.edit.add("host", hostname.utf8)
-        } else if !head.has(.host) {
+        } else if !head.has(.host) || head.isAbsoluteTarget {
+            shard.edit.drop(.host, in: head)
             let host = head.isAbsoluteTarget ? bytes.text(head.authority) : service?.service.id.hostname ?? "unknown"
             shard.edit.add("host", host.utf8)
         }
