@@ -59,9 +59,11 @@ final class SpanExporter: SpanSink {
     private func run() {
         while true {
             work.wait()
-            if !state.withLock(\.isStopped) { usleep(1_000_000) }
+            // Asked before the last spans are taken: who stops while they are sent is heard in the next round.
+            let isLast = state.withLock(\.isStopped)
+            if !isLast { usleep(1_000_000) }
             flush()
-            if state.withLock(\.isStopped) { return ended.signal() }
+            if isLast { return ended.signal() }
         }
     }
 

@@ -79,10 +79,7 @@ import Testing
             try eventually("the proxy comes to the new agent") { try proxyProcess(agent) != nil }
             let pid = try #require(try proxyProcess(agent))
             kill(pid, SIGKILL)
-            try eventually("another proxy") {
-                guard let other = try proxyProcess(agent) else { return false }
-                return other != pid
-            }
+            try eventually("another proxy") { try proxyProcess(agent).map { $0 != pid } == true }
             try eventually("the proxy answers again") {
                 (try? ask(client, web.v4, count: 5, "-H", "X-Canary: yes")) == ["new": 5]
             }

@@ -29,7 +29,8 @@ import Testing
 
     @Test(arguments: [
         ("GET http://web/p?q HTTP/1.1\nHost: web\n\n", "/p", "web"),
-        ("GET http://WEB HTTP/1.1\nHost: web\n\n", "", "web"),
+        ("GET http://WEB HTTP/1.1\nHost: web\n\n", "", "WEB"),
+        ("GET http://web/ HTTP/1.1\nHost: other\n\n", "/", "web"),
         ("OPTIONS * HTTP/1.1\nHost: web\n\n", "*", "web"),
         ("CONNECT web:443 HTTP/1.1\nHost: web:443\n\n", "", "web:443"),
         ("\nGET / HTTP/1.1\nHost: [fd00::1]:80\n\n", "/", "[fd00::1]:80"),

@@ -59,8 +59,8 @@ private final class RecordingBackend: Sendable {
         }
     }
 
-    /// RFC 9112, 3.2.2: an absolute target says whom the request is for, and takes the place of what Host says. RFC 9113,
-    /// 8.3.1: there the two must agree; the scheme's own port is the same as none.
+    /// RFC 9112, 3.2.2: an absolute target says whom the request is for, and takes the place of what Host says.
+    /// RFC 9113, 8.3.1: there the two must agree; the scheme's own port is the same as none.
     @Test func oneHostIsAskedWhateverSaysIt() async throws {
         let backend = try TestBackend("one")
         defer { backend.stop() }

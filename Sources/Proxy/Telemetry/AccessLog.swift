@@ -68,9 +68,11 @@ package final class AccessLog: AccessLogSink {
     private func run() {
         while true {
             work.wait()
-            if !state.withLock(\.isStopped) { usleep(Self.pause) }
+            // Asked before the last lines are taken: who stops while they are written is heard in the next round.
+            let isLast = state.withLock(\.isStopped)
+            if !isLast { usleep(Self.pause) }
             write()
-            if state.withLock(\.isStopped) { return ended.signal() }
+            if isLast { return ended.signal() }
         }
     }
 
