@@ -74,11 +74,6 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, bool ipv6)
 
 	if (ctx->protocol != IPPROTO_TCP && ctx->protocol != IPPROTO_UDP)
 		return 1;
-	if (ctx->protocol == IPPROTO_UDP && is_left_to_rules(&to)) {
-		forget(ctx);
-		count(HEDDLE_REASON_connect_by_rules);
-		return 1;
-	}
 	verdict = route(ctx, &to, &none, &block, &choice);
 	if (verdict == VERDICT_CHOSEN || verdict == VERDICT_PROXIED) {
 		remember(ctx, &to, &block, &choice);
