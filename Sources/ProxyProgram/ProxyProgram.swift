@@ -71,6 +71,8 @@ final class ProxyProcess: Sendable {
         engineOptions.tell = { log("warning", $0) }
         engineOptions.targets = TargetGuard(
             ports: options.nodePorts.union([options.listenPort, options.metricsAddress.port]))
+        // Whom only this machine's loopback reaches leads nobody there who could not go himself.
+        engineOptions.targets.allowsLoopback = options.listenAddress?.isLoopback == true
         engineOptions.memoryLimit = options.memoryLimit
         let accessLog = accessLog
         let engine = ProxyEngine(options: engineOptions, snapshot: snapshot, logs: accessLog, spans: spans)
