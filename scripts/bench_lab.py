@@ -251,10 +251,17 @@ class Node:
             return os.path.exists(socket)
         wait(ready, "the agent's socket", 60)
         if is_synced:
-            wait(lambda: is_synced(json.loads(self.agentctl("status", "-o", "json"))), "what is wanted of the agent")
+            # The socket has its name before anybody listens on it.
+            wait(lambda: self.is_answered(is_synced), "what is wanted of the agent")
         else:
             self.agentctl("status", "--wait", "300s")
         return child
+
+    def is_answered(self, is_synced):
+        try:
+            return is_synced(json.loads(self.agentctl("status", "-o", "json")))
+        except Failure:
+            return False
 
     def program(self, dataplane, services, endpoints, updates, target, cgroup=None):
         """Compiles and writes generated services without an agent; the kernel state stays."""
