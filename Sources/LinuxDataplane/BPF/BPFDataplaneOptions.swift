@@ -32,8 +32,8 @@ package struct BPFDataplaneOptions: Sendable {
     /// The nftables companion runs and takes what the socket hooks cannot do: load-balancer addresses with source
     /// ranges and SCTP. Without it those are reported as refused.
     package var companionHandlesSourceRanges = false
-    /// The companion carries every UDP service: connected UDP sockets are left to it, and of what one socket sends to
-    /// one backend by several names all but the first.
+    /// The companion carries every UDP service: of what one unconnected socket sends to one backend, every name but the
+    /// first is left to it.
     package var companionServesUDP = false
 
     package init(cgroup: String, bpffs: String, nodeName: String) {
