@@ -1,7 +1,7 @@
 # What the scripts share: talking, installing what is missing, building, and programs in namespaces and cgroups.
 # Sourced, not run. Every script works from a bare checkout on Debian 12 with a Swift toolchain.
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 
 # One line for each argument.
 say() { printf '%s\n' "$@"; }

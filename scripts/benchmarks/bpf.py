@@ -8,9 +8,9 @@ import os
 import platform
 import struct
 
-from bench_lab import progress
-from bench_report import Table
-from bench_services import ENDPOINTS, make, traffic
+from lab import progress
+from report import Table
+from services import ENDPOINTS, make, traffic
 
 # Raise one with a reason in the commit. Kernels differ, and so do compilers: about twice what Linux 6.18 goes through.
 VERIFIED = {"connect4": 8000, "connect6": 8000, "sendmsg4": 11000, "sendmsg6": 11000, "recvmsg4": 28000,

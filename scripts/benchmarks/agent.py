@@ -3,8 +3,8 @@ import os
 import shutil
 import time
 
-from bench_lab import BACKENDS, cpu_seconds, memory_mb, progress, run
-from bench_report import Table
+from lab import BACKENDS, cpu_seconds, memory_mb, progress, run
+from report import Table
 
 TEXT = ("Sync is from the agent's start to everything in the kernel. An edit is from the rename of a manifest to the "
         "first connection that the new endpoint answers: reading, compiling, programming and connecting. Idle CPU is "

@@ -12,9 +12,9 @@ import subprocess
 import sys
 import time
 
-import bench_l7_peers as peers
-from bench_lab import CPUS, Failure, Missing, memory_mb, progress
-from bench_report import Spread, Table, compare, ratios
+import l7_peers as peers
+from lab import CPUS, Failure, Missing, memory_mb, progress
+from report import Spread, Table, compare, ratios
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FIGURES = {
@@ -122,7 +122,7 @@ class Proxy:
     def connections(self, count=1000):
         before = self.resident()
         holder = subprocess.Popen(
-            self.lab.command(self.node, "python3", HERE + "/bench_l7.py", str(self.port), str(count)),
+            self.lab.command(self.node, "python3", HERE + "/l7.py", str(self.port), str(count)),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         holder.stdout.readline()
         self.add("rss_per_1000_mb", (self.resident() - before) * 1000 / count)

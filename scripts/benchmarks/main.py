@@ -2,35 +2,34 @@
 which builds what is measured.
 """
 import argparse
-import os
 import signal
 import sys
 import time
 import traceback
 
-import bench_agent
-import bench_bpf
-import bench_churn
-import bench_control_plane
-import bench_l7
-import bench_observe
-import bench_scale
-import bench_traffic
-from bench_lab import Failure, Lab, Missing, progress
-from bench_report import Report
+import agent
+import bpf
+import churn
+import control_plane
+import l7
+import observe
+import scale
+import traffic
+from lab import Failure, Lab, Missing, progress
+from report import Report
 
 # In the order in which they run: what matters most first.
 AREAS = {
-    "traffic": bench_traffic.measure,
-    "scale": bench_scale.measure,
-    "storm": bench_churn.storm,
-    "restart": bench_churn.restart,
-    "bpf": bench_bpf.measure,
-    "agent": bench_agent.measure,
-    "control-plane": bench_control_plane.measure,
-    "decode": bench_control_plane.decode,
-    "observe": bench_observe.measure,
-    "l7": bench_l7.measure,
+    "traffic": traffic.measure,
+    "scale": scale.measure,
+    "storm": churn.storm,
+    "restart": churn.restart,
+    "bpf": bpf.measure,
+    "agent": agent.measure,
+    "control-plane": control_plane.measure,
+    "decode": control_plane.decode,
+    "observe": observe.measure,
+    "l7": l7.measure,
 }
 
 KUBE_PROXY = ("kube-proxy itself is not run: it needs an API server, and nothing here feeds it yet. \"kube-proxy- "

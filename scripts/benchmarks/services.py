@@ -1,11 +1,11 @@
 """Who makes a Service reachable: nobody (the pod's own address), Heddle's two dataplanes, and the rulesets of
-bench_rivals. All are asked for the same service `target` among the same others.
+rivals. All are asked for the same service `target` among the same others.
 """
 import json
 import os
 
-import bench_rivals as rivals
-from bench_lab import CPUS, ENDPOINT_IPS, NODE_IP, run, wait
+import rivals
+from lab import CPUS, ENDPOINT_IPS, NODE_IP, run, wait
 
 PORT, NODE_PORT = 8080, 30080
 TARGET_IP = "10.97.0.1"

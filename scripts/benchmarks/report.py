@@ -8,7 +8,7 @@ import shutil
 import statistics
 import subprocess
 
-import bench_svg
+import svg
 
 
 class Spread:
@@ -78,7 +78,7 @@ class Table:
             return value.triple if isinstance(value, Spread) else value if isinstance(value, (int, float)) else None
         kept = [(group, row) for group, row in zip(groups, self.rows) if group]
         picked = {name: [drawn(row[self.columns.index(name)]) for _, row in kept] for name in series}
-        self.plot = bench_svg.bars(self.title, [group for group, _ in kept], picked, unit, log, line)
+        self.plot = svg.bars(self.title, [group for group, _ in kept], picked, unit, log, line)
         return self
 
 

@@ -3,7 +3,7 @@ stay charged when the program has ended. Memory that other things on the machine
 """
 import os
 
-from bench_lab import mount_of, remove_cgroup
+from lab import mount_of, remove_cgroup
 
 
 class KernelMemory:

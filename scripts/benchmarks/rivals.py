@@ -5,7 +5,7 @@ missing, so times to program it are the least it could take.
 import subprocess
 import time
 
-from bench_lab import Failure
+from lab import Failure
 
 POD_CIDR = "10.0.0.0/8"
 

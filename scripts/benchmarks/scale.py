@@ -4,11 +4,11 @@ changed endpoint; how much kernel memory they take; and what the first packet of
 import statistics
 import time
 
-import bench_rivals as rivals
-from bench_lab import BACKENDS, CPUS, Failure, progress
-from bench_memory import KernelMemory
-from bench_report import Spread, Table, compare, ratios
-from bench_services import Direct, traffic
+import rivals
+from lab import BACKENDS, CPUS, Failure, progress
+from memory import KernelMemory
+from report import Spread, Table, compare, ratios
+from services import Direct, traffic
 
 ENDPOINTS = 10
 # To load a ruleset.

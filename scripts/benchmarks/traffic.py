@@ -1,9 +1,9 @@
 """scripts/bench traffic: what a connection or a request costs through a Service, as a multiple of the same to the pod
 itself. All take turns in every round, each on a node of its own.
 """
-from bench_lab import CPUS, progress
-from bench_report import Spread, Table, compare, ratios
-from bench_services import ENDPOINTS, NAMES, make, traffic
+from lab import CPUS, progress
+from report import Spread, Table, compare, ratios
+from services import ENDPOINTS, NAMES, make, traffic
 
 # Operation -> what it is, how many are made in a round, where the client is, which address it takes.
 OPERATIONS = {

@@ -7,10 +7,10 @@ import signal
 import subprocess
 import time
 
-from bench_lab import CPUS, ENDPOINT_IPS, Failure, progress, result
-from bench_report import Spread, Table, compare
-from bench_rivals import RIVALS
-from bench_services import ENDPOINTS, HEDDLES, PORT, make
+from lab import CPUS, ENDPOINT_IPS, Failure, progress, result
+from report import Spread, Table, compare
+from rivals import RIVALS
+from services import ENDPOINTS, HEDDLES, PORT, make
 
 RATE = 2000
 TEXT = {

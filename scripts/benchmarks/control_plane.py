@@ -10,8 +10,8 @@ import sys
 import threading
 import time
 
-from bench_lab import BACKENDS, cpu_seconds, memory_mb, progress, wait
-from bench_report import Table
+from lab import BACKENDS, cpu_seconds, memory_mb, progress, wait
+from report import Table
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SERVICE = ("10.97.0.1", 80)
@@ -48,7 +48,7 @@ def decode(lab, quick):
     rows = []
     for slices in (100,) if quick else (1000, 50000):
         progress("decode: %d slices" % slices)
-        listing = ["python3", HERE + "/bench_apiserver.py", "--list", "--services", str(slices), "--endpoints", "10"]
+        listing = ["python3", HERE + "/apiserver.py", "--list", "--services", str(slices), "--endpoints", "10"]
         with subprocess.Popen(listing, stdout=subprocess.PIPE) as source:
             row = json.loads(subprocess.run(
                 [lab.bin + "/heddle-bench", "decode"], stdin=source.stdout, capture_output=True, check=True).stdout)
@@ -62,7 +62,7 @@ def one(node, dataplane, services, seconds, pause):
     for number, address in enumerate(BACKENDS):
         node.start("server", node.bin + "/heddle-bench", "serve", "--address", address, "--name", number)
     control = node.dir + "/control"
-    api = node.start("node", "python3", HERE + "/bench_apiserver.py", "--services", str(services), "--endpoints", "10",
+    api = node.start("node", "python3", HERE + "/apiserver.py", "--services", str(services), "--endpoints", "10",
                      "--backends", ",".join(BACKENDS), "--port", "6443", "--control", control,
                      log=node.dir + "/api.log")
     wait(lambda: os.path.exists(control + ".ready"), "the API server")
@@ -88,7 +88,7 @@ def one(node, dataplane, services, seconds, pause):
     row["idle_cpu_percent"] = 100 * (cpu_seconds(agent.pid) - before) / (time.monotonic() - began)
 
     before, began = cpu_seconds(agent.pid), time.monotonic()
-    row.update(json.loads(node.inside("client", "python3", HERE + "/bench_control_plane.py", control, seconds)))
+    row.update(json.loads(node.inside("client", "python3", HERE + "/control_plane.py", control, seconds)))
     row["edit_cpu_percent"] = 100 * (cpu_seconds(agent.pid) - before) / (time.monotonic() - began)
     row["peak_after_edits_mb"] = memory_mb(agent.pid, "VmHWM")
 

@@ -1,9 +1,9 @@
 """scripts/bench observe: what it costs connections that somebody looks at them."""
 import time
 
-import bench_services as services
-from bench_lab import CPUS, progress
-from bench_report import Spread, Table, ratios
+import services
+from lab import CPUS, progress
+from report import Spread, Table, ratios
 
 TEXT = ("CPU time of connections (connect, 64-byte request, answer, close) through one Service, of client, server and "
         "kernel together, divided by that of the same node in the same round while nobody looks. `agentctl top` "
