@@ -42,26 +42,16 @@ static __always_inline void remember(struct bpf_sock_addr *ctx, const struct end
 		if (stored)
 			*stored = origin;
 	}
-	if (ctx->protocol == IPPROTO_UDP) {
-		__u64 cookie = bpf_get_socket_cookie(ctx);
-
-		if (bpf_map_update_elem(&udp_sockets, &cookie, &origin, BPF_ANY))
-			count(HEDDLE_REASON_storage_failed);
-	}
 }
 
 /* The socket may have been connected through us before: it is not any more. */
 static __always_inline void forget(struct bpf_sock_addr *ctx)
 {
 	struct mptcp_sock *mptcp = mptcp_of(ctx);
-	__u64 cookie;
 
 	if (mptcp)
 		bpf_sk_storage_delete(&socket_origin, mptcp);
-	if (bpf_sk_storage_delete(&socket_origin, ctx->sk) || ctx->protocol != IPPROTO_UDP)
-		return;
-	cookie = bpf_get_socket_cookie(ctx);
-	bpf_map_delete_elem(&udp_sockets, &cookie);
+	bpf_sk_storage_delete(&socket_origin, ctx->sk);
 }
 
 static __always_inline int on_connect(struct bpf_sock_addr *ctx, bool ipv6)
@@ -181,18 +171,6 @@ static __always_inline int on_getpeername(struct bpf_sock_addr *ctx, bool ipv6)
 	}
 	write_endpoint(ctx, ipv6, &origin->dialled, origin->dialled_port);
 	count(HEDDLE_REASON_peer_restored);
-	return 1;
-}
-
-SEC("cgroup/sock_release")
-int sock_release(struct bpf_sock *ctx)
-{
-	__u64 cookie;
-
-	if (ctx->protocol == IPPROTO_UDP && bpf_sk_storage_get(&socket_origin, ctx, NULL, 0)) {
-		cookie = bpf_get_socket_cookie(ctx);
-		bpf_map_delete_elem(&udp_sockets, &cookie);
-	}
 	return 1;
 }
 

@@ -3,7 +3,6 @@ import CLibbpf
 
 package enum CgroupHook: String, Sendable {
     case connect4, connect6, sendmsg4, sendmsg6, recvmsg4, recvmsg6, getpeername4, getpeername6
-    case sockRelease = "sock_release"
     case sockOps = "sock_ops"
     case getsockopt
 
@@ -17,7 +16,6 @@ package enum CgroupHook: String, Sendable {
         case .recvmsg6: BPF_CGROUP_UDP6_RECVMSG
         case .getpeername4: BPF_CGROUP_INET4_GETPEERNAME
         case .getpeername6: BPF_CGROUP_INET6_GETPEERNAME
-        case .sockRelease: BPF_CGROUP_INET_SOCK_RELEASE
         case .sockOps: BPF_CGROUP_SOCK_OPS
         case .getsockopt: BPF_CGROUP_GETSOCKOPT
         }

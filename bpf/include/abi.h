@@ -20,7 +20,7 @@
 
 #include <linux/types.h>
 
-#define HEDDLE_SCHEMA_VERSION 4
+#define HEDDLE_SCHEMA_VERSION 5
 
 /* 16 bytes in network order; IPv4 is IPv4-mapped (::ffff:a.b.c.d), so there is one form for both families. */
 struct heddle_address {
@@ -152,6 +152,12 @@ struct heddle_flows {
 	struct heddle_flow flow[HEDDLE_FLOWS];
 };
 
+/* A connected UDP socket, as sockets.bpf.c lists them. */
+struct heddle_udp_socket {
+	__u64 cookie;
+	struct heddle_origin origin;
+};
+
 /* What a connection's client had dialled. */
 struct heddle_dialled {
 	struct heddle_address address;
@@ -166,6 +172,17 @@ struct heddle_dialled {
 struct heddle_handshake {
 	__u32 client;
 	__u32 server;
+};
+
+/*
+ * New entries of affinity that a container may make in a minute. At this pace it would take one container more than
+ * four hours to push out what another client has used meanwhile: more than the three hours affinity lasts by default.
+ */
+#define HEDDLE_AFFINITY_SHARE 256
+
+struct heddle_affinity_share {
+	__u32 minute;
+	__u32 entries; /* made in it */
 };
 
 /* A connection to the proxy whose handshake the client has completed and the proxy's end has not yet. */
@@ -234,6 +251,7 @@ struct heddle_meta {
 	X(unreachable_no_local, "EHOSTUNREACH: policy Local and no endpoint on this node")                   \
 	X(unreachable_unallocated, "EHOSTUNREACH: no service has this address of a service CIDR")            \
 	X(unreachable_inconsistent, "EHOSTUNREACH: maps contradict each other; must stay 0")                 \
+	X(affinity_share_full, "session affinity not remembered: its container has made too many entries in a minute") \
 	X(storage_failed, "translated, but no memory to remember it on the socket")                          \
 	X(proxy_share_full, "connection to the L7 proxy refused: too many of its container are unfinished")  \
 	X(proxy_no_room, "connection to the L7 proxy refused: no memory to say what it dialled")             \
@@ -255,9 +273,11 @@ HEDDLE_SIZE(heddle_backend, 32);
 HEDDLE_SIZE(heddle_service_name, 200);
 HEDDLE_SIZE(heddle_affinity_key, 16);
 HEDDLE_SIZE(heddle_affinity, 24);
+HEDDLE_SIZE(heddle_affinity_share, 8);
 HEDDLE_SIZE(heddle_origin, 40);
 HEDDLE_SIZE(heddle_flow, 56);
 HEDDLE_SIZE(heddle_flows, 8 + HEDDLE_FLOWS * 56);
+HEDDLE_SIZE(heddle_udp_socket, 48);
 HEDDLE_SIZE(heddle_dialled, 24);
 HEDDLE_SIZE(heddle_handshake, 8);
 HEDDLE_SIZE(heddle_client, 48);

@@ -136,6 +136,20 @@ static __always_inline bool remembered(const struct block *b, struct range range
 	return search.found;
 }
 
+/* Whether the container that calls may make one more entry. Those who race for the last ones may all get one. */
+static __always_inline bool takes_affinity_share(__u64 now)
+{
+	struct heddle_affinity_share first = { .minute = now / 60000000000ull, .entries = 1 }, *share;
+	__u64 container = bpf_get_current_cgroup_id();
+
+	share = bpf_map_lookup_elem(&affinity_shares, &container);
+	if (!share || share->minute != first.minute) {
+		bpf_map_update_elem(&affinity_shares, &container, &first, BPF_ANY);
+		return true;
+	}
+	return __sync_fetch_and_add(&share->entries, 1) < HEDDLE_AFFINITY_SHARE;
+}
+
 /* False: the block contradicts itself, look again from the start. */
 static __always_inline bool choose(const struct block *b, struct range range, __u64 client, struct choice *out)
 {
@@ -162,8 +176,10 @@ static __always_inline bool choose(const struct block *b, struct range range, __
 	memory.index = index;
 	if (found)
 		*found = memory;
-	else
+	else if (takes_affinity_share(now))
 		bpf_map_update_elem(&affinity, &key, &memory, BPF_ANY);
+	else
+		count(HEDDLE_REASON_affinity_share_full);
 	return true;
 }
 

@@ -18,7 +18,10 @@ struct possible_net___kernel {
 
 struct sock_common {
 	struct possible_net___kernel skc_net;
+	__u32 skc_daddr;
 	__u32 skc_rcv_saddr;
+	__u16 skc_dport; /* network order */
+	__u16 skc_family;
 	unsigned char skc_state;
 	unsigned long skc_flags;
 	struct in6_addr___kernel {
@@ -26,6 +29,7 @@ struct sock_common {
 			__u32 u6_addr32[4];
 		} in6_u;
 	} skc_v6_rcv_saddr;
+	struct in6_addr___kernel skc_v6_daddr;
 };
 
 struct kernfs_node {

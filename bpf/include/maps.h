@@ -53,13 +53,21 @@ struct {
 	__type(value, __u32);
 } service_cidrs SEC(".maps");
 
-/* A client has an entry for each service it uses: one that many network namespaces push out chooses anew. */
+/* A client has an entry for each service it uses. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
 	__type(key, struct heddle_affinity_key);
 	__type(value, struct heddle_affinity);
 } affinity SEC(".maps");
+
+/* How many of them each container makes, by the ID of its cgroup: it may have network namespaces without end. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, struct heddle_affinity_share);
+} affinity_shares SEC(".maps");
 
 /* Reverse state lives on the socket and goes with it; nothing can evict it. */
 struct {
@@ -75,18 +83,6 @@ struct {
 	__type(key, int);
 	__type(value, struct heddle_flows);
 } socket_flows SEC(".maps");
-
-/*
- * The same by socket cookie for connected UDP sockets that are open: userspace must find those of a removed backend,
- * and the kernel lists storage for TCP sockets only. Not LRU: the sockets that matter most are old and silent.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __u64);
-	__type(value, struct heddle_origin);
-} udp_sockets SEC(".maps");
 
 /* From the client's end of a handshake to the proxy's. Nothing is evicted: each container has its share. */
 struct {

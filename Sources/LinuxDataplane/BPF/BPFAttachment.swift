@@ -8,8 +8,8 @@ extension CgroupHook {
     /// In the order in which they are attached. What shows the service again comes before what hides the backend: no
     /// reply is ever seen from a bare backend.
     static let all: [CgroupHook] = [
-        .getsockopt, .sockOps, .sockRelease, .recvmsg4, .recvmsg6, .getpeername4, .getpeername6, .sendmsg4, .sendmsg6,
-        .connect4, .connect6,
+        .getsockopt, .sockOps, .recvmsg4, .recvmsg6, .getpeername4, .getpeername6, .sendmsg4, .sendmsg6, .connect4,
+        .connect6,
     ]
     /// Every getsockopt(2) and every TCP connection passes these two: only where a proxy needs them.
     static func needed(by node: NodeProgram) -> [CgroupHook] {

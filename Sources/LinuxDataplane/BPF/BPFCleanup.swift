@@ -3,6 +3,10 @@ import BPF
 package import Reconcile
 
 package enum BPFCleanup {
+    /// What older agents pinned besides.
+    private static let formerHooks = ["sock_release"]
+    private static let formerMaps = ["udp_sockets"]
+
     /// Our programs that are attached, as long as they are pinned.
     package static func inForce(bpffs: String) -> [String] {
         let pins = BPFPins(root: bpffs)
@@ -15,10 +19,11 @@ package enum BPFCleanup {
     package static func run(bpffs: String) throws(DataplaneError) -> [String] {
         let pins = BPFPins(root: bpffs)
         // Forward translation ends before the reverse one: no reply is seen from a bare backend.
-        let links = CgroupHook.all.reversed().flatMap { [$0.rawValue, $0.rawValue + "_new"] }.map {
-            "\(pins.links)/\($0)"
+        let hooks = CgroupHook.all.reversed().map(\.rawValue) + Self.formerHooks
+        let links = hooks.flatMap { ["\(pins.links)/\($0)", "\(pins.links)/\($0)_new"] }
+        let maps = [pins.maps, pins.staging].flatMap { directory in
+            (BPFMaps.names + Self.formerMaps).map { "\(directory)/\($0)" }
         }
-        let maps = [pins.maps, pins.staging].flatMap { directory in BPFMaps.names.map { "\(directory)/\($0)" } }
         do throws(BPFError) {
             var removed: [String] = []
             for path in links + maps where BPFFileSystem.exists(path) {

@@ -3,6 +3,7 @@ import Addressing
 import BPF
 import CDataplaneABI
 import DataplaneIR
+import Glibc
 
 extension BPFDataplane {
     /// A socket is stale unless the service at the address it dialled still serves through its backend: whether the
@@ -13,7 +14,7 @@ extension BPFDataplane {
             serving[record.serviceID] = record.program.servingAddresses
         }
         var stale: [UInt64: SocketAddress] = [:]
-        for (cookie, origin) in try maps.udpSockets.entries() {
+        for (cookie, origin) in try connectedUDPSockets() {
             if let owner = owner(ofUDP: origin.dialledAddress),
                 serving[owner.serviceID]?.contains(origin.backendAddress) == true
             {
@@ -21,15 +22,20 @@ extension BPFDataplane {
             }
             stale[cookie] = origin.backendAddress
         }
+        unreachableSockets.formIntersection(stale.keys)
+        for cookie in unreachableSockets { stale[cookie] = nil }
         guard !stale.isEmpty else { return 0 }
-        let missing = try SocketDestroyer(cgroup: options.cgroup).destroy(.udp, stale) { cookie throws(BPFError) in
-            // Before it is ended: afterwards the program may connect the same socket again.
-            try maps.udpSockets.delete(cookie)
-        }
-        // Disconnected meanwhile, closed while our programs were not attached, or in a namespace without a process:
-        // nothing can be done about them, and they must not be looked for again with every update.
-        for cookie in missing { try maps.udpSockets.delete(cookie) }
+        let missing = try SocketDestroyer(cgroup: options.cgroup).destroy(.udp, stale)
+        unreachableSockets.formUnion(missing)
         return stale.count - missing.count
+    }
+
+    private func connectedUDPSockets() throws(BPFError) -> [UInt64: heddle_origin] {
+        if let connectedUDP { return try connectedUDP.list() }
+        guard let origins = maps.descriptors["socket_origin"] else { throw BPFError("open socket_origin", ENOENT) }
+        let sockets = try ConnectedUDPSockets(origins: origins)
+        connectedUDP = sockets
+        return try sockets.list()
     }
 
     /// Nobody told us which sockets ended while our program was not attached.

@@ -29,6 +29,10 @@ package final class BPFDataplane: Dataplane {
     var comparison: BPFComparison?
     /// UDP sockets may still point at backends that are gone.
     var mustCutSockets = true
+    /// Loaded when it is first asked.
+    var connectedUDP: ConnectedUDPSockets?
+    /// Stale ones in network namespaces without a process: nothing can be done about them.
+    var unreachableSockets: Set<UInt64> = []
     /// As of the last plan.
     var node: NodeProgram
     /// The kernel's number for the agent's own network namespace.

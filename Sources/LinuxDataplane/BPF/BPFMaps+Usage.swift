@@ -13,7 +13,7 @@ extension BPFMaps {
             let entries: Int
             switch name {
             case "affinity": entries = try affinity.entries().count
-            case "udp_sockets": entries = try udpSockets.entries().count
+            case "affinity_shares": entries = try affinityShares.entries().count
             case "proxy_clients": entries = try proxyClients.entries().count
             case "proxy_shares": entries = try proxyShares.entries().count
             // Always all there: they do not fill up.

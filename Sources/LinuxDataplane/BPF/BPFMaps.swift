@@ -7,17 +7,16 @@ import Glibc
 final class BPFMaps {
     static let names = [
         "frontends", "services", "backends", "service_names", "node_addresses", "service_cidrs", "affinity",
-        "socket_origin", "socket_flows", "udp_sockets", "proxy_clients", "proxy_shares", "proxy_dialled", "config",
+        "affinity_shares", "socket_origin", "socket_flows", "proxy_clients", "proxy_shares", "proxy_dialled", "config",
         "meta", "reasons",
     ]
     /// Maps whose content means the same after the others were rebuilt with other sizes.
     static let independent: Set<String> = [
-        "socket_origin", "socket_flows", "udp_sockets", "proxy_clients", "proxy_shares", "proxy_dialled", "reasons",
+        "affinity_shares", "socket_origin", "socket_flows", "proxy_clients", "proxy_shares", "proxy_dialled", "reasons",
     ]
     /// Maps about sockets that are open, whatever the schema version: what is in them depends on no other map.
     private static let lasting: [(name: String, key: Int, value: Int)] = [
-        ("socket_origin", MemoryLayout<Int32>.size, MemoryLayout<heddle_origin>.stride),
-        ("udp_sockets", MemoryLayout<UInt64>.stride, MemoryLayout<heddle_origin>.stride),
+        ("socket_origin", MemoryLayout<Int32>.size, MemoryLayout<heddle_origin>.stride)
     ]
 
     let descriptors: [String: BPFDescriptor]
@@ -28,7 +27,7 @@ final class BPFMaps {
     let nodeAddresses: BPFMap<heddle_address, UInt32>
     let serviceCIDRs: BPFMap<heddle_prefix, UInt32>
     let affinity: BPFMap<heddle_affinity_key, heddle_affinity>
-    let udpSockets: BPFMap<UInt64, heddle_origin>
+    let affinityShares: BPFMap<UInt64, heddle_affinity_share>
     let proxyClients: BPFMap<heddle_handshake, heddle_client>
     let proxyShares: BPFMap<UInt64, UInt32>
     let reasons: BPFMap<UInt32, UInt64>
@@ -50,7 +49,7 @@ final class BPFMaps {
         nodeAddresses = try open("node_addresses")
         serviceCIDRs = try open("service_cidrs")
         affinity = try open("affinity")
-        udpSockets = try open("udp_sockets")
+        affinityShares = try open("affinity_shares")
         proxyClients = try open("proxy_clients")
         proxyShares = try open("proxy_shares")
         reasons = try open("reasons")

@@ -53,6 +53,12 @@ package struct BPFProbe {
                     try object.load()
                 }
             },
+            Check(name: "iterator over sockets", remedy: "Linux 5.18 with BTF is needed") {
+                failure { () throws(BPFError) in
+                    var object = try BPFObject(name: "heddle_probe", image: BPFObjectImage.sockets.bytes)
+                    try object.load()
+                }
+            },
             Check(name: "membarrier", remedy: "boot without nohz_full") {
                 clinux_membarrier_global() == 0 ? nil : String(cString: strerror(errno))
             },

@@ -12,15 +12,14 @@ struct SocketDestroyer {
     let cgroup: String
 
     /// Ends the sockets with these cookies that are still connected to these addresses, and returns the cookies of
-    /// those it did not find. `willDestroy` is called just before each.
+    /// those it did not find.
     func destroy(
-        _ transport: TransportProtocol, _ stale: [UInt64: SocketAddress],
-        willDestroy: (UInt64) throws(BPFError) -> Void
+        _ transport: TransportProtocol, _ stale: [UInt64: SocketAddress]
     ) throws(BPFError) -> Set<UInt64> {
         var missing = stale
         for namespace in try CgroupTree.namespaces(below: cgroup) where !missing.isEmpty {
             try namespace.run(refusal: { BPFError($0.operation, $0.code) }) { () throws(BPFError) in
-                try destroyHere(transport, &missing, willDestroy)
+                try destroyHere(transport, &missing)
             }
         }
         return Set(missing.keys)
@@ -28,8 +27,7 @@ struct SocketDestroyer {
 
     /// In the calling thread's network namespace.
     private func destroyHere(
-        _ transport: TransportProtocol, _ missing: inout [UInt64: SocketAddress],
-        _ willDestroy: (UInt64) throws(BPFError) -> Void
+        _ transport: TransportProtocol, _ missing: inout [UInt64: SocketAddress]
     ) throws(BPFError) {
         let wanted = missing
         let (diag, sockets) = try asBPFError { () throws(NetlinkError) in
@@ -37,7 +35,6 @@ struct SocketDestroyer {
             return (diag, try diag.sockets(transport, where: { wanted[$0.cookie] == $0.peer }))
         }
         for socket in sockets {
-            try willDestroy(socket.cookie)
             _ = try asBPFError { () throws(NetlinkError) in try diag.destroy(socket) }
             missing[socket.cookie] = nil
         }

@@ -75,7 +75,7 @@ package struct TranslatedFlows {
                 let found = maps.descriptors["socket_origin"]
             else { return [] }
             storage = found
-            origins = Dictionary(try maps.udpSockets.entries().map { ($0.0, $0.1) }) { $1 }
+            origins = try ConnectedUDPSockets(origins: found).list()
         } catch {
             throw DataplaneError(error)
         }

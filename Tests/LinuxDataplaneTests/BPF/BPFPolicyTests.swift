@@ -185,6 +185,29 @@ import Testing
         }
     }
 
+    /// A client is a network namespace, and a pod may make those without end.
+    @Test func whoMakesClientsWithoutEndCrowdsOutNobodyElse() throws {
+        try BPFTestNode.with {
+            $0.sizes.affinity = 4096
+        } _: { test in
+            var service = service(test)
+            service.affinitySeconds = 600
+            try test.applyAll([service.program])
+            let vip = at("10.96.0.1:80")
+            let first = try test.client.flow(.tcp, to: vip).names
+            // Two minutes may begin meanwhile.
+            let (share, attempts) = (256, 2 * 256 + 60)
+            let connect = "unshare --net bash -c ': > /dev/tcp/10.96.0.1/80' 2> /dev/null"
+            _ = try test.b.run(["bash", "-c", "for i in $(seq \(attempts)); do \(connect); done; true"])
+            #expect(try test.counter("affinity_share_full") >= 60)
+            let affinity = try #require(try test.dataplane.capacity().first { $0.name == "affinity" })
+            #expect((share...2 * share + 1).contains(affinity.entries))
+            #expect(try test.client.flow(.tcp, to: vip, count: 10).names == first)
+            let another = try test.a.flow(.tcp, to: vip, count: 20)
+            #expect(another.names.count == 1, "it has a share of its own: \(another)")
+        }
+    }
+
     @Test func whatOnlyTheCompanionCanDoIsLeftToItOrRefused() throws {
         for companion in [true, false] {
             try BPFTestNode.with {
