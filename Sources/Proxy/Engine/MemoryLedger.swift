@@ -78,19 +78,19 @@ extension Shard {
         return source
     }
     /// The connection is gone. What copies of its requests still hold goes with them.
-    func dismiss(_ client: ClientInfo) {
-        client.source.connections -= 1
-        if client.source.connections == 0 { ledger.sources[client.source.address] = nil }
+    func dismiss(_ arrival: Arrival) {
+        arrival.source.connections -= 1
+        if arrival.source.connections == 0 { ledger.sources[arrival.source.address] = nil }
     }
 
     /// More bytes wait on behalf of this client, or fewer.
-    func hold(_ bytes: Int, _ client: ClientInfo) {
-        client.held += bytes
-        client.source.held += bytes
+    func hold(_ bytes: Int, _ arrival: Arrival) {
+        arrival.held += bytes
+        arrival.source.held += bytes
         ledger.held += bytes
         guard bytes > 0 else { return }
         ledger.peak = max(ledger.peak, ledger.held)
-        guard ledger.held > limits.loop || client.source.held > limits.source || client.held > limits.connection,
+        guard ledger.held > limits.loop || arrival.source.held > limits.source || arrival.held > limits.connection,
             !ledger.isShedding
         else { return }
         // Not from inside whatever holds the bytes.

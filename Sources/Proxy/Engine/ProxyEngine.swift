@@ -1,9 +1,7 @@
 /// All event loops together: listeners, the configuration in force, the end.
 import Addressing
-import Glibc
 import NIOCore
 import NIOPosix
-import Posix
 package import RouteIR
 import Synchronization
 
@@ -36,38 +34,11 @@ package final class ProxyEngine: Sendable {
     /// The configuration in force.
     package var snapshot: ProxySnapshot { state.withLock(\.table.snapshot) }
 
-    /// Opens a listener on each loop, so that the kernel spreads connections over them, and over an old process and the
-    /// new one that takes its place. Returns the address, with the port the system chose if 0 was asked for.
+    /// Opens a listener on each loop. Returns the address, with the port the system chose if 0 was asked for.
     package func listen(_ address: SocketAddress) async throws -> SocketAddress {
         var address = address
         for shard in shards {
-            let bootstrap = ServerBootstrap(group: shard.loop, childGroup: shard.loop)
-                .serverChannelOption(.backlog, value: 4096)
-                .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-                .serverChannelOption(.socketOption(.init(rawValue: SO_REUSEPORT)), value: 1)
-                .serverChannelOption(.maxMessagesPerRead, value: 16)
-                .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
-                .childChannelOption(.socketOption(.so_keepalive), value: 1)
-                .childChannelOption(.allowRemoteHalfClosure, value: true)
-                .childChannelOption(.recvAllocator, value: ReadSizes.allocator)
-                .childChannelOption(.writeBufferWaterMark, value: ReadSizes.unread)
-                .childChannelOption(.maxMessagesPerRead, value: ReadSizes.readsPerTurn)
-                .childChannelInitializer { channel in
-                    channel.eventLoop.makeCompletedFuture {
-                        let pipeline = channel.pipeline.syncOperations
-                        if shard.table.hasConsumers { try pipeline.addHandler(ClientHold(shard)) }
-                        try pipeline.addHandler(Downstream(shard))
-                    }
-                }
-            if !address.address.isIPv4 {
-                // IPv4 has a listener of its own: only there SO_ORIGINAL_DST finds its connections.
-                _ = bootstrap.serverChannelOption(
-                    ChannelOptions.Types.SocketOption(level: .ipv6, name: .init(rawValue: IPV6_V6ONLY)), value: 1)
-            }
-            let channel: any Channel
-            do { channel = try await bootstrap.bind(to: address.nio()).get() } catch let error as IOError {
-                throw PosixError("cannot listen on \(address): \(error)", code: error.errnoCode)
-            }
+            let channel = try await Listener.open(address, for: shard)
             state.withLock { $0.listeners.append(channel) }
             address = SocketAddress(channel.localAddress) ?? address
         }

@@ -100,14 +100,15 @@ final class Shard: @unchecked Sendable {
     var connectionCount: Int { connections.count }
 
     /// A message that could not be read, so that no exchange came of it.
-    func report(_ violation: WireViolation, _ client: ClientInfo, details: String) {
-        var record = RequestRecord(began: now, ended: now, client: client.address, dialled: client.dialled)
+    func report(_ violation: WireViolation, _ arrival: Arrival, details: String) {
+        var record = RequestRecord(began: now, ended: now, client: arrival.peer.address, dialled: arrival.dialled)
         record.status = violation.status
         record.flags = .downstreamProtocolError
         record.details = details
         record.failure = violation.detail.rawValue
-        record.source = table.workload(at: client.address.address)
-        record.service = table.service(at: client.dialled)?.service.id
+        let (source, service) = arrival.entries(in: table)
+        record.source = source
+        record.service = service?.service.id
         finish(record)
     }
 
@@ -168,5 +169,5 @@ protocol ClientConnection: AnyObject {
     func checkDeadline(_ now: Moment)
     /// What it makes the proxy keep, and on whose account.
     var held: Int { get }
-    var source: MemorySource? { get }
+    var source: MemorySource { get }
 }

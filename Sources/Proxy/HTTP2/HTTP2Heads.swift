@@ -138,14 +138,16 @@ struct HTTP2Heads {
     // MARK: To HTTP/2
 
     /// An edited head. `limit`: the longest frame of the peer; throws if it would not fit.
-    mutating func request(_ bytes: ByteBuffer, limit: Int) throws(WireViolation) -> HPACKHeaders {
+    mutating func request(
+        _ bytes: ByteBuffer, scheme: String, limit: Int
+    ) throws(WireViolation) -> HPACKHeaders {
         requests.reset()
         guard try requests.parse(bytes) else { throw WireViolation(431, .headTooLong) }
         let head = requests.head
         var headers = HPACKHeaders()
         headers.reserveCapacity(head.headers.count + 4)
         headers.add(name: ":method", value: bytes.text(head.methodText))
-        headers.add(name: ":scheme", value: "http")
+        headers.add(name: ":scheme", value: scheme)
         headers.add(name: ":path", value: bytes.text(head.target))
         headers.add(name: ":authority", value: bytes.text(head.authority))
         append(head, bytes, to: &headers)

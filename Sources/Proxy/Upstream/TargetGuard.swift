@@ -32,8 +32,3 @@ func isOfThisNode(_ address: IPAddress) -> Bool {
     defer { close(descriptor) }
     return SocketAddress(address, 0).withSockaddr { bind(descriptor, $0, $1) } == 0
 }
-
-struct RefusedTarget: Error, CustomStringConvertible {
-    let description: String
-    init(_ description: String) { self.description = description }
-}

@@ -95,14 +95,14 @@ extension Exchange {
         send(on: connection)
     }
 
-    func connectFailed(_ reason: String, isTimeout: Bool, _ host: ClusterBalancer.HostID) {
+    func connectFailed(_ failure: Connector.Failure, _ host: ClusterBalancer.HostID) {
         guard !isFinished, upstream == nil, self.host == host else { return }
-        failed(.unreachable(reason, isTimeout: isTimeout))
+        failed(.unreachable(failure))
     }
 
     private func send(on connection: any UpstreamStream) {
         upstream = connection
-        record.upstreamLocal = connection.localAddress
+        record.upstreamLocal = connection.link?.local
         connection.begin(self)
         let hasBody = head.requestBody != .none
         connection.send(head: upstreamHead, isLast: !hasBody)
@@ -168,9 +168,10 @@ extension Exchange {
 
     private func answer(_ failure: UpstreamFailure) {
         switch failure {
-        case .unreachable(let reason, let isTimeout):
-            record.failure = reason
-            let details = "upstream_reset_before_response_started{connection_\(isTimeout ? "timeout" : "failure")}"
+        case .unreachable(let failure):
+            record.failure = failure.reason
+            let details =
+                "upstream_reset_before_response_started{connection_\(failure.isTimeout ? "timeout" : "failure")}"
             reply(503, .connectFailure, details, "the endpoint cannot be reached")
         case .refused:
             let details = "upstream_reset_before_response_started{remote_refused_stream_reset}"

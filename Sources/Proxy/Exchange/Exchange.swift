@@ -6,89 +6,13 @@ import HTTPWire
 import NIOCore
 import RouteIR
 
-/// The client's side of an exchange. Heads and trailers have HTTP/1's form; a side that speaks HTTP/2 translates.
-protocol ResponseSink: AnyObject {
-    var speaksHTTP2: Bool { get }
-    var isWritable: Bool { get }
-    /// `isLast`: no body follows. Throws if this side cannot send such a head; then it has sent nothing.
-    func writeHead(_ bytes: ByteBuffer, isLast: Bool) throws(WireViolation)
-    func writeBody(_ bytes: ByteBuffer, isLast: Bool)
-    func flush()
-    /// Body bytes of the request are not wanted for now; wanted again.
-    func pauseRequest()
-    func resumeRequest()
-    /// The answer is complete, or it is cut off and the client must notice.
-    func finished(_ exchange: Exchange, keepsAlive: Bool, trailers: ByteBuffer?)
-    func aborted(_ exchange: Exchange)
-    /// Bytes in both directions from now on.
-    func becameTunnel()
-    /// The backend sends no more into the tunnel.
-    func tunnelEnded()
-}
-
-/// The endpoint's side of an exchange: a connection of HTTP/1 or a stream of HTTP/2.
-protocol UpstreamStream: AnyObject {
-    var address: SocketAddress { get }
-    var host: ClusterBalancer.HostID { get }
-    var localAddress: SocketAddress? { get }
-    var isWritable: Bool { get }
-    /// Bytes of the request that the endpoint has not taken yet.
-    var pendingBytes: Int { get }
-    var isClosed: Bool { get }
-    /// Whether any byte of the current answer has come.
-    var hasAnswered: Bool { get }
-    func begin(_ exchange: Exchange)
-    /// What cannot be sent is told as a failure, `.unsendable`.
-    func send(head: ByteBuffer, isLast: Bool)
-    func send(body: ByteBuffer, isLast: Bool)
-    func endBody(trailers: ByteBuffer?)
-    func flush()
-    func closeOutput()
-    func pause()
-    func resume()
-    /// The exchange no longer wants the answer.
-    func cancel()
-    /// It was not needed after all.
-    func release()
-}
-
-/// Where a request comes from and went to, the same for all requests of a connection.
-final class ClientInfo {
-    let address: SocketAddress
-    let dialled: SocketAddress
-    /// Whose account its memory goes to, and its share of that (`Shard.hold`).
-    let source: MemorySource
-    var held = 0
-    /// The client's address without its port, as x-forwarded-for has it.
-    let host: String
-
-    init(address: SocketAddress, dialled: SocketAddress, source: MemorySource) {
-        self.address = address
-        self.dialled = dialled
-        self.source = source
-        host = address.address.description
-    }
-
-    private var table: RoutingTable?
-    private var found: (WorkloadEntry?, RoutedServiceEntry?)
-
-    /// Who the client is and what it dialled; looked up once for each configuration.
-    func entries(in table: RoutingTable) -> (source: WorkloadEntry?, service: RoutedServiceEntry?) {
-        if table !== self.table {
-            self.table = table
-            found = (table.workload(at: address.address), table.service(at: dialled))
-        }
-        return found
-    }
-}
-
 final class Exchange {
     let shard: Shard
     /// Until the end; a weak reference would make every use of the client's side slower.
     private(set) var sink: (any ResponseSink)?
     let head: MessageHead
     let bytes: ByteBuffer
-    let client: ClientInfo
+    let arrival: Arrival
     let table: RoutingTable
     let source: WorkloadEntry?
     let service: RoutedServiceEntry?
@@ -153,16 +77,16 @@ final class Exchange {
     var requestWasSent: Bool { isRequestComplete }
 
     init(
-        _ shard: Shard, sink: any ResponseSink, head: MessageHead, bytes: ByteBuffer, client: ClientInfo,
+        _ shard: Shard, sink: any ResponseSink, head: MessageHead, bytes: ByteBuffer, arrival: Arrival,
         mirrorOf original: Exchange? = nil
     ) {
         self.shard = shard
         self.sink = sink
         self.head = head
         self.bytes = bytes
-        self.client = client
+        self.arrival = arrival
         table = shard.table
-        (source, service) = client.entries(in: table)
+        (source, service) = arrival.entries(in: table)
         isMirror = original != nil
         isRequestComplete = head.requestBody == .none
         keepsAlive = head.keepsAlive
@@ -171,7 +95,7 @@ final class Exchange {
         hasPlainBody = speaksHTTP2
         isUpgrade = head.wantsUpgrade && !bytes.hasPrefix("h2c", at: head.value(.upgrade))
         let now = shard.now
-        record = RequestRecord(began: now, ended: now, client: client.address, dialled: client.dialled)
+        record = RequestRecord(began: now, ended: now, client: arrival.peer.address, dialled: arrival.dialled)
         record.isHTTP2 = speaksHTTP2
         record.minorVersion = head.minorVersion
         record.source = source
@@ -191,7 +115,7 @@ final class Exchange {
         guard !isFinished else { return }
         let waiting = upstream.map { $0.isWritable ? 0 : $0.pendingBytes } ?? 0
         let total = MemoryLimits.request + bytes.storageCapacity + (replay.isEmpty ? 0 : replayBytes) + waiting
-        shard.hold(total - held, client)
+        shard.hold(total - held, arrival)
         held = total
     }
 
@@ -351,7 +275,7 @@ final class Exchange {
         replay = []
         sink = nil
         if isMirror { shard.mirrorEnded(self) }
-        shard.hold(-held, client)
+        shard.hold(-held, arrival)
         held = 0
         record.ended = shard.now
         record.requestMessages = requestMessages?.messages ?? 0
@@ -361,7 +285,7 @@ final class Exchange {
             if shard.logs != nil || record.trace?.isSampled == true { describe() }
             // Taken out, not copied with all its texts: nobody asks for it any more.
             var finished = RequestRecord(
-                began: record.began, ended: record.ended, client: client.address, dialled: client.dialled)
+                began: record.began, ended: record.ended, client: arrival.peer.address, dialled: arrival.dialled)
             swap(&finished, &record)
             shard.finish(finished)
         }

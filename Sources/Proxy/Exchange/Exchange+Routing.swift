@@ -57,7 +57,7 @@ extension Exchange {
     /// Decides and sets out, or answers at once.
     func start() {
         guard let service else {
-            return reply(503, .noCluster, "cluster_not_found", "no service is configured at \(client.dialled)")
+            return reply(503, .noCluster, "cluster_not_found", "no service is configured at \(arrival.dialled)")
         }
         if method == .connect {
             return reply(405, [], "connect_not_allowed", "CONNECT is not routed")
@@ -162,11 +162,11 @@ extension Exchange {
 
     private func answer(_ redirect: Redirect) {
         // HTTP/1.0 can do without Host, a URI cannot (RFC 9110, 4.2.1).
-        let ownName = service?.service.id.hostname ?? client.dialled.address.description
+        let ownName = service?.service.id.hostname ?? arrival.dialled.address.description
         let authority = head.authority.isEmpty ? ownName : bytes.text(head.authority)
         let path = head.path.isEmpty ? [UInt8(ascii: "/")] : bytes.array(head.path)
         let location = redirect.location(
-            scheme: "http", host: hostWithoutPort(authority), port: client.dialled.port, path: path,
+            scheme: arrival.scheme, host: hostWithoutPort(authority), port: arrival.dialled.port, path: path,
             query: head.query.map(bytes.array))
         reply(
             redirect.status, [], "redirect", nil, headers: [("location", String(decoding: location, as: UTF8.self))])
@@ -178,7 +178,7 @@ extension Exchange {
         guard case .consistentHash(let inputs) = policy.loadBalancing else { return }
         for input in inputs {
             switch input {
-            case .sourceIP: hash = stableHash(client.address.address.description.utf8)
+            case .sourceIP: hash = stableHash(arrival.peer.host.utf8)
             case .header(let name):
                 _ = BufferedRequest(head: head, bytes: bytes).header(name.lowercased()) { value in
                     var text: [UInt8] = []
@@ -233,7 +233,7 @@ extension Exchange {
                 shard.mayMirror(to: cluster)
             else { continue }
             let copy = Exchange(
-                shard, sink: MirrorSink.shared, head: head, bytes: bytes, client: client, mirrorOf: self)
+                shard, sink: MirrorSink.shared, head: head, bytes: bytes, arrival: arrival, mirrorOf: self)
             copy.plan = plan
             copy.cluster = cluster
             copy.upstreamHead = upstreamHead

@@ -19,17 +19,17 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
         /// Everything is sent; what still comes is not looked at until the client closes.
         case closing(since: Moment)
     }
-    fileprivate let client: ClientInfo
+    fileprivate let arrival: Arrival
     fileprivate var heads = HTTP2Heads(.client)
     private var lastStream = HTTP2StreamID.rootStream
     private var draining = Draining.no
     private var idleSince: Moment
-    /// Of `client.held`: what the channel keeps, and the connection itself.
+    /// Of `arrival.held`: what the channel keeps, and the connection itself.
     private var pending = 0
     private var ownHeld = 0
 
-    init(_ shard: Shard, client: ClientInfo) {
-        self.client = client
+    init(_ shard: Shard, _ arrival: Arrival) {
+        self.arrival = arrival
         idleSince = shard.now
         super.init(shard)
     }
@@ -42,7 +42,7 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
     }
     override func closed() {
         hold(-ownHeld)
-        shard.dismiss(client)
+        shard.dismiss(arrival)
         shard.closed(self)
     }
 
@@ -50,18 +50,18 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
 
     private func hold(_ bytes: Int) {
         ownHeld += bytes
-        shard.hold(bytes, client)
+        shard.hold(bytes, arrival)
     }
-    override func queuedChanged(by bytes: Int) { shard.hold(bytes, client) }
+    override func queuedChanged(by bytes: Int) { shard.hold(bytes, arrival) }
     override func pendingChanged(to bytes: Int) {
         hold(bytes - pending)
         pending = bytes
     }
-    var held: Int { client.held }
-    var source: MemorySource? { client.source }
+    var held: Int { arrival.held }
+    var source: MemorySource { arrival.source }
     /// Heads are under no window: who takes no answers gets to send no requests.
     override var readsAlways: Bool { false }
-    override var unread: Int { client.held - ownHeld - queued }
+    override var unread: Int { arrival.held - ownHeld - queued }
 
     override func opened(_ id: HTTP2StreamID) -> HTTP2Stream? {
         lastStream = max(lastStream, id)
@@ -142,7 +142,7 @@ private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
             }
             guard !hasAnswered else { return }
             let (head, bytes) = try downstream.heads.request(headers, hasBody: !isLast)
-            let exchange = Exchange(downstream.shard, sink: self, head: head, bytes: bytes, client: downstream.client)
+            let exchange = Exchange(downstream.shard, sink: self, head: head, bytes: bytes, arrival: downstream.arrival)
             self.exchange = exchange
             rest = head.contentLength
             if isLast, let rest, rest > 0 { throw WireViolation(400, .badContentLength) }
@@ -179,7 +179,7 @@ private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
             if hasAnswered { return exchange.abort(.downstreamProtocolError, "http2.violation", nil) }
             return exchange.reply(violation.status, .downstreamProtocolError, "http2.violation", nil)
         }
-        shard.report(violation, downstream.client, details: "http2.violation")
+        shard.report(violation, downstream.arrival, details: "http2.violation")
         hasAnswered = true
         sendHeaders([":status": "\(violation.status)", "content-length": "0"], isLast: true)
         // What is malformed is not read to its end.

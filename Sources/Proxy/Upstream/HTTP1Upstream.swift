@@ -5,10 +5,9 @@ import Balancing
 import Glibc
 import HTTPWire
 import NIOCore
-import NIOPosix
 import RouteIR
 
-final class Upstream: ChannelDuplexHandler, UpstreamStream {
+final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
     typealias InboundIn = ByteBuffer
     typealias OutboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
@@ -39,7 +38,7 @@ final class Upstream: ChannelDuplexHandler, UpstreamStream {
     private(set) var idleSince: Moment
     /// Whether any byte of the current answer has come.
     private(set) var hasAnswered = false
-    private(set) var localAddress: SocketAddress?
+    private(set) var link: Connector.Link?
 
     private init(_ address: SocketAddress, _ host: Int, _ cluster: ClusterState, _ shard: Shard) {
         self.address = address
@@ -53,43 +52,19 @@ final class Upstream: ChannelDuplexHandler, UpstreamStream {
         to address: SocketAddress, _ host: Int, _ cluster: ClusterState, _ shard: Shard,
         for exchange: Exchange
     ) {
-        let upstream = Upstream(address, host, cluster, shard)
-        let bound = NIOLoopBound(upstream, eventLoop: shard.loop)
-        let target: NIOCore.SocketAddress
-        do {
-            if let refusal = shard.options.targets.refusal(of: address, in: shard.table) {
-                throw RefusedTarget(refusal)
-            }
-            target = try address.nio()
-        } catch {
-            // Not from within the attempt that asks for the connection.
-            return shard.loop.assumeIsolated().execute {
+        let upstream = HTTP1Upstream(address, host, cluster, shard)
+        Connector.connect(to: address, speaking: .http1, within: cluster.policy.connectTimeout, on: shard) { channel in
+            try channel.pipeline.syncOperations.addHandler(upstream)
+        } then: { result in
+            switch result {
+            case .success(let link):
+                upstream.link = link
+                exchange.connected(upstream)
+            case .failure(let failure):
                 cluster.connectionClosed(nil)
-                exchange.connectFailed("\(error)", isTimeout: false, host)
+                exchange.connectFailed(failure, host)
             }
         }
-        ClientBootstrap(group: shard.loop)
-            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .channelOption(.socketOption(.so_keepalive), value: 1)
-            .channelOption(.allowRemoteHalfClosure, value: true)
-            .channelOption(.recvAllocator, value: ReadSizes.allocator)
-            .channelOption(.maxMessagesPerRead, value: ReadSizes.readsPerTurn)
-            .connectTimeout(.nanoseconds(Int64(clamping: cluster.policy.connectTimeout.wholeNanoseconds)))
-            .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(bound.value) }
-            }
-            .connect(to: target)
-            .assumeIsolated().whenComplete { result in
-                switch result {
-                case .success(let channel):
-                    upstream.localAddress = SocketAddress(channel.localAddress)
-                    exchange.connected(upstream)
-                case .failure(let error):
-                    cluster.connectionClosed(nil)
-                    let isTimeout = if case .connectTimeout? = error as? ChannelError { true } else { false }
-                    exchange.connectFailed("\(error)", isTimeout: isTimeout, host)
-                }
-            }
     }
 
     func handlerAdded(context: ChannelHandlerContext) { self.context = context }
@@ -310,7 +285,7 @@ extension Channel {
 
 /// Why an attempt came to nothing.
 enum UpstreamFailure {
-    case unreachable(String, isTimeout: Bool)
+    case unreachable(Connector.Failure)
     /// The endpoint said that it did nothing with the request.
     case refused
     /// It cut the request off, which it cannot have done without seeing it.

@@ -5,7 +5,6 @@ import HTTPWire
 import NIOCore
 import NIOHPACK
 import NIOHTTP2
-import NIOPosix
 import RouteIR
 
 final class HTTP2Upstream: HTTP2Connection {
@@ -17,12 +16,12 @@ final class HTTP2Upstream: HTTP2Connection {
     private var nextStream = HTTP2StreamID(1)
     /// What the endpoint allows; until it has said so, what RFC 9113 recommends as the least.
     private var maxStreams = 100
-    private var isOpen = false
+    /// nil: it is being made.
+    private var link: Connector.Link?
     private var isDraining = false
     private var isClosed = false
     private(set) var idleSince: Moment
     private(set) var served: UInt32 = 0
-    fileprivate var localAddress: SocketAddress?
 
     init(to address: SocketAddress, _ host: ClusterBalancer.HostID, _ cluster: ClusterState, _ shard: Shard) {
         self.address = address
@@ -42,63 +41,44 @@ final class HTTP2Upstream: HTTP2Connection {
     // MARK: Connecting
 
     func connect() {
-        let bound = NIOLoopBound(self, eventLoop: shard.loop)
-        let target: NIOCore.SocketAddress
-        do {
-            if let refusal = shard.options.targets.refusal(of: address, in: shard.table) {
-                throw RefusedTarget(refusal)
-            }
-            target = try address.nio()
-        } catch {
-            // Not from within the attempt that asks for the connection.
-            return shard.loop.assumeIsolated().execute { self.failed("\(error)", isTimeout: false) }
+        Connector.connect(to: address, speaking: .h2c, within: cluster.policy.connectTimeout, on: shard) { channel in
+            try self.install(in: channel, as: .client)
+        } then: { result in
+            if case .failure(let failure) = result { self.failed(failure) }
         }
-        ClientBootstrap(group: shard.loop)
-            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .channelOption(.socketOption(.so_keepalive), value: 1)
-            .connectTimeout(.nanoseconds(Int64(clamping: cluster.policy.connectTimeout.wholeNanoseconds)))
-            .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture { try bound.value.install(in: channel, as: .client) }
-            }
-            .connect(to: target)
-            .assumeIsolated().whenComplete { result in
-                guard case .failure(let error) = result else { return }
-                let isTimeout = if case .connectTimeout? = error as? ChannelError { true } else { false }
-                self.failed("\(error)", isTimeout: isTimeout)
-            }
     }
 
     /// Only now: before the preface nothing can be sent.
     override func began(_ context: ChannelHandlerContext) {
         super.began(context)
-        isOpen = true
-        localAddress = SocketAddress(context.localAddress)
+        let link = Connector.Link(context.channel)
+        self.link = link
         let waiting = waiting
         self.waiting = []
-        for exchange in waiting { exchange.connected(stream()) }
+        for exchange in waiting { exchange.connected(stream(link)) }
         if isDraining, streams.isEmpty { close() }
         // Some of them may have given up meanwhile, and their places are free.
         cluster.serveWaiting()
     }
-    private func failed(_ reason: String, isTimeout: Bool) {
+    private func failed(_ failure: Connector.Failure) {
         isClosed = true
         cluster.http2Closed(self)
         let waiting = waiting
         self.waiting = []
-        for exchange in waiting { exchange.connectFailed(reason, isTimeout: isTimeout, host) }
+        for exchange in waiting { exchange.connectFailed(failure, host) }
     }
 
     // MARK: For exchanges
 
     /// Hands the exchange a stream, now or as soon as there is a connection.
     func serve(_ exchange: Exchange) {
-        if isClosed { return exchange.connectFailed("the connection is closed", isTimeout: false, host) }
-        if isOpen { exchange.connected(stream()) } else { waiting.append(exchange) }
+        if isClosed { return exchange.connectFailed(.init(reason: "the connection is closed"), host) }
+        if let link { exchange.connected(stream(link)) } else { waiting.append(exchange) }
     }
     /// A stream's number is given here and its first frame must go out at once: numbers only rise.
-    private func stream() -> HTTP2UpstreamStream {
+    private func stream(_ link: Connector.Link) -> HTTP2UpstreamStream {
         defer { nextStream = nextStream.advanced(by: 2) }
-        return HTTP2UpstreamStream(nextStream, on: self)
+        return HTTP2UpstreamStream(nextStream, on: self, link)
     }
     fileprivate func begin(_ stream: HTTP2UpstreamStream) {
         served += 1
@@ -144,13 +124,13 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
     private(set) var hasAnswered = false
     let host: ClusterBalancer.HostID
     let address: SocketAddress
-    let localAddress: SocketAddress?
+    let link: Connector.Link?
     private var upstream: HTTP2Upstream? { connection as? HTTP2Upstream }
 
-    fileprivate init(_ id: HTTP2StreamID, on connection: HTTP2Upstream) {
+    fileprivate init(_ id: HTTP2StreamID, on connection: HTTP2Upstream, _ link: Connector.Link) {
         host = connection.host
         address = connection.address
-        localAddress = connection.localAddress
+        self.link = link
         super.init(id, on: connection)
     }
 
@@ -165,9 +145,10 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
 
     func send(head: ByteBuffer, isLast: Bool) {
         // Without a connection the exchange has been told.
-        guard let upstream else { return }
+        guard let upstream, let link else { return }
         do throws(WireViolation) {
-            sendHeaders(try upstream.heads.request(head, limit: upstream.maxFrameSize), isLast: isLast)
+            sendHeaders(
+                try upstream.heads.request(head, scheme: link.scheme, limit: upstream.maxFrameSize), isLast: isLast)
         } catch {
             // The endpoint has not heard of this stream.
             let exchange = exchange

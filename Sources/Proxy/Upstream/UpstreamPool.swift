@@ -9,7 +9,7 @@ final class ClusterState {
     private(set) var balancer: ClusterBalancer
     var load: ClusterLoad
     /// By host; the connection used last is taken first, so that surplus ones grow old and are closed.
-    private var idle: [[Upstream]] = []
+    private var idle: [[HTTP1Upstream]] = []
     /// To one endpoint: a rush of requests must not leave as many connections behind for an hour.
     private static let maximumIdle = 256
     private var http2: [ClusterBalancer.HostID: [HTTP2Upstream]] = [:]
@@ -76,7 +76,7 @@ final class ClusterState {
     // MARK: Connections
 
     /// An idle connection that can still be used.
-    func takeIdle(_ host: ClusterBalancer.HostID) -> Upstream? {
+    func takeIdle(_ host: ClusterBalancer.HostID) -> HTTP1Upstream? {
         while host < idle.count, let connection = idle[host].popLast() {
             if connection.isReusable(now: shard.now) { return connection }
             connection.close()
@@ -86,11 +86,11 @@ final class ClusterState {
 
     func connect(_ host: ClusterBalancer.HostID, for exchange: Exchange) {
         load.connectionOpened()
-        Upstream.connect(to: balancer.hosts[host].endpoint.address, host, self, shard, for: exchange)
+        HTTP1Upstream.connect(to: balancer.hosts[host].endpoint.address, host, self, shard, for: exchange)
     }
 
     /// The connection has done its work and can do more.
-    func release(_ connection: Upstream) {
+    func release(_ connection: HTTP1Upstream) {
         guard isWanted(connection.host), connection.address == balancer.hosts[connection.host].endpoint.address,
             policy.maxRequestsPerConnection.map({ connection.served < $0 }) ?? true
         else {
@@ -103,7 +103,7 @@ final class ClusterState {
         serveWaiting()
     }
     /// A connection of this cluster is gone, or never came to be.
-    func connectionClosed(_ connection: Upstream?) {
+    func connectionClosed(_ connection: HTTP1Upstream?) {
         load.connectionClosed()
         if let connection, connection.host < idle.count { idle[connection.host].removeAll { $0 === connection } }
         serveWaiting()

@@ -43,7 +43,7 @@ extension Exchange {
     }
 
     private func addForwarding(_ raw: UnsafeRawBufferPointer) {
-        var chain = client.host
+        var chain = arrival.peer.host
         if head.has(.xForwardedFor) {
             let earlier = head.headers.filter { $0.known == .xForwardedFor }.map { bytes.text($0.value) }
             chain = (earlier + [chain]).joined(separator: ", ")
@@ -51,7 +51,7 @@ extension Exchange {
         }
         shard.edit.add("x-forwarded-for", chain.utf8)
         record.forwardedFor = chain
-        if !head.has(.xForwardedProto) { shard.edit.add("x-forwarded-proto", "http".utf8) }
+        if !head.has(.xForwardedProto) { shard.edit.add("x-forwarded-proto", arrival.scheme.utf8) }
         if let given = head.value(.xRequestID), !given.isEmpty {
             record.requestID = bytes.text(given)
         } else {

@@ -5,27 +5,26 @@ import Addressing
 import Balancing
 import NIOCore
 
-/// Stands before the handler of a connection while some service has routes for single namespaces.
+/// Stands before the handler of a connection until its client is known, or waited for no longer.
 final class ClientHold: ChannelDuplexHandler, RemovableChannelHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundIn = ByteBuffer
 
     private let shard: Shard
+    let address: IPAddress
     private var context: ChannelHandlerContext?
-    private(set) var address: IPAddress?
     private var wantsRead = false
 
-    init(_ shard: Shard) { self.shard = shard }
+    fileprivate init(_ shard: Shard, _ address: IPAddress) {
+        self.shard = shard
+        self.address = address
+    }
 
-    func channelActive(context: ChannelHandlerContext) {
-        self.context = context
-        address = shard.hold(self, context)
-        context.fireChannelActive()
-        if address == nil { release() }
-    }
-    func read(context: ChannelHandlerContext) {
-        if address == nil { context.read() } else { wantsRead = true }
-    }
+    var isWaiting: Bool { context != nil }
+
+    func handlerAdded(context: ChannelHandlerContext) { self.context = context }
+    func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
+    func read(context: ChannelHandlerContext) { wantsRead = true }
     func channelInactive(context: ChannelHandlerContext) {
         shard.unknownClients.forget(self)
         context.fireChannelInactive()
@@ -34,7 +33,6 @@ final class ClientHold: ChannelDuplexHandler, RemovableChannelHandler {
     func release() {
         guard let context else { return }
         self.context = nil
-        address = nil
         if wantsRead { context.read() }
         context.pipeline.syncOperations.removeHandler(self, promise: nil)
     }
@@ -52,14 +50,14 @@ struct UnknownClients {
     func isStranger(_ address: IPAddress) -> Bool { strangers.contains(address) }
     var hasRoom: Bool { heldCount < Self.limit }
 
-    mutating func hold(_ connection: ClientHold, _ address: IPAddress) {
-        held[address, default: []].append(connection)
+    mutating func hold(_ connection: ClientHold) {
+        held[connection.address, default: []].append(connection)
         heldCount += 1
     }
 
     mutating func forget(_ connection: ClientHold) {
-        guard let address = connection.address,
-            let index = held[address]?.firstIndex(where: { $0 === connection })
+        let address = connection.address
+        guard let index = held[address]?.firstIndex(where: { $0 === connection })
         else { return }
         held[address]?.remove(at: index)
         if held[address]?.isEmpty == true { held[address] = nil }
@@ -92,24 +90,24 @@ struct UnknownClients {
 }
 
 extension Shard {
-    /// The client's address if the connection must wait for it to become known.
-    fileprivate func hold(_ connection: ClientHold, _ context: ChannelHandlerContext) -> IPAddress? {
-        guard let client = SocketAddress(context.remoteAddress)?.address,
-            table.workload(at: client) == nil,
-            let dialled = OriginalDestination.of(context.channel) ?? SocketAddress(context.localAddress),
-            table.service(at: dialled)?.hasConsumers == true, !options.isOwnAddress(client)
+    /// What a connection has to wait behind until its client is known; nil: nothing depends on who that is.
+    func hold(for arrival: Arrival) -> ClientHold? {
+        let client = arrival.peer.address.address
+        guard table.hasConsumers, case (nil, let service?) = arrival.entries(in: table), service.hasConsumers,
+            !options.isOwnAddress(client)
         else { return nil }
         guard !unknownClients.isStranger(client), unknownClients.hasRoom else {
             stats.unknownClients += 1
             return nil
         }
         stats.heldClients += 1
-        unknownClients.hold(connection, client)
+        let connection = ClientHold(self, client)
+        unknownClients.hold(connection)
         let patience = TimeAmount.nanoseconds(Int64(clamping: options.clientPatience.wholeNanoseconds))
         loop.assumeIsolated().scheduleTask(in: patience) { [weak connection] in
-            if connection?.address != nil { self.giveUp(on: client) }
+            if connection?.isWaiting == true { self.giveUp(on: client) }
         }
-        return client
+        return connection
     }
 
     private func giveUp(on client: IPAddress) {

@@ -1,6 +1,5 @@
 /// A client's connection: reads requests one after the other, hands them to exchanges, writes what comes back. A
 /// second request is not looked at before the first is answered, and nothing more is read than there is room for.
-import Addressing
 import Balancing
 import Glibc
 import HTTPWire
@@ -17,9 +16,12 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         case head, body, answering, tunnel
         /// The last answer is written; what still comes is thrown away until the client closes.
         case closing
+        /// The handler of HTTP/2 has the connection now.
+        case replaced
     }
 
     private let shard: Shard
+    private let arrival: Arrival
     private var context: ChannelHandlerContext?
     private var phase = Phase.head
     private var parser = HeadParser(.request)
@@ -28,7 +30,6 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     /// Written, but not flushed yet.
     private var outgoing = ByteBuffer()
     private var exchange: Exchange?
-    private var client: ClientInfo?
     private var isPaused = false
     private var wantsRead = false
     /// Nothing has come yet that tells HTTP/1 from HTTP/2.
@@ -48,32 +49,19 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     /// The next request waits until the client has taken more of the last answers.
     private var isAwaitingRoom = false
 
-    init(_ shard: Shard) { self.shard = shard }
+    init(_ shard: Shard, _ arrival: Arrival) {
+        self.shard = shard
+        self.arrival = arrival
+    }
 
+    /// The channel is active already (`Listener`).
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
-        if context.channel.isActive { begin(context) }
-    }
-    func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
-    func channelActive(context: ChannelHandlerContext) { begin(context) }
-
-    private func begin(_ context: ChannelHandlerContext) {
-        guard client == nil else { return }
-        guard let address = SocketAddress(context.remoteAddress), let local = SocketAddress(context.localAddress) else {
-            context.close(promise: nil)
-            return
-        }
-        guard let source = shard.admit(address.address) else {
-            context.close(promise: nil)
-            return
-        }
-        let client = ClientInfo(
-            address: address, dialled: OriginalDestination.of(context.channel) ?? local, source: source)
-        self.client = client
         shard.opened(self)
         charge(\.connection, MemoryLimits.http1Connection)
         deadline = shard.now + shard.options.idleTimeout
     }
+    func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
 
     // MARK: Reading
 
@@ -83,7 +71,7 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         var bytes = unwrapInboundIn(data)
         switch phase {
         case .tunnel: exchange?.tunnelBytes(bytes)
-        case .closing: break
+        case .closing, .replaced: break
         case .head, .body, .answering:
             if isFirst, becomesHTTP2(&bytes) { return }
             if phase == .head, buffer.readableBytes == 0 { deadline = shard.now + shard.options.headTimeout }
@@ -111,21 +99,20 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     }
 
     private func switchToHTTP2() {
-        guard let context, let client else { return }
-        let channel = context.channel
+        guard let channel = context?.channel else { return }
         let bytes = buffer
         buffer.clear()
         uncharge()
-        self.client = nil
+        phase = .replaced
         deadline = nil
         shard.replaced(self)
         do {
-            try HTTP2Downstream(shard, client: client).install(in: channel, as: .server)
+            try HTTP2Downstream(shard, arrival).install(in: channel, as: .server)
             channel.pipeline.syncOperations.removeHandler(self, promise: nil)
             channel.pipeline.syncOperations.fireChannelRead(NIOAny(bytes))
             channel.pipeline.syncOperations.fireChannelReadComplete()
         } catch {
-            shard.dismiss(client)
+            shard.dismiss(arrival)
             channel.close(promise: nil)
         }
     }
@@ -155,7 +142,7 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
                 case .tunnel:
                     exchange?.tunnelBytes(buffer)
                     buffer.clear()
-                case .closing:
+                case .closing, .replaced:
                     buffer.clear()
                     return
                 }
@@ -166,14 +153,14 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     }
 
     private func takeHead() throws(WireViolation) -> Bool {
-        guard let client, try parser.parse(buffer) else { return false }
+        guard try parser.parse(buffer) else { return false }
         let head = parser.head
         guard let bytes = buffer.readSlice(length: head.end) else { return false }
         parser.reset()
         body = BodyReader(head.requestBody)
         phase = body.isComplete ? .answering : .body
         deadline = shard.now + shard.options.streamIdleTimeout
-        let exchange = Exchange(shard, sink: self, head: head, bytes: bytes, client: client)
+        let exchange = Exchange(shard, sink: self, head: head, bytes: bytes, arrival: arrival)
         if isDraining || inputEnded { exchange.keepsAlive = false }
         self.exchange = exchange
         exchange.start()
@@ -215,8 +202,8 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
             } else {
                 exchange.reply(violation.status, .downstreamProtocolError, "http1.codec_error", nil)
             }
-        } else if let client {
-            shard.report(violation, client, details: "http1.codec_error")
+        } else {
+            shard.report(violation, arrival, details: "http1.codec_error")
             let status = violation.status
             write(
                 ByteBuffer(
@@ -266,8 +253,7 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     }
 
     private func charge(_ part: WritableKeyPath<Charges, Int>, _ bytes: Int) {
-        guard let client else { return }
-        shard.hold(bytes - charged[keyPath: part], client)
+        shard.hold(bytes - charged[keyPath: part], arrival)
         charged[keyPath: part] = bytes
     }
     private func uncharge() {
@@ -282,18 +268,18 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         switch phase {
         case .tunnel: exchange?.clientEndedTunnel()
         case .answering: exchange?.keepsAlive = false
-        case .head, .body, .closing: context.close(promise: nil)
+        case .head, .body, .closing, .replaced: context.close(promise: nil)
         }
     }
 
     func channelInactive(context: ChannelHandlerContext) {
         let exchange = exchange
         self.exchange = nil
+        guard phase != .replaced else { return }
         phase = .closing
         exchange?.clientClosed()
-        guard let client else { return }
         uncharge()
-        shard.dismiss(client)
+        shard.dismiss(arrival)
         shard.closed(self)
     }
 
@@ -307,8 +293,8 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         exchange?.keepsAlive = false
     }
     func abort() { cut(exchange) }
-    var held: Int { client?.held ?? 0 }
-    var source: MemorySource? { client?.source }
+    var held: Int { arrival.held }
+    var source: MemorySource { arrival.source }
 
     func checkDeadline(_ now: Moment) {
         guard let deadline, now > deadline else { return }
@@ -326,7 +312,7 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
             }
         case .head, .closing: abort()
         // Between the two ends of a tunnel silence is no fault.
-        case .tunnel: break
+        case .tunnel, .replaced: break
         }
     }
 

@@ -1,0 +1,65 @@
+/// How connections to endpoints are made, for both protocols. What is known of a connection comes from the same place.
+import Addressing
+import Balancing
+import NIOCore
+import NIOPosix
+import RouteIR
+
+enum Connector {
+    /// What is known of a connection that was made.
+    struct Link {
+        /// Our end of it.
+        let local: SocketAddress?
+        /// Of URIs on this connection: plaintext.
+        let scheme = "http"
+
+        init(_ channel: any Channel) { local = SocketAddress(channel.localAddress) }
+    }
+
+    struct Failure: Error {
+        let reason: String
+        var isTimeout = false
+    }
+
+    /// `install` puts the handlers into the new channel; `then` is never called from within this call.
+    static func connect(
+        to address: SocketAddress, speaking wire: UpstreamCluster.Wire, within limit: Duration, on shard: Shard,
+        install: @escaping (any Channel) throws -> Void, then: @escaping (Result<Link, Failure>) -> Void
+    ) {
+        let target: NIOCore.SocketAddress
+        do {
+            if let refusal = shard.options.targets.refusal(of: address, in: shard.table) {
+                throw Failure(reason: refusal)
+            }
+            target = try address.nio()
+        } catch { return shard.loop.assumeIsolated().execute { then(.failure(failure(error))) } }
+        let installer = NIOLoopBound(install, eventLoop: shard.loop)
+        bootstrap(for: wire, on: shard)
+            .connectTimeout(.nanoseconds(Int64(clamping: limit.wholeNanoseconds)))
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture { try installer.value(channel) }
+            }
+            .connect(to: target)
+            .assumeIsolated().whenComplete { then($0.map(Link.init).mapError(failure)) }
+    }
+
+    private static func bootstrap(for wire: UpstreamCluster.Wire, on shard: Shard) -> ClientBootstrap {
+        let bootstrap = ClientBootstrap(group: shard.loop)
+            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .channelOption(.socketOption(.so_keepalive), value: 1)
+        switch wire {
+        case .http1:
+            return bootstrap.channelOption(.allowRemoteHalfClosure, value: true)
+                .channelOption(.recvAllocator, value: ReadSizes.allocator)
+                .channelOption(.maxMessagesPerRead, value: ReadSizes.readsPerTurn)
+        // It reads frames, and its streams end by themselves.
+        case .h2c: return bootstrap
+        }
+    }
+
+    private static func failure(_ error: any Error) -> Failure {
+        if let failure = error as? Failure { return failure }
+        let isTimeout = if case .connectTimeout? = error as? ChannelError { true } else { false }
+        return Failure(reason: "\(error)", isTimeout: isTimeout)
+    }
+}

@@ -1,0 +1,30 @@
+/// What an exchange wants of the endpoint's side: a connection of HTTP/1 or a stream of HTTP/2.
+import Addressing
+import Balancing
+import NIOCore
+
+protocol UpstreamStream: AnyObject {
+    var address: SocketAddress { get }
+    var host: ClusterBalancer.HostID { get }
+    /// What is known of the connection; nil: it is not made yet.
+    var link: Connector.Link? { get }
+    var isWritable: Bool { get }
+    /// Bytes of the request that the endpoint has not taken yet.
+    var pendingBytes: Int { get }
+    var isClosed: Bool { get }
+    /// Whether any byte of the current answer has come.
+    var hasAnswered: Bool { get }
+    func begin(_ exchange: Exchange)
+    /// What cannot be sent is told as a failure, `.unsendable`.
+    func send(head: ByteBuffer, isLast: Bool)
+    func send(body: ByteBuffer, isLast: Bool)
+    func endBody(trailers: ByteBuffer?)
+    func flush()
+    func closeOutput()
+    func pause()
+    func resume()
+    /// The exchange no longer wants the answer.
+    func cancel()
+    /// It was not needed after all.
+    func release()
+}
