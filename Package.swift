@@ -56,7 +56,10 @@ let package = Package(
         library("Cluster", ["Addressing", "PullJSON", "RouteIR"]),
         library("DataplaneIR", ["Addressing"]),
         library("Compile", ["Addressing", "Cluster", "DataplaneIR", "RouteIR"]),
-        library("Reconcile", ["Addressing", "DataplaneIR"]),
+        library("Observation", ["Addressing", "DataplaneIR"]),
+        library("Reconcile", ["Addressing", "DataplaneIR", "Observation"]),
+        library("AdminAPI", ["Observation"]),
+        library("HandOver", ["Addressing", "RouteIR"]),
         library("Balancing", ["Addressing", "RouteIR"]),
         // L2: kernel interfaces and formats.
         library("YAML", ["CLibyaml"], linker: yamlLibraries),
@@ -71,14 +74,19 @@ let package = Package(
         library(
             "LinuxDataplane",
             [
-                "Addressing", "DataplaneIR", "Reconcile", "BPF", "BPFPrograms", "CDataplaneABI", "CLibbpf", "CLibnftnl",
-                "CLinux", "Netlink", "Netns", "Nftables",
+                "Addressing", "DataplaneIR", "Observation", "Reconcile", "BPF", "BPFPrograms", "CDataplaneABI",
+                "CLibbpf",
+                "CLibnftnl", "CLinux", "Netlink", "Netns", "Nftables",
             ]),
         library("Telemetry"),
 
         .target(
             name: "TestSupport",
-            dependencies: ["Addressing", "Cluster", "DataplaneIR", "Reconcile", "RouteIR", "Netns", "CLinux", "Posix"],
+            dependencies: [
+                "Addressing", "Cluster", "DataplaneIR", "HandOver", "Observation", "Reconcile", "RouteIR", "Netns",
+                "CLinux",
+                "Posix",
+            ],
             path: "Tests/Support", swiftSettings: strict),
         .executableTarget(
             name: "pod-driver", dependencies: ["Addressing", "CLinux", "Netns"], path: "Tests/PodDriver",
@@ -86,7 +94,9 @@ let package = Package(
         .executableTarget(
             name: "heddle-bench",
             dependencies: [
-                "Addressing", "Cluster", "Compile", "DataplaneIR", "LinuxDataplane", "PullJSON", "Reconcile", "RouteIR",
+                "Addressing", "Cluster", "Compile", "DataplaneIR", "HandOver", "LinuxDataplane", "PullJSON",
+                "Reconcile",
+                "RouteIR",
             ],
             swiftSettings: strict),
         tests("Addressing", ["Addressing", "TestSupport"]),
@@ -98,6 +108,7 @@ let package = Package(
         tests("Reconcile", ["Addressing", "DataplaneIR", "Reconcile", "TestSupport"]),
         tests("Balancing", ["Addressing", "Balancing", "RouteIR", "TestSupport"]),
         tests("RouteIR", ["Addressing", "RouteIR", "TestSupport"]),
+        tests("HandOver", ["Addressing", "HandOver", "RouteIR", "TestSupport"]),
         tests("YAML", ["YAML", "TestSupport"]),
         tests("Manifests", ["Addressing", "Cluster", "Manifests", "YAML", "TestSupport"]),
         tests("Posix", ["Posix", "TestSupport"]),
@@ -108,7 +119,7 @@ let package = Package(
         tests(
             "LinuxDataplane",
             [
-                "Addressing", "Cluster", "Compile", "DataplaneIR", "Reconcile", "LinuxDataplane", "BPF",
+                "Addressing", "Cluster", "Compile", "DataplaneIR", "Observation", "Reconcile", "LinuxDataplane", "BPF",
                 "CDataplaneABI", "Netlink", "Netns", "Nftables", "TestSupport",
             ]),
         tests("Telemetry", ["Telemetry"]),
@@ -143,27 +154,29 @@ if !isSet("HEDDLE_CORE") {
         library(
             "Proxy",
             ["Addressing", "Balancing", "CLinux", "HTTPWire", "Posix", "RouteIR", "Telemetry"] + nio + frames),
-        library("AdminAPI", ["Reconcile"]),
-        library("AdminServer", ["Posix", "RouteIR"] + nio),
+        library("AdminServer", ["Posix"] + nio),
+        library("HandOverLink", ["AdminServer", "HandOver", "Posix", "RouteIR"] + nio),
         library("KubernetesClient", ["CLinux", "Cluster", "PullJSON", "YAML"] + nio + tls),
         library(
             "Agent",
             [
-                "Addressing", "AdminAPI", "AdminServer", "CLinux", "Cluster", "Compile", "DataplaneIR",
-                "KubernetesClient", "LinuxDataplane", "Manifests", "Netlink", "Netns", "Posix", "Reconcile", "RouteIR",
-                "Telemetry",
-                "YAML", log,
+                "Addressing", "AdminAPI", "AdminServer", "CLinux", "Cluster", "Compile", "DataplaneIR", "HandOver",
+                "HandOverLink", "KubernetesClient", "LinuxDataplane", "Manifests", "Netlink", "Netns", "Observation",
+                "Posix", "Reconcile", "RouteIR", "Telemetry", "YAML", log,
             ]),
         library(
             "AgentCommands",
             [
-                "Addressing", "AdminAPI", "CLinux", "CZlib", "DataplaneIR", "LinuxDataplane", "Posix", "Reconcile",
-                "Telemetry", arguments,
+                "Addressing", "AdminAPI", "CLinux", "CZlib", "DataplaneIR", "LinuxDataplane", "Observation", "Posix",
+                "Reconcile", "Telemetry", arguments,
             ],
             linker: zlibLibraries),
         library(
             "ProxyProgram",
-            ["Addressing", "AdminServer", "Balancing", "CLinux", "Posix", "Proxy", "RouteIR", "Telemetry"]),
+            [
+                "Addressing", "AdminServer", "Balancing", "CLinux", "HandOverLink", "Posix", "Proxy", "RouteIR",
+                "Telemetry",
+            ]),
         .executableTarget(name: "heddle-proxy", dependencies: ["ProxyProgram"], swiftSettings: strict),
         .executableTarget(name: "heddle-agent", dependencies: ["Agent"], swiftSettings: strict),
         .executableTarget(name: "agentctl", dependencies: ["AgentCommands"], swiftSettings: strict),
@@ -176,12 +189,15 @@ if !isSet("HEDDLE_CORE") {
         tests(
             "Proxy",
             [
-                "Addressing", "AdminServer", "Balancing", "HTTP2TestSupport", "HTTPWire", "Posix", "Proxy", "RouteIR",
+                "Addressing", "Balancing", "HTTP2TestSupport", "HTTPWire", "Posix", "Proxy", "RouteIR",
                 "Telemetry", "TestSupport", .product(name: "NIOEmbedded", package: "swift-nio"),
                 .product(name: "GRPCCore", package: "grpc-swift-2"),
                 .product(name: "GRPCNIOTransportHTTP2Posix", package: "grpc-swift-nio-transport"),
             ] + nio),
-        tests("AdminServer", ["Addressing", "AdminServer", "Posix", "RouteIR", "TestSupport"]),
+        tests("AdminServer", ["Addressing", "AdminServer", "Posix", "TestSupport"]),
+        tests(
+            "HandOverLink",
+            ["Addressing", "AdminServer", "HandOver", "HandOverLink", "Posix", "Proxy", "RouteIR", "TestSupport"]),
         tests(
             "KubernetesClient",
             ["Addressing", "Cluster", "FakeAPIServer", "KubernetesClient", "PullJSON", "TestSupport", "YAML"] + nio
@@ -189,21 +205,22 @@ if !isSet("HEDDLE_CORE") {
         tests(
             "Agent",
             [
-                "Addressing", "AdminAPI", "AdminServer", "Agent", "Cluster", "Compile", "DataplaneIR",
-                "LinuxDataplane", "Netns", "Posix", "Reconcile", "RouteIR", "Telemetry", "TestSupport", "YAML", log,
+                "Addressing", "AdminAPI", "AdminServer", "Agent", "Cluster", "Compile", "DataplaneIR", "HandOver",
+                "LinuxDataplane", "Netns", "Observation", "Posix", "Reconcile", "RouteIR", "Telemetry", "TestSupport",
+                "YAML", log,
             ]),
         tests(
             "AgentCommands",
             [
-                "AdminAPI", "Addressing", "AgentCommands", "LinuxDataplane", "Reconcile", "Telemetry", "TestSupport",
-                arguments,
+                "AdminAPI", "Addressing", "AgentCommands", "LinuxDataplane", "Observation", "Reconcile", "Telemetry",
+                "TestSupport", arguments,
             ]),
         tests("ProxyProgram", ["ProxyProgram"]),
         tests(
             "EndToEnd",
             [
-                "AdminAPI", "Addressing", "BPF", "FakeAPIServer", "HTTP2TestSupport", "Netns", "Posix", "Reconcile",
-                "RouteIR", "TestSupport", "YAML",
+                "AdminAPI", "Addressing", "BPF", "FakeAPIServer", "HTTP2TestSupport", "Netns", "Observation", "Posix",
+                "Reconcile", "RouteIR", "TestSupport", "YAML",
             ]),
     ]
 }
@@ -217,7 +234,7 @@ if isSet("HEDDLE_FUZZ") {
     }
     package.targets += [
         fuzzer("fuzz-framing", "Framing", ["PullJSON"]),
-        fuzzer("fuzz-hand-over", "HandOver", ["RouteIR"]),
+        fuzzer("fuzz-hand-over", "HandOver", ["HandOver"]),
         fuzzer("fuzz-http-wire", "HTTPWire", ["HTTPWire"]),
         fuzzer("fuzz-manifests", "Manifests", ["Cluster", "Manifests"]),
         fuzzer("fuzz-objects-json", "ObjectsJSON", ["Cluster", "Manifests", "PullJSON", "YAML"]),

@@ -1,6 +1,6 @@
 /// The paths of the admin socket, and the small answers. HTTP with JSON bodies; errors are `AdminFailure` with a
 /// status of 400 or above.
-package import Reconcile
+package import Observation
 
 /// Of the programs on both ends of the socket.
 package let heddleVersion = "0.1.0"

@@ -1,6 +1,6 @@
 /// What the agent says about itself on the admin socket: the answer of `/status`. Times are seconds before the answer
 /// was made, so that no two clocks need to agree.
-package import Reconcile
+package import Observation
 
 package struct AgentStatus: Codable, Sendable, Equatable {
     /// Three different claims (configured is not attached is not proven).

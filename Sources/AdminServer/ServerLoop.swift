@@ -1,7 +1,7 @@
 /// The thread of the small servers and of all timers. It never does the agent's work itself, so a scrape of a large
 /// `/metrics` cannot hold up a kernel write, nor the other way round.
 import Glibc
-import NIOCore
+package import NIOCore
 import NIOHTTP1
 import NIOPosix
 package import Posix
@@ -9,7 +9,7 @@ import Synchronization
 
 package final class ServerLoop: Sendable {
     private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-    var loop: any EventLoop { group.next() }
+    package var loop: any EventLoop { group.next() }
 
     package init() {}
 

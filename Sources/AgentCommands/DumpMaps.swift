@@ -3,7 +3,7 @@ import AdminAPI
 import ArgumentParser
 import DataplaneIR
 import Glibc
-import Reconcile
+import Observation
 
 struct DumpMaps: ParsableCommand {
     static let configuration = CommandConfiguration(

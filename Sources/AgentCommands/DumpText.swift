@@ -1,6 +1,6 @@
 /// How the kernel's content looks: a table grouped by service for people, key=value lines for programs and tests, and
 /// the lines that differ between two states. Pure, and linear in what is printed.
-import Reconcile
+import Observation
 
 /// One line for each frontend. The name of a service is in the first of its lines only.
 func frontendTable(_ frontends: [KernelDump.Frontend], wide: Bool, paint: Paint) -> String {

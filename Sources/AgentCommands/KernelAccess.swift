@@ -1,7 +1,8 @@
 /// The kernel without the agent: reading what Heddle put there, and removing it. The only place here that names the
 /// dataplanes.
+import DataplaneIR
 import LinuxDataplane
-import Reconcile
+import Observation
 
 enum KernelAccess {
     /// Every dataplane's state that is there, eBPF first.

@@ -1,10 +1,10 @@
 /// `agentctl observe`: flows to services as they happen.
-import AdminAPI
 import Addressing
+import AdminAPI
 import ArgumentParser
 import FoundationEssentials
 import Glibc
-import Reconcile
+import Observation
 
 struct Observe: ParsableCommand {
     static let configuration = CommandConfiguration(

@@ -1,9 +1,9 @@
 /// `agentctl sockets --stale`: connections of this node that still go to a backend which no service has any more.
-import AdminAPI
 import Addressing
+import AdminAPI
 import ArgumentParser
+import DataplaneIR
 import LinuxDataplane
-import Reconcile
 
 struct Sockets: ParsableCommand {
     static let configuration = CommandConfiguration(

@@ -3,7 +3,7 @@ import AdminAPI
 import ArgumentParser
 import Glibc
 import LinuxDataplane
-import Reconcile
+import Observation
 
 struct Status: ParsableCommand {
     static let configuration = CommandConfiguration(

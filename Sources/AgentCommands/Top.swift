@@ -1,9 +1,9 @@
 /// `agentctl top`: which services and backends are busy, and which fail.
-import AdminAPI
 import Addressing
+import AdminAPI
 import ArgumentParser
 import Glibc
-import Reconcile
+import Observation
 
 struct Top: ParsableCommand {
     static let configuration = CommandConfiguration(

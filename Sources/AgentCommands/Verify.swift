@@ -1,7 +1,7 @@
 /// `verify` and `capacity`: the agent compares and counts, entry by entry.
 import AdminAPI
 import ArgumentParser
-import Reconcile
+import Observation
 
 struct Verify: ParsableCommand {
     static let configuration = CommandConfiguration(

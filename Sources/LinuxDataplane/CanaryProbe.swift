@@ -1,9 +1,8 @@
 /// Connects to the canary's address the way a process of a pod would, and looks at who answers.
 package import Addressing
 import CLinux
-import DataplaneIR
+package import DataplaneIR
 import Glibc
-package import Reconcile
 
 package enum CanaryResult: Equatable, Sendable {
     case passed

@@ -119,12 +119,14 @@ package struct PeerCredentials: Sendable {
 }
 
 /// Which file it is, whatever it is called.
-package struct FileIdentity: Hashable, Sendable {
+package struct FileIdentity: Hashable, Sendable, CustomStringConvertible {
     private let device: UInt64
     private let inode: UInt64
     /// The number of a file that is gone is given to the next one.
     private let seconds: Int
     private let nanoseconds: Int
+
+    package var description: String { "\(device):\(inode) of \(seconds).\(nanoseconds)" }
 
     init(_ status: stat) {
         (device, inode) = (UInt64(status.st_dev), UInt64(status.st_ino))

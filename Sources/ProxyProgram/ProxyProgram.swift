@@ -3,6 +3,7 @@ import Addressing
 import AdminServer
 import CLinux
 import Glibc
+import HandOverLink
 import Posix
 import Proxy
 import RouteIR
@@ -42,7 +43,7 @@ final class ProxyProcess: Sendable {
     private let engine: ProxyEngine
     private let accessLog: AccessLog?
     private let spans: SpanExporter?
-    private let control: ControlClient
+    private let control: HandOverClient
     private let loop = ServerLoop()
     private let signals: Int32
     /// Of the port of metrics.
@@ -54,8 +55,8 @@ final class ProxyProcess: Sendable {
         let numbers = [SIGTERM, SIGINT]
         signals = clinux_catch_signals(numbers, Int32(numbers.count))
         guard signals >= 0 else { throw ProxyError("cannot catch signals: \(String(cString: strerror(errno)))") }
-        accessLog = try options.effectiveAccessLog.map { format throws(ProxyError) in try AccessLog(format) }
-        spans = try options.otlpEndpoint.map { endpoint throws(ProxyError) in try SpanExporter(endpoint) }
+        accessLog = try options.effectiveAccessLog.map { format throws(PosixError) in try AccessLog(format) }
+        spans = try options.otlpEndpoint.map { endpoint throws(PosixError) in try SpanExporter(endpoint) }
         let log: @Sendable (String, String) -> Void = { level, message in
             guard ProxyOptions.Level(rawValue: level) ?? .info >= options.logLevel else { return }
             LogLine(level: level, message: message).write(options.logFormat)
@@ -63,7 +64,7 @@ final class ProxyProcess: Sendable {
         if clinux_forbid_unused_calls() != 0 {
             log("warning", "no seccomp filter: \(String(cString: strerror(errno)))")
         }
-        let file = options.stateFile.map(SnapshotFile.init)
+        let file = options.stateFile.map(LastConfiguration.init)
         let snapshot = Self.lastSnapshot(file, log)
         var engineOptions = EngineOptions()
         engineOptions.threads = options.threads
@@ -77,7 +78,7 @@ final class ProxyProcess: Sendable {
         let accessLog = accessLog
         let engine = ProxyEngine(options: engineOptions, snapshot: snapshot, logs: accessLog, spans: spans)
         self.engine = engine
-        control = ControlClient(
+        control = HandOverClient(
             socket: options.configSocket, version: ProxyProgram.version, snapshot: snapshot, file: file,
             hooks: .init(
                 adopt: { engine.adopt($0) },
@@ -101,9 +102,9 @@ final class ProxyProcess: Sendable {
     }
 
     private static func lastSnapshot(
-        _ file: SnapshotFile?, _ log: @Sendable (String, String) -> Void
+        _ file: LastConfiguration?, _ log: @Sendable (String, String) -> Void
     ) -> ProxySnapshot {
-        do throws(ProxyError) {
+        do throws(LastConfiguration.Failure) {
             if let snapshot = try file?.read() {
                 log("info", "starting with configuration \(snapshot.generation) from disk")
                 return snapshot
@@ -225,4 +226,10 @@ final class ProxyProcess: Sendable {
             }
         ).start()
     }
+}
+
+/// Why it cannot go on: a sentence for whoever started it.
+struct ProxyError: Error, CustomStringConvertible {
+    let description: String
+    init(_ description: String) { self.description = description }
 }

@@ -3,6 +3,7 @@
 import Addressing
 import Balancing
 import Glibc
+import Posix
 import Proxy
 import RouteIR
 import Synchronization
@@ -25,7 +26,7 @@ final class SpanExporter: SpanSink {
     /// Spans that were thrown away because the collector is slow or away.
     var lostSpans: UInt64 { state.withLock(\.lost) }
 
-    init(_ endpoint: SocketAddress) throws(ProxyError) {
+    init(_ endpoint: SocketAddress) throws(PosixError) {
         self.endpoint = endpoint
         try startThread { self.run() }
     }

@@ -1,6 +1,7 @@
 /// The seam between deciding and doing. The reconciler owns this protocol; the eBPF and nftables dataplanes in
 /// `LinuxDataplane` implement it. All calls come from one thread, which may block.
 package import DataplaneIR
+package import Observation
 
 /// What to write next. Order of work inside a dataplane: add backends, switch frontends, remove backends, so that no
 /// lookup meets a hole.
@@ -42,22 +43,6 @@ package struct Receipt: Sendable {
     package init(generation: UInt64) { self.generation = generation }
 }
 
-/// A failed kernel operation: nothing of the plan, or only whole services of it, is in force. Safe to retry.
-package struct DataplaneError: Error, CustomStringConvertible {
-    /// What was being done, naming the kernel object: `add element services 10.96.0.1:80`.
-    package let operation: String
-    /// errno.
-    package let code: Int32
-    /// The whole sentence, including what to do where that is known.
-    package let description: String
-
-    package init(operation: String, code: Int32, description: String) {
-        self.operation = operation
-        self.code = code
-        self.description = description
-    }
-}
-
 /// One difference between what we wrote and what the kernel holds.
 package struct Drift: Sendable, Equatable, CustomStringConvertible {
     /// The kernel object: `map services`, `link connect4`.
@@ -81,25 +66,6 @@ package struct ComparedPiece: Sendable {
     package var isLast = false
 
     package init() {}
-}
-
-/// Fill level of one kernel map.
-package struct MapUsage: Sendable, Equatable, Codable {
-    package var name: String
-    package var type: String
-    package var entries: Int
-    /// 0: no fixed limit.
-    package var maxEntries: Int
-    /// Kernel memory, measured where the kernel tells, else computed from the entry size.
-    package var bytes: Int
-
-    package init(name: String, type: String, entries: Int, maxEntries: Int, bytes: Int) {
-        self.name = name
-        self.type = type
-        self.entries = entries
-        self.maxEntries = maxEntries
-        self.bytes = bytes
-    }
 }
 
 package protocol Dataplane: AnyObject {

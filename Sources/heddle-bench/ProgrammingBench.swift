@@ -5,6 +5,7 @@ import Cluster
 import Compile
 import DataplaneIR
 import LinuxDataplane
+import Observation
 import Reconcile
 
 struct ProgrammingOptions {

@@ -2,6 +2,7 @@
 /// whose cluster IP is the proxy's own listener, and a canary route over two versions with two endpoints each.
 import Addressing
 import Glibc
+import HandOver
 import RouteIR
 
 struct CanaryConfiguration {
@@ -51,7 +52,7 @@ struct CanaryConfiguration {
         Workload(namespace: "shop", pod: pod, name: name, app: name, version: "v1", canonicalService: name)
     }
 
-    /// The frame of an update without base: what `SnapshotFile` reads.
+    /// The frame of an update without base: what `LastConfiguration` reads.
     func write(to path: String) throws {
         let bytes = HandOverFrame.encode(.update(snapshot.update(since: nil)))
         let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o600)

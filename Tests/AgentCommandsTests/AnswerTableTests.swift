@@ -1,6 +1,6 @@
 /// The tables that show answers of the agent, to the letter.
 import AdminAPI
-import Reconcile
+import Observation
 import Testing
 
 @testable import AgentCommands

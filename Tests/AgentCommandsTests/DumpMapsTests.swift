@@ -1,6 +1,6 @@
 // Every form of dump-maps, letter by letter; and that it stays usable with 100,000 entries.
 import ArgumentParser
-import Reconcile
+import Observation
 import Testing
 
 @testable import AgentCommands

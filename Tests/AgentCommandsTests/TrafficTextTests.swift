@@ -2,7 +2,7 @@
 import Addressing
 import ArgumentParser
 import Glibc
-import Reconcile
+import Observation
 import Testing
 
 @testable import AgentCommands

@@ -1,13 +1,12 @@
 // A control actor with a dataplane in memory and a source the test feeds.
+import Addressing
 import AdminAPI
 import AdminServer
-import Addressing
 import Cluster
 import Compile
 import FoundationEssentials
 import Logging
 import Netns
-import Reconcile
 import Synchronization
 import Telemetry
 import TestSupport

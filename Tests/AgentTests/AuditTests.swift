@@ -1,11 +1,11 @@
 // Comparing with the kernel costs an idle agent next to nothing, and nobody who changes something waits for it.
-import AdminAPI
 import Addressing
+import AdminAPI
 import Cluster
 import DataplaneIR
 import Reconcile
-import TestSupport
 import Testing
+import TestSupport
 
 @testable import Agent
 

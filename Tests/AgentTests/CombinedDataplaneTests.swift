@@ -1,8 +1,8 @@
 // Two dataplanes behind one: neither may hold the other back.
 import DataplaneIR
 import Reconcile
-import TestSupport
 import Testing
+import TestSupport
 
 @testable import Agent
 

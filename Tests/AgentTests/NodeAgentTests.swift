@@ -1,12 +1,13 @@
 // The control actor with a dataplane in memory: what it writes, when, and what it says about it.
-import AdminAPI
 import Addressing
+import AdminAPI
 import Cluster
 import DataplaneIR
+import Observation
 import Reconcile
 import Telemetry
-import TestSupport
 import Testing
+import TestSupport
 
 @testable import Agent
 

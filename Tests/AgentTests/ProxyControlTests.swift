@@ -4,13 +4,14 @@ import AdminServer
 import Cluster
 import Compile
 import DataplaneIR
+import HandOver
 import RouteIR
 import Testing
 
 @testable import Agent
 
 @Suite struct ProxyControlTests {
-    private func proxy(_ generation: UInt64, isAnswering: Bool = true) -> HandOverServer.Proxy {
+    private func proxy(_ generation: UInt64, isAnswering: Bool = true) -> ConnectedProxy {
         .init(pid: 1, version: "v", generation: generation, isAnswering: isAnswering)
     }
     private let id = ServicePortID(

@@ -1,15 +1,16 @@
 // A newer proxy takes the place of an older one, and never before it can.
 import AdminServer
+import HandOver
 import Testing
 
 @testable import Agent
 
 @Suite struct ProxySuccessionTests {
-    private func succession(_ proxies: [HandOverServer.Proxy], current: Set<UInt32>) -> ProxySuccession {
+    private func succession(_ proxies: [ConnectedProxy], current: Set<UInt32>) -> ProxySuccession {
         ProxySuccession(proxies, oldest: 100) { current.contains($0.pid) }
     }
-    private func proxy(_ pid: UInt32, _ generation: UInt64, isForeign: Bool = false) -> HandOverServer.Proxy {
-        var proxy = HandOverServer.Proxy(pid: pid, version: "v", generation: generation)
+    private func proxy(_ pid: UInt32, _ generation: UInt64, isForeign: Bool = false) -> ConnectedProxy {
+        var proxy = ConnectedProxy(pid: pid, version: "v", generation: generation)
         proxy.isForeign = isForeign
         return proxy
     }

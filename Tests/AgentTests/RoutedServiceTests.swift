@@ -1,14 +1,15 @@
 // A routed service through the whole control actor: proxy and kernel, up and down.
+import Addressing
 import AdminAPI
 import AdminServer
-import Addressing
 import Cluster
 import DataplaneIR
-import Reconcile
+import HandOver
+import Observation
 import RouteIR
 import Synchronization
-import TestSupport
 import Testing
+import TestSupport
 
 @testable import Agent
 

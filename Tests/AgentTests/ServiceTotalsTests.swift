@@ -1,7 +1,8 @@
 /// Sums by service, whatever becomes of their backends.
 import Addressing
 import AdminAPI
-import Reconcile
+import DataplaneIR
+import Observation
 import Testing
 
 @testable import Agent

@@ -3,9 +3,9 @@ import Addressing
 import BPF
 import FoundationEssentials
 import Glibc
-import Reconcile
-import TestSupport
+import Observation
 import Testing
+import TestSupport
 
 @Suite(.requiresKernel(.root, .netns, .cgroup2, .bpf)) struct TrafficTests {
     @Test(arguments: AddressFamily.allCases) func everyFlowIsSeen(family: AddressFamily) throws {

@@ -6,8 +6,8 @@ import Glibc
 import LinuxDataplane
 import Netns
 import Reconcile
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite(.requiresKernel(.root, .netns, .cgroup2, .bpf)) struct CanaryTests {
     private func isFailed(_ result: CanaryResult) -> Bool {

@@ -3,6 +3,7 @@
 import Addressing
 package import DataplaneIR
 import Glibc
+package import Observation
 package import Reconcile
 import Synchronization
 

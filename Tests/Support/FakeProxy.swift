@@ -1,5 +1,6 @@
 /// The configuration side of an L7 proxy: connects to an agent, takes every update, answers every question.
 import Glibc
+import HandOver
 import Posix
 package import RouteIR
 import Synchronization

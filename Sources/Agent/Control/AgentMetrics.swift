@@ -1,7 +1,7 @@
 /// Every metric of the agent. Where kube-proxy has one, its name is used, so that dashboards keep working (spec rows
 /// 148-155); the rest is `heddle_*`.
 import Addressing
-import Reconcile
+import Observation
 import Telemetry
 
 struct ComparisonMetrics: Sendable {

@@ -3,7 +3,9 @@ import Addressing
 import AdminAPI
 import AdminServer
 import Cluster
-import Reconcile
+import DataplaneIR
+import HandOver
+import Observation
 
 enum Message: Sendable {
     /// Write what is due.
@@ -15,7 +17,7 @@ enum Message: Sendable {
     /// Somebody changed kernel objects we own; the name of the dataplane concerned.
     case foreignChange(dataplane: String)
     /// The L7 proxies that are connected now.
-    case proxies([HandOverServer.Proxy])
+    case proxies([ConnectedProxy])
     case request(AdminRequest)
     /// For the metrics of services.
     case traffic(Result<TrafficReport, DataplaneError>)

@@ -1,10 +1,11 @@
 /// Answers of the admin socket that need what only the actor knows.
+import Addressing
 import AdminAPI
 import AdminServer
-import Addressing
 import Cluster
 import Compile
 import DataplaneIR
+import Observation
 import Reconcile
 
 extension NodeAgent {

@@ -1,7 +1,7 @@
 /// `agentctl explain`: one flow through the interpreter of what is in force.
+import Addressing
 import AdminAPI
 import AdminServer
-import Addressing
 import Cluster
 import Compile
 import DataplaneIR

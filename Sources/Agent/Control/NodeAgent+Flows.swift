@@ -6,6 +6,7 @@ import Cluster
 import Compile
 import DataplaneIR
 import Logging
+import Observation
 import Reconcile
 
 /// Services by frontend; pods are looked up by their addresses.

@@ -1,6 +1,7 @@
 /// What the actor tells the status board and the metrics.
 import Addressing
 import AdminAPI
+import CLinux
 import Cluster
 import Compile
 import DataplaneIR

@@ -3,9 +3,9 @@
 ///
 /// Events only mark what is out of date; `settle`, which runs once the queue is empty, does the work. So a burst of
 /// events costs one compilation and one write.
+import Addressing
 import AdminAPI
 import AdminServer
-import Addressing
 import Cluster
 import Compile
 import DataplaneIR

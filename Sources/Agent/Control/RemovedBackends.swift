@@ -1,6 +1,6 @@
 /// Which backends went away and when, for `agentctl sockets --stale`.
-import AdminAPI
 import Addressing
+import AdminAPI
 import Cluster
 import Compile
 import DataplaneIR

@@ -1,5 +1,4 @@
 /// Traffic by service, for `--service-metrics`. Registered only then: without it these names mean nothing.
-import Reconcile
 import Telemetry
 
 struct ServiceMetrics: Sendable {

@@ -1,7 +1,7 @@
 /// Traffic by service for `/metrics`: sums that only grow, though backends come, are forgotten, and come again. Pure.
 import Addressing
 import DataplaneIR
-import Reconcile
+import Observation
 
 struct ServiceTotals {
     /// Most services with a name of their own; the rest are one: a metric must not grow with the cluster.

@@ -2,6 +2,8 @@
 /// sockets from before the start) finds the nftables rules. They are written first: once a process of this node reaches
 /// a service, so does everybody else. Rules that are there for others only must take nothing away that was served by
 /// rules before eBPF serves it: at the start they come second.
+import DataplaneIR
+import Observation
 import Reconcile
 
 final class CombinedDataplane: Dataplane {

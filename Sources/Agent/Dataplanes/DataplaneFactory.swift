@@ -1,8 +1,9 @@
 /// Asks the kernel what it offers and opens the dataplanes. The only place that names their types.
 import CLinux
+import DataplaneIR
 import LinuxDataplane
 import Netns
-import Reconcile
+import Observation
 
 enum DataplaneFactory {
     static func probe(_ configuration: AgentConfiguration) -> KernelOffers {

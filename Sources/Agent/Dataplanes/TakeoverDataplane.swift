@@ -1,6 +1,8 @@
 /// The dataplane in use, and what another kind may have left in the kernel: an agent with other options, or on a kernel
 /// on which `auto` took the other. Both would steer connections, and nobody would tell the old one of changes. It stays
 /// in force until everything is written here, then it goes: no connection meets neither.
+import DataplaneIR
+import Observation
 import Reconcile
 
 /// What an agent with another dataplane has left.

@@ -1,16 +1,17 @@
 /// A running agent: puts the parts together, starts them, and stops them on a signal.
+import Addressing
 import AdminAPI
 import AdminServer
-import Addressing
 import CLinux
 import DataplaneIR
 import Glibc
+import HandOver
+import HandOverLink
 import LinuxDataplane
 import Logging
 import Netlink
 import Netns
 import Posix
-import Reconcile
 
 struct AgentProcess {
     /// A write that takes longer than this is left to the kernel when the agent must stop: it is atomic.
@@ -54,7 +55,7 @@ struct AgentProcess {
             isHealthy: { health.health.isHealthy })
         let configuration = configuration
         let snapshots = try makeSnapshots(source)
-        let (proxies, sendProxies) = AsyncStream<[HandOverServer.Proxy]>.makeStream()
+        let (proxies, sendProxies) = AsyncStream<[ConnectedProxy]>.makeStream()
         let handOver = HandOverServer(on: loop) { sendProxies.yield($0) }
         let proxyUser = try ProxyChild.user(configuration.proxyUser)
         let child = ProxyChild(configuration, user: proxyUser, timers: loop, log: log)
@@ -180,7 +181,7 @@ struct AgentProcess {
 
     private func work(
         _ agent: NodeAgent, _ source: AgentSource, _ signals: SignalWatcher, _ snapshots: Snapshots?,
-        _ proxies: AsyncStream<[HandOverServer.Proxy]>, _ flows: FlowWatch, _ adminSocket: BoundUnixSocket
+        _ proxies: AsyncStream<[ConnectedProxy]>, _ flows: FlowWatch, _ adminSocket: BoundUnixSocket
     ) async throws {
         let addresses = try AddressWatcher()
         let foreign = try ForeignChangeWatcher()

@@ -2,11 +2,11 @@
 /// What it finds is only told: nothing is restarted or rewritten for it, the audit repairs what can be repaired.
 import Addressing
 import AdminAPI
+import DataplaneIR
 import Glibc
 import LinuxDataplane
 import Logging
 import Netns
-import Reconcile
 import Telemetry
 
 actor CanaryWatch {

@@ -1,9 +1,10 @@
 /// Looks at live traffic while somebody asks for it: `agentctl observe`, `agentctl top`, or the metrics of services. It
 /// begins with the first question and ends some seconds after the last one.
 import AdminServer
+import DataplaneIR
 import Glibc
 import Netns
-import Reconcile
+import Observation
 
 actor FlowWatch {
     /// Whoever asks asks again within this time.

@@ -2,9 +2,9 @@
 /// becomes a warning in the log and in `agentctl status`, with the command that does it on the node, and is tried again
 /// until it is done.
 import Addressing
+import DataplaneIR
 import Glibc
 import LinuxDataplane
-import Reconcile
 
 enum HostSettings {
     private static let netfilter = "/proc/sys/net/netfilter/"

@@ -1,11 +1,12 @@
 /// The snapshot's way between the control actor, which must not wait, and the file.
 import CLinux
 import Cluster
+import DataplaneIR
 import Glibc
 import LinuxDataplane
 import Logging
 import Netns
-import Reconcile
+import Observation
 import Synchronization
 
 struct Snapshots: Sendable {

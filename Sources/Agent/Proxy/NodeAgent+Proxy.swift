@@ -5,6 +5,7 @@ import Addressing
 import Cluster
 import Compile
 import DataplaneIR
+import HandOver
 import Logging
 import Posix
 import RouteIR
@@ -17,7 +18,7 @@ struct ProxyLink: Sendable {
     /// Whether one must run, and which are here.
     var update: @Sendable (_ isNeeded: Bool, ProxySuccession) -> Void
     /// Whether a proxy runs the program that would be started now.
-    var isCurrent: @Sendable (HandOverServer.Proxy) -> Bool = { _ in true }
+    var isCurrent: @Sendable (ConnectedProxy) -> Bool = { _ in true }
     /// Asks a proxy to end once it has finished what it does.
     var drain: @Sendable (_ pid: UInt32) -> Void = { _ in }
 }
@@ -70,7 +71,7 @@ extension NodeAgent {
             })
     }
 
-    func take(_ proxies: [HandOverServer.Proxy]) {
+    func take(_ proxies: [ConnectedProxy]) {
         for gone in proxy.proxies where !proxies.contains(where: { $0.pid == gone.pid }) {
             log.notice("L7 proxy \(gone.pid) is gone")
         }
@@ -95,7 +96,7 @@ extension NodeAgent {
         ProxySuccession(proxy.proxies, oldest: proxy.firstGeneration, isCurrent: isCurrent)
     }
     /// Those that somebody else started are his to replace.
-    private func isCurrent(_ proxy: HandOverServer.Proxy) -> Bool {
+    private func isCurrent(_ proxy: ConnectedProxy) -> Bool {
         configuration.proxy != .spawn || environment.proxy?.isCurrent(proxy) ?? true
     }
 
@@ -120,7 +121,7 @@ extension NodeAgent {
             var instance = AgentStatus.Proxy.Instance(
                 pid: proxy.pid, version: proxy.version, generation: proxy.generation, refusal: proxy.refusal,
                 answering: proxy.isAnswering)
-            instance.process = proxy.facts.map {
+            instance.process = proxy.rights.map {
                 .init(
                     user: $0.user, capabilities: String($0.effective, radix: 16),
                     boundingSet: String($0.bounding, radix: 16), noNewPrivileges: $0.hasNoNewPrivileges,

@@ -3,6 +3,7 @@
 /// gets nothing of what the agent may do: another user, no capability, a directory of its own (docs/SECURITY.md).
 import AdminServer
 import Glibc
+import HandOver
 import Logging
 import Posix
 import Synchronization
@@ -89,10 +90,10 @@ final class ProxyChild: Sendable {
 
     /// Whether it runs what would be started now. One that was started from it is, whatever it became: another would
     /// be no better.
-    func isCurrent(_ proxy: HandOverServer.Proxy) -> Bool {
+    func isCurrent(_ proxy: ConnectedProxy) -> Bool {
         guard let installed = FileIdentity(path: Self.programPath) else { return true }
         let isOurs = state.withLock { $0.pid == pid_t(proxy.pid) && $0.program == installed }
-        return isOurs || proxy.program.map { $0 == installed } ?? !proxy.isForeign
+        return isOurs || proxy.program.map { $0 == installed.description } ?? !proxy.isForeign
     }
 
     private func tick() {

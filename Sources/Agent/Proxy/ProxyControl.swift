@@ -6,6 +6,7 @@
 import AdminServer
 import Compile
 import DataplaneIR
+import HandOver
 import RouteIR
 
 struct ProxyControl {
@@ -31,7 +32,7 @@ struct ProxyControl {
     private(set) var published: ProxySnapshot
     /// Of the first configuration that this agent hands over.
     let firstGeneration: UInt64
-    var proxies: [HandOverServer.Proxy] = []
+    var proxies: [ConnectedProxy] = []
     /// The published one still has services that are not routed any more.
     private var isUntrimmed = false
     private var gate: Duration?

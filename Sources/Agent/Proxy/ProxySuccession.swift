@@ -2,6 +2,7 @@
 /// configuration, so that at every moment somebody serves the routes in force. Pure; for `--proxy spawn`, where both
 /// are the agent's.
 import AdminServer
+import HandOver
 
 struct ProxySuccession: Equatable {
     /// None that is here runs the installed program.
@@ -13,7 +14,7 @@ struct ProxySuccession: Equatable {
 
     /// `oldest`: the first configuration that this agent handed over.
     init(
-        _ proxies: [HandOverServer.Proxy], oldest: UInt64, isCurrent: (HandOverServer.Proxy) -> Bool
+        _ proxies: [ConnectedProxy], oldest: UInt64, isCurrent: (ConnectedProxy) -> Bool
     ) {
         let current = proxies.filter(isCurrent)
         let old = proxies.filter { proxy in !current.contains { $0.pid == proxy.pid } }

@@ -1,9 +1,9 @@
 /// The admin socket: turns requests into questions for the control actor.
+import Addressing
 import AdminAPI
 import AdminServer
-import Addressing
 import Cluster
-import Reconcile
+import DataplaneIR
 import Synchronization
 
 struct AdminEndpoint: Sendable {

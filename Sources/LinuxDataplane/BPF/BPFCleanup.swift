@@ -1,6 +1,6 @@
 /// Takes everything of ours out of the kernel, with the agent dead: only pins in our own directories, by name.
 import BPF
-package import Reconcile
+package import DataplaneIR
 
 package enum BPFCleanup {
     /// What older agents pinned besides.

@@ -2,7 +2,7 @@
 import Addressing
 import BPF
 import CDataplaneABI
-import DataplaneIR
+package import DataplaneIR
 import Glibc
 package import Reconcile
 

@@ -4,7 +4,6 @@ import BPF
 import CDataplaneABI
 import DataplaneIR
 import Glibc
-import Reconcile
 
 extension BPFDataplane {
     /// Returns how many entries changed.

@@ -6,8 +6,9 @@ import Addressing
 import BPF
 import CDataplaneABI
 import CLinux
-import DataplaneIR
+package import DataplaneIR
 import Glibc
+package import Observation
 package import Reconcile
 
 package final class BPFDataplane: Dataplane {

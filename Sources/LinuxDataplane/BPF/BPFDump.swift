@@ -2,8 +2,8 @@
 import Addressing
 import BPF
 import CDataplaneABI
-import DataplaneIR
-package import Reconcile
+package import DataplaneIR
+package import Observation
 
 package enum BPFDump {
     /// nil when nothing of ours is pinned there.

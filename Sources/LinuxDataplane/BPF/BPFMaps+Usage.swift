@@ -1,7 +1,7 @@
 /// How full the maps are.
 import BPF
 import CDataplaneABI
-import Reconcile
+import Observation
 
 extension BPFMaps {
     /// `counts`: entries in use where the caller knows them; the others are looked at.

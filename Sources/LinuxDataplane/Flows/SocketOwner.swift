@@ -1,7 +1,7 @@
 /// Which process has a socket open, and which pod it belongs to, as /proc tells.
+package import DataplaneIR
 import Glibc
 import Netns
-package import Reconcile
 
 package struct SocketOwner: Equatable, Sendable {
     package let pid: Int32

@@ -3,9 +3,9 @@
 package import Addressing
 import BPF
 import CDataplaneABI
+package import DataplaneIR
 import Netlink
 import Netns
-package import Reconcile
 
 package struct Translation: Sendable {
     package let transport: TransportProtocol

@@ -3,10 +3,10 @@
 /// they are reported, and removed when asked (spec row 173).
 import Addressing
 import CLinux
+package import DataplaneIR
 import Glibc
 import Netlink
 import Nftables
-package import Reconcile
 
 package struct KubeProxyLeftovers: Equatable, Sendable {
     /// One of iptables' tables, as nftables has it.

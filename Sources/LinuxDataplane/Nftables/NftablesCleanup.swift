@@ -1,8 +1,8 @@
 /// Removes everything this dataplane puts into the kernel: its two tables, and nothing else.
 import Addressing
+package import DataplaneIR
 import Netlink
 import Nftables
-package import Reconcile
 
 package enum NftablesCleanup {
     /// What was removed, for the user.

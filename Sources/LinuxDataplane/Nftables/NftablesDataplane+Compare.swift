@@ -3,6 +3,7 @@
 /// spoils the list of the set that is being read, and no more than that: it is read again, in larger pieces each time,
 /// so that it ends however often plans come.
 import Addressing
+package import DataplaneIR
 import Glibc
 import Netlink
 import Nftables

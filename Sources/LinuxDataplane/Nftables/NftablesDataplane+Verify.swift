@@ -1,9 +1,10 @@
 /// Compares what we wrote with what the kernel holds, and measures the latter.
 import Addressing
-import DataplaneIR
+package import DataplaneIR
 import Glibc
 import Netlink
 import Nftables
+package import Observation
 package import Reconcile
 
 extension NftablesDataplane {

@@ -2,7 +2,7 @@
 /// one transaction over both families, of only what changed; a second, later one removes what packets on their way
 /// through the old rules may still look up.
 import Addressing
-import DataplaneIR
+package import DataplaneIR
 import Glibc
 import Netlink
 import Nftables

@@ -1,10 +1,10 @@
 /// Takes our rules out of the kernel while connections that they have begun go on. The kernel translates the packets of
 /// such a connection only while there is some table with NAT: ours stays, with no service in it, until none is left.
 import Addressing
-import DataplaneIR
+package import DataplaneIR
 import Netlink
 import Nftables
-package import Reconcile
+import Reconcile
 
 package enum NftablesDeparture {
     /// Our tables that translate connections to services.

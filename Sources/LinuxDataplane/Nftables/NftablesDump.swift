@@ -1,9 +1,10 @@
 /// Reads services back out of the kernel's tables, without the agent: names are in the comments, counts in the names of
 /// chains.
 import Addressing
+package import DataplaneIR
 import Netlink
 import Nftables
-package import Reconcile
+package import Observation
 
 package enum NftablesDump {
     /// nil: there is no table of ours.

@@ -1,9 +1,9 @@
 /// Notices when somebody else changes our tables (spec row 169). The kernel sends a notification for every changed
 /// object to whoever listens; our own are filtered out in the kernel by the number of our socket.
 import CLibnftnl
+package import DataplaneIR
 import Netlink
 import Nftables
-package import Reconcile
 
 /// `wait` blocks, so it runs on a thread of its own; `pause` and `resume` are called from the dataplane's thread. The
 /// socket's descriptor never changes, and joining and leaving a group are single system calls.

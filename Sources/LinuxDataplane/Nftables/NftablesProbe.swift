@@ -5,7 +5,6 @@ import DataplaneIR
 import Glibc
 import Netlink
 import Nftables
-import Reconcile
 
 package enum NftablesProbe {
     /// One line a family, and one for conntrack.

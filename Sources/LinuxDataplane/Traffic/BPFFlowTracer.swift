@@ -4,9 +4,9 @@ import Addressing
 import BPF
 import BPFPrograms
 import CDataplaneABI
-import DataplaneIR
+package import DataplaneIR
 import Glibc
-package import Reconcile
+package import Observation
 
 package final class BPFFlowTracer: FlowTracer {
     /// Each of these runs after the dataplane's program at the same hook.

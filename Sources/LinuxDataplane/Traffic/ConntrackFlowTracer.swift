@@ -2,9 +2,10 @@
 /// tracked, so refusals are not seen here; nor is who sent it, or how long its round trip is. Bytes are counted where
 /// the sysctl net.netfilter.nf_conntrack_acct is on.
 import Addressing
+package import DataplaneIR
 import Glibc
 import Netlink
-package import Reconcile
+package import Observation
 
 package final class ConntrackFlowTracer: FlowTracer {
     private static let mostFlows = 200_000

@@ -4,7 +4,7 @@ import Addressing
 import Glibc
 import Netlink
 import Netns
-import Reconcile
+import Observation
 
 struct FlowClients {
     /// Cookie of the node's own network namespace.

@@ -3,6 +3,7 @@
 import Addressing
 import CLinux
 import NIOCore
+import Posix
 
 /// A bound that something ran into. Each is counted: `heddle_proxy_limited_total{limit}`.
 package enum ProxyLimit: String, CaseIterable, Sendable {

@@ -2,6 +2,7 @@
 /// lines into a bounded buffer, a thread of its own writes them: a pipe that nobody reads costs lines, not traffic.
 import Balancing
 import Glibc
+package import Posix
 package import RouteIR
 import Synchronization
 import Telemetry
@@ -26,7 +27,7 @@ package final class AccessLog: AccessLogSink {
     private let work = Semaphore()
     private let ended = Semaphore()
 
-    package init(_ format: Format, descriptor: Int32 = STDOUT_FILENO) throws(ProxyError) {
+    package init(_ format: Format, descriptor: Int32 = STDOUT_FILENO) throws(PosixError) {
         self.format = format
         self.descriptor = descriptor
         try startThread { self.run() }

@@ -2,9 +2,10 @@
 /// its own client dialled, and one pod's connections, real or staged, neither change nor crowd out another's.
 import Addressing
 import Cluster
+import Observation
 import Reconcile
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite(.serialized, .requiresKernel(.root, .netns, .cgroup2, .bpf))
 struct ForgedClientTests {

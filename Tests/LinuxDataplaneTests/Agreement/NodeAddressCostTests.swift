@@ -3,9 +3,10 @@
 import Addressing
 import Cluster
 import DataplaneIR
+import Observation
 import Reconcile
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite(.serialized, .requiresKernel(.root, .netns, .cgroup2, .bpf))
 struct NodeAddressCostTests {

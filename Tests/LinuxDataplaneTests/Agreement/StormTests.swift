@@ -6,8 +6,8 @@ import Cluster
 import DataplaneIR
 import LinuxDataplane
 import Reconcile
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite(.serialized, .requiresKernel(.root, .netns, .cgroup2, .bpf))
 struct StormTests {

@@ -6,8 +6,8 @@ import DataplaneIR
 import Glibc
 import LinuxDataplane
 import Reconcile
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite(.requiresKernel(.netns, .cgroup2, .bpf)) struct BPFComparisonTests {
     private static let budget = 300

@@ -4,9 +4,10 @@ import BPF
 import DataplaneIR
 import Glibc
 import LinuxDataplane
+import Observation
 import Reconcile
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite(.requiresKernel(.netns, .cgroup2, .bpf)) struct BPFLifecycleTests {
     static let vip = at("10.96.0.1:80")

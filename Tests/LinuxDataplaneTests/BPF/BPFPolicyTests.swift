@@ -1,11 +1,12 @@
 /// Which endpoints a caller may reach: kinds of frontends, traffic policies, affinity.
 import Addressing
 import DataplaneIR
+import Observation
 import Glibc
 import LinuxDataplane
 import Reconcile
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite(.requiresKernel(.netns, .cgroup2, .bpf)) struct BPFPolicyTests {
     static let external = at("203.0.113.7:80")

@@ -7,8 +7,8 @@ import Glibc
 import LinuxDataplane
 import Reconcile
 import Synchronization
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite(.requiresKernel(.netns, .cgroup2, .bpf)) struct BPFRepairTests {
     static let vip = at("10.96.0.1:80")

@@ -5,8 +5,8 @@ import Glibc
 import LinuxDataplane
 import Netns
 import Reconcile
-import TestSupport
 import Testing
+import TestSupport
 
 final class BPFTestNode {
     let lab: Lab

@@ -5,8 +5,8 @@ import Glibc
 import LinuxDataplane
 import Netns
 import Reconcile
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite(.requiresKernel(.netns, .cgroup2, .bpf)) struct BPFTranslationTests {
     static let v4 = at("10.96.0.1:80")

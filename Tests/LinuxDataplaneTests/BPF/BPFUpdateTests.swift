@@ -5,8 +5,8 @@ import Glibc
 import LinuxDataplane
 import Netns
 import Reconcile
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite(.requiresKernel(.netns, .cgroup2, .bpf)) struct BPFUpdateTests {
     static let vip = at("10.96.0.1:80")

@@ -5,8 +5,8 @@ import Glibc
 import Netns
 import Nftables
 import Reconcile
-import TestSupport
 import Testing
+import TestSupport
 
 @testable import LinuxDataplane
 

@@ -5,8 +5,8 @@ import Glibc
 import LinuxDataplane
 import Netns
 import Reconcile
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite(.requiresKernel(.netns)) struct NftablesDataplaneTests {
     private func everyKind() throws -> [TestService] {

@@ -5,10 +5,11 @@ import DataplaneIR
 import Glibc
 import LinuxDataplane
 import Netns
+import Observation
 import Reconcile
 import Synchronization
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite(.requiresKernel(.netns)) struct NftablesRepairTests {
     private func web(_ count: Int = 3, name: String = "web", _ number: Int = 1) throws -> TestService {

@@ -6,8 +6,8 @@ import Glibc
 import LinuxDataplane
 import Netns
 import Reconcile
-import TestSupport
 import Testing
+import TestSupport
 
 /// A lab with the dataplane on its first node.
 final class TrafficLab {

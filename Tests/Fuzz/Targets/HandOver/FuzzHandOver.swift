@@ -1,6 +1,6 @@
 /// Fuzzes the frames of the hand-over, which are also the proxy's config on disk: no bytes may crash the reader, and
 /// what it accepts must be written as a message that reads the same. The checksum is made right, or nothing would pass.
-import RouteIR
+import HandOver
 
 private func fuzz(_ bytes: [UInt8]) {
     let frame = HandOverFrame.sealed(bytes)

@@ -1,5 +1,6 @@
 /// The binary form of snapshots: services, clusters, workloads, in the order of their fields.
 package import Addressing
+import RouteIR
 
 extension IPAddress: WireCoded {
     func write(to writer: inout WireWriter) { writer.raw(networkBytes) }

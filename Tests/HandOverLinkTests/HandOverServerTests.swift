@@ -1,13 +1,14 @@
 // A proxy that comes for its configuration, over a real Unix socket.
 import Addressing
+import AdminServer
 import Glibc
+import HandOver
+import HandOverLink
 import Posix
 import RouteIR
 import Synchronization
 import TestSupport
 import Testing
-
-@testable import AdminServer
 
 /// The other end: blocking, one message at a time.
 private final class FakeProxy {
@@ -45,9 +46,9 @@ private final class FakeProxy {
 
 @Suite struct HandOverServerTests {
     private final class Heard: Sendable {
-        private let state = Mutex<[[HandOverServer.Proxy]]>([])
-        var all: [[HandOverServer.Proxy]] { state.withLock { $0 } }
-        func add(_ proxies: [HandOverServer.Proxy]) { state.withLock { $0.append(proxies) } }
+        private let state = Mutex<[[ConnectedProxy]]>([])
+        var all: [[ConnectedProxy]] { state.withLock { $0 } }
+        func add(_ proxies: [ConnectedProxy]) { state.withLock { $0.append(proxies) } }
     }
 
     private func snapshot(_ generation: UInt64, _ names: String...) -> ProxySnapshot {
@@ -113,7 +114,7 @@ private final class FakeProxy {
             }
             // Who it is the kernel says, whatever it claims.
             let told = try #require(heard.all.last?.first)
-            #expect(told.pid == UInt32(getpid()) && told.version == "1" && told.facts?.user == geteuid())
+            #expect(told.pid == UInt32(getpid()) && told.version == "1" && told.rights?.user == geteuid())
             #expect(heard.all.contains { $0.first?.refusal == "no" && $0.first?.generation == 7 })
         }
     }
@@ -140,7 +141,9 @@ private final class FakeProxy {
                 heard.all.last?.first?.isForeign == true
             }
             let told = try #require(heard.all.last?.first)
-            #expect(!told.isUp && told.pid == UInt32(getpid()) && told.program == FileIdentity(path: "/proc/self/exe"))
+            #expect(
+                !told.isUp && told.pid == UInt32(getpid())
+                    && told.program == FileIdentity(path: "/proc/self/exe")?.description)
             #expect(told.refusal?.contains("format 1") == true)
             let unanswered: [UInt8]? = await withCheckedContinuation { done in
                 server.ask("config") { done.resume(returning: $0) }

@@ -1,59 +1,69 @@
-/// Random routes, requests and snapshots for the tests of this module: few words, so that they meet.
+/// Random routes, requests and snapshots for tests: few words, so that they meet.
 import Addressing
-import RouteIR
-import TestSupport
+package import RouteIR
 
 /// A request made of strings.
-struct TextRequest: RequestView {
-    var methodText = "GET"
-    var pathText = "/"
-    var queryText = ""
+package struct TextRequest: RequestView {
+    package var methodText = "GET"
+    package var pathText = "/"
+    package var queryText = ""
     /// Names in lower case.
-    var headers: [(String, String)] = []
+    package var headers: [(String, String)] = []
 
-    func method<Result>(_ body: (Span<UInt8>) -> Result) -> Result { body(Array(methodText.utf8).span) }
-    func path<Result>(_ body: (Span<UInt8>) -> Result) -> Result { body(Array(pathText.utf8).span) }
-    func query<Result>(_ body: (Span<UInt8>) -> Result) -> Result { body(Array(queryText.utf8).span) }
-    func header(_ name: String, passes test: (Span<UInt8>) -> Bool) -> Bool {
+    package init(
+        methodText: String = "GET", pathText: String = "/", queryText: String = "", headers: [(String, String)] = []
+    ) {
+        self.methodText = methodText
+        self.pathText = pathText
+        self.queryText = queryText
+        self.headers = headers
+    }
+
+    package func method<Result>(_ body: (Span<UInt8>) -> Result) -> Result { body(Array(methodText.utf8).span) }
+    package func path<Result>(_ body: (Span<UInt8>) -> Result) -> Result { body(Array(pathText.utf8).span) }
+    package func query<Result>(_ body: (Span<UInt8>) -> Result) -> Result { body(Array(queryText.utf8).span) }
+    package func header(_ name: String, passes test: (Span<UInt8>) -> Bool) -> Bool {
         let values = headers.filter { $0.0 == name }.map(\.1)
         return !values.isEmpty && test(Array(values.joined(separator: ",").utf8).span)
     }
 }
 
-struct Samples {
-    var generator: SeededGenerator
+package struct Samples {
+    package var generator: SeededGenerator
 
-    mutating func pick<Value>(_ values: [Value]) -> Value {
+    package init(generator: SeededGenerator) { self.generator = generator }
+
+    package mutating func pick<Value>(_ values: [Value]) -> Value {
         values[Int.random(in: 0..<values.count, using: &generator)]
     }
-    mutating func chance(_ percent: Int) -> Bool { Int.random(in: 0..<100, using: &generator) < percent }
-    mutating func number(_ range: ClosedRange<Int>) -> Int { Int.random(in: range, using: &generator) }
+    package mutating func chance(_ percent: Int) -> Bool { Int.random(in: 0..<100, using: &generator) < percent }
+    package mutating func number(_ range: ClosedRange<Int>) -> Int { Int.random(in: range, using: &generator) }
 
-    mutating func path() -> String {
+    package mutating func path() -> String {
         let elements = (0..<number(0...3)).map { _ in pick(["a", "b", "ab", "v1", ""]) }
         return "/" + elements.joined(separator: "/") + (chance(20) ? "/" : "")
     }
-    mutating func pathMatch() throws -> PathMatch {
+    package mutating func pathMatch() throws -> PathMatch {
         switch number(0...9) {
         case 0...3: .exact(path())
         case 4...7: .prefix(path())
         default: .regex(try Pattern(pick(["/a.*", "/[ab]/.*", ".*1", "/v[0-9]+(/.*)?", "/a|/b"])))
         }
     }
-    mutating func fields(_ names: [String]) throws -> [FieldMatch] {
+    package mutating func fields(_ names: [String]) throws -> [FieldMatch] {
         try names.filter { _ in chance(25) }.map { name in
             FieldMatch(name, chance(80) ? .exact(pick(["1", "2", ""])) : .regex(try Pattern("[12]*")))
         }
     }
-    mutating func match() throws -> RouteMatch {
+    package mutating func match() throws -> RouteMatch {
         RouteMatch(
             path: try pathMatch(), method: chance(30) ? pick(["GET", "POST"]) : nil, headers: try fields(["x", "y"]),
             query: try fields(["p", "q"]))
     }
-    mutating func rule(_ index: Int) throws -> RouteRule {
+    package mutating func rule(_ index: Int) throws -> RouteRule {
         RouteRule(name: "test/route rule \(index)", matches: try (0...number(0...2)).map { _ in try match() })
     }
-    mutating func request() -> TextRequest {
+    package mutating func request() -> TextRequest {
         var request = TextRequest(methodText: pick(["GET", "POST", "PUT"]), pathText: path())
         for name in ["x", "y"] where chance(60) { request.headers.append((name, pick(["1", "2", "3", ""]))) }
         if chance(10), let first = request.headers.first { request.headers.append((first.0, "2")) }
@@ -62,7 +72,7 @@ struct Samples {
         return request
     }
 
-    mutating func filter() -> RouteFilter {
+    package mutating func filter() -> RouteFilter {
         switch number(0...6) {
         case 0: .requestHeaders(HeaderEdit(set: [HeaderField("X-A", "1")], remove: ["x-b"]))
         case 1: .responseHeaders(HeaderEdit(add: [HeaderField("X-C", "ü")]))
@@ -79,10 +89,10 @@ struct Samples {
         default: .unresolved("filter of kind Foo")
         }
     }
-    mutating func clusterID() -> ClusterID {
+    package mutating func clusterID() -> ClusterID {
         ClusterID(namespace: pick(["a", "b"]), name: pick(["web", "api", "db"]), port: UInt16(pick([80, 8080])))
     }
-    mutating func service() throws -> RoutedService {
+    package mutating func service() throws -> RoutedService {
         var service = RoutedService(
             id: clusterID(), portName: pick(["", "http"]), clientSpeaks: pick([.http1, .grpc]))
         service.frontends = [SocketAddress(IPAddress(v4: UInt32(number(1...9))), 80)]
@@ -97,7 +107,7 @@ struct Samples {
         if chance(30) { service.consumerRoutes = ["b": [try rule(1)]] }
         return service
     }
-    mutating func cluster() -> UpstreamCluster {
+    package mutating func cluster() -> UpstreamCluster {
         var cluster = UpstreamCluster(id: clusterID(), wire: pick([.http1, .h2c]))
         cluster.endpoints = (0..<number(0...3)).map {
             Endpoint(SocketAddress(IPAddress(high: 1, low: UInt64($0)), 8080), zone: chance(50) ? "z" : nil)
@@ -110,7 +120,7 @@ struct Samples {
         cluster.policy.maxConnections = chance(50) ? UInt32(number(0...9)) : nil
         return cluster
     }
-    mutating func snapshot(_ generation: UInt64) throws -> ProxySnapshot {
+    package mutating func snapshot(_ generation: UInt64) throws -> ProxySnapshot {
         var snapshot = ProxySnapshot(generation: generation, node: ProxyNode(name: "n", zone: chance(50) ? "z" : nil))
         for _ in 0..<number(0...5) {
             let service = try service()

@@ -1,11 +1,12 @@
 /// The proxy's end of the hand-over: connects to the agent, takes updates into force and answers questions. On a thread
 /// of its own, because reading a large configuration must not hold up traffic.
 import Glibc
-import Posix
+import HandOver
+package import Posix
 package import RouteIR
 import Synchronization
 
-package final class ControlClient: Sendable {
+package final class HandOverClient: Sendable {
     package struct Hooks: Sendable {
         /// Puts a configuration into force; returns when it is.
         package var adopt: @Sendable (ProxySnapshot) -> Void
@@ -25,7 +26,7 @@ package final class ControlClient: Sendable {
 
     private let path: String
     private let version: String
-    private let file: SnapshotFile?
+    private let file: LastConfiguration?
     private let hooks: Hooks
     private struct State {
         var snapshot: ProxySnapshot
@@ -37,7 +38,7 @@ package final class ControlClient: Sendable {
     private let state: Mutex<State>
 
     package init(
-        socket path: String, version: String, snapshot: ProxySnapshot, file: SnapshotFile?, hooks: Hooks
+        socket path: String, version: String, snapshot: ProxySnapshot, file: LastConfiguration?, hooks: Hooks
     ) {
         self.path = path
         self.version = version
@@ -46,7 +47,7 @@ package final class ControlClient: Sendable {
         state = Mutex(State(snapshot: snapshot))
     }
 
-    package func start() throws(ProxyError) {
+    package func start() throws(PosixError) {
         try startThread { self.run() }
     }
 
@@ -153,7 +154,7 @@ package final class ControlClient: Sendable {
         }
         hooks.adopt(next)
         state.withLock { $0.snapshot = next }
-        do throws(ProxyError) { try file?.write(next) } catch {
+        do throws(LastConfiguration.Failure) { try file?.write(next) } catch {
             // It is in force all the same; only a start without an agent would miss it.
             hooks.log("error", "\(error)")
         }

@@ -1,7 +1,7 @@
 /// A thread for work that blocks: reading a slow socket, writing a slow log. Nobody waits for its end.
 import Glibc
 
-package func startThread(_ body: @escaping @Sendable () -> Void) throws(ProxyError) {
+package func startThread(_ body: @escaping @Sendable () -> Void) throws(PosixError) {
     var thread = pthread_t()
     let code = pthread_create(
         &thread, nil,
@@ -10,7 +10,7 @@ package func startThread(_ body: @escaping @Sendable () -> Void) throws(ProxyErr
             Unmanaged<ThreadBody>.fromOpaque(argument).takeRetainedValue().run()
             return nil
         }, Unmanaged.passRetained(ThreadBody(body)).toOpaque())
-    guard code == 0 else { throw ProxyError("cannot start a thread: \(String(cString: strerror(code)))") }
+    guard code == 0 else { throw PosixError("cannot start a thread: \(String(cString: strerror(code)))", code: code) }
     pthread_detach(thread)
 }
 

@@ -1,50 +1,18 @@
 /// Where the L7 proxies of the node come for their configuration: a Unix socket, one session a proxy. Everything here
 /// lives on the server loop; what proxies are there is told to whoever asked to hear of it.
+package import AdminServer
 import Glibc
+package import HandOver
 import NIOCore
 import NIOPosix
 package import Posix
 package import RouteIR
 
 package final class HandOverServer: Sendable {
-    /// A connected proxy that has said what it is; who it is and what it may do the kernel says.
-    package struct Proxy: Equatable, Sendable {
-        package var pid: UInt32
-        package var version: String
-        /// Of the config it works with; 0: none.
-        package var generation: UInt64
-        /// Why it refused the last one; nil: it did not.
-        package var refusal: String?
-        /// It answers questions, or has not been asked for long enough.
-        package var isAnswering: Bool
-        /// nil: the kernel does not say, as for a process of another pid namespace.
-        package var facts: ProcessFacts?
-        /// The program it runs; nil: the kernel does not say.
-        package var program: FileIdentity?
-        /// It speaks another format of the hand-over: it serves with what it has, and cannot be told anything.
-        package var isForeign = false
-        /// What the last configuration said that it does not know.
-        package var ignored: [String] = []
-
-        package init(
-            pid: UInt32, version: String, generation: UInt64, refusal: String? = nil, isAnswering: Bool = true,
-            facts: ProcessFacts? = nil
-        ) {
-            self.pid = pid
-            self.version = version
-            self.generation = generation
-            self.refusal = refusal
-            self.isAnswering = isAnswering
-            self.facts = facts
-        }
-        /// Traffic can be sent to it.
-        package var isUp: Bool { isAnswering && generation > 0 }
-    }
-
     private struct State {
         var snapshot: ProxySnapshot?
         var sessions: [ObjectIdentifier: HandOverHandler] = [:]
-        var reported: [Proxy] = []
+        var reported: [ConnectedProxy] = []
         var listeners: [any Channel] = []
         /// Connections so far.
         var count: UInt64 = 0
@@ -53,13 +21,14 @@ package final class HandOverServer: Sendable {
     private static let mostSessions = 16
     private let loop: any EventLoop
     private let state: NIOLoopBoundBox<State>
-    private let onChange: @Sendable ([Proxy]) -> Void
+    private let onChange: @Sendable ([ConnectedProxy]) -> Void
 
     fileprivate let limit: Int
 
     /// `limit`: of the bytes of a configuration.
     package init(
-        on loop: ServerLoop, limit: Int = HandOverFrame.maximumLength, onChange: @escaping @Sendable ([Proxy]) -> Void
+        on loop: ServerLoop, limit: Int = HandOverFrame.maximumLength,
+        onChange: @escaping @Sendable ([ConnectedProxy]) -> Void
     ) {
         self.loop = loop.loop
         self.limit = limit
@@ -163,8 +132,8 @@ private final class HandOverHandler: ChannelInboundHandler {
 
     private let server: HandOverServer
     private let process: ProcessHandle?
-    private let facts: ProcessFacts?
-    private let program: FileIdentity?
+    private let rights: ConnectedProxy.Rights?
+    private let program: String?
     private var session = HandOverSession()
     private var context: ChannelHandlerContext?
     private var received: [UInt8] = []
@@ -179,24 +148,24 @@ private final class HandOverHandler: ChannelInboundHandler {
     init(server: HandOverServer, process: ProcessHandle?) {
         self.server = server
         self.process = process
-        facts = process?.facts
-        program = process?.program
+        rights = process?.facts.map(ConnectedProxy.Rights.init)
+        program = process?.program?.description
     }
 
-    var proxy: HandOverServer.Proxy? {
-        var result: HandOverServer.Proxy
+    var proxy: ConnectedProxy? {
+        var result: ConnectedProxy
         let pid = process.map { UInt32($0.pid) }
         if let foreignFormat {
             result = .init(
                 pid: pid ?? 0, version: "of another release", generation: 0,
                 refusal:
                     "it speaks format \(foreignFormat) of the hand-over, this agent format \(HandOverFrame.format)",
-                facts: facts)
+                rights: rights)
             result.isForeign = true
         } else if let identity = session.identity {
             result = .init(
                 pid: pid ?? identity.pid, version: identity.version, generation: session.generation,
-                refusal: session.refusal?.reason, isAnswering: isAnswering, facts: facts)
+                refusal: session.refusal?.reason, isAnswering: isAnswering, rights: rights)
             result.ignored = session.ignored
         } else {
             return nil
@@ -286,5 +255,13 @@ private final class HandOverHandler: ChannelInboundHandler {
         }
         let buffer = context.channel.allocator.buffer(bytes: frame)
         context.writeAndFlush(wrapOutboundOut(buffer), promise: nil)
+    }
+}
+
+extension ConnectedProxy.Rights {
+    fileprivate init(_ facts: ProcessFacts) {
+        self.init(
+            user: facts.user, effective: facts.effective, bounding: facts.bounding,
+            hasNoNewPrivileges: facts.hasNoNewPrivileges, filtersCalls: facts.filtersCalls)
     }
 }

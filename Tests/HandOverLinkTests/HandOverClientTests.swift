@@ -2,15 +2,16 @@
 import AdminServer
 import Addressing
 import Glibc
+import HandOver
+import HandOverLink
 import Posix
+import Proxy
 import RouteIR
 import Synchronization
 import Testing
 import TestSupport
 
-@testable import Proxy
-
-@Suite struct ControlTests {
+@Suite struct HandOverClientTests {
     private let path = "/tmp/heddle-proxy-test-\(getpid())-\(UInt32.random(in: 0 ... .max))"
 
     private func snapshot(_ generation: UInt64, services: Int = 1) -> ProxySnapshot {
@@ -33,8 +34,8 @@ import TestSupport
         try await server.start(on: UnixSocket.bind(path, mode: 0o600), admitting: [getuid()])
         server.publish(snapshot(5))
         let engine = ProxyEngine(options: EngineOptions(), snapshot: ProxySnapshot(node: ProxyNode(name: "")))
-        let file = SnapshotFile(path: path + ".config")
-        let client = ControlClient(
+        let file = LastConfiguration(path: path + ".config")
+        let client = HandOverClient(
             socket: path, version: "test", snapshot: engine.snapshot, file: file,
             hooks: .init(
                 adopt: { engine.adopt($0) }, answer: { engine.answer($0) }, log: { _, _ in }))
@@ -63,7 +64,7 @@ import TestSupport
         }
         listen(socket.descriptor, 4)
         let engine = ProxyEngine(options: EngineOptions(), snapshot: ProxySnapshot(node: ProxyNode(name: "")))
-        let client = ControlClient(
+        let client = HandOverClient(
             socket: path, version: "test", snapshot: engine.snapshot, file: nil,
             hooks: .init(adopt: { engine.adopt($0) }, answer: { engine.answer($0) }, log: { _, _ in }))
         try client.start()
@@ -97,7 +98,7 @@ import TestSupport
     }
 
     @Test func aDamagedFileIsRefused() throws {
-        let file = SnapshotFile(path: path)
+        let file = LastConfiguration(path: path)
         defer { unlink(path) }
         #expect(try file.read() == nil)
         try file.write(snapshot(7))
@@ -107,14 +108,14 @@ import TestSupport
         var byte: UInt8 = 0xff
         write(descriptor, &byte, 1)
         close(descriptor)
-        #expect(throws: ProxyError.self) { try file.read() }
+        #expect(throws: LastConfiguration.Failure.self) { try file.read() }
         truncate(path, 30)
-        #expect(throws: ProxyError.self) { try file.read() }
+        #expect(throws: LastConfiguration.Failure.self) { try file.read() }
     }
 }
 
 private final class Reported: Sendable {
-    private let state = Mutex<[HandOverServer.Proxy]>([])
-    var proxies: [HandOverServer.Proxy] { state.withLock { $0 } }
-    func set(_ proxies: [HandOverServer.Proxy]) { state.withLock { $0 = proxies } }
+    private let state = Mutex<[ConnectedProxy]>([])
+    var proxies: [ConnectedProxy] { state.withLock { $0 } }
+    func set(_ proxies: [ConnectedProxy]) { state.withLock { $0 = proxies } }
 }

@@ -1,4 +1,5 @@
 /// The binary form of filters.
+import RouteIR
 
 extension RouteFilter: WireCoded {
     func write(to writer: inout WireWriter) {

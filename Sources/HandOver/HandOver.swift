@@ -15,6 +15,7 @@
 ///
 /// Two releases understand each other: fields and messages that one does not know it passes over, the proxy tells
 /// which in its ack, and what it cannot pass over (a case of an enum) it refuses with a nack.
+package import RouteIR
 
 package enum HandOverMessage: Equatable, Sendable {
     /// `generation`: of the config it starts with, from disk; 0 for none.

@@ -1,4 +1,5 @@
 /// The binary form of route rules. Regular expressions travel as text and are compiled by the reader.
+import RouteIR
 
 extension RouteRule.Kind: WireTag { static var wireName: String { "kind of route" } }
 

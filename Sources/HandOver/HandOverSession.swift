@@ -1,4 +1,5 @@
 /// The agent's end of one proxy's connection: what to send when. Pure; HandOver.swift draws the exchange.
+package import RouteIR
 
 package struct HandOverSession: Sendable {
     /// What the proxy said of itself; nil before it did.

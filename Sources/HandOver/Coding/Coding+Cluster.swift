@@ -1,5 +1,6 @@
 /// The binary form of upstream clusters and their policies.
 import Addressing
+import RouteIR
 
 extension UpstreamCluster.Wire: WireTag { static var wireName: String { "protocol of a cluster" } }
 

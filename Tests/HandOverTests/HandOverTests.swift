@@ -1,9 +1,10 @@
 /// What travels between agent and proxy: round trips, differences, and damaged frames.
 import Addressing
+import RouteIR
 import TestSupport
 import Testing
 
-@testable import RouteIR
+@testable import HandOver
 
 @Suite struct HandOverTests {
     private func decode(_ bytes: [UInt8]) throws -> (message: HandOverMessage, length: Int)? {

@@ -1,19 +1,20 @@
 /// The last configuration on disk, for a start while the agent is away: one frame of the hand-over, with its checksum,
 /// written beside the old one and renamed into its place.
 import Glibc
+import HandOver
 package import RouteIR
 
-package struct ProxyError: Error, Hashable, Sendable, CustomStringConvertible {
-    package let description: String
-    package init(_ description: String) { self.description = description }
-}
+package struct LastConfiguration: Sendable {
+    package struct Failure: Error, Hashable, Sendable, CustomStringConvertible {
+        package let description: String
+        fileprivate init(_ description: String) { self.description = description }
+    }
 
-package struct SnapshotFile: Sendable {
     package let path: String
     package init(path: String) { self.path = path }
 
     /// nil: there is none yet.
-    package func read() throws(ProxyError) -> ProxySnapshot? {
+    package func read() throws(Failure) -> ProxySnapshot? {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else {
             if errno == ENOENT { return nil }
@@ -36,15 +37,15 @@ package struct SnapshotFile: Sendable {
                 return snapshot
             }
         } catch {
-            throw ProxyError("the configuration in \(path) cannot be used: \(error); starting without one")
+            throw Failure("the configuration in \(path) cannot be used: \(error); starting without one")
         }
-        throw ProxyError("the configuration in \(path) is not whole; starting without one")
+        throw Failure("the configuration in \(path) is not whole; starting without one")
     }
 
-    package func write(_ snapshot: ProxySnapshot) throws(ProxyError) {
+    package func write(_ snapshot: ProxySnapshot) throws(Failure) {
         let bytes = HandOverFrame.encode(.update(snapshot.update(since: nil)))
         guard bytes.count - HandOverFrame.headerLength <= HandOverFrame.maximumLength else {
-            throw ProxyError(
+            throw Failure(
                 "the configuration has \(bytes.count) bytes, more than the \(HandOverFrame.maximumLength) that \(path) "
                     + "may hold: it keeps the last one that fitted")
         }
@@ -66,8 +67,8 @@ package struct SnapshotFile: Sendable {
         guard rename(temporary, path) == 0 else { throw failure("write", errno) }
     }
 
-    private func failure(_ verb: String, _ code: Int32) -> ProxyError {
-        ProxyError(
+    private func failure(_ verb: String, _ code: Int32) -> Failure {
+        Failure(
             "cannot \(verb) the configuration on disk, \(path): \(String(cString: strerror(code))); "
                 + "pass another --state-file")
     }
