@@ -94,9 +94,8 @@ let package = Package(
         .executableTarget(
             name: "heddle-bench",
             dependencies: [
-                "Addressing", "Cluster", "Compile", "DataplaneIR", "HandOver", "LinuxDataplane", "PullJSON",
-                "Reconcile",
-                "RouteIR",
+                "Addressing", "Cluster", "Compile", "DataplaneIR", "HandOver", "LinuxDataplane", "Observation",
+                "PullJSON", "Reconcile", "RouteIR",
             ],
             swiftSettings: strict),
         tests("Addressing", ["Addressing", "TestSupport"]),

@@ -2,6 +2,7 @@
 import Addressing
 import NIOCore
 import NIOPosix
+import Posix
 package import RouteIR
 import Synchronization
 
