@@ -164,6 +164,13 @@ import Testing
         (.call(service: .init("a.B"), method: nil), "/a.B/C", "/aXB/C"),
         (.call(service: nil, method: .init("C")), "/x/C", "/x/y/C"),
         (.call(service: .init("a.*", isRegularExpression: true), method: .init("C")), "/abc/C", "/b/C"),
+        // No text means more in a pattern than itself, and no pattern takes in its neighbours.
+        (.call(service: .init(#"a\E.*"#), method: .init("C", isRegularExpression: true)), #"/a\E.*/C"#, "/abc/C"),
+        (.call(service: nil, method: .init(#"C\E|.*"#)), #"/x/C\E|.*"#, "/x/D"),
+        (.call(service: nil, method: .init(#"C\"#)), #"/x/C\"#, "/x/C"),
+        (.call(service: .init(#"\Qa.b"#, isRegularExpression: true), method: .init("C")), "/a.b/C", "/axb/C"),
+        (.call(service: .init("(?i)a", isRegularExpression: true), method: .init("C")), "/A/C", "/A/c"),
+        (.call(service: .init("a|b", isRegularExpression: true), method: .init("C")), "/b/C", "/a"),
     ])
     func callsBecomePaths(path: Route.PathMatch, yes: String, no: String) throws {
         var shop = Shop()
@@ -177,6 +184,22 @@ import Testing
         shop.compile()
         let matcher = RouteMatcher(try #require(shop.service("web")?.producerRoutes))
         #expect(matcher.match(PathOnly(text: yes)) == 0 && matcher.match(PathOnly(text: no)) == nil)
+    }
+
+    /// Alone it is none, so it must not become one between what stands around it.
+    @Test func aPatternThatIsWholeOnlyInItsPlaceIsRefused() throws {
+        var shop = Shop()
+        shop.addService("web")
+        shop.add(
+            route(kind: .grpc) { rule in
+                var match = Route.Match()
+                match.path = .call(service: .init("a)|(?:.*", isRegularExpression: true), method: .init("C"))
+                rule.matches = [match]
+            })
+        shop.compile()
+        #expect(shop.reasons == ["invalid-regex"])
+        let matcher = RouteMatcher(try #require(shop.service("web")?.producerRoutes))
+        for path in ["/a", "/a/C", "/x/C"] { #expect(matcher.match(PathOnly(text: path)) == nil) }
     }
 
     @Test func terminatingEndpointsDrainAndServeWhenNothingElseDoes() {

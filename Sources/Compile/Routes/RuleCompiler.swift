@@ -110,14 +110,21 @@ struct RuleCompiler {
             // The path of a call is /service/method.
             guard service?.isRegularExpression != true, method?.isRegularExpression != true, let service else {
                 let any = Route.TextMatch("[^/]+", isRegularExpression: true)
-                return pattern("/" + expression(service ?? any) + "/" + expression(method ?? any)).map(PathMatch.regex)
+                guard let service = part(service ?? any), let method = part(method ?? any) else { return nil }
+                return pattern("/\(service)/\(method)").map(PathMatch.regex)
             }
             return method.map { .exact("/\(service.text)/\($0.text)") } ?? .prefix("/\(service.text)")
         }
     }
 
-    private func expression(_ match: Route.TextMatch) -> String {
-        match.isRegularExpression ? "(?:\(match.text))" : "\\Q\(match.text)\\E"
+    /// As one of several parts of a pattern: nothing that it says reaches beyond it.
+    private mutating func part(_ match: Route.TextMatch) -> String? {
+        guard match.isRegularExpression else { return Pattern.quoted(match.text.utf8) }
+        // What is whole only between its neighbours is no pattern.
+        guard parsed(match.text) != nil else { return nil }
+        // One that leaves a quotation open would take in what follows.
+        let closed = match.text + "\\E"
+        return "(?:\((try? Pattern(closed)) == nil ? match.text : closed))"
     }
 
     private mutating func fields(_ fields: [Route.FieldMatch]) -> [FieldMatch]? {
@@ -134,14 +141,16 @@ struct RuleCompiler {
     }
 
     private mutating func pattern(_ text: String) -> Pattern? {
-        do throws(PatternError) {
-            let pattern = try Pattern(text)
-            statesLeft -= pattern.states
-            guard statesLeft < 0 else { return pattern }
-            // What would match must not fall to another rule, and telling what would is what there is no room for.
-            exceedsStates = true
-            return statesLeft > -Pattern.maximumTableStates ? pattern.simplified : Pattern.anything
-        } catch {
+        guard let pattern = parsed(text) else { return nil }
+        statesLeft -= pattern.states
+        guard statesLeft < 0 else { return pattern }
+        // What would match must not fall to another rule, and telling what would is what there is no room for.
+        exceedsStates = true
+        return statesLeft > -Pattern.maximumTableStates ? pattern.simplified : Pattern.anything
+    }
+
+    private mutating func parsed(_ text: String) -> Pattern? {
+        do throws(PatternError) { return try Pattern(text) } catch {
             note("invalid-regex", "never matches: the regular expression \(text.debugDescription) has \(error)")
             return nil
         }

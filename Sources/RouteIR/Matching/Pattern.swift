@@ -47,8 +47,16 @@ package struct Pattern: Sendable, CustomStringConvertible {
     /// What matches all that this pattern does, and perhaps more, in few states: whatever begins as it does.
     package var simplified: Pattern {
         let beginning = literalPrefix.prefix { $0 < 0x80 }.prefix(64)
-        let escaped = beginning.map { "\\x" + ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
-        return (try? Pattern("(?s)" + escaped + ".*")) ?? self
+        return (try? Pattern("(?s)" + Self.quoted(beginning) + ".*")) ?? self
+    }
+    /// A pattern that matches this text and no other.
+    package static func quoted(_ text: some Sequence<UInt8>) -> String {
+        var bytes: [UInt8] = []
+        for byte in text {
+            if byte < 0x80, !ByteSet.word.contains(byte) { bytes.append(UInt8(ascii: "\\")) }
+            bytes.append(byte)
+        }
+        return String(decoding: bytes, as: UTF8.self)
     }
     /// What every text matches.
     package static let anything = try? Pattern("(?s).*")
