@@ -52,6 +52,20 @@ struct ManifestDirectory {
         guard stat("\(path)/\(name)", &status) == 0 else { return nil }
         return (Signature(status), status.st_mtim.tv_sec)
     }
+    /// The same of many names. False: the directory cannot be opened.
+    func forEachStatus(
+        _ names: some Sequence<String>, _ body: (String, (signature: Signature, writtenSeconds: Int)?) -> Void
+    ) -> Bool {
+        let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0 else { return false }
+        defer { close(descriptor) }
+        for name in names {
+            var status = stat()
+            let isThere = fstatat(descriptor, name, &status, 0) == 0
+            body(name, isThere ? (Signature(status), status.st_mtim.tv_sec) : nil)
+        }
+        return true
+    }
     func isSymbolicLink(_ name: String) -> Bool { mode(name).map { $0 & S_IFMT == S_IFLNK } ?? false }
     /// Whether a name that just appeared stands for a file somebody is about to write.
     func isNewRegularFile(_ name: String) -> Bool {

@@ -10,6 +10,7 @@ struct ManifestsLoop: ~Copyable {
     private let wake: Int32
     private let continuation: AsyncStream<SourceEvent>.Continuation
 
+    private var scan = ManifestRescan()
     private var decoder: ObjectDecoder
     private var index = ManifestIndex()
     private var podEndpoints = PodEndpoints()
@@ -35,14 +36,9 @@ struct ManifestsLoop: ~Copyable {
     /// How long a file may be gone from sight after a rename: editors rename the old version away before writing the
     /// new.
     private static let renameGraceMilliseconds = 100
-    /// A safety net under inotify, which tells nothing about files behind symbolic links and on some network file
-    /// systems.
     private static let rescanMilliseconds = 30_000
     /// Where the kernel watches nothing for us.
     private static let pollMilliseconds = 3000
-    /// Many files are looked at less often, so that an idle agent costs nearly nothing: 10,000 every two minutes or so.
-    private static let rescanShareOfTime = 5000
-    private static let longestRescanMilliseconds = 600_000
 
     init(
         directory: ManifestDirectory, watch: consuming DirectoryWatch, wake: Int32,
@@ -65,10 +61,9 @@ struct ManifestsLoop: ~Copyable {
         attach()
         deliver()
         var lastScan = now
-        var safetyPause = Self.rescanMilliseconds
         while true {
             let isHeard = watch.hears && watchProblem == nil
-            let nextRescan = lastScan + (isHeard ? safetyPause : Self.pollMilliseconds)
+            let nextRescan = lastScan + (isHeard ? Self.rescanMilliseconds : Self.pollMilliseconds)
             let next = min(nextRescan, renamedAway.values.min() ?? nextRescan)
             let pause = dirty.isEmpty ? max(0, next - now) : 0
             switch wait(milliseconds: Int32(clamping: pause)) {
@@ -80,11 +75,8 @@ struct ManifestsLoop: ~Copyable {
             }
             markVanished()
             if now >= nextRescan {
-                let start = now
-                rescan()
+                rescan(everything: !isHeard)
                 lastScan = now
-                let cost = (lastScan - start) * Self.rescanShareOfTime
-                safetyPause = max(Self.rescanMilliseconds, min(cost, Self.longestRescanMilliseconds))
             }
             deliver()
         }
@@ -208,17 +200,14 @@ struct ManifestsLoop: ~Copyable {
         markChanged(Set(names).union(index.fileNames))
     }
 
-    /// Finds what inotify did not tell. A file written in this very second may be incomplete: it is left to its events
-    /// or to the next time.
-    private mutating func rescan() {
+    /// Finds what inotify did not tell.
+    private mutating func rescan(everything: Bool) {
         if watch.wasReplaced() || directoryProblem != nil { return attach() }
-        guard let (names, unreadable) = directory.list() else { return attach() }
-        unreadableNames = unreadable
-        let today = time(nil)
-        for name in Set(names).union(index.fileNames) {
-            let status = directory.status(name)
-            if status?.signature == signatures[name] { continue }
-            if let status, abs(today - status.writtenSeconds) <= 1 { continue }
+        let found = scan.look(
+            at: directory, known: index.fileNames, read: signatures, everything: everything, now: time(nil))
+        guard let found else { return attach() }
+        unreadableNames = found.unreadableNames ?? unreadableNames
+        for name in found.changed {
             writing.remove(name)
             dirty.insert(name)
         }
