@@ -16,6 +16,8 @@ package final class HandOverServer: Sendable {
         var listeners: [any Channel] = []
         /// Connections so far.
         var count: UInt64 = 0
+        /// Only while there is somebody to ask: without, nothing wakes up.
+        var checks: RepeatedTask?
     }
     /// One proxy serves, another may take its place; more are somebody's mistake.
     private static let mostSessions = 16
@@ -53,16 +55,7 @@ package final class HandOverServer: Sendable {
             }
         }
         let listener = try await bootstrap.withBoundSocket(socket.descriptor).get()
-        let isFirst = try await loop.submit {
-            self.state.value.listeners.append(listener)
-            return self.state.value.listeners.count == 1
-        }.get()
-        guard isFirst else { return }
-        loop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { [weak self] task in
-            guard let self else { return task.cancel() }
-            for session in state.value.sessions.values { session.checkHealth() }
-            report()
-        }
+        try await loop.submit { self.state.value.listeners.append(listener) }.get()
     }
 
     package func stop() {
@@ -103,9 +96,20 @@ package final class HandOverServer: Sendable {
         session.number = state.value.count
         state.value.sessions[ObjectIdentifier(session)] = session
         if let snapshot = state.value.snapshot { session.offer(snapshot) }
+        guard state.value.checks == nil else { return }
+        state.value.checks = loop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) {
+            [weak self] task in
+            guard let self else { return task.cancel() }
+            for session in state.value.sessions.values { session.checkHealth() }
+            report()
+        }
     }
     fileprivate func closed(_ session: HandOverHandler) {
         state.value.sessions[ObjectIdentifier(session)] = nil
+        if state.value.sessions.isEmpty {
+            state.value.checks?.cancel()
+            state.value.checks = nil
+        }
         report()
     }
     fileprivate func report() {

@@ -64,6 +64,8 @@ package struct ComparedPiece: Sendable {
     package var entries = 0
     /// Everything has been looked at; the next piece begins another comparison.
     package var isLast = false
+    /// Somebody wrote meanwhile, so that some of it must be looked at again, and in larger pieces.
+    package var isSpoilt = false
 
     package init() {}
 }

@@ -57,61 +57,109 @@ import TestSupport
 
     // MARK: How often
 
-    /// Audits every three seconds; a comparison has `pieces` pieces of 5 ms. Returns how many pieces there were.
+    /// What was looked at, entry by entry.
+    private struct Work {
+        var hurried = 0
+        var thin = 0
+        /// Of thin pieces.
+        var mostInAMinute = 0
+        var comparisons = 0
+    }
+
+    /// Audits every three seconds; 2048 entries cost 5 ms.
     private func work(
-        _ schedule: inout AuditSchedule, from start: Duration, for time: Duration, pieces: Int,
+        _ schedule: inout AuditSchedule, from start: Duration, for time: Duration, entries: Int, isSpoilt: Bool = false,
         _ event: (inout AuditSchedule, Duration) -> Void = { _, _ in }
-    ) -> Int {
+    ) -> Work {
         var now = start
-        var (count, done) = (0, 0)
+        var left = entries
+        var work = Work()
+        var minute = (end: start + .seconds(60), thin: 0)
+        func compare(_ schedule: inout AuditSchedule) -> Int {
+            if schedule.parts[0].isAtStart { left = entries }
+            var piece = ComparedPiece()
+            piece.entries = min(left, schedule.parts[0].pieceSize)
+            left -= piece.entries
+            piece.isLast = left == 0
+            piece.isSpoilt = isSpoilt && !schedule.parts[0].isHurried
+            work.comparisons += piece.isLast ? 1 : 0
+            schedule.compared(0, piece, took: .microseconds(5000 * piece.entries / 2048), now: now)
+            return piece.entries
+        }
         while now < start + time {
             event(&schedule, now)
-            for _ in schedule.beginAudit(now: now) { count += 1 }
+            for _ in schedule.beginAudit(now: now) {
+                let count = compare(&schedule)
+                work.thin += count
+                minute.thin += count
+            }
             while !schedule.hurried.isEmpty {
-                count += 1
-                done += 1
-                schedule.compared(0, isLast: done % pieces == 0, took: .milliseconds(5), now: now)
+                work.hurried += compare(&schedule)
                 now += .milliseconds(6)
             }
             now += .seconds(3)
+            if now >= minute.end {
+                work.mostInAMinute = max(work.mostInAMinute, minute.thin)
+                minute = (minute.end + .seconds(60), 0)
+            }
         }
-        return count
+        return work
     }
 
+    private func plan(isFull: Bool) -> Plan {
+        Plan(generation: 1, node: NodeProgram(nodeName: "n"), upserts: [], removals: [], isFull: isFull)
+    }
     private func schedule(_ fullAudit: OpenDataplane.FullAudit) -> AuditSchedule {
         var schedule = AuditSchedule(parts: [.init(dataplane, fullAudit: fullAudit)], period: .seconds(3))
-        let plan = Plan(generation: 1, node: NodeProgram(nodeName: "n"), upserts: [], removals: [], isFull: true)
-        _ = schedule.afterWrite(plan, now: .zero)
+        _ = schedule.afterWrite(plan(isFull: true), now: .zero)
         return schedule
     }
 
-    /// 140,000 elements.
-    @Test func whereTheKernelTellsOfChangesAnIdleHourCostsTwoComparisons() {
+    /// 10,000 services: the kernel tells of foreign changes, so this only makes sure.
+    @Test func whereTheKernelTellsOfChangesAnIdleHourCostsTwoComparisonsSpreadThin() {
         var schedule = schedule(.whenTold)
-        let first = work(&schedule, from: .seconds(1), for: .seconds(10), pieces: 70)
-        #expect(first == 70, "after a full plan")
-        let idle = work(&schedule, from: .seconds(11), for: .seconds(3600), pieces: 70)
-        #expect(idle == 140, "a tenth of a thousandth of the time, but not nothing")
+        let first = work(&schedule, from: .seconds(1), for: .seconds(1), entries: 140_000)
+        #expect(first.hurried == 140_000, "after a full plan")
+        let idle = work(&schedule, from: .seconds(11), for: .seconds(3600), entries: 140_000)
+        #expect(idle.hurried == 0, "nothing happens at one go")
+        #expect(idle.comparisons == 2, "a fifth of a thousandth of the time, but not nothing")
+        #expect(idle.mostInAMinute <= 140_000 / 20)
         schedule.foreignChange(in: dataplane.name, now: .seconds(3700))
-        let told = work(&schedule, from: .seconds(3700), for: .seconds(10), pieces: 70)
-        #expect(told == 70, "when told")
+        let told = work(&schedule, from: .seconds(3700), for: .seconds(10), entries: 140_000)
+        #expect(told.hurried == 140_000, "when told")
     }
 
-    @Test func whereItDoesNotEachAuditHasOnePiece() {
+    /// Lists that writes spoil all the time have an end all the same.
+    @Test(arguments: [true, false])
+    func whereThinPiecesGetNowhereEverythingIsComparedAtOneGo(isOurs: Bool) {
+        var schedule = schedule(.whenTold)
+        let (few, plan) = (140_000, plan(isFull: false))
+        _ = work(&schedule, from: .seconds(1), for: .seconds(1), entries: few)
+        let busy = work(&schedule, from: .seconds(11), for: .seconds(3600), entries: few, isSpoilt: !isOurs) {
+            schedule, now in
+            if isOurs { _ = schedule.afterWrite(plan, now: now) }
+        }
+        #expect(busy.comparisons == 2 && busy.hurried == 280_000)
+    }
+
+    @Test(arguments: [(50_000, 24), (1_000_000, 6)])
+    func whereItDoesNotEachAuditHasOnePiece(entries: Int, comparisons: Int) {
         var schedule = schedule(.rolling)
-        _ = work(&schedule, from: .seconds(1), for: .seconds(10), pieces: 70)
-        let idle = work(&schedule, from: .seconds(11), for: .seconds(3600), pieces: 70)
-        #expect(idle == 1200)
+        _ = work(&schedule, from: .seconds(1), for: .seconds(1), entries: entries)
+        let idle = work(&schedule, from: .seconds(11), for: .seconds(3600), entries: entries)
+        #expect(idle.hurried == 0)
+        #expect(idle.comparisons >= comparisons - 1 && idle.comparisons <= comparisons)
+        #expect(idle.mostInAMinute <= 20 * max(1024, entries / 200 + 1))
     }
 
     /// A comparison that has begun is ended, and pauses ten times as long as it took.
     @Test func whoeverChangesThingsAllTheTimeDoesNotMakeUsCompareAllTheTime() {
         var schedule = schedule(.whenTold)
         let name = dataplane.name
-        let count = work(&schedule, from: .seconds(1), for: .seconds(600), pieces: 1000) { schedule, now in
+        let found = work(&schedule, from: .seconds(1), for: .seconds(600), entries: 2_048_000) { schedule, now in
             schedule.foreignChange(in: name, now: now)
         }
-        #expect(count % 1000 == 0)
-        #expect(count >= 5000 && count <= 12_000)
+        #expect(found.hurried % 2_048_000 == 0 && found.thin == 0)
+        #expect(found.comparisons >= 5 && found.comparisons <= 12)
     }
 }

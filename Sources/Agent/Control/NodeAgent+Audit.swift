@@ -9,11 +9,6 @@ extension NodeAgent {
     /// Differences worth printing; the count says how many there are.
     private static let shown = 10
 
-    /// Kernel entries that are compared at one go: some milliseconds at most, which is what a change may wait.
-    private static let hurriedPiece = 2048
-    /// With each audit for ever: an idle agent costs nearly nothing.
-    private static let rollingPiece = 1024
-
     func runAudit() {
         let pieces = audit.beginAudit(now: now)
         deadlines.audit = audit.next
@@ -43,11 +38,10 @@ extension NodeAgent {
         let part = audit.parts[index]
         let start = now
         return check(index) { () throws(DataplaneError) in
-            let entries = part.isHurried ? Self.hurriedPiece : Self.rollingPiece
-            let piece = try part.dataplane.compare(entries: entries, restarts: part.isAtStart)
+            let piece = try part.dataplane.compare(entries: part.pieceSize, restarts: part.isAtStart)
             metrics.comparisons.entries.add(Double(piece.entries), part.dataplane.name)
             if piece.isLast { metrics.comparisons.whole.add(1, part.dataplane.name) }
-            audit.compared(index, isLast: piece.isLast, took: now - start, now: now)
+            audit.compared(index, piece, took: now - start, now: now)
             return piece.drift
         }
     }

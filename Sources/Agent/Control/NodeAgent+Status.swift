@@ -14,8 +14,11 @@ import Telemetry
 /// When the costly part of the status was made.
 struct DetailsState {
     var generation: UInt64?
-    /// When to look again.
+    /// Something was written since the maps were counted.
+    var mustCount = false
+    /// When they may be counted again, and when they are even if nothing was written.
     var capacityAt = Duration.zero
+    var recountAt = Duration.zero
     var leftoversAt = Duration.zero
 }
 
@@ -70,9 +73,12 @@ extension NodeAgent {
 
     /// The part that needs a walk over everything or a question to the kernel; done at audits and when asked.
     func refreshDetails() {
-        if details.generation != reconciler.status.applied { refreshCounts() }
+        if details.generation != reconciler.status.applied {
+            details.mustCount = true
+            refreshCounts()
+        }
         details.generation = reconciler.status.applied
-        if now >= details.capacityAt { refreshCapacity() }
+        if now >= (details.mustCount ? details.capacityAt : details.recountAt) { refreshCapacity() }
         if !hostWarnings.isEmpty || !leftovers.isEmpty, now >= details.leftoversAt { refreshLeftovers() }
         let counters = (try? dataplane.writer.counters()) ?? [:]
         let watches = environment.sources.map { $0.watches() }
@@ -118,11 +124,13 @@ extension NodeAgent {
     }
 
     /// Counting what a map holds may mean listing it while writes wait, so this is done the less often the more it
-    /// costs.
+    /// costs, and seldom where only programs and rules change what it holds.
     private func refreshCapacity() {
         let start = now
         let capacity = (try? dataplane.writer.capacity()) ?? []
+        details.mustCount = false
         details.capacityAt = now + AuditSchedule.pause(after: now - start, atLeast: environment.auditPeriod)
+        details.recountAt = now + AuditSchedule.pause(after: (now - start) * 4, atLeast: .seconds(60))
         environment.board.update { $0.status.capacity = capacity }
         metrics.maps.replace(capacity)
     }

@@ -132,6 +132,15 @@ extension heddle_service_name {
     }
 }
 
+extension heddle_service_name {
+    /// Of all bytes. The hash has a key that this process drew.
+    var digest: UInt64 {
+        var hasher = Hasher()
+        withUnsafeBytes(of: self) { hasher.combine(bytes: $0) }
+        return UInt64(bitPattern: Int64(hasher.finalize()))
+    }
+}
+
 /// Copies with a zero at the end; false when it does not fit.
 func copyText<Field>(_ text: String, to field: inout Field) -> Bool {
     var text = text

@@ -69,6 +69,7 @@ extension BPFDataplane {
         mirror.nodeAddresses = Set(try maps.nodeAddresses.entries().map(\.key.value))
         mirror.serviceCIDRs = Set(try maps.serviceCIDRs.keys().compactMap(\.value))
         self.mirror = mirror
+        comparison = nil
         let words = try maps.services.elements(upTo: maps.services.count)
         for slot in 0..<maps.services.count where words[slot] != 0 && !slots.contains(UInt32(slot)) {
             try maps.publish(UInt32(slot), Published(word: 0))

@@ -158,10 +158,14 @@ struct FrontendBounds: Equatable {
         firstIP[family] = min(firstIP[family], clusterIP.low)
         lastIP[family] = max(lastIP[family], clusterIP.low)
     }
-    /// True when nothing that `other` lets pass is excluded here.
-    func covers(_ other: FrontendBounds) -> Bool {
-        (0...1).allSatisfy { firstIP[$0] <= other.firstIP[$0] && lastIP[$0] >= other.lastIP[$0] }
-            && firstPort <= other.firstPort && lastPort >= other.lastPort
+    func include(_ key: FrontendKey) -> Bool {
+        switch key.scope {
+        case .address: return true
+        case .node: return firstPort <= UInt32(key.port) && UInt32(key.port) <= lastPort
+        case .live:
+            let family = key.address.isIPv4 ? 0 : 1
+            return firstIP[family] <= key.address.low && key.address.low <= lastIP[family]
+        }
     }
     func write(to config: UnsafeMutablePointer<heddle_config>) {
         config.pointee.cluster_ip_first = (firstIP[0], firstIP[1])

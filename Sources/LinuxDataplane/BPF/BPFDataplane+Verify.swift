@@ -1,5 +1,6 @@
 /// Comparing the kernel with what we wrote. Links, pins and the configuration are looked at each time; the entries of
-/// the maps in pieces, each by what the mirror says at that moment, so that plans may come in between.
+/// the maps in pieces, each by what the mirror says at that moment, so that plans may come in between. Arrays are read
+/// in our own memory, hash maps as the kernel lists them, a batch to a call: an entry costs some tens of nanoseconds.
 import Addressing
 import BPF
 import CDataplaneABI
@@ -11,12 +12,13 @@ package import Reconcile
 struct BPFComparison {
     fileprivate var services: ArraySlice<ServicePortID>
     fileprivate var mustCountWords = true
-    fileprivate var frontends: ArraySlice<FrontendKey>?
-    /// Once more as the kernel lists them: what is there too much.
-    fileprivate var listedFrontends = BPFMapCursor()
-    fileprivate var listedNames = BPFMapCursor()
+    fileprivate var frontends = BPFMapCursor()
+    fileprivate var names = BPFMapCursor()
 
-    init(_ mirror: BPFMirror) { services = Array(mirror.services.keys)[...] }
+    init(_ mirror: inout BPFMirror) {
+        services = Array(mirror.services.keys)[...]
+        mirror.beginComparison()
+    }
 }
 
 extension BPFDataplane {
@@ -38,7 +40,7 @@ extension BPFDataplane {
         self.comparison = nil
         do throws(BPFError) {
             var piece = ComparedPiece()
-            var work = comparison.take() ?? BPFComparison(mirror)
+            var work = comparison.take() ?? BPFComparison(&mirror)
             while !piece.isLast, piece.entries < entries { try step(&work, entries - piece.entries, &piece) }
             if !piece.isLast { self.comparison = work }
             return piece
@@ -54,20 +56,26 @@ extension BPFDataplane {
         } else if work.mustCountWords {
             work.mustCountWords = false
             piece.drift += try strayWords()
-        } else if let key = work.frontends?.popFirst() {
-            try compareFrontend(key, &piece)
-        } else if work.frontends == nil {
-            work.frontends = Array(mirror.owners.keys)[...]
-        } else if !work.listedFrontends.isAtEnd {
-            let found = try maps.frontends.entries(after: &work.listedFrontends, batch: Self.batch(room))
+        } else if !work.frontends.isAtEnd {
+            let found = try maps.frontends.entries(after: &work.frontends, batch: Self.batch(room))
+            let bounds = isFresh ? nil : FrontendBounds(maps.config.pointee)
+            for (key, value) in found {
+                if let drift = compare(key, value, bounds) { piece.drift.append(drift) }
+            }
             piece.entries += found.count
-            piece.drift += found.compactMap { strayFrontend($0.key) }
-        } else if !work.listedNames.isAtEnd {
-            let found = try maps.serviceNames.entries(after: &work.listedNames, batch: Self.batch(room))
+            if work.frontends.isAtEnd {
+                piece.drift += mirror.owners.missing.map {
+                    Drift(object: "map frontends", detail: "\($0.text) is missing")
+                }
+            }
+        } else if !work.names.isAtEnd {
+            let found = try maps.serviceNames.entries(after: &work.names, batch: Self.batch(room))
+            for (serviceID, name) in found {
+                if let drift = compare(serviceID, name) { piece.drift.append(drift) }
+            }
             piece.entries += found.count
-            for (serviceID, name) in found where !isKnown(name, serviceID) {
-                piece.drift.append(
-                    Drift(object: "map service_names", detail: "entry \(serviceID) belongs to no service"))
+            if work.names.isAtEnd {
+                piece.drift += mirror.names.missing.map { nameDrift($0, "is missing") }
             }
         } else {
             piece.drift += try nodeDrift()
@@ -98,14 +106,9 @@ extension BPFDataplane {
     }
 
     private func compare(_ record: ServiceRecord, _ piece: inout ComparedPiece) throws(BPFError) {
-        // Endpoints are read from memory: some of them cost what one lookup does.
-        piece.entries += 2 + record.entryCount / 8
+        // Endpoints are read from memory: some of them cost what one entry of a hash map does.
+        piece.entries += 1 + record.entryCount / 8
         let id = record.program.id
-        let name = try maps.serviceNames.lookup(record.serviceID)
-        if name?.id != id || name?.slot != record.slot {
-            let what = name == nil ? "is missing" : "was changed"
-            piece.drift.append(Drift(object: "map service_names", detail: "the name of \(id) \(what)"))
-        }
         guard try maps.published(record.slot) == record.published else {
             piece.drift.append(Drift(object: "map services", detail: "the entry of \(id) was changed"))
             return
@@ -125,38 +128,32 @@ extension BPFDataplane {
         return stray > 0 ? [Drift(object: "map services", detail: "\(stray) entries belong to no service")] : []
     }
 
-    private func compareFrontend(_ key: FrontendKey, _ piece: inout ComparedPiece) throws(BPFError) {
-        guard let owner = mirror.owners[key] else { return }
-        piece.entries += 1
-        var needed = FrontendBounds()
-        switch key.scope {
-        case .node: needed.include(port: key.port)
-        case .live: needed.include(clusterIP: key.address)
-        case .address: break
+    private func compare(_ raw: heddle_frontend_key, _ found: heddle_frontend, _ bounds: FrontendBounds?) -> Drift? {
+        guard let key = FrontendKey(raw), let owner = mirror.meetOwner(of: key) else {
+            let text = FrontendKey(raw)?.text ?? "an unreadable key"
+            return Drift(object: "map frontends", detail: "\(text) belongs to no service")
         }
-        if !isFresh, !FrontendBounds(maps.config.pointee).covers(needed) {
-            piece.drift.append(Drift(object: "map config", detail: "its bounds exclude \(key.text)"))
-        }
-        guard let found = try maps.frontends.lookup(key.raw) else {
-            piece.drift.append(Drift(object: "map frontends", detail: "\(key.text) is missing"))
-            return
-        }
-        guard found.key == key.raw, found.svc_id == owner.serviceID, found.slot == owner.slot, found.kind == owner.kind
-        else {
-            piece.drift.append(Drift(object: "map frontends", detail: "\(key.text) was changed"))
-            return
-        }
+        guard found.key == raw, found.svc_id == owner.serviceID, found.slot == owner.slot, found.kind == owner.kind
+        else { return Drift(object: "map frontends", detail: "\(key.text) was changed") }
+        guard let bounds, !bounds.include(key) else { return nil }
+        return Drift(object: "map config", detail: "its bounds exclude \(key.text)")
     }
 
-    private func strayFrontend(_ raw: heddle_frontend_key) -> Drift? {
-        let key = FrontendKey(raw)
-        if let key, mirror.owners[key] != nil { return nil }
-        return Drift(
-            object: "map frontends", detail: "\(key?.text ?? "an unreadable key") belongs to no service")
+    private func compare(_ serviceID: UInt32, _ name: heddle_service_name) -> Drift? {
+        guard let digest = mirror.meetName(of: serviceID) else {
+            return Drift(object: "map service_names", detail: "entry \(serviceID) belongs to no service")
+        }
+        if name.digest == digest { return nil }
+        // What stands behind the end of a text means nothing.
+        if let record = mirror.record(of: serviceID), name.id == record.program.id, name.slot == record.slot {
+            return nil
+        }
+        return nameDrift(serviceID, "was changed")
     }
 
-    private func isKnown(_ name: heddle_service_name, _ serviceID: UInt32) -> Bool {
-        name.id.flatMap { mirror.services[$0] }?.serviceID == serviceID
+    private func nameDrift(_ serviceID: UInt32, _ what: String) -> Drift {
+        let name = mirror.record(of: serviceID).map(\.program.id.description) ?? "service \(serviceID)"
+        return Drift(object: "map service_names", detail: "the name of \(name) \(what)")
     }
 
     private func nodeDrift() throws(BPFError) -> [Drift] {

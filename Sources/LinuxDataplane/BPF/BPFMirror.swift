@@ -29,7 +29,9 @@ struct BPFMirror {
     }
     private(set) var services: [ServicePortID: ServiceRecord] = [:]
     /// Every key in the `frontends` map.
-    private(set) var owners: [FrontendKey: Owner] = [:]
+    private(set) var owners = ExpectedEntries<FrontendKey, Owner>()
+    /// Every key in the `service_names` map, and a digest of its value.
+    private(set) var names = ExpectedEntries<UInt32, UInt64>()
     var strayFrontends: [heddle_frontend_key] = []
     var strayNames: [UInt32] = []
     var nodeAddresses: Set<IPAddress> = []
@@ -58,7 +60,7 @@ struct BPFMirror {
         let record = ServiceRecord(
             serviceID: service.serviceID, slot: service.slot, published: service.published, program: service.program,
             uids: service.uids)
-        services[service.program.id] = record
+        set(record)
         for frontend in service.program.frontends {
             owners[FrontendKey(frontend, of: service.program.id)] = Owner(
                 serviceID: service.serviceID, slot: service.slot, kind: frontend.abiKind)
@@ -66,8 +68,22 @@ struct BPFMirror {
         return true
     }
 
-    mutating func set(_ record: ServiceRecord) { services[record.program.id] = record }
-    mutating func remove(_ id: ServicePortID) { services[id] = nil }
+    mutating func set(_ record: ServiceRecord) {
+        let old = services.updateValue(record, forKey: record.program.id)
+        guard old?.serviceID != record.serviceID else { return }
+        names[record.serviceID] = heddle_service_name(record.program.id, slot: record.slot)?.digest
+    }
+    mutating func remove(_ id: ServicePortID) {
+        if let record = services.removeValue(forKey: id) { names[record.serviceID] = nil }
+    }
+    mutating func beginComparison() {
+        owners.beginComparison()
+        names.beginComparison()
+    }
+    mutating func meetOwner(of key: FrontendKey) -> Owner? { owners.meet(key) }
+    mutating func meetName(of serviceID: UInt32) -> UInt64? { names.meet(serviceID) }
+    /// Walks over all services.
+    func record(of serviceID: UInt32) -> ServiceRecord? { services.values.first { $0.serviceID == serviceID } }
     mutating func setOwner(_ owner: Owner?, of key: FrontendKey) { owners[key] = owner }
 
     mutating func takeSlot() -> UInt32? {

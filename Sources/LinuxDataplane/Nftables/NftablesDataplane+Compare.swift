@@ -93,7 +93,10 @@ extension NftablesDataplane {
         work.listed = listed
         guard isDone || isSpoilt else { return }
         work.listing = nil
-        if isSpoilt { return }
+        if isSpoilt {
+            piece.isSpoilt = true
+            return
+        }
         if listed != mirror.digest[set] { piece.drift += try elementDrift(of: [set], mirror) }
         work.attempts = 0
         work.steps.removeFirst()

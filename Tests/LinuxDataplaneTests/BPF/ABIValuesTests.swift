@@ -76,15 +76,16 @@ import Testing
         }
     }
 
-    @Test func boundsCoverWhatIsServed() throws {
-        var wide = FrontendBounds()
-        #expect(wide.covers(FrontendBounds()))
-        wide.include(port: 30000)
-        wide.include(clusterIP: try #require(IPAddress("10.96.0.9")))
-        var narrow = FrontendBounds()
-        narrow.include(clusterIP: try #require(IPAddress("10.96.0.9")))
-        #expect(wide.covers(narrow))
-        narrow.include(clusterIP: try #require(IPAddress("fd00::1")))
-        #expect(!wide.covers(narrow))
+    @Test func boundsIncludeWhatIsServed() throws {
+        let (v4, v6) = (try #require(IPAddress("10.96.0.9")), try #require(IPAddress("fd00::1")))
+        var bounds = FrontendBounds()
+        bounds.include(port: 30000)
+        bounds.include(clusterIP: v4)
+        let node = { FrontendKey(address: FrontendKey.anyAddress(.ipv4), port: $0, transport: 6, scope: .node) }
+        #expect(bounds.include(node(30000)))
+        #expect(!bounds.include(node(30001)))
+        #expect(bounds.include(FrontendKey(live: v4)))
+        #expect(!bounds.include(FrontendKey(live: v6)))
+        #expect(bounds.include(FrontendKey(address: v6, port: 80, transport: 6, scope: .address)))
     }
 }
