@@ -21,14 +21,17 @@ extension SocketAddress {
     }
 
     /// As a sockaddr, of the length that its family has.
-    package var sockaddrBytes: [UInt8] {
+    package var sockaddrBytes: [UInt8] { sockaddrBytes(asIPv6: !address.isIPv4) }
+
+    /// `asIPv6`: for a socket of that family, which knows an IPv4 address by its mapped form.
+    package func sockaddrBytes(asIPv6: Bool) -> [UInt8] {
         var bytes: [UInt8] = []
-        withUnsafeBytes(of: address.isIPv4 ? familyIPv4 : familyIPv6) { bytes += $0 }
+        withUnsafeBytes(of: asIPv6 ? familyIPv6 : familyIPv4) { bytes += $0 }
         withUnsafeBytes(of: port.bigEndian) { bytes += $0 }
         // IPv6 has a flow label before the address and a scope behind it.
         return bytes
-            + (address.isIPv4
-                ? address.networkBytes + [UInt8](repeating: 0, count: 8)
-                : [0, 0, 0, 0] + address.mappedBytes + [0, 0, 0, 0])
+            + (asIPv6
+                ? [0, 0, 0, 0] + address.mappedBytes + [0, 0, 0, 0]
+                : address.networkBytes + [UInt8](repeating: 0, count: 8))
     }
 }

@@ -195,15 +195,3 @@ int clinux_forbid_unused_calls(void)
 	return -1;
 #endif
 }
-
-/* ---------------------------------------------------------------------------------------------------- processes */
-
-int clinux_open_process(pid_t pid)
-{
-	return (int)syscall(SYS_pidfd_open, pid, 0);
-}
-
-int clinux_signal_process(int process, int signal)
-{
-	return (int)syscall(SYS_pidfd_send_signal, process, signal, NULL, 0);
-}

@@ -18,6 +18,7 @@ package struct DiagSocket: Sendable {
     package let storage: [UInt8]?
     /// AF_INET or AF_INET6: an IPv6 socket may have IPv4 addresses.
     fileprivate let family: UInt8
+    package var isIPv6: Bool { family == UInt8(AF_INET6) }
     /// struct inet_diag_sockid: addresses, ports, interface and cookie.
     fileprivate let identity: [UInt8]
 

@@ -40,8 +40,13 @@ package struct CgroupTree: Sendable {
     /// The network namespaces those processes live in, each once. One that loses its last process meanwhile may be
     /// missing.
     package func networkNamespaces() throws(NetnsError) -> [NetworkNamespace] {
-        var seen = Set<UInt64>()
-        var result: [NetworkNamespace] = []
+        try inhabitedNamespaces().map(\.namespace)
+    }
+
+    /// With the processes in each.
+    package func inhabitedNamespaces() throws(NetnsError) -> [(namespace: NetworkNamespace, processes: [Int32])] {
+        var indices: [UInt64: Int] = [:]
+        var result: [(namespace: NetworkNamespace, processes: [Int32])] = []
         for pid in try processes() {
             let file = "/proc/\(pid)/ns/net"
             var info = stat()
@@ -49,10 +54,16 @@ package struct CgroupTree: Sendable {
                 if errno == ENOENT || errno == ESRCH { continue }
                 throw NetnsError("look at \(file)", code: errno)
             }
-            guard !seen.contains(UInt64(info.st_ino)) else { continue }
+            if let index = indices[UInt64(info.st_ino)] {
+                result[index].processes.append(pid)
+                continue
+            }
             do throws(NetnsError) {
                 let namespace = try NetworkNamespace(path: file)
-                if seen.insert(namespace.id.inode).inserted { result.append(namespace) }
+                if indices[namespace.id.inode] == nil {
+                    indices[namespace.id.inode] = result.count
+                    result.append((namespace, [pid]))
+                }
             } catch  where error.code == ENOENT || error.code == ESRCH {
                 continue
             }

@@ -35,7 +35,7 @@ package struct Receipt: Sendable {
     /// Services that did not fit and were left out whole, with the reason. They stay refused until a later plan has
     /// them again; the dataplane keeps their last version in force when there was one.
     package var refused: [ServicePortID: String] = [:]
-    /// UDP flows or sockets that were cut because their backend went away.
+    /// UDP flows or sockets that were sent to another backend, or ended, because theirs went away.
     package var staleFlowsRemoved = 0
     /// What looking for tracked flows took, in seconds; nil: there was no need to look.
     package var staleFlowsSeconds: Double?

@@ -64,6 +64,44 @@ import TestSupport
         #expect(failed.command == "pod-driver" && failed.pid != nil)
     }
 
+    /// The agent connects the socket anew: a new flow of its client, not one of the agent's, and no refusal.
+    @Test(arguments: AddressFamily.allCases) func aMovedSocketIsItsClients(family: AddressFamily) throws {
+        try Lab.with { lab in
+            let rig = try TrafficRig(lab, .ebpf)
+            let observer = try EventLog(rig.agent)
+            try seesMoves(rig, observer, family)
+            try observer.stop()
+        }
+    }
+
+    private func seesMoves(_ rig: TrafficRig, _ observer: EventLog, _ family: AddressFamily) throws {
+        let address = rig.web.address(family)
+        let ours = try rig.client.open(.udpConnected, to: address)
+        let node = try rig.node.host.open(.udpConnected, to: address)
+        _ = try observer.events(2) { $0.kind == .datagrams }
+        // Each is moved at least once, the second time for certain.
+        try exchange(rig, rig.pods[0], [ours, node])
+        try exchange(rig, rig.pods[1], [ours, node])
+        let backend = rig.pods[1].address(family)
+        let moved = try observer.events(2) { $0.backend?.address == backend }
+        for event in moved {
+            #expect(event.kind == .datagrams && event.service == "default/web:u" && event.dialled == address)
+            #expect(event.pid == nil && event.command == nil && event.error == nil, "\(event)")
+        }
+        #expect(Set(moved.map(\.client)) == ["node", "default/client-pod"], "\(moved)")
+        let kinds = observer.all.map(\.kind)
+        #expect(!kinds.contains(.refused) && !kinds.contains(.failed))
+        let status = try rig.agent.agentctl("status", "-o", "wide")
+        #expect(status.contains("udp_sockets_ended 0") && !status.contains("udp_sockets_moved 0"), "\(status)")
+    }
+
+    private func exchange(_ rig: TrafficRig, _ pod: Pod, _ sockets: [OpenSocket]) throws {
+        var service = rig.web
+        service.pods = [pod]
+        try rig.manifests.write(service)
+        for socket in sockets { try eventually("\(pod.name) answers") { try socket.ask().names == [pod.name] } }
+    }
+
     @Test func affinityIsSeen() throws {
         try Lab.with { lab in
             let rig = try TrafficRig(lab, .ebpf)
@@ -234,6 +272,7 @@ final class TrafficRig {
     let dead: TestService
     let empty = TestService(name: "empty", number: 11)
     let sticky: TestService
+    let manifests: ManifestFolder
     let agent: RunningAgent
 
     init(_ lab: Lab, _ dataplane: DataplaneKind, options: [String] = []) throws {
@@ -245,7 +284,7 @@ final class TrafficRig {
         web = TestService(name: "web", number: 10, pods: pods)
         dead = TestService(name: "dead", number: 12, pods: [try node.addPod("silent")])
         sticky = TestService(name: "sticky", number: 13, pods: pods)
-        let manifests = try ManifestFolder()
+        manifests = try ManifestFolder()
         for service in [web, dead, empty] { try manifests.write(service) }
         try manifests.write("pods", Self.podList([client] + pods))
         let ports = "{name: t, nodePort: \(Self.nodePort),"

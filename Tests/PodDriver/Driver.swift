@@ -4,7 +4,11 @@
 ///     unlisten tcp|udp ADDRESS:PORT
 ///     flow KIND DESTINATION [count= timeout= source= mapped claimed]   one connection after the other
 ///     open ID KIND DESTINATION [...]         a socket kept open by hand
-///     ask ID                                 one exchange on it
+///     ask ID                                 one exchange on it: as `flow`, with the names that getpeername, recvfrom
+///                                            and getsockname say
+///     tell ID                                sends, and reads nothing
+///     launch ID, land ID                     in between, it is in a queue and open nowhere
+///     lend ID                                to another process
 ///     close ID
 ///     hold ID DESTINATION count= interval=   TCP connections with steady traffic; `held ID`, `release ID`
 ///     storm ID KIND DESTINATION threads=     connections at full speed until `calm ID`
@@ -74,6 +78,15 @@ final class Driver {
         case "ask":
             guard let socket = open[id] else { throw Failure("no socket \(id)") }
             return socket.ask()
+        case "tell", "launch", "land", "lend":
+            guard let socket = open[id] else { throw Failure("no socket \(id)") }
+            switch command.verb {
+            case "tell": return socket.tell()
+            case "launch": try socket.launch()
+            case "land": try socket.land()
+            default: try socket.lend()
+            }
+            return []
         case "close":
             open[id] = nil
             return []

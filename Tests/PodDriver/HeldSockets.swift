@@ -18,6 +18,28 @@ final class OpenSocket {
     }
     deinit { attempt.end() }
 
+    /// Sends and reads nothing.
+    func tell() -> [String] {
+        let error = target.ask(attempt.descriptor)
+        return error == 0 ? [] : ["errno \(error) 1"]
+    }
+
+    private var flight: DescriptorInFlight?
+    private var borrower: DescriptorBorrower?
+
+    /// Keeps it where no process has it open, until `land`.
+    func launch() throws {
+        flight = try DescriptorInFlight(attempt.descriptor)
+        close(attempt.descriptor)
+    }
+    func land() throws {
+        guard let flight else { throw Failure("the socket is not in flight") }
+        attempt.descriptor = try flight.land()
+        self.flight = nil
+    }
+    /// Another process has it open, too, until it is closed here.
+    func lend() throws { borrower = try DescriptorBorrower(attempt.descriptor) }
+
     /// One more exchange on the same socket.
     func ask() -> [String] {
         withUnsafeTemporaryAllocation(byteCount: Target.answerSize, alignment: 8) { buffer in
@@ -31,7 +53,9 @@ final class OpenSocket {
 private func describe(_ attempt: Attempt, _ buffer: UnsafeMutableRawBufferPointer) -> [String] {
     guard attempt.error == 0 else { return ["errno \(attempt.error) 1"] }
     let greeting = Greeting(attempt, buffer)
-    return ["hit \(greeting.name) 1", "client \(greeting.client) 1"]
+    let names = [attempt.peer, attempt.sender].compactMap { $0.map { "peer \($0) 1" } }
+    let own = attempt.own.map { ["own \($0) 1"] } ?? []
+    return ["hit \(greeting.name) 1", "client \(greeting.client) 1"] + names + own
 }
 
 final class HeldConnections {

@@ -22,16 +22,19 @@ struct Target: Sendable {
 
 /// A socket after an exchange, or after what prevented it. Whoever has it must `end()` it.
 struct Attempt: Sendable {
-    let descriptor: Int32
+    var descriptor: Int32
     /// errno; 0: `count` bytes of answer are in the buffer.
     var error: Int32 = 0
     var count = 0
-    /// Where recvfrom says the answer came from (unconnected UDP).
+    /// Where recvfrom says the answer came from (UDP).
     var sender: SocketAddress?
 
     func end() {
         if descriptor >= 0 { close(descriptor) }
     }
+
+    var peer: SocketAddress? { readingSockaddr { Int(getpeername(descriptor, $0, $1)) }.address }
+    var own: SocketAddress? { readingSockaddr { Int(getsockname(descriptor, $0, $1)) }.address }
 }
 
 extension Target {
@@ -100,7 +103,7 @@ extension Target {
         repeat {
             let room = UnsafeMutableRawBufferPointer(rebasing: buffer[attempt.count...])
             let count: Int
-            if kind == .udp {
+            if kind != .tcp {
                 let descriptor = attempt.descriptor
                 let answer = readingSockaddr { recvfrom(descriptor, room.baseAddress, room.count, 0, $0, $1) }
                 (count, attempt.sender) = (answer.result, answer.address)
@@ -141,7 +144,7 @@ func flow(_ target: Target, count: Int) -> [String] {
                 continue
             }
             let greeting = Greeting(attempt, buffer)
-            let peer = attempt.sender ?? readingSockaddr { Int(getpeername(attempt.descriptor, $0, $1)) }.address
+            let peer = target.kind == .udp ? attempt.sender : attempt.peer
             tally["hit \(greeting.name)", default: 0] += 1
             tally["client \(greeting.client)", default: 0] += 1
             if let peer { tally["peer \(peer)", default: 0] += 1 }

@@ -93,7 +93,7 @@ struct AgentMetrics: Sendable {
             kubeProxy + "nftables_sync_failures_total", "Plans the kernel refused.", labels: family)
         conntrackDeleted = registry.counter(
             "kubeproxy_conntrack_reconciler_deleted_entries_total",
-            "UDP flows that were cut because their endpoint went away.", labels: family)
+            "UDP flows that were sent elsewhere or ended because their endpoint went away.", labels: family)
         conntrackDuration = registry.histogram(
             "kubeproxy_conntrack_reconciler_sync_duration_seconds", "Time to find and cut stale UDP flows.",
             labels: family, buckets: short)

@@ -11,6 +11,7 @@
 #include "legacy_iptables.h"
 #include "namespaces.h"
 #include "netlink_filter.h"
+#include "other_process.h"
 #include "process.h"
 #include "signals.h"
 #endif

@@ -24,8 +24,4 @@ pid_t clinux_spawn_confined(const struct clinux_confined *what, const char **fai
  * errno. */
 int clinux_forbid_unused_calls(void);
 
-/* A descriptor that stays this process's when its number becomes another's; -1 with errno. */
-int clinux_open_process(pid_t pid);
-int clinux_signal_process(int process, int signal);
-
 #endif

@@ -8,26 +8,28 @@ import Glibc
 extension BPFDataplane {
     /// A socket is stale unless the service at the address it dialled still serves through its backend: whether the
     /// backend, the frontend or the whole service went does not matter, nor who was the agent then.
+    /// Returns how many were sent to another backend or ended.
     func cutStaleSockets() throws(BPFError) -> Int {
-        var serving: [UInt32: Set<SocketAddress>] = [:]
+        var programs: [UInt32: (serving: Set<SocketAddress>, hasEndpoints: Bool)] = [:]
         for record in mirror.services.values where record.program.id.transport == .udp {
-            serving[record.serviceID] = record.program.servingAddresses
+            programs[record.serviceID] = (record.program.servingAddresses, record.program.hasEndpoints)
         }
-        var stale: [UInt64: SocketAddress] = [:]
+        var stale: [UInt64: StaleSockets.Socket] = [:]
         for (cookie, origin) in try connectedUDPSockets() {
-            if let owner = owner(ofUDP: origin.dialledAddress),
-                serving[owner.serviceID]?.contains(origin.backendAddress) == true
-            {
-                continue
-            }
-            stale[cookie] = origin.backendAddress
+            let program = owner(ofUDP: origin.dialledAddress).flatMap { programs[$0.serviceID] }
+            if program?.serving.contains(origin.backendAddress) == true { continue }
+            stale[cookie] = StaleSockets.Socket(
+                dialled: origin.dialledAddress, backend: origin.backendAddress,
+                isServed: program?.hasEndpoints == true)
         }
         unreachableSockets.formIntersection(stale.keys)
         for cookie in unreachableSockets { stale[cookie] = nil }
         guard !stale.isEmpty else { return 0 }
-        let missing = try SocketDestroyer(cgroup: options.cgroup).destroy(.udp, stale)
-        unreachableSockets.formUnion(missing)
-        return stale.count - missing.count
+        let outcome = try StaleSockets(cgroup: options.cgroup).mend(stale)
+        unreachableSockets.formUnion(outcome.missing)
+        socketsMoved += UInt64(outcome.moved)
+        socketsEnded += UInt64(outcome.ended)
+        return outcome.moved + outcome.ended
     }
 
     private func connectedUDPSockets() throws(BPFError) -> [UInt64: heddle_origin] {

@@ -34,6 +34,9 @@ package final class BPFDataplane: Dataplane {
     var connectedUDP: ConnectedUDPSockets?
     /// Stale ones in network namespaces without a process: nothing can be done about them.
     var unreachableSockets: Set<UInt64> = []
+    /// Connected UDP sockets of backends that were gone, since the start.
+    var socketsMoved: UInt64 = 0
+    var socketsEnded: UInt64 = 0
     /// As of the last plan.
     var node: NodeProgram
     /// The kernel's number for the agent's own network namespace.
@@ -70,6 +73,7 @@ package final class BPFDataplane: Dataplane {
 
     package func counters() throws(DataplaneError) -> [String: UInt64] {
         try Self.counters(maps.reasons)
+            .merging(["udp_sockets_moved": socketsMoved, "udp_sockets_ended": socketsEnded]) { $1 }
     }
     static func counters(_ reasons: BPFMap<UInt32, UInt64>) throws(DataplaneError) -> [String: UInt64] {
         var result: [String: UInt64] = [:]

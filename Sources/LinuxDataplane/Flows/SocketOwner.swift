@@ -47,21 +47,36 @@ package struct SocketOwner: Equatable, Sendable {
     }
 
     private static func find(_ inodes: Set<UInt32>, among pids: [Int32]) -> [UInt32: SocketOwner] {
+        var owners: [Int32: SocketOwner] = [:]
         var result: [UInt32: SocketOwner] = [:]
-        for pid in pids {
-            let found = openSockets(of: pid).intersection(inodes)
-            guard !found.isEmpty else { continue }
-            let owner = SocketOwner(
-                pid: pid, command: firstLine("/proc/\(pid)/comm"),
-                podUID: podUID(cgroup: firstLine("/proc/\(pid)/cgroup")))
-            for inode in found { result[inode] = owner }
+        search(inodes, among: pids) { inode, pid, _ in
+            let owner =
+                owners[pid]
+                ?? SocketOwner(
+                    pid: pid, command: firstLine("/proc/\(pid)/comm"),
+                    podUID: podUID(cgroup: firstLine("/proc/\(pid)/cgroup")))
+            owners[pid] = owner
+            result[inode] = owner
+            return true
         }
         return result
     }
 
-    private static func openSockets(of pid: Int32) -> Set<UInt32> {
-        let path = "/proc/\(pid)/fd"
-        return Set(names(in: path).compactMap { socketInode(target(of: "\(path)/\($0)")) })
+    /// One pass over the descriptors of processes: `take` is told inode, process and descriptor wherever one of these
+    /// sockets is open, until it answers that this was the last it needs to know of that socket.
+    static func search<E: Error>(
+        _ inodes: Set<UInt32>, among pids: [Int32], take: (UInt32, Int32, Int32) throws(E) -> Bool
+    ) throws(E) {
+        var rest = inodes
+        for pid in pids where !rest.isEmpty {
+            let path = "/proc/\(pid)/fd"
+            for name in names(in: path) {
+                guard let descriptor = Int32(name), let inode = socketInode(target(of: "\(path)/\(name)")),
+                    rest.contains(inode), try take(inode, pid, descriptor)
+                else { continue }
+                rest.remove(inode)
+            }
+        }
     }
 
     private static func names(in path: String) -> [String] {

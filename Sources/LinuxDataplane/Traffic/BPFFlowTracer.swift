@@ -111,12 +111,12 @@ package final class BPFFlowTracer: FlowTracer {
             dialled: SocketAddress(raw.dialled.value, UInt16(bigEndian: raw.dialled_port)),
             backend: address(raw.backend, raw.backend_port))
         event.service = names[raw.svc_id]
-        let pid = raw.pid == 0 ? nil : Int32(bitPattern: raw.pid)
+        let pid = raw.pid == 0 || isConnectedAnew(raw) ? nil : Int32(bitPattern: raw.pid)
         event.source = address(raw.source, raw.source_port)
         clients.complete(&event, namespace: raw.netns, pid: pid)
         event.pid = pid
         let command = text(raw.command)
-        event.command = command.isEmpty ? nil : command
+        event.command = pid == nil || command.isEmpty ? nil : command
         if raw.error != 0 { event.error = errorName(Int32(bitPattern: raw.error)) }
         if raw.affinity_hits > 0 { event.affinityHits = Int(raw.affinity_hits) }
         if kind == .closed {
@@ -126,6 +126,12 @@ package final class BPFFlowTracer: FlowTracer {
         }
         if raw.rtt > 0 { event.roundTripSeconds = Double(raw.rtt) / 1e6 }
         return event
+    }
+
+    /// A program's UDP socket that this process has connected to another backend, see `StaleSockets`: whose it is, the
+    /// kernel does not tell here. What this process sends by UDP for itself is not told apart.
+    private func isConnectedAnew(_ raw: heddle_flow_event) -> Bool {
+        raw.protocol == TransportProtocol.udp.rawValue && raw.pid == UInt32(bitPattern: getpid())
     }
 
     package func traffic() throws(DataplaneError) -> [BackendTraffic] {

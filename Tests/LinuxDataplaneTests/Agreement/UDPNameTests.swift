@@ -1,5 +1,5 @@
-/// What NAT does for UDP sockets, both dataplanes do: answers have the name that was asked. They differ where a backend
-/// goes: under NAT a connected socket follows its service, under eBPF it is ended and says so.
+/// What NAT does for UDP sockets, both dataplanes do: answers have the name that was asked, and a connected socket
+/// follows its service.
 import Addressing
 import Cluster
 import Glibc
@@ -42,9 +42,9 @@ struct UDPNameTests {
         }
     }
 
-    /// A program that logs or counts over UDP connects once. Its datagrams never go to a backend that is gone.
+    /// A program that logs or counts over UDP connects once. `UDPFollowTests` has the rest.
     @Test(arguments: DataplaneKind.allCases)
-    func aConnectedSocketFollowsItsServiceOrIsEnded(kind: DataplaneKind) throws {
+    func aConnectedSocketFollowsItsService(kind: DataplaneKind) throws {
         try Lab.with { lab in
             let node = try serve(kind, lab)
             let (near, far) = (SocketAddress(node.pods[1].v4, 8080), SocketAddress(node.remotePods[0].v4, 8080))
@@ -54,15 +54,8 @@ struct UDPNameTests {
                 #expect(socket.opening.names == [near.description])
                 try node.serve(far)
                 let result = try socket.ask()
-                switch kind {
-                case .nftables:
-                    #expect(result.names == [far.description] && result.errors.isEmpty, "\(client.name): \(result)")
-                case .ebpf: #expect(result.names.isEmpty && !result.errors.isEmpty, "\(client.name): \(result)")
-                }
+                #expect(result.names == [far.description] && result.errors.isEmpty, "\(client.name): \(result)")
                 try socket.close()
-                let another = try client.open(.udpConnected, to: Self.names.0)
-                #expect(another.opening.names == [far.description])
-                try another.close()
             }
         }
     }

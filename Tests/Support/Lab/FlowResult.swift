@@ -9,6 +9,8 @@ package struct FlowResult: CustomStringConvertible {
     package private(set) var clients: [IPAddress: Int] = [:]
     /// Answers by the peer that getpeername (connected sockets) or recvfrom names.
     package private(set) var peers: [SocketAddress: Int] = [:]
+    /// The socket's own address, of a socket that is kept.
+    package private(set) var own: SocketAddress?
     /// Failures by errno; ETIMEDOUT stands for silence.
     package private(set) var errors: [Int32: Int] = [:]
 
@@ -19,7 +21,8 @@ package struct FlowResult: CustomStringConvertible {
             switch words[0] {
             case "hit": hits[String(words[1])] = count
             case "client": if let address = IPAddress(words[1]) { clients[address] = count }
-            case "peer": if let address = SocketAddress(words[1]) { peers[address] = count }
+            case "peer": if let address = SocketAddress(words[1]) { peers[address, default: 0] += count }
+            case "own": own = SocketAddress(words[1])
             case "errno": if let code = Int32(words[1]) { errors[code] = count }
             default: break
             }
@@ -48,8 +51,15 @@ package struct OpenSocket {
         self.id = id
         self.opening = opening
     }
-    /// One more exchange on the same socket.
+    /// One more exchange on the same socket. `peers` are what both getpeername and recvfrom say.
     package func ask() throws(TestFailure) -> FlowResult { FlowResult(try pod.send("ask \(id)")) }
+    /// Sends and reads nothing: the answer is found by the next who reads.
+    package func tell() throws(TestFailure) -> FlowResult { FlowResult(try pod.send("tell \(id)")) }
+    /// Until `land`, the socket is in the queue of a Unix socket and no process has it open.
+    package func launch() throws(TestFailure) { _ = try pod.send("launch \(id)") }
+    package func land() throws(TestFailure) { _ = try pod.send("land \(id)") }
+    /// Another process has it open, too.
+    package func lend() throws(TestFailure) { _ = try pod.send("lend \(id)") }
     package func close() throws(TestFailure) { _ = try pod.send("close \(id)") }
 }
 

@@ -79,10 +79,11 @@ package final class Pod {
 
     /// Opens a socket and keeps it; the first exchange is in `opening`.
     package func open(
-        _ kind: Kind, to destination: SocketAddress, timeoutMs: Int = 1000
+        _ kind: Kind, to destination: SocketAddress, timeoutMs: Int = 1000, isMapped: Bool = false
     ) throws(TestFailure) -> OpenSocket {
         let id = newID()
-        let opening = FlowResult(try send("open \(id) \(kind.rawValue) \(destination) timeout=\(timeoutMs)"))
+        let command = "open \(id) \(kind.rawValue) \(destination) timeout=\(timeoutMs)\(isMapped ? " mapped" : "")"
+        let opening = FlowResult(try send(command))
         return OpenSocket(pod: self, id: id, opening: opening)
     }
 
