@@ -4,7 +4,7 @@ import PackageDescription
 // Environment switches, all off by default:
 //   HEDDLE_WERROR  warnings are errors (scripts/test and CI)
 //   HEDDLE_STATIC  link Debian's static C libraries (the release image)
-//   HEDDLE_CORE    only what needs no SwiftNIO: compiler and dataplanes, for quick kernel work
+//   HEDDLE_CORE    only what needs no SwiftNIO: compiler and dataplanes, for quick kernel work; `pure`: without those
 //   HEDDLE_FUZZ    the fuzz targets (scripts/fuzz)
 let isSet = { (name: String) in Context.environment[name] != nil }
 
@@ -36,6 +36,19 @@ func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
 
 let package = Package(
     name: "heddle",
+    // Declared in every mode: what no longer names them loses its checkouts and Package.resolved.
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+        .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.2"),
+        // Tests only: a gRPC client and server that are not ours.
+        .package(url: "https://github.com/grpc/grpc-swift-2", from: "2.4.3"),
+        .package(url: "https://github.com/grpc/grpc-swift-nio-transport", from: "2.9.2"),
+        .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    ],
     targets: [
         // C: the system's libraries, the ABI shared with the eBPF programs, system calls Swift cannot name.
         .systemLibrary(name: "CLibbpf", providers: [.apt(["libbpf-dev"])]),
@@ -128,18 +141,6 @@ let package = Package(
 )
 
 if !isSet("HEDDLE_CORE") {
-    package.dependencies += [
-        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
-        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
-        .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
-        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
-        .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.2"),
-        // Tests only: a gRPC client and server that are not ours.
-        .package(url: "https://github.com/grpc/grpc-swift-2", from: "2.4.3"),
-        .package(url: "https://github.com/grpc/grpc-swift-nio-transport", from: "2.9.2"),
-        .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
-        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-    ]
     let nio: [Target.Dependency] = ["NIOCore", "NIOPosix", "NIOHTTP1"].map { .product(name: $0, package: "swift-nio") }
     let tls: [Target.Dependency] = [
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
@@ -222,6 +223,16 @@ if !isSet("HEDDLE_CORE") {
                 "Reconcile", "RouteIR", "TestSupport", "YAML",
             ]),
     ]
+}
+
+// The first answer of scripts/test: values and functions, tested without a kernel.
+if Context.environment["HEDDLE_CORE"] == "pure" {
+    let rest: Set = [
+        "BPFObjects", "BPF", "BPFPrograms", "BPFTests", "LinuxDataplane", "LinuxDataplaneTests", "ManifestsTests",
+        "Netlink", "NetlinkTests", "NetnsTests", "Nftables", "NftablesTests", "PosixTests", "heddle-bench",
+        "pod-driver",
+    ]
+    package.targets.removeAll { rest.contains($0.name) }
 }
 
 if isSet("HEDDLE_FUZZ") {

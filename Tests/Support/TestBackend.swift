@@ -194,7 +194,8 @@ package func readMessage(_ descriptor: Int32, _ buffer: inout [UInt8], hasBody: 
     let head = String(decoding: buffer[..<range.lowerBound], as: UTF8.self)
     buffer.removeFirst(range.upperBound)
     let lower = head.lowercased()
-    guard hasBody, !lower.hasPrefix("http/1.1 1"), !lower.hasPrefix("http/1.1 304") else { return (head, []) }
+    let bodiless = ["1", "204", "304"].contains { lower.hasPrefix("http/1.1 " + $0) }
+    guard hasBody, !bodiless else { return (head, []) }
     if lower.contains("transfer-encoding: chunked") {
         return readChunks(descriptor, &buffer).map { (head, $0) }
     }
