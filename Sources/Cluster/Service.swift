@@ -72,7 +72,7 @@ package struct Service: Equatable, Sendable, Codable {
     package var hasHeadlessLabel = false
     /// Annotations that begin with `heddle.io/`.
     package var annotations: [String: String] = [:]
-    /// Seconds since 1970; decides between two services that claim one address (spec, decisions). 0 when unknown.
+    /// Seconds since 1970; decides between two services that claim one address (spec row 17). 0 when unknown.
     package var creationTime: Int64 = 0
 
     package init(name: ObjectName) { self.name = name }

@@ -1,5 +1,5 @@
 /// Who may have an address:port/protocol when several services ask for it: the older service, then the first by name,
-/// whatever the order of arrival (spec, decisions; row 17).
+/// whatever the order of arrival (spec row 17).
 import Addressing
 import Cluster
 import DataplaneIR

@@ -46,7 +46,7 @@ package struct NodeProgram: Equatable, Sendable {
     /// Where the L7 proxy of this node listens, at most one address a family, reachable from pods and from the node.
     /// Without one in a family what is routed refuses there.
     package var proxyListeners: Set<SocketAddress> = []
-    /// Serve node ports on loopback to processes of this node (eBPF only; spec, decisions).
+    /// Serve node ports on loopback to processes of this node (eBPF only; spec row 92).
     package var nodePortLoopback = false
 
     package init(nodeName: String) { self.nodeName = nodeName }

@@ -59,6 +59,20 @@ import Testing
         #expect(findings("int x;").map(\.line) == [1])
     }
 
+    @Test func citationsAreFound() {
+        let text = SpecCitations.flowing([
+            "/// Spec rows 30-34 and 77, like row 9; and (spec", "/// row 43), rows 132,",
+            "// 133: throw 5, spec 6.2, Spec 1.10.",
+            "func rows6To8And12_x() { rows47And49Bad() } // row by row", #"@Test("rows 1, 2, and 4: all")"#,
+        ])
+        #expect(
+            SpecCitations.citedRows(in: text)
+                == [30, 31, 32, 33, 34, 77, 9, 43, 132, 133, 6, 7, 8, 12, 47, 49, 1, 2, 4])
+        #expect(SpecCitations.citedSections(in: text) == ["6.2", "1.10"])
+        #expect(SpecCitations.rows("| row | rule |\n|---|---|\n| 1 | a |\n| 12 | b, c | 3 |\nrow 5") == [1, 12])
+        #expect(SpecCitations.sections("## 1. A\n### 1.1 B\n### 1.10 C\ntext") == ["1.1", "1.10"])
+    }
+
     @Test func scriptsAreRunnable() {
         let script = { (path: String, mode: Bool) in SourceFile(path: path, text: "#!/bin/bash\n", isExecutable: mode) }
         #expect(scriptModes(of: script("scripts/demo", false)).count == 1)

@@ -25,6 +25,23 @@ import Testing
     @Test func kernelCodeIsPinned() { #expect(SourceTree.files.flatMap(kernelCode) == []) }
     @Test func scriptsCanBeRun() { #expect(SourceTree.files.flatMap(scriptModes) == []) }
 
+    /// docs/spec holds what the code cites, each number once and none left out.
+    @Test func whatIsCitedIsWritten() {
+        let rows = SpecCitations.rows(readText(SourceTree.root + "/docs/spec/service-behaviour.md"))
+        let sections = SpecCitations.sections(readText(SourceTree.root + "/docs/spec/l7-behaviour.md"))
+        #expect(rows == Array(1...rows.count) && rows.count > 190)
+        #expect(Set(sections).count == sections.count && sections.count > 30)
+        var cited = 0
+        for file in SourceTree.files where !file.path.hasPrefix("Tests/TidyTests/") {
+            let text = SpecCitations.flowing(file.lines)
+            let (citedRows, citedSections) = (SpecCitations.citedRows(in: text), SpecCitations.citedSections(in: text))
+            cited += citedRows.count + citedSections.count
+            #expect(Set(citedRows).subtracting(rows) == [], "rows, cited in \(file.path)")
+            #expect(Set(citedSections).subtracting(sections) == [], "sections, cited in \(file.path)")
+        }
+        #expect(cited > 400)
+    }
+
     /// An exception for a file that is gone is a trap for the next file of that name.
     @Test func exceptionsAreStillNeeded() {
         let paths = Set(SourceTree.files.map(\.path))

@@ -10,7 +10,7 @@ struct SeriesTable {
     static let maximumOfService = 500
     /// Statuses told apart of one service; others count as x00, which RFC 9110 (15) says they are to be taken for.
     static let statusesOfService = 32
-    /// For the last scrape of what is gone; of what merely rests (spec TL-06).
+    /// For the last scrape of what is gone; of what merely rests (spec 5.1).
     static let grace: (gone: Duration, idle: Duration) = (.seconds(120), .seconds(900))
 
     private struct Share {
