@@ -5,7 +5,7 @@ import Netns
 import TestSupport
 import Testing
 
-@Suite(.requiresKernel(.netns)) struct KubeProxyLeftoversTests {
+@Suite(.requiresKernel(.netns, .nftables)) struct KubeProxyLeftoversTests {
     /// A small piece of what kube-proxy 1.3x makes in iptables mode, beside rules of kubelet and of somebody else.
     private static let iptables = """
         *nat

@@ -85,7 +85,7 @@ private let table = Table(.ipv4, "t")
     }
 }
 
-@Suite(.requiresKernel(.netns)) struct NftablesConnectionTests {
+@Suite(.requiresKernel(.netns, .nftables)) struct NftablesConnectionTests {
     @Test func errorsNameTheOperationAndNothingIsCommitted() throws {
         try NetworkNamespace.anonymous().run {
             let connection = try NftablesConnection()

@@ -6,7 +6,7 @@ import LinuxDataplane
 import TestSupport
 import Testing
 
-@Suite(.requiresKernel(.netns, .cgroup2)) struct NftablesAtomicityTests {
+@Suite(.requiresKernel(.netns, .cgroup2, .nftables)) struct NftablesAtomicityTests {
     @Test(arguments: [nil, 600] as [UInt32?]) func noConnectionMeetsHalfAnUpdate(_ affinity: UInt32?) throws {
         try TrafficLab.with { lab in
             let sets: [[Pod]] = [[lab.a], [lab.a, lab.b], [lab.c], [lab.c, lab.a, lab.b], [lab.b], [lab.c, lab.b]]

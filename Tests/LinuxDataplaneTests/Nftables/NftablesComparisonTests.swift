@@ -10,7 +10,7 @@ import TestSupport
 
 @testable import LinuxDataplane
 
-@Suite(.requiresKernel(.netns)) struct NftablesComparisonTests {
+@Suite(.requiresKernel(.netns, .nftables)) struct NftablesComparisonTests {
     private func service(_ number: Int, endpoints: Int = 4) throws -> TestService {
         TestService(
             name: "s\(number)",

@@ -8,7 +8,7 @@ import Reconcile
 import Testing
 import TestSupport
 
-@Suite(.requiresKernel(.netns)) struct NftablesDataplaneTests {
+@Suite(.requiresKernel(.netns, .nftables)) struct NftablesDataplaneTests {
     private func everyKind() throws -> [TestService] {
         let all = ["10.1.0.1:8080 local", "10.1.0.2:8080", "10.1.0.3:8080 local terminating"]
         let vip = try address("192.0.2.10")

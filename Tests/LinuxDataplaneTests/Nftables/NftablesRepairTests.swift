@@ -11,7 +11,7 @@ import Synchronization
 import Testing
 import TestSupport
 
-@Suite(.requiresKernel(.netns)) struct NftablesRepairTests {
+@Suite(.requiresKernel(.netns, .nftables)) struct NftablesRepairTests {
     private func web(_ count: Int = 3, name: String = "web", _ number: Int = 1) throws -> TestService {
         TestService(
             name: name,

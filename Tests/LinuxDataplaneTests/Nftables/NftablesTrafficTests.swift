@@ -83,7 +83,7 @@ final class TrafficLab {
 /// Enough connections to see each of three endpoints: all but one in 100,000 runs.
 private let enough = 40
 
-@Suite(.requiresKernel(.netns, .cgroup2)) struct NftablesTrafficTests {
+@Suite(.requiresKernel(.netns, .cgroup2, .nftables)) struct NftablesTrafficTests {
     @Test(arguments: AddressFamily.allCases) func everySenderReachesEveryEndpoint(_ family: AddressFamily) throws {
         try TrafficLab.with { lab in
             var udp = lab.service(family, .udp)
