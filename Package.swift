@@ -174,8 +174,8 @@ if !isSet("HEDDLE_CORE") {
         library(
             "ProxyProgram",
             [
-                "Addressing", "AdminServer", "Balancing", "CLinux", "HandOverLink", "Posix", "Proxy", "RouteIR",
-                "Telemetry",
+                "Addressing", "AdminAPI", "AdminServer", "Balancing", "CLinux", "HandOverLink", "Posix", "Proxy",
+                "RouteIR", "Telemetry",
             ]),
         .executableTarget(name: "heddle-proxy", dependencies: ["ProxyProgram"], swiftSettings: strict),
         .executableTarget(name: "heddle-agent", dependencies: ["Agent"], swiftSettings: strict),

@@ -1,5 +1,6 @@
 /// The program `heddle-proxy`: puts engine, control and telemetry together, and ends without dropping a request.
 import Addressing
+import AdminAPI
 import AdminServer
 import CLinux
 import Glibc
@@ -11,7 +12,7 @@ import Synchronization
 import Telemetry
 
 package enum ProxyProgram {
-    package static let version = "0.1.0"
+    package static let version = heddleVersion
 
     /// 0: ended as asked; 1: something is missing; 2: wrong usage.
     package static func main(arguments: [String]) async -> Never {
