@@ -1,5 +1,6 @@
 /// Rules of behaviour stand in docs/spec and are cited by number: `spec row 94`, `rows 84, 88-93` of
-/// service-behaviour.md, `spec 6.2` of l7-behaviour.md, and tests named `rows6To8…`. A citation of what is not there explains nothing.
+/// service-behaviour.md, `spec 6.2` of l7-behaviour.md, and tests named `rows6To8…`. A citation of what is not there
+/// explains nothing.
 
 enum SpecCitations {
     /// The numbers in the first column of every table.

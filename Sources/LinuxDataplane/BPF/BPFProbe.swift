@@ -46,7 +46,7 @@ package struct BPFProbe {
             map("mmap-able array map", .array, .mappable, "Linux 5.5"),
             map("LRU hash map", .lruHash, [], "Linux 4.10"),
             map("hash map without preallocation", .hash, .noPreallocation, "Linux 4.6"),
-            Check(name: "socket hook programs", remedy: "Linux 5.18 with CONFIG_CGROUP_BPF and BTF is needed") {
+            Check(name: "socket hook programs", remedy: "Linux 6.12 with CONFIG_CGROUP_BPF and BTF is needed") {
                 failure { () throws(BPFError) in
                     var object = try BPFObject(name: "heddle_probe", image: BPFObjectImage.service.bytes)
                     for (name, _) in BPFMapSizes().byMap { try object.setMaxEntries(name, 64) }
