@@ -73,6 +73,12 @@ let package = Package(
         library("Reconcile", ["Addressing", "DataplaneIR", "Observation"]),
         library("AdminAPI", ["Observation"]),
         library("HandOver", ["Addressing", "RouteIR"]),
+        library(
+            "NodeControl",
+            [
+                "Addressing", "AdminAPI", "Cluster", "Compile", "DataplaneIR", "HandOver", "Observation", "Reconcile",
+                "RouteIR",
+            ]),
         library("Balancing", ["Addressing", "RouteIR"]),
         // L2: kernel interfaces and formats.
         library("YAML", ["CLibyaml"], linker: yamlLibraries),
@@ -121,6 +127,12 @@ let package = Package(
         tests("Balancing", ["Addressing", "Balancing", "RouteIR", "TestSupport"]),
         tests("RouteIR", ["Addressing", "RouteIR", "TestSupport"]),
         tests("HandOver", ["Addressing", "HandOver", "RouteIR", "TestSupport"]),
+        tests(
+            "NodeControl",
+            [
+                "Addressing", "AdminAPI", "Cluster", "Compile", "DataplaneIR", "HandOver", "NodeControl", "Observation",
+                "Reconcile", "RouteIR", "TestSupport",
+            ]),
         tests("YAML", ["YAML", "TestSupport"]),
         tests("Manifests", ["Addressing", "Cluster", "Manifests", "YAML", "TestSupport"]),
         tests("Posix", ["Posix", "TestSupport"]),
@@ -161,8 +173,8 @@ if !isSet("HEDDLE_CORE") {
             "Agent",
             [
                 "Addressing", "AdminAPI", "AdminServer", "CLinux", "Cluster", "Compile", "DataplaneIR", "HandOver",
-                "HandOverLink", "KubernetesClient", "LinuxDataplane", "Manifests", "Netlink", "Netns", "Observation",
-                "Posix", "Reconcile", "RouteIR", "Telemetry", "YAML", log,
+                "HandOverLink", "KubernetesClient", "LinuxDataplane", "Manifests", "Netlink", "Netns", "NodeControl",
+                "Observation", "Posix", "Reconcile", "RouteIR", "Telemetry", "YAML", log,
             ]),
         library(
             "AgentCommands",
@@ -206,8 +218,8 @@ if !isSet("HEDDLE_CORE") {
             "Agent",
             [
                 "Addressing", "AdminAPI", "AdminServer", "Agent", "Cluster", "Compile", "DataplaneIR", "HandOver",
-                "LinuxDataplane", "Netns", "Observation", "Posix", "Reconcile", "RouteIR", "Telemetry", "TestSupport",
-                "YAML", log,
+                "LinuxDataplane", "Netns", "NodeControl", "Observation", "Posix", "Reconcile", "RouteIR", "Telemetry",
+                "TestSupport", "YAML", log,
             ]),
         tests(
             "AgentCommands",

@@ -7,6 +7,7 @@ import Compile
 import FoundationEssentials
 import Logging
 import Netns
+import NodeControl
 import Synchronization
 import Telemetry
 import TestSupport
@@ -90,6 +91,12 @@ struct AgentRig: Sendable {
                 .request(AdminRequest(question: question, reply: { continuation.resume(returning: $0) })))
         }
         return try JSONDecoder().decode(type, from: Data(response.body))
+    }
+
+    func name(_ seen: SeenTraffic) async -> SeenTraffic {
+        await withCheckedContinuation { continuation in
+            agent.mailbox.send(.name(seen) { continuation.resume(returning: $0) })
+        }
     }
 
     func inSync() async throws {

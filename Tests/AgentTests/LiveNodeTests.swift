@@ -3,6 +3,7 @@ import AdminAPI
 import Addressing
 import Cluster
 import DataplaneIR
+import NodeControl
 import TestSupport
 import Testing
 

@@ -3,6 +3,7 @@ import Addressing
 import AdminAPI
 import Cluster
 import DataplaneIR
+import NodeControl
 import Observation
 import Reconcile
 import Telemetry
@@ -258,6 +259,20 @@ import TestSupport
         try await AgentRig.run { rig in
             rig.synced()
             try await soon("collected") { rig.dataplane.garbageCollections > 0 }
+        }
+    }
+
+    @Test func whatCannotBeCountedIsSaid() async throws {
+        try await AgentRig.run { rig in
+            rig.synced()
+            try await rig.inSync()
+            let before = rig.board.status.warnings
+            let error = DataplaneError(operation: "look", code: 1, description: "look at live traffic: no BTF")
+            rig.agent.mailbox.send(.traffic(.failure(error)))
+            let warning = "--service-metrics: traffic is not counted: look at live traffic: no BTF"
+            try await soon("it is a warning") { rig.board.status.warnings == before + [warning] }
+            rig.agent.mailbox.send(.traffic(.success(TrafficReport(time: 0, backends: []))))
+            try await soon("it is none any more") { rig.board.status.warnings == before }
         }
     }
 }

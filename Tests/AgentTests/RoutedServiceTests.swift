@@ -5,6 +5,7 @@ import AdminServer
 import Cluster
 import DataplaneIR
 import HandOver
+import NodeControl
 import Observation
 import RouteIR
 import Synchronization
@@ -100,8 +101,7 @@ import TestSupport
             rig.synced()
             try await rig.inSync()
             for _ in 0..<3 {
-                _ = try await rig.ask(
-                    FlowEvents.self, .observed(FlowEvents(events: [], next: 1, missed: 0, dropped: 0)))
+                _ = await rig.name(.events(FlowEvents(events: [], next: 1, missed: 0, dropped: 0)))
             }
             try await soon("it ends") { scopes.withLock { $0.last } == PodScope.none }
             #expect(scopes.withLock { $0.first } == .ofNode && !scopes.withLock { $0 }.contains(.all))

@@ -1,5 +1,6 @@
 /// What the agent was asked to do: one value, validated once, never changed afterwards.
 import Addressing
+import NodeControl
 import Posix
 import Telemetry
 
@@ -14,23 +15,10 @@ struct AgentConfiguration: Equatable, Sendable {
     enum Companion: String, Sendable, CaseIterable {
         case all, external, off
     }
-    enum ProxyMode: String, Sendable, CaseIterable {
-        case spawn, external, off
-    }
-    enum L7Failure: String, Sendable, CaseIterable {
-        case open, closed
-    }
-    enum NodePortAddresses: Equatable, Sendable {
-        /// The addresses of the Node object.
-        case primary
-        case all
-        case cidrs([IPPrefix])
-    }
-    enum DetectLocal: Equatable, Sendable {
-        case clusterCIDR, nodeCIDR
-        case bridge(String)
-        case interfacePrefix(String)
-    }
+    typealias ProxyMode = NodeSettings.ProxyMode
+    typealias L7Failure = NodeSettings.L7Failure
+    typealias NodePortAddresses = NodeSettings.NodePortAddresses
+    typealias DetectLocal = NodeSettings.DetectLocal
     enum LogLevel: String, Sendable, CaseIterable {
         case trace, debug, info, notice, warning, error, critical
     }

@@ -1,5 +1,6 @@
 /// Turns written settings into values; every refusal names where the setting came from and what it may be.
 import Addressing
+import NodeControl
 
 struct SettingReader {
     let settings: Settings

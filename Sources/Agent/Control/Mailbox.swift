@@ -3,6 +3,7 @@ import Addressing
 import AdminAPI
 import AdminServer
 import Cluster
+import NodeControl
 import DataplaneIR
 import HandOver
 import Observation
@@ -19,6 +20,8 @@ enum Message: Sendable {
     /// The L7 proxies that are connected now.
     case proxies([ConnectedProxy])
     case request(AdminRequest)
+    /// Names are to be put to what was seen of traffic.
+    case name(SeenTraffic, reply: @Sendable (SeenTraffic) -> Void)
     /// For the metrics of services.
     case traffic(Result<TrafficReport, DataplaneError>)
     case stop
@@ -36,25 +39,16 @@ struct AdminRequest: Sendable {
         case verify(repair: Bool)
         case explain(FlowQuestion)
         case routes
-        case observe(from: UInt64?, rate: UInt32)
-        case traffic
-        /// Of what was observed: names are to be put to it.
-        case observed(FlowEvents)
-        case nameTraffic(TrafficReport)
         /// To the proxy itself.
         case proxy(String)
     }
-    struct FlowQuestion: Sendable {
-        /// An address, or NAMESPACE/NAME of a pod.
-        var from: String
-        var to: SocketAddress
-        var transport = "TCP"
-        var interface: String?
-        /// What is sent over it.
-        var request: ExplainedRequest?
-    }
     let question: Question
     let reply: @Sendable (HTTPResponse) -> Void
+}
+
+enum SeenTraffic: Sendable {
+    case events(FlowEvents)
+    case totals(TrafficReport)
 }
 
 struct Mailbox: Sendable {

@@ -2,6 +2,7 @@
 import AdminAPI
 import DataplaneIR
 import Logging
+import NodeControl
 import Reconcile
 import Telemetry
 
@@ -53,7 +54,7 @@ extension NodeAgent {
             let drift = try look()
             if drift.isEmpty { return true }
             report(drift, in: name)
-            reconciler.driftFound(now: now)
+            controller.take(.drift, now: now)
         } catch {
             log.warning("comparing \(name) with the kernel failed: \(error)")
         }
@@ -93,7 +94,7 @@ extension NodeAgent {
     func verifyNow(repair: Bool) throws(DataplaneError) -> VerifyReport {
         let differences = try allDifferences()
         guard repair, !differences.isEmpty else { return VerifyReport(differences: differences, repaired: false) }
-        reconciler.driftFound(now: now)
+        controller.take(.drift, now: now)
         settle()
         return VerifyReport(differences: differences, repaired: try allDifferences().isEmpty)
     }
@@ -105,7 +106,7 @@ extension NodeAgent {
                 result.append(.init(object: drift.object, detail: drift.detail))
             }
         }
-        let status = reconciler.status
+        let status = controller.reconciler.status
         if let error = status.lastError { result.append(.init(object: "sync", detail: "not written: \(error)")) }
         for (id, reason) in status.refused.sorted(by: { $0.key < $1.key }) {
             result.append(.init(object: "service \(id.displayName)", detail: "not written: \(reason)"))

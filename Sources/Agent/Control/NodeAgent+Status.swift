@@ -7,6 +7,7 @@ import Compile
 import DataplaneIR
 import Glibc
 import Logging
+import NodeControl
 import Reconcile
 import RouteIR
 import Telemetry
@@ -14,6 +15,7 @@ import Telemetry
 /// When the costly part of the status was made.
 struct DetailsState {
     var generation: UInt64?
+    var findings = 0
     /// Something was written since the maps were counted.
     var mustCount = false
     /// When they may be counted again, and when they are even if nothing was written.
@@ -23,8 +25,6 @@ struct DetailsState {
 }
 
 extension NodeAgent {
-    private static let findingsShown = 200
-
     func prepareStatus() {
         leftovers = environment.leftovers()
         hostWarnings = environment.hostWarnings()
@@ -42,42 +42,38 @@ extension NodeAgent {
 
     /// The part that changes with every write; costs the same however many services there are.
     func publish() {
-        let status = reconciler.status
-        let oldest = reconciler.oldestPending
+        let warnings = controller.warnings
+        let problem = environment.snapshot.problem()
         environment.board.update { contents in
-            contents.oldestPending = oldest
-            contents.status.ready = isComplete && status.applied > 0
-            contents.status.sync.inSync = status.isInSync && isComplete
-            contents.status.sync.generation = status.applied
-            contents.status.sync.pendingChanges = status.pending
-            contents.status.sync.failuresInARow = status.failuresInARow
-            contents.status.sync.failures = status.failures
-            contents.status.sync.lastError = status.lastError
-            contents.status.sync.plans = status.plans
-            contents.status.sync.fullPlans = status.fullPlans
-            contents.status.refused = status.refused.sorted { $0.key < $1.key }
-                .map { .init(service: $0.key.description, reason: $0.value) }
+            controller.report(into: &contents.status)
             contents.status.warnings =
-                nodeWarnings + dataplane.warnings + hostWarnings + leftovers + proxyWarnings + trafficWarnings
-            if let problem = environment.snapshot.problem() { contents.status.warnings.append(problem) }
-            contents.status.proxy = proxyStatus
+                warnings.node + dataplane.warnings + hostWarnings + leftovers + warnings.proxy + trafficWarnings
+                + (problem.map { [$0] } ?? [])
+            contents.oldestPending = controller.reconciler.oldestPending
+            contents.lastSyncAt = controller.lastWrite?.at
+            contents.hasNodeAddress = controller.hasNodeAddress
+            contents.nodeEligible = controller.nodeIsEligible
+            contents.sourceChangedAt = controller.sources.map(\.changedAt)
+            contents.snapshotWrittenAt = controller.snapshot.writtenAt
         }
-        metrics.proxyUp.set(proxy.phase == .up && unreachableFamilies.isEmpty ? 1 : 0)
-        metrics.routedServices.set(Double(routes.snapshot.services.count))
+        let status = controller.reconciler.status
+        metrics.proxyUp.set(controller.proxy.phase == .up && controller.unreachableFamilies.isEmpty ? 1 : 0)
+        metrics.routedServices.set(Double(controller.routes.snapshot.services.count))
         metrics.generation.set(Double(status.applied))
         metrics.inSync.set(status.isInSync ? 1 : 0)
         metrics.refused.set(Double(status.refused.count))
-        metrics.serviceChangesPending.set(Double(changeLog.services))
-        metrics.endpointChangesPending.set(Double(changeLog.endpoints))
+        metrics.serviceChangesPending.set(Double(controller.changeLog.services))
+        metrics.endpointChangesPending.set(Double(controller.changeLog.endpoints))
     }
 
     /// The part that needs a walk over everything or a question to the kernel; done at audits and when asked.
     func refreshDetails() {
-        if details.generation != reconciler.status.applied {
+        let applied = controller.reconciler.status.applied
+        if details.generation != applied || details.findings != controller.findingsVersion {
             details.mustCount = true
             refreshCounts()
         }
-        details.generation = reconciler.status.applied
+        (details.generation, details.findings) = (applied, controller.findingsVersion)
         if now >= (details.mustCount ? details.capacityAt : details.recountAt) { refreshCapacity() }
         if !hostWarnings.isEmpty || !leftovers.isEmpty, now >= details.leftoversAt { refreshLeftovers() }
         let counters = (try? dataplane.writer.counters()) ?? [:]
@@ -100,27 +96,15 @@ extension NodeAgent {
     }
 
     private func refreshCounts() {
-        var counts = AgentStatus.Counts()
-        counts.services = Set(compiler.programs.keys.map { ObjectName($0.namespace, $0.service) }).count
-        counts.servicePorts = compiler.programs.count
-        for program in compiler.programs.values {
-            counts.frontends += program.frontends.count
-            counts.backends += program.backends.count
-        }
-        let pod = compiler.programs.values.lazy.flatMap(\.backends).first { backend in
-            backend.isLocal && !node.localAddresses.contains(backend.address.address)
-        }
-        let findings = compiler.findings.values.flatMap { $0 } + routes.findings
-        let shown = findings.map(\.description).sorted().prefix(Self.findingsShown)
-        let addresses = node.nodePortAddresses.sorted().map(\.description)
+        let census = controller.census
         environment.board.update { contents in
-            contents.status.counts = counts
-            contents.localPod = pod?.address.address
-            contents.status.findingCount = findings.count
-            contents.status.findings = Array(shown)
-            contents.status.nodePortAddresses = addresses
+            contents.status.counts = census.counts
+            contents.localPod = census.localPod
+            contents.status.findingCount = census.findingCount
+            contents.status.findings = census.shownFindings
+            contents.status.nodePortAddresses = census.nodePortAddresses
         }
-        metrics.findings.replace(Dictionary(findings.map { ([$0.reason], 1.0) }, uniquingKeysWith: +))
+        metrics.findings.replace(Dictionary(uniqueKeysWithValues: census.findings.map { ([$0.key], Double($0.value)) }))
     }
 
     /// Counting what a map holds may mean listing it while writes wait, so this is done the less often the more it
@@ -137,21 +121,35 @@ extension NodeAgent {
 
     // MARK: Metrics of writes
 
-    var startedAtWallTime: Double { wallTime - (now - environment.board.now.startedAt).seconds }
-    var wallTime: Double { Self.wallTime }
     static var wallTime: Double {
         var time = timespec()
         clock_gettime(CLOCK_REALTIME, &time)
         return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
     }
 
-    func noteQueued(_ ids: Set<ServicePortID>) {
-        let time = wallTime
-        for family in Set(ids.map(\.family)) { metrics.lastQueued.set(time, family.description) }
+    func note(_ measure: NodeMeasure) {
+        switch measure {
+        case .serviceChange: metrics.serviceChanges.add()
+        case .endpointChange: metrics.endpointChanges.add()
+        case .sourceProblems(let source, let count):
+            metrics.sourceProblems.set(Double(count), environment.sources[source].name)
+        case .queued(let families):
+            for family in families { metrics.lastQueued.set(Self.wallTime, family.description) }
+        case .written(let plan, let receipt, let took): noteWritten(plan, receipt, took: took.seconds)
+        case .writeFailed:
+            metrics.failures.add()
+            for family in AddressFamily.allCases { metrics.syncFailures.add(1, family.description) }
+        case .collectionFailed:
+            for family in AddressFamily.allCases { metrics.cleanupFailures.add(1, family.description) }
+        case .programmed(let triggers):
+            for trigger in triggers {
+                metrics.networkProgramming.observe(max(0, Self.wallTime - trigger.time), trigger.family.description)
+            }
+        }
     }
 
-    func noteMetrics(_ plan: Plan, _ receipt: Receipt, took: Double) {
-        let time = wallTime
+    private func noteWritten(_ plan: Plan, _ receipt: Receipt, took: Double) {
+        let time = Self.wallTime
         metrics.operations.add(Double(receipt.operations))
         let touched = Set(plan.upserts.lazy.map(\.id.family)).union(plan.removals.map(\.family))
         for family in AddressFamily.allCases where plan.isFull || touched.contains(family) {
@@ -166,19 +164,8 @@ extension NodeAgent {
         if let seconds = receipt.staleFlowsSeconds { metrics.conntrackDuration.observe(seconds, flowFamily) }
         for family in AddressFamily.allCases {
             let count = { (sets: [AddressFamily: Set<ServicePortID>]) in Double(sets[family]?.count ?? 0) }
-            metrics.noLocalEndpoints.set(count(policyGaps.internal), family.description, "internal")
-            metrics.noLocalEndpoints.set(count(policyGaps.external), family.description, "external")
+            metrics.noLocalEndpoints.set(count(controller.policyGaps.internal), family.description, "internal")
+            metrics.noLocalEndpoints.set(count(controller.policyGaps.external), family.description, "external")
         }
-        closeChangeLog()
-    }
-
-    /// The kernel is up to date with every change so far, also with those that changed nothing there.
-    func closeChangeLog() {
-        guard !changeLog.isEmpty else { return }
-        let time = wallTime
-        for trigger in changeLog.triggers {
-            metrics.networkProgramming.observe(max(0, time - trigger.time), trigger.family.description)
-        }
-        changeLog = ChangeLog()
     }
 }

@@ -1,18 +1,18 @@
-/// The control actor: takes in what sources and watchers tell, keeps the desired state, and writes it to the kernel. It
-/// runs on its own thread, which may block in netlink and bpf calls; everything it knows belongs to that thread.
+/// The control actor: feeds `NodeController` with what sources and watchers tell, and does what it decides. It runs on
+/// its own thread, which may block in netlink and bpf calls; everything it knows belongs to that thread.
 ///
-/// Events only mark what is out of date; `settle`, which runs once the queue is empty, does the work. So a burst of
-/// events costs one compilation and one write.
-import Addressing
+/// Work begins once the queue is empty: so a burst of events costs one compilation and one write.
 import AdminAPI
 import AdminServer
+import Addressing
 import Cluster
 import Compile
 import DataplaneIR
+import HandOver
 import Logging
 import Netns
+import NodeControl
 import Reconcile
-import RouteIR
 
 actor NodeAgent {
     /// Everything from outside, so that tests can replace it.
@@ -51,40 +51,18 @@ actor NodeAgent {
     let environment: Environment
     let dataplane: OpenDataplane
 
-    var state = ClusterState()
-    var dirty = Dirty()
-    var compiler: Compiler
-    var routes: RouteCompiler
-    var proxy: ProxyControl
-    var proxyWasNeeded = false
-    var pods = PodFollowing()
-    /// Proxies that were asked to end and have not yet.
-    var toldToLeave: Set<UInt32> = []
-    var reconciler: Reconciler
-    var nodeInputs = NodeInputs()
-    var node: NodeProgram
-    var nodeWarnings: [String] = []
+    var controller: NodeController
+    /// As they were told; which of them run the installed program is looked up again and again.
+    var proxies: [ConnectedProxy] = []
     /// Both are looked for again as long as there are any.
     var hostWarnings: [String] = []
     var leftovers: [String] = []
-    var hasAddresses = false
-    var nodeWasSeen = false
-    var serviceAddresses = ServiceAddressIndex()
-    var policyGaps = LocalPolicyGaps()
-    var completeSources: Set<Int> = []
-    var isComplete = false
-    var changeLog = ChangeLog()
-    var removedBackends = RemovedBackends()
     var audit: AuditSchedule
     var deadlines = Deadlines()
     var details = DetailsState()
-    var snapshot = SnapshotState()
-    var flowNames = FlowNames()
     var serviceTotals = ServiceTotals()
     /// Why traffic is not counted although it should be.
     var trafficWarnings: [String] = []
-    /// What the source has told before its first lists were complete; a snapshot must not undo it.
-    var toldIDs: Set<ObjectID> = []
 
     private var settleIsQueued = false
     private var timer: (at: Duration, timer: ServerLoop.Timer)?
@@ -107,19 +85,10 @@ actor NodeAgent {
         self.environment = environment
         dataplane = try environment.openDataplane()
         audit = AuditSchedule(parts: dataplane.parts, period: environment.auditPeriod)
-        var compilerOptions = CompilerOptions(proxyName: configuration.serviceProxyName)
-        compilerOptions.servesExternalIPs = configuration.servesExternalIPs
-        compilerOptions.failsOpen = configuration.l7Failure == .open
-        let facts = NodeFacts(name: configuration.nodeName)
-        compiler = Compiler(node: facts, options: compilerOptions)
-        routes = RouteCompiler(node: facts, options: compilerOptions)
         // Milliseconds since 1970: no agent makes a thousand generations a second for long.
-        proxy = ProxyControl(nodeName: configuration.nodeName, generation: UInt64(max(0, Self.wallTime * 1000)))
-        var options = Reconciler.Options()
-        options.minSyncPeriod = configuration.minSyncPeriod
-        options.ownPrograms = environment.ownPrograms
-        reconciler = Reconciler(options: options)
-        node = NodeProgram(nodeName: configuration.nodeName)
+        controller = NodeController(
+            environment.settings(configuration), generation: UInt64(max(0, Self.wallTime * 1000)),
+            now: environment.board.clock(), wallTime: Self.wallTime)
     }
 
     var foreignChanges: ForeignChanges? { dataplane.foreignChanges }
@@ -129,7 +98,6 @@ actor NodeAgent {
 
     /// Works until `.stop` arrives.
     func run() async {
-        if environment.snapshot.load != nil { deadlines.snapshot = now + environment.snapshot.patience }
         armTimer()
         await withDiscardingTaskGroup { group in
             for index in environment.sources.indices { group.addTask { await self.follow(index) } }
@@ -139,7 +107,7 @@ actor NodeAgent {
     }
 
     private func follow(_ index: Int) async {
-        for await event in environment.sources[index].events { take(event, from: index) }
+        for await event in environment.sources[index].events { take(.source(index, event)) }
     }
 
     private func work() async {
@@ -151,26 +119,42 @@ actor NodeAgent {
             case .tick:
                 timer = nil
                 passDeadlines()
-            case .addresses(let addresses):
-                nodeInputs.addresses = addresses
-                hasAddresses = true
-                environment.board.update { board in
-                    board.hasNodeAddress = addresses.contains { $0.address.isOfOneMachine }
-                }
-                serviceAddresses.reset(local: nodeInputs.interfaceAddresses, programs: compiler.programs)
-                settleSoon()
+            case .addresses(let addresses): take(.addresses(addresses))
             case .foreignChange(let name):
                 audit.foreignChange(in: name, now: now)
                 deadlines.audit = audit.next
                 armTimer()
-            case .proxies(let proxies): take(proxies)
+            case .proxies(let proxies):
+                self.proxies = proxies
+                settleSoon()
             case .request(let request): answer(request)
+            case .name(let seen, let reply): reply(named(seen))
             case .traffic(let result): count(result)
             case .stop:
-                saveSnapshot()
+                controller.take(.stopping, now: now)
+                for action in controller.next(now: now) { perform(action) }
                 return
             }
         }
+    }
+
+    func take(_ event: NodeEvent) {
+        controller.take(event, now: now)
+        settleSoon()
+    }
+
+    /// Does what the controller wants done now.
+    func settle() {
+        if !proxies.isEmpty || !controller.proxy.proxies.isEmpty {
+            controller.take(.proxies(proxies, outdated: outdatedProxies), now: now)
+        }
+        while true {
+            let actions = controller.next(now: now)
+            guard !actions.isEmpty else { break }
+            for action in actions { perform(action) }
+        }
+        armTimer()
+        publish()
     }
 
     /// After whatever else is already in the queue.
@@ -183,25 +167,20 @@ actor NodeAgent {
     // MARK: Deadlines
 
     struct Deadlines {
-        var reconcile: Duration?
-        var garbage: Duration?
         var audit: Duration?
         /// The next piece of what is doubted.
         var comparison: Duration?
-        var snapshot: Duration?
-        var proxy: Duration?
-        var pods: Duration?
+    }
 
-        var next: Duration? {
-            [reconcile, garbage, audit, comparison, snapshot, proxy, pods].compactMap { $0 }.min()
-        }
+    private var nextDeadline: Duration? {
+        [controller.deadline, deadlines.audit, deadlines.comparison].compactMap { $0 }.min()
     }
 
     func armTimer() {
-        guard timer?.at != deadlines.next else { return }
+        guard timer?.at != nextDeadline else { return }
         timer?.timer.cancel()
         timer = nil
-        guard let at = deadlines.next else { return }
+        guard let at = nextDeadline else { return }
         let mailbox = mailbox
         timer = (at, environment.timers.schedule(after: max(.zero, at - now)) { mailbox.send(.tick) })
     }
@@ -209,21 +188,12 @@ actor NodeAgent {
     private func passDeadlines() {
         let now = now
         // Changes first: comparing may take some milliseconds.
-        if settleIsQueued { settle() }
-        if let at = deadlines.garbage, at <= now {
-            deadlines.garbage = nil
-            collectGarbage()
-        }
+        settle()
         if let at = deadlines.audit, at <= now {
             deadlines.audit = nil
             runAudit()
         }
         if let at = deadlines.comparison, at <= now { continueComparison() }
-        if let at = deadlines.snapshot, at <= now {
-            deadlines.snapshot = nil
-            passSnapshotDeadline()
-        }
-        if let at = deadlines.pods, at <= now { followPods() }
         // Also arms the timer again; a tick that came early is no harm.
         settle()
     }

@@ -1,4 +1,5 @@
 /// Traffic by service, for `--service-metrics`. Registered only then: without it these names mean nothing.
+import NodeControl
 import Telemetry
 
 struct ServiceMetrics: Sendable {

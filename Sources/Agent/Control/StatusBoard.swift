@@ -2,6 +2,7 @@
 /// write holds the kernel thread.
 import AdminAPI
 import Addressing
+import NodeControl
 import Synchronization
 
 final class StatusBoard: Sendable {
@@ -65,11 +66,4 @@ final class StatusBoard: Sendable {
     var now: Contents { contents.withLock { $0 } }
     func update(_ edit: (inout Contents) -> Void) { contents.withLock { edit(&$0) } }
     var status: AgentStatus { now.status(now: clock()) }
-}
-
-extension Duration {
-    var seconds: Double {
-        let (seconds, attoseconds) = components
-        return Double(seconds) + Double(attoseconds) / 1e18
-    }
 }

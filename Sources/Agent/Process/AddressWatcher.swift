@@ -2,6 +2,7 @@
 import Addressing
 import Glibc
 import Logging
+import NodeControl
 import Netlink
 import Netns
 

@@ -11,6 +11,7 @@ import LinuxDataplane
 import Logging
 import Netlink
 import Netns
+import NodeControl
 import Posix
 
 struct AgentProcess {

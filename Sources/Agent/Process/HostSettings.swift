@@ -5,6 +5,7 @@ import Addressing
 import DataplaneIR
 import Glibc
 import LinuxDataplane
+import NodeControl
 
 enum HostSettings {
     private static let netfilter = "/proc/sys/net/netfilter/"

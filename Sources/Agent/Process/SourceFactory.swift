@@ -2,6 +2,7 @@
 import AdminAPI
 import KubernetesClient
 import Manifests
+import NodeControl
 
 enum SourceFactory {
     static func open(_ configuration: AgentConfiguration) throws -> AgentSource {

@@ -5,6 +5,7 @@ import AdminServer
 import Glibc
 import HandOver
 import Logging
+import NodeControl
 import Posix
 import Synchronization
 import Telemetry

@@ -4,6 +4,8 @@ import AdminAPI
 import AdminServer
 import Cluster
 import DataplaneIR
+import NodeControl
+import Observation
 import Synchronization
 
 struct AdminEndpoint: Sendable {
@@ -19,79 +21,86 @@ struct AdminEndpoint: Sendable {
         switch Self.question(request) {
         case .failure(let failure): reply(failureResponse(failure.error, status: 400))
         case .success(nil): reply(failureResponse("there is no \(request.path) here", status: 404))
-        case .success(.some(.status)):
-            ask(.status, reply) { [board] in jsonResponse(board.status) }
+        case .success(.some(.actor(.status))):
+            let answer = firstOf(reply) { [board] in jsonResponse(board.status) }
+            mailbox.send(.request(AdminRequest(question: .status, reply: answer)))
         case .success(.some(.observe(let from, let rate))):
             flows.send(
                 .events(from: from, rate: rate) { result in
-                    name(result, reply) { .observed($0) }
+                    name(result.map { .events($0) }, reply)
                 })
         case .success(.some(.traffic)):
-            flows.send(.traffic { result in name(result, reply) { .nameTraffic($0) } })
-        case .success(.some(let question)):
+            flows.send(.traffic { result in name(result.map { .totals($0) }, reply) })
+        case .success(.some(.actor(let question))):
             mailbox.send(.request(AdminRequest(question: question, reply: reply)))
         }
     }
 
-    /// `otherwise`: the answer when the actor is busy.
-    private func ask(
-        _ question: AdminRequest.Question, _ reply: @escaping @Sendable (HTTPResponse) -> Void,
-        otherwise: @escaping @Sendable () -> HTTPResponse
-    ) {
+    /// What to answer with: `otherwise` goes out when the actor is busy.
+    private func firstOf(
+        _ reply: @escaping @Sendable (HTTPResponse) -> Void, otherwise: @escaping @Sendable () -> HTTPResponse
+    ) -> @Sendable (HTTPResponse) -> Void {
         let once = Once(reply)
         let timer = timers.schedule(after: Self.patience) { once.reply(otherwise()) }
-        mailbox.send(
-            .request(
-                AdminRequest(question: question) { response in
-                    timer.cancel()
-                    once.reply(response)
-                }))
+        return { response in
+            timer.cancel()
+            once.reply(response)
+        }
     }
 
     /// What was seen of traffic goes by way of the actor, which knows names.
-    private func name<Seen: Encodable & Sendable>(
-        _ result: Result<Seen, DataplaneError>, _ reply: @escaping @Sendable (HTTPResponse) -> Void,
-        _ question: (Seen) -> AdminRequest.Question
+    private func name(
+        _ result: Result<SeenTraffic, DataplaneError>, _ reply: @escaping @Sendable (HTTPResponse) -> Void
     ) {
         switch result {
-        case .success(let seen): ask(question(seen), reply) { jsonResponse(seen) }
+        case .success(let seen):
+            let answer = firstOf(reply) { seen.response }
+            mailbox.send(.name(seen) { answer($0.response) })
         case .failure(let error): reply(failureResponse(error.description, status: 500))
         }
     }
 
-    static func question(_ request: HTTPRequest) -> Result<AdminRequest.Question?, AdminFailure> {
+    /// Whom a request is for.
+    enum Asked {
+        case actor(AdminRequest.Question)
+        /// Those who look at traffic.
+        case observe(from: UInt64?, rate: UInt32)
+        case traffic
+    }
+
+    static func question(_ request: HTTPRequest) -> Result<Asked?, AdminFailure> {
         let query = request.query
         switch request.path {
-        case AdminPath.status: return .success(.status)
-        case AdminPath.services: return .success(.services)
-        case AdminPath.capacity: return .success(.capacity)
-        case AdminPath.desired: return .success(.desired)
-        case AdminPath.backends: return .success(.backends)
-        case AdminPath.verify: return .success(.verify(repair: query["repair"] == "true"))
+        case AdminPath.status: return .success(.actor(.status))
+        case AdminPath.services: return .success(.actor(.services))
+        case AdminPath.capacity: return .success(.actor(.capacity))
+        case AdminPath.desired: return .success(.actor(.desired))
+        case AdminPath.backends: return .success(.actor(.backends))
+        case AdminPath.verify: return .success(.actor(.verify(repair: query["repair"] == "true")))
         case AdminPath.endpoints:
             let parts = (query["service"] ?? "").split(separator: "/").map(String.init)
             guard parts.count == 2 else { return .failure(AdminFailure("pass service=NAMESPACE/NAME")) }
-            return .success(.endpoints(ObjectName(parts[0], parts[1])))
+            return .success(.actor(.endpoints(ObjectName(parts[0], parts[1]))))
         case AdminPath.explain:
             guard let from = query["from"], let to = SocketAddress(query["to"] ?? "") else {
                 return .failure(AdminFailure("pass from=IP or from=NAMESPACE/POD, and to=IP:PORT"))
             }
-            var flow = AdminRequest.FlowQuestion(from: from, to: to)
+            var flow = FlowQuestion(from: from, to: to)
             flow.transport = query["protocol"] ?? flow.transport
             flow.interface = query["interface"]
             if query["method"] != nil || query["path"] != nil || query["header"] != nil {
                 flow.request = ExplainedRequest(
                     method: query["method"] ?? "GET", target: query["path"] ?? "/", headers: query["header"] ?? "")
             }
-            return .success(.explain(flow))
-        case AdminPath.routes: return .success(.routes)
+            return .success(.actor(.explain(flow)))
+        case AdminPath.routes: return .success(.actor(.routes))
         case AdminPath.observe:
             return .success(
                 .observe(from: query["from"].flatMap { UInt64($0) }, rate: UInt32(query["rate"] ?? "") ?? 1000))
         case AdminPath.traffic: return .success(.traffic)
         case AdminPath.proxy:
             guard let what = query["what"], !what.isEmpty else { return .failure(AdminFailure("pass what=config")) }
-            return .success(.proxy(what))
+            return .success(.actor(.proxy(what)))
         default: return .success(nil)
         }
     }
@@ -105,5 +114,14 @@ private final class Once: Sendable {
     func reply(_ response: HTTPResponse) {
         let target = target.withLock { $0.take() }
         target?(response)
+    }
+}
+
+extension SeenTraffic {
+    fileprivate var response: HTTPResponse {
+        switch self {
+        case .events(let events): jsonResponse(events)
+        case .totals(let report): jsonResponse(report)
+        }
     }
 }

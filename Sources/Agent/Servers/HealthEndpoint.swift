@@ -4,6 +4,7 @@ import AdminAPI
 import AdminServer
 import CLinux
 import Glibc
+import NodeControl
 import Telemetry
 
 struct HealthEndpoint: Sendable {

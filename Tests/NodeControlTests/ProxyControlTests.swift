@@ -1,6 +1,5 @@
 // The order in which kernel and proxy learn of a change, and what happens while there is no proxy.
 import Addressing
-import AdminServer
 import Cluster
 import Compile
 import DataplaneIR
@@ -8,7 +7,7 @@ import HandOver
 import RouteIR
 import Testing
 
-@testable import Agent
+@testable import NodeControl
 
 @Suite struct ProxyControlTests {
     private func proxy(_ generation: UInt64, isAnswering: Bool = true) -> ConnectedProxy {
@@ -114,5 +113,20 @@ import Testing
         let after = control.written(snapshot("api"))
         #expect(after?.services.count == 1 && after?.generation == 103)
         #expect(control.written(snapshot("api")) == nil)
+    }
+
+    /// At its start the agent trusts that a proxy runs. The one that comes may have another agent's configuration.
+    @Test func aProxyThatComesWithAnOlderConfigurationIsWaitedFor() {
+        var control = ProxyControl(nodeName: "n", generation: 10)
+        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: true, now: .zero) == .up)
+        let published = control.changed([id], [id: program(isProxied: true)], routes: snapshot("web"), now: .zero)
+        let now = Duration.seconds(1)
+        control.proxies = [proxy(7)]
+        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: false, now: now) == .up)
+        let mayWrite = control.mayWrite(now: now)
+        #expect(!mayWrite, "it does not know the service yet")
+        control.proxies = [proxy(published?.generation ?? 0)]
+        let mayWriteThen = control.mayWrite(now: now)
+        #expect(mayWriteThen)
     }
 }

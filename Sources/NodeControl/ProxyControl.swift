@@ -1,16 +1,15 @@
-/// When routed traffic may go to the L7 proxy, and in which order kernel and proxy learn of a change. Pure; the actor
-/// gives it the time and does what it says.
+/// When routed traffic may go to the L7 proxy, and in which order kernel and proxy learn of a change. Pure; the
+/// controller gives it the time and does what it says.
 ///
 /// A service goes to the proxy only once a proxy has its routes, and the proxy forgets a service only once the kernel
 /// sends nothing there any more: so neither adding nor removing a route costs a connection.
-import AdminServer
 import Compile
 import DataplaneIR
-import HandOver
-import RouteIR
+package import HandOver
+package import RouteIR
 
-struct ProxyControl {
-    enum Phase: Equatable, Sendable {
+package struct ProxyControl: Sendable {
+    package enum Phase: Equatable, Sendable {
         /// No route is attached to any service.
         case notNeeded
         /// The pods of this node, which are the clients, are not known yet. Nothing is handed over, and the kernel goes
@@ -28,11 +27,11 @@ struct ProxyControl {
     /// How long the kernel waits for a proxy to take a new configuration.
     private static let acknowledgeTime = Duration.seconds(1)
 
-    private(set) var phase = Phase.notNeeded
-    private(set) var published: ProxySnapshot
+    package private(set) var phase = Phase.notNeeded
+    package private(set) var published: ProxySnapshot
     /// Of the first configuration that this agent hands over.
     let firstGeneration: UInt64
-    var proxies: [ConnectedProxy] = []
+    package internal(set) var proxies: [ConnectedProxy] = []
     /// The published one still has services that are not routed any more.
     private var isUntrimmed = false
     private var gate: Duration?
@@ -70,6 +69,10 @@ struct ProxyControl {
         } else if !knowsPods, case .learning = phase {
             // Nothing is routed yet.
         } else if proxies.contains(where: \.isUp) {
+            // One that comes with what an earlier agent handed over gets ours before it gets its traffic.
+            if phase != .up, published.generation >= firstGeneration, !isAcknowledged {
+                gate = now + Self.acknowledgeTime
+            }
             phase = .up
         } else {
             switch phase {

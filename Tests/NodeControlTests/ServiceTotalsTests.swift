@@ -5,7 +5,7 @@ import DataplaneIR
 import Observation
 import Testing
 
-@testable import Agent
+@testable import NodeControl
 
 @Suite struct ServiceTotalsTests {
     private func line(_ service: String, _ port: UInt16, _ connections: UInt64, active: Int = 0) -> BackendTraffic {
@@ -42,19 +42,5 @@ import Testing
         #expect(totals.sums.count == 1, "the others have gone")
         totals.add(TrafficReport(time: 10, backends: [line("@heddle/canary", 1, 1)]))
         #expect(totals.sums.isEmpty, "the agent's own service is none of the cluster")
-    }
-
-    @Test func whatCannotBeCountedIsSaid() async throws {
-        try await AgentRig.run { rig in
-            rig.synced()
-            try await rig.inSync()
-            let before = rig.board.status.warnings
-            let error = DataplaneError(operation: "look", code: 1, description: "look at live traffic: no BTF")
-            rig.agent.mailbox.send(.traffic(.failure(error)))
-            let warning = "--service-metrics: traffic is not counted: look at live traffic: no BTF"
-            try await soon("it is a warning") { rig.board.status.warnings == before + [warning] }
-            rig.agent.mailbox.send(.traffic(.success(TrafficReport(time: 0, backends: []))))
-            try await soon("it is none any more") { rig.board.status.warnings == before }
-        }
     }
 }

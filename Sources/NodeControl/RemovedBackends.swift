@@ -1,6 +1,6 @@
 /// Which backends went away and when, for `agentctl sockets --stale`.
 import Addressing
-import AdminAPI
+package import AdminAPI
 import Cluster
 import Compile
 import DataplaneIR
@@ -8,8 +8,8 @@ import Reconcile
 import RouteIR
 
 /// The last few thousand; what is older has no name and no age any more, but is still found.
-struct RemovedBackends {
-    private struct Entry {
+struct RemovedBackends: Sendable {
+    private struct Entry: Sendable {
         var backend: SocketAddress
         var service: ServicePortID
         var frontends: [Frontend]
@@ -43,26 +43,27 @@ private func name(of frontend: Frontend, _ transport: TransportProtocol) -> Stri
     "\(frontend.address.map { SocketAddress($0, frontend.port).description } ?? "*:\(frontend.port)")/\(transport)"
 }
 
-extension NodeAgent {
+extension NodeController {
     /// Which programs changed, after taking down what they do not have any more.
-    func noted(_ changes: ProgramChanges) -> Set<ServicePortID> {
+    mutating func noted(_ changes: ProgramChanges) -> Set<ServicePortID> {
         for (id, old) in changes.old { removedBackends.note(old: old, new: compiler.programs[id], now: now) }
         return changes.upserts.union(changes.removals)
     }
 
-    func backendReport() -> BackendReport {
+    /// `cgroup`: where connections are translated.
+    package func backendReport(cgroup: String) -> BackendReport {
         var report = BackendReport()
         report.isInSync = reconciler.status.isInSync && isComplete
-        report.cgroup = DataplaneFactory.cgroup(configuration)
+        report.cgroup = cgroup
         report.removed = removedBackends.report(now: now)
-        for program in Array(compiler.programs.values) + environment.ownPrograms {
+        for program in Array(compiler.programs.values) + settings.ownPrograms {
             for backend in program.backends { report.inUse.insert("\(backend.address)/\(program.id.transport)") }
             for frontend in program.frontends {
                 report.services[name(of: frontend, program.id.transport)] = program.id.displayName
             }
         }
         for listener in node.proxyListeners { report.inUse.insert("\(listener)/TCP") }
-        for (pod, workload) in state.workloads where workload.node == configuration.nodeName {
+        for (pod, workload) in state.workloads where workload.node == settings.nodeName {
             for address in state.podAddresses[pod] ?? [] { report.pods["\(address)"] = pod.description }
         }
         return report

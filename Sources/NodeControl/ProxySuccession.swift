@@ -1,16 +1,15 @@
 /// How a newer proxy takes the place of an older one: the older one ends only once its successor has the
 /// configuration, so that at every moment somebody serves the routes in force. Pure; for `--proxy spawn`, where both
 /// are the agent's.
-import AdminServer
 import HandOver
 
-struct ProxySuccession: Equatable {
+package struct ProxySuccession: Equatable, Sendable {
     /// None that is here runs the installed program.
-    var needsSuccessor: Bool
+    package internal(set) var needsSuccessor: Bool
     /// Those that run another program than the installed one, also if they speak another format of the hand-over.
-    var outdated: Set<UInt32>
+    package internal(set) var outdated: Set<UInt32>
     /// Those of them that are not needed any more.
-    var leaving: Set<UInt32>
+    package internal(set) var leaving: Set<UInt32>
 
     /// `oldest`: the first configuration that this agent handed over.
     init(

@@ -1,6 +1,5 @@
 /// What the admin socket says of routes: all of them, and the one that a request meets.
-import AdminAPI
-import AdminServer
+package import AdminAPI
 import Addressing
 import Cluster
 import Compile
@@ -8,14 +7,14 @@ import DataplaneIR
 import RouteIR
 
 /// A request as a person describes it.
-struct ExplainedRequest: RequestView, Sendable {
+package struct ExplainedRequest: RequestView, Sendable {
     private let methodBytes: [UInt8]
     private let pathBytes: [UInt8]
     private let queryBytes: [UInt8]
     private let headers: [(name: String, value: [UInt8])]
 
     /// `headers`: lines of `name: value`.
-    init(method: String, target: String, headers: String) {
+    package init(method: String, target: String, headers: String) {
         methodBytes = Array(method.utf8)
         let parts = target.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
         pathBytes = Array(parts[0].utf8)
@@ -27,21 +26,21 @@ struct ExplainedRequest: RequestView, Sendable {
         }
     }
 
-    func method<Result>(_ body: (Span<UInt8>) -> Result) -> Result { body(methodBytes.span) }
-    func path<Result>(_ body: (Span<UInt8>) -> Result) -> Result { body(pathBytes.span) }
-    func query<Result>(_ body: (Span<UInt8>) -> Result) -> Result { body(queryBytes.span) }
-    func header(_ name: String, passes test: (Span<UInt8>) -> Bool) -> Bool {
+    package func method<Result>(_ body: (Span<UInt8>) -> Result) -> Result { body(methodBytes.span) }
+    package func path<Result>(_ body: (Span<UInt8>) -> Result) -> Result { body(pathBytes.span) }
+    package func query<Result>(_ body: (Span<UInt8>) -> Result) -> Result { body(queryBytes.span) }
+    package func header(_ name: String, passes test: (Span<UInt8>) -> Bool) -> Bool {
         let values = headers.filter { $0.name == name }.map(\.value)
         let joined = Array(values.joined(separator: [UInt8(ascii: ",")]))
         return !values.isEmpty && test(joined.span)
     }
 }
 
-extension NodeAgent {
+extension NodeController {
     /// So many matches that were not met are shown.
     private static let candidatesShown = 100
 
-    func routeList() -> RouteList {
+    package func routeList() -> RouteList {
         var entries: [RouteList.Entry] = []
         for service in proxy.published.services.values.sorted(by: { $0.id < $1.id }) {
             if let rules = service.producerRoutes { entries += routeEntries(service, "all", rules) }
@@ -148,17 +147,5 @@ extension NodeAgent {
 
     private func usable(_ id: ClusterID) -> [String] {
         (proxy.published.clusters[id]?.endpoints ?? []).filter { !$0.isDraining }.map(\.address.description)
-    }
-
-    func askProxy(_ what: String, _ request: AdminRequest) {
-        guard let link = environment.proxy, !proxy.proxies.isEmpty else {
-            return request.reply(failureResponse("no L7 proxy is connected; see agentctl proxy status", status: 503))
-        }
-        link.ask(what) { answer in
-            guard let answer else {
-                return request.reply(failureResponse("the L7 proxy did not answer", status: 504))
-            }
-            request.reply(HTTPResponse(contentType: "application/json", body: answer))
-        }
     }
 }

@@ -3,7 +3,7 @@
 import Addressing
 import DataplaneIR
 
-struct ServiceAddressIndex {
+struct ServiceAddressIndex: Sendable {
     private var local: Set<IPAddress> = []
     /// Only services that claim an interface address: few or none.
     private var claims: [ServicePortID: Set<IPAddress>] = [:]

@@ -1,59 +1,44 @@
 /// Routes in the control actor: compiling them, handing them to the proxy, and what the status says of it.
-import AdminAPI
-import AdminServer
-import Addressing
+package import AdminAPI
+package import Addressing
 import Cluster
 import Compile
 import DataplaneIR
 import HandOver
-import Logging
-import Posix
+import HandOver
 import RouteIR
 
-/// How the actor reaches the proxies of the node.
-struct ProxyLink: Sendable {
-    var publish: @Sendable (ProxySnapshot) -> Void
-    /// A question to the newest proxy; nil: no answer.
-    var ask: @Sendable (String, @escaping @Sendable ([UInt8]?) -> Void) -> Void
-    /// Whether one must run, and which are here.
-    var update: @Sendable (_ isNeeded: Bool, ProxySuccession) -> Void
-    /// Whether a proxy runs the program that would be started now.
-    var isCurrent: @Sendable (ConnectedProxy) -> Bool = { _ in true }
-    /// Asks a proxy to end once it has finished what it does.
-    var drain: @Sendable (_ pid: UInt32) -> Void = { _ in }
-}
-
-extension NodeAgent {
+extension NodeController {
     /// Compiles routes; returns the programs that differ because the proxy came, went or is needed for the first time.
-    func compileRoutes(isFirst: Bool) -> (changed: Set<ServicePortID>, routesDiffer: Bool) {
+    mutating func compileRoutes(isFirst: Bool) -> (changed: Set<ServicePortID>, routesDiffer: Bool) {
         let facts = NodeFacts(
-            name: configuration.nodeName, zone: state.nodes[configuration.nodeName]?.zone)
+            name: settings.nodeName, zone: state.nodes[settings.nodeName]?.zone)
         let findings = routes.findings
-        let own = OwnSockets(addresses: nodeInputs.interfaceAddresses, ports: configuration.ownPorts)
+        let own = OwnSockets(addresses: nodeInputs.interfaceAddresses, ports: settings.ownPorts)
         let routesDiffer = routes.update(dirty.services, pods: dirty.pods, node: facts, own: own, from: state)
         // Findings change without a write to the kernel.
         let findingsDiffer = routes.findings != findings
-        if findingsDiffer { details.generation = nil }
-        guard configuration.proxy != .off else { return ([], false) }
+        if findingsDiffer { findingsVersion += 1 }
+        guard settings.proxy != .off else { return ([], false) }
         if findingsDiffer { tell(routes.findings) }
         proxyWasNeeded = proxyWasNeeded || routes.isNeeded
         followPods()
         let available = proxy.step(isNeeded: routes.isNeeded, knowsPods: knowsPods, isFirst: isFirst, now: now)
-        environment.proxy?.update(routes.isNeeded, succession)
+        tendProxies()
         return (noted(compiler.update(proxy: available, from: state)), routesDiffer)
     }
 
     /// After all programs are up to date, before the kernel hears of them.
-    func handOver(_ changed: Set<ServicePortID>, routesDiffer: Bool) {
-        guard configuration.proxy != .off else { return }
+    mutating func handOver(_ changed: Set<ServicePortID>, routesDiffer: Bool) {
+        guard settings.proxy != .off else { return }
         let snapshot = proxy.changed(
             changed, compiler.programs, routes: routesDiffer || proxy.owesRoutes ? routes.snapshot : nil, now: now)
-        if let snapshot { environment.proxy?.publish(snapshot) }
+        if let snapshot { act(.publish(snapshot)) }
     }
 
     /// After the kernel has everything.
-    func trimHandedOver() {
-        if let snapshot = proxy.written(routes.snapshot) { environment.proxy?.publish(snapshot) }
+    mutating func trimHandedOver() {
+        if let snapshot = proxy.written(routes.snapshot) { act(.publish(snapshot)) }
     }
 
     /// Where the proxy is reached: once there was a route, and from then on, because what is in the kernel must not
@@ -67,41 +52,44 @@ extension NodeAgent {
                 }
                 let primary = nodeInputs.node?.nodeIPs.first { local.contains($0) }
                 let own = local.subtracting(nodeInputs.serviceAddresses)
-                return (primary ?? own.min()).map { SocketAddress($0, configuration.proxyPort) }
+                return (primary ?? own.min()).map { SocketAddress($0, settings.proxyPort) }
             })
     }
 
-    func take(_ proxies: [ConnectedProxy]) {
+    mutating func take(_ proxies: [ConnectedProxy], _ outdated: Set<UInt32>) {
         for gone in proxy.proxies where !proxies.contains(where: { $0.pid == gone.pid }) {
-            log.notice("L7 proxy \(gone.pid) is gone")
+            log(.notice, "L7 proxy \(gone.pid) is gone")
         }
         for new in proxies {
             let old = proxy.proxies.first { $0.pid == new.pid }
-            if old == nil { log.notice("L7 proxy \(new.pid) (\(new.version)) is here") }
-            if old?.isAnswering == true, !new.isAnswering { log.error("L7 proxy \(new.pid) does not answer") }
+            if old == nil { log(.notice, "L7 proxy \(new.pid) (\(new.version)) is here") }
+            if old?.isAnswering == true, !new.isAnswering { log(.error, "L7 proxy \(new.pid) does not answer") }
             if let refusal = new.refusal, old?.refusal != refusal {
-                log.error("L7 proxy \(new.pid) refused the configuration and keeps its last one: \(refusal)")
+                log(.error, "L7 proxy \(new.pid) refused the configuration and keeps its last one: \(refusal)")
             }
         }
         proxy.proxies = proxies
-        for pid in succession.leaving.subtracting(toldToLeave) {
-            log.notice("L7 proxy \(pid) is not the installed one; its successor has the configuration, so it may end")
-            environment.proxy?.drain(pid)
+        outdatedProxies = outdated
+        for pid in succession.leaving.subtracting(toldToLeave).sorted() {
+            log(.notice, "L7 proxy \(pid) is not the installed one; its successor has the configuration, so it may end")
+            act(.drain(pid: pid))
         }
         toldToLeave = succession.leaving
-        settleSoon()
+    }
+
+    private mutating func tendProxies() {
+        let wanted = TendedProxies(isNeeded: routes.isNeeded, succession: succession)
+        guard wanted != tended else { return }
+        tended = wanted
+        act(.tendProxies(isNeeded: wanted.isNeeded, wanted.succession))
     }
 
     private var succession: ProxySuccession {
-        ProxySuccession(proxy.proxies, oldest: proxy.firstGeneration, isCurrent: isCurrent)
-    }
-    /// Those that somebody else started are his to replace.
-    private func isCurrent(_ proxy: ConnectedProxy) -> Bool {
-        configuration.proxy != .spawn || environment.proxy?.isCurrent(proxy) ?? true
+        ProxySuccession(proxy.proxies, oldest: proxy.firstGeneration) { !outdatedProxies.contains($0.pid) }
     }
 
-    var proxyStatus: AgentStatus.Proxy {
-        var status = AgentStatus.Proxy(mode: configuration.proxy.rawValue)
+    package var proxyStatus: AgentStatus.Proxy {
+        var status = AgentStatus.Proxy(mode: settings.proxy.rawValue)
         status.state =
             switch proxy.phase {
             case .notNeeded: "not needed"
@@ -111,9 +99,9 @@ extension NodeAgent {
             case .up: "up"
             case .down: "down"
             }
-        if configuration.proxy == .off { status.state = "off" }
+        if settings.proxy == .off { status.state = "off" }
         if !unreachableFamilies.isEmpty { status.state += ", but out of reach" }
-        status.failure = configuration.l7Failure.rawValue
+        status.failure = settings.l7Failure.rawValue
         status.generation = proxy.published.generation
         status.routedServices = routes.snapshot.services.count
         status.listeners = node.proxyListeners.sorted().map(\.description)
@@ -128,15 +116,15 @@ extension NodeAgent {
                     seccomp: $0.filtersCalls)
             }
             instance.ignored = proxy.ignored
-            instance.outdated = !isCurrent(proxy)
+            instance.outdated = outdatedProxies.contains(proxy.pid)
             return instance
         }
         return status
     }
 
     /// Families in which something is routed, but this node has no address where the proxy could be reached.
-    var unreachableFamilies: [AddressFamily] {
-        guard hasAddresses, configuration.proxy != .off, proxyWasNeeded else { return [] }
+    package var unreachableFamilies: [AddressFamily] {
+        guard hasAddresses, settings.proxy != .off, proxyWasNeeded else { return [] }
         return AddressFamily.allCases.filter { family in
             node.proxyListener(family) == nil
                 && routes.snapshot.services.values.contains { service in
@@ -148,7 +136,7 @@ extension NodeAgent {
     /// Sentences for the status and the log.
     var proxyWarnings: [String] {
         guard routes.isNeeded else { return [] }
-        if configuration.proxy == .off {
+        if settings.proxy == .off {
             return [
                 "routes are attached to Services but not followed: the agent runs with --proxy off, or there is no "
                     + "heddle-proxy beside it"
@@ -179,7 +167,7 @@ extension NodeAgent {
         let count = routes.snapshot.services.count
         return known + [
             "the L7 proxy is down: \(count) routed service ports "
-                + (configuration.l7Failure == .closed
+                + (settings.l7Failure == .closed
                     ? "refuse connections (unless heddle.io/l7-failure says open)"
                     : "are balanced without their routes (unless heddle.io/l7-failure says closed)")
         ]

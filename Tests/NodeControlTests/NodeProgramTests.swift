@@ -4,11 +4,11 @@ import Cluster
 import DataplaneIR
 import Testing
 
-@testable import Agent
+@testable import NodeControl
 
 @Suite struct NodeProgramTests {
-    private func configuration(_ edit: (inout AgentConfiguration) -> Void = { _ in }) -> AgentConfiguration {
-        var configuration = AgentConfiguration(nodeName: "n1")
+    private func configuration(_ edit: (inout NodeSettings) -> Void = { _ in }) -> NodeSettings {
+        var configuration = NodeSettings(nodeName: "n1")
         edit(&configuration)
         return configuration
     }

@@ -1,17 +1,17 @@
-/// Configuration, Node object and interface addresses -> what the kernel must know about the node. Pure: called again
+/// Settings, Node object and interface addresses -> what the kernel must know about the node. Pure: called again
 /// whenever one of them changes, so all of them are followed live (spec rows 84, 88-93, 103, 166, 167).
-import Addressing
+package import Addressing
 import Cluster
 import DataplaneIR
 
 /// An address of an interface of the node.
-struct LocalAddress: Hashable, Sendable {
-    let address: IPAddress
+package struct LocalAddress: Hashable, Sendable {
+    package let address: IPAddress
     /// What is reached over the interface without a gateway.
-    var network: IPPrefix?
-    var interface = ""
+    package var network: IPPrefix?
+    package var interface = ""
 
-    init(_ address: IPAddress) { self.address = address }
+    package init(_ address: IPAddress) { self.address = address }
 }
 
 struct NodeInputs: Equatable, Sendable {
@@ -31,39 +31,39 @@ struct NodeResult: Equatable, Sendable {
     var warnings: [String] = []
 }
 
-func nodeProgram(_ configuration: AgentConfiguration, _ inputs: NodeInputs) -> NodeResult {
-    var result = NodeResult(program: NodeProgram(nodeName: configuration.nodeName))
+func nodeProgram(_ settings: NodeSettings, _ inputs: NodeInputs) -> NodeResult {
+    var result = NodeResult(program: NodeProgram(nodeName: settings.nodeName))
     result.program.localAddresses = inputs.interfaceAddresses
-    result.program.masqueradeAll = configuration.masqueradeAll
-    result.program.masqueradeBit = configuration.masqueradeBit
+    result.program.masqueradeAll = settings.masqueradeAll
+    result.program.masqueradeBit = settings.masqueradeBit
     result.program.serviceCIDRs = inputs.serviceCIDRs
-    result.program.nodePortLoopback = configuration.nodePortLoopback
-    result.program.detector = detector(configuration, inputs, &result.warnings)
-    if configuration.detectLocal == .clusterCIDR {
+    result.program.nodePortLoopback = settings.nodePortLoopback
+    result.program.detector = detector(settings, inputs, &result.warnings)
+    if settings.detectLocal == .clusterCIDR {
         result.program.uplinks = uplinks(result.program.detector, inputs)
     }
     for family in AddressFamily.allCases {
         result.program.nodePortAddresses.formUnion(
-            nodePortAddresses(family, configuration, inputs, &result.warnings))
+            nodePortAddresses(family, settings, inputs, &result.warnings))
     }
     return result
 }
 
 /// First range of each family only (spec row 84).
 private func detector(
-    _ configuration: AgentConfiguration, _ inputs: NodeInputs, _ warnings: inout [String]
+    _ settings: NodeSettings, _ inputs: NodeInputs, _ warnings: inout [String]
 ) -> LocalDetector {
     let firsts = { (ranges: [IPPrefix]) -> LocalDetector in
         let chosen = AddressFamily.allCases.compactMap { family in ranges.first { $0.family == family } }
         return chosen.isEmpty ? .none : .cidrs(chosen)
     }
-    switch configuration.detectLocal {
-    case .clusterCIDR: return firsts(configuration.clusterCIDRs)
+    switch settings.detectLocal {
+    case .clusterCIDR: return firsts(settings.clusterCIDRs)
     case .nodeCIDR:
         let ranges = inputs.node?.podCIDRs ?? []
         if ranges.isEmpty {
             warnings.append(
-                "pods of this node cannot be told apart: Node \(configuration.nodeName) has no spec.podCIDRs yet; "
+                "pods of this node cannot be told apart: Node \(settings.nodeName) has no spec.podCIDRs yet; "
                     + "node-cidr takes effect as soon as it has")
         }
         return firsts(ranges)
@@ -84,16 +84,16 @@ private func uplinks(_ detector: LocalDetector, _ inputs: NodeInputs) -> Set<Str
 }
 
 private func nodePortAddresses(
-    _ family: AddressFamily, _ configuration: AgentConfiguration, _ inputs: NodeInputs, _ warnings: inout [String]
+    _ family: AddressFamily, _ settings: NodeSettings, _ inputs: NodeInputs, _ warnings: inout [String]
 ) -> Set<IPAddress> {
     // Loopback is never served as a node-port address (spec row 92).
     let local = inputs.interfaceAddresses.filter { $0.family == family && !$0.isLoopback }
-    switch configuration.nodePortAddresses {
+    switch settings.nodePortAddresses {
     case .all: return withoutServiceAddresses(local, inputs)
     case .primary:
         if inputs.node?.nodeIPs.isEmpty ?? true, family == .ipv4 {
             warnings.append(
-                "node ports are not served: no Node object named \(configuration.nodeName) gives an address; add "
+                "node ports are not served: no Node object named \(settings.nodeName) gives an address; add "
                     + "one, correct --node-name, or pass --node-port-addresses")
         }
         guard let primary = inputs.node?.nodeIPs.first(where: { $0.family == family }) else { return [] }

@@ -1,37 +1,39 @@
 /// Traffic by service for `/metrics`: sums that only grow, though backends come, are forgotten, and come again. Pure.
 import Addressing
 import DataplaneIR
-import Observation
+package import Observation
 
-struct ServiceTotals {
+package struct ServiceTotals: Sendable {
     /// Most services with a name of their own; the rest are one: a metric must not grow with the cluster.
     static let most = 500
 
-    struct Label: Hashable {
-        var service: String
-        var transport: String
+    package struct Label: Hashable, Sendable {
+        package var service: String
+        package var transport: String
         static let others = Label(service: "(others)", transport: "")
     }
-    struct Sum: Equatable {
-        var connections: UInt64 = 0
-        var failures: UInt64 = 0
-        var received: UInt64 = 0
-        var sent: UInt64 = 0
-        var active = 0
+    package struct Sum: Equatable, Sendable {
+        package internal(set) var connections: UInt64 = 0
+        package internal(set) var failures: UInt64 = 0
+        package internal(set) var received: UInt64 = 0
+        package internal(set) var sent: UInt64 = 0
+        package internal(set) var active = 0
         fileprivate var roundTrips = MeanSeconds()
         /// Seconds; nil: not measured.
-        var roundTrip: Double? { roundTrips.value }
+        package var roundTrip: Double? { roundTrips.value }
     }
     private struct Source: Hashable {
         let label: Label
         let dialled: SocketAddress?
         let backend: SocketAddress?
     }
-    private(set) var sums: [Label: Sum] = [:]
+    package private(set) var sums: [Label: Sum] = [:]
     private var last: [Source: BackendTraffic] = [:]
 
+    package init() {}
+
     /// Services of which nothing is said any more lose their line.
-    mutating func add(_ report: TrafficReport) {
+    package mutating func add(_ report: TrafficReport) {
         var seen: [Source: BackendTraffic] = [:]
         var labels = Set<Label>()
         sums = sums.mapValues { $0.withoutOpenConnections }

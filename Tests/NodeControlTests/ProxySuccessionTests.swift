@@ -1,9 +1,8 @@
 // A newer proxy takes the place of an older one, and never before it can.
-import AdminServer
 import HandOver
 import Testing
 
-@testable import Agent
+@testable import NodeControl
 
 @Suite struct ProxySuccessionTests {
     private func succession(_ proxies: [ConnectedProxy], current: Set<UInt32>) -> ProxySuccession {

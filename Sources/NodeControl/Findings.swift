@@ -4,13 +4,13 @@ import Compile
 import DataplaneIR
 import Reconcile
 
-extension NodeAgent {
+extension NodeController {
     /// After compiling: `names` are the services that may have changed.
-    func tellFindings(of names: Set<ObjectName>) {
+    mutating func tellFindings(of names: Set<ObjectName>) {
         for name in names { tell(compiler.findings[name] ?? []) }
     }
 
-    func tell(_ findings: [Finding]) {
+    mutating func tell(_ findings: [Finding]) {
         for finding in findings {
             tell(
                 ObjectEvent(
@@ -19,17 +19,17 @@ extension NodeAgent {
         }
     }
 
-    func tellRefused(_ receipt: Receipt) {
+    mutating func tellRefused(_ receipt: Receipt) {
         for (id, reason) in receipt.refused {
             tell(
                 ObjectEvent(
                     ObjectID(.service, ObjectName(id.namespace, id.service)), reason: "NotProgrammed",
-                    message: "\(id.displayName) is not served on node \(configuration.nodeName): \(reason)",
+                    message: "\(id.displayName) is not served on node \(settings.nodeName): \(reason)",
                     isOfThisNode: true))
         }
     }
 
-    private func tell(_ event: ObjectEvent) {
-        for source in environment.sources { source.record(event) }
+    private mutating func tell(_ event: ObjectEvent) {
+        act(.tell(event))
     }
 }

@@ -1,17 +1,15 @@
 /// Names for what was seen of live traffic. Kept from one question to the next: whoever observes asks several times a
 /// second.
 import Addressing
-import AdminAPI
 import Cluster
 import Compile
 import DataplaneIR
-import Logging
-import Observation
+package import Observation
 import Reconcile
 
 /// Services by frontend; pods are looked up by their addresses.
-struct FlowNames {
-    fileprivate struct Dialled: Hashable {
+struct FlowNames: Sendable {
+    fileprivate struct Dialled: Hashable, Sendable {
         /// nil: any address of the node.
         let address: IPAddress?
         let port: UInt16
@@ -26,8 +24,8 @@ struct FlowNames {
     }
 }
 
-extension NodeAgent {
-    func named(_ events: FlowEvents) -> FlowEvents {
+extension NodeController {
+    package mutating func named(_ events: FlowEvents) -> FlowEvents {
         refreshFlowNames(needsServices: events.events.contains { $0.service == nil })
         var events = events
         for index in events.events.indices {
@@ -41,7 +39,7 @@ extension NodeAgent {
         return events
     }
 
-    func named(_ report: TrafficReport) -> TrafficReport {
+    package mutating func named(_ report: TrafficReport) -> TrafficReport {
         refreshFlowNames(needsServices: report.backends.contains { $0.service == nil })
         var report = report
         for index in report.backends.indices {
@@ -51,21 +49,6 @@ extension NodeAgent {
             report.backends[index].backendPod = report.backends[index].backend.flatMap(backendName)
         }
         return report
-    }
-
-    func count(_ result: Result<TrafficReport, DataplaneError>) {
-        let before = trafficWarnings
-        switch result {
-        case .success(let report):
-            trafficWarnings = []
-            serviceTotals.add(named(report))
-            environment.serviceMetrics?.show(serviceTotals)
-        case .failure(let error):
-            trafficWarnings = ["--service-metrics: traffic is not counted: \(error.description)"]
-        }
-        guard trafficWarnings != before else { return }
-        for warning in trafficWarnings { log.warning("\(warning)") }
-        publish()
     }
 
     private func backendName(_ backend: SocketAddress) -> String? {
@@ -79,11 +62,11 @@ extension NodeAgent {
         pod(at: address) ?? (node.localAddresses.contains(address) ? "node" : nil)
     }
 
-    private func refreshFlowNames(needsServices: Bool) {
+    private mutating func refreshFlowNames(needsServices: Bool) {
         guard needsServices, flowNames.generation != reconciler.status.applied else { return }
         flowNames.generation = reconciler.status.applied
         flowNames.services = [:]
-        for program in compiler.programs.values + environment.ownPrograms {
+        for program in compiler.programs.values + settings.ownPrograms {
             for frontend in program.frontends {
                 let key = FlowNames.Dialled(
                     address: frontend.address, port: frontend.port, transport: program.id.transport.description)

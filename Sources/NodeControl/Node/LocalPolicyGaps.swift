@@ -1,11 +1,11 @@
 /// Service ports under policy Local that have endpoints elsewhere but none here: their traffic is dropped on this node
 /// (spec rows 99, 152). Kept up to date from the programs that changed.
-import Addressing
-import DataplaneIR
+package import Addressing
+package import DataplaneIR
 
-struct LocalPolicyGaps {
-    private(set) var `internal`: [AddressFamily: Set<ServicePortID>] = [:]
-    private(set) var external: [AddressFamily: Set<ServicePortID>] = [:]
+package struct LocalPolicyGaps: Sendable {
+    package private(set) var `internal`: [AddressFamily: Set<ServicePortID>] = [:]
+    package private(set) var external: [AddressFamily: Set<ServicePortID>] = [:]
 
     mutating func update(_ ids: some Sequence<ServicePortID>, programs: [ServicePortID: ServiceProgram]) {
         for id in ids {

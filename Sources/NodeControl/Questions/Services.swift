@@ -1,59 +1,24 @@
-/// Answers of the admin socket that need what only the actor knows.
+/// What `agentctl` asks of services and what the kernel should hold.
 import Addressing
-import AdminAPI
-import AdminServer
-import Cluster
+package import AdminAPI
+package import Cluster
 import Compile
 import DataplaneIR
-import Observation
+package import Observation
 import Reconcile
 
-extension NodeAgent {
-    func answer(_ request: AdminRequest) {
-        switch request.question {
-        case .status:
-            refreshDetails()
-            request.reply(jsonResponse(environment.board.status))
-        case .services: request.reply(jsonResponse(serviceList()))
-        case .endpoints(let name): request.reply(jsonResponse(endpointList(name)))
-        case .capacity:
-            reply(request) { () throws(DataplaneError) in CapacityReport(maps: try dataplane.writer.capacity()) }
-        case .desired: request.reply(jsonResponse(desiredDump()))
-        case .backends: request.reply(jsonResponse(backendReport()))
-        case .verify(let repair):
-            reply(request) { () throws(DataplaneError) in try verifyNow(repair: repair) }
-        case .explain(let flow): request.reply(explain(flow))
-        case .routes: request.reply(jsonResponse(routeList()))
-        case .observed(let events):
-            noteObserver()
-            request.reply(jsonResponse(named(events)))
-        case .nameTraffic(let report):
-            noteObserver()
-            request.reply(jsonResponse(named(report)))
-        case .observe, .traffic: preconditionFailure("not a question to the actor")
-        case .proxy(let what): askProxy(what, request)
-        }
-    }
-
-    private func reply<Answer: Encodable>(_ request: AdminRequest, _ body: () throws(DataplaneError) -> Answer) {
-        do throws(DataplaneError) {
-            request.reply(jsonResponse(try body()))
-        } catch {
-            request.reply(failureResponse(error.description, status: 500))
-        }
-    }
-
-    private func desiredDump() -> KernelDump {
+extension NodeController {
+    /// `dataplane`: its name.
+    package func desiredDump(dataplane name: String) -> KernelDump {
         let programs = compiler.programs.values.sorted { $0.id < $1.id }
-        let name = dataplane.writer.name
         return KernelDump(
-            node: configuration.nodeName, dataplane: name, generation: reconciler.status.applied,
+            node: settings.nodeName, dataplane: name, generation: reconciler.status.applied,
             frontends: programs.flatMap { program in
                 program.frontends.map { KernelDump.Frontend($0, of: program, withShortCuts: name == "nftables") }
             }, maps: [])
     }
 
-    private func serviceList() -> ServiceList {
+    package func serviceList() -> ServiceList {
         let refused = reconciler.status.refused
         let services = compiler.programs.values.sorted { $0.id < $1.id }.map { program in
             var view = ServiceView(
@@ -75,7 +40,7 @@ extension NodeAgent {
         return ServiceList(services: services, findings: findings)
     }
 
-    private func endpointList(_ name: ObjectName) -> EndpointList {
+    package func endpointList(_ name: ObjectName) -> EndpointList {
         let programs = compiler.programs.values.filter {
             $0.id.namespace == name.namespace && $0.id.service == name.name
         }
@@ -107,7 +72,7 @@ extension NodeAgent {
         view.terminating = endpoint.conditions.contains(.terminating)
         view.node = endpoint.nodeName
         view.zone = endpoint.zone
-        view.local = endpoint.nodeName == configuration.nodeName
+        view.local = endpoint.nodeName == settings.nodeName
         for policy in [TrafficPolicy.cluster, .local] {
             guard let program, program.backends[program.range(for: policy)].contains(where: { $0.address == address })
             else { continue }

@@ -1,24 +1,50 @@
 /// `agentctl explain`: one flow through the interpreter of what is in force.
-import Addressing
-import AdminAPI
-import AdminServer
+package import Addressing
+package import AdminAPI
 import Cluster
 import Compile
 import DataplaneIR
 import Reconcile
 
-extension NodeAgent {
-    func explain(_ question: AdminRequest.FlowQuestion) -> HTTPResponse {
+package struct FlowQuestion: Sendable {
+    /// An address, or NAMESPACE/NAME of a pod.
+    package var from: String
+    package var to: SocketAddress
+    package var transport = "TCP"
+    package var interface: String?
+    /// What is sent over it.
+    package var request: ExplainedRequest?
+
+    package init(
+        from: String, to: SocketAddress, transport: String = "TCP", interface: String? = nil,
+        request: ExplainedRequest? = nil
+    ) {
+        (self.from, self.to, self.transport) = (from, to, transport)
+        (self.interface, self.request) = (interface, request)
+    }
+}
+
+/// A question that has no answer, and why.
+package struct UnclearQuestion: Error, Equatable, CustomStringConvertible {
+    package let description: String
+}
+
+extension NodeController {
+    /// `towards`: the interface that packets from an address come in by, as the kernel says; nil: there is no way back.
+    package func explain(
+        _ question: FlowQuestion, towards: (IPAddress) -> String?
+    ) throws(UnclearQuestion) -> Explanation {
         guard let transport = TransportProtocol(question.transport) else {
-            return failureResponse("protocol \"\(question.transport)\" is not TCP, UDP or SCTP")
+            throw UnclearQuestion(description: "protocol \"\(question.transport)\" is not TCP, UDP or SCTP")
         }
         guard let from = address(of: question.from, family: question.to.address.family) else {
-            return failureResponse(
-                "\"\(question.from)\" is neither an address nor the NAMESPACE/NAME of a pod the agent knows "
+            throw UnclearQuestion(
+                description:
+                    "\"\(question.from)\" is neither an address nor the NAMESPACE/NAME of a pod the agent knows "
                     + "with an \(question.to.address.family) address; pass the pod's IP")
         }
         let isNode = question.interface == nil && node.localAddresses.contains(from)
-        let interface = isNode ? nil : question.interface ?? environment.interfaceTowards(from) ?? ""
+        let interface = isNode ? nil : question.interface ?? towards(from) ?? ""
         let flow = Flow(
             source: from, destination: question.to, transport: transport,
             origin: interface.map { .interface($0) } ?? .node)
@@ -30,7 +56,7 @@ extension NodeAgent {
             if let decision = clientDecision(from, to: question.to) { answer.decisions.append(decision) }
             if let request = question.request { answer.routing = routing(of: request, from: from, to: question.to) }
         }
-        return jsonResponse(answer)
+        return answer
     }
 
     private func address(of from: String, family: AddressFamily) -> IPAddress? {

@@ -12,28 +12,17 @@ struct PodFollowing {
     var observedUntil: Duration?
 }
 
-extension NodeAgent {
-    var knowsPods: Bool {
-        environment.sources.indices.allSatisfy {
-            environment.sources[$0].follow == nil || pods.told.contains($0)
-        }
-    }
+extension NodeController {
+    var knowsPods: Bool { settings.podSources.isSubset(of: pods.told) }
 
-    /// Somebody looks at flows; whoever asks asks again within the time.
-    func noteObserver() {
-        pods.observedUntil = now + environment.observerPatience
-        followPods()
-        armTimer()
-    }
-
-    func followPods() {
+    mutating func followPods() {
         if let end = pods.observedUntil, end <= now { pods.observedUntil = nil }
         deadlines.pods = pods.observedUntil
-        let forRoutes = routes.isNeeded && configuration.proxy != .off
+        let forRoutes = routes.isNeeded && settings.proxy != .off
         let wanted: PodScope = forRoutes ? .all : pods.observedUntil != nil ? .ofNode : .none
         guard wanted != pods.scope else { return }
         pods.scope = wanted
         if wanted == .none { pods.told = [] }
-        for source in environment.sources { source.follow?(wanted) }
+        act(.follow(wanted))
     }
 }
