@@ -108,4 +108,19 @@ import TestSupport
             #expect(try rig.get("/modern").status == 200)
         }
     }
+
+    /// The client has got nothing by then, so another try is allowed, and it takes the body as well.
+    @Test func anAnswerThatDoesNotFitIsTriedAgainWithTheBody() async throws {
+        let backend = try TestBackend("one") { _ in
+            .reply(200, headers: "x-big: \(String(repeating: "{", count: 12_000))\r\n", body: "x")
+        }
+        defer { backend.stop() }
+        let retrying = rule(to: [("one", 1)]) { $0.retry = RetryPolicy(attempts: 1, backoff: .milliseconds(1)) }
+        try await ProxyRig.with([retrying], [cluster("one", [backend])]) { rig in
+            let client = try rig.connectHTTP2()
+            defer { client.hangUp() }
+            #expect(try client.ask("/", method: "PUT", [("content-length", "4")], body: "body").status == 502)
+            #expect(backend.requests.map { String(decoding: $0.body, as: UTF8.self) } == ["body", "body"])
+        }
+    }
 }

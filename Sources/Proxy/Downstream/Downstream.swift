@@ -161,7 +161,7 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         phase = body.isComplete ? .answering : .body
         deadline = shard.now + shard.options.streamIdleTimeout
         let exchange = Exchange(shard, sink: self, head: head, bytes: bytes, arrival: arrival)
-        if isDraining || inputEnded { exchange.keepsAlive = false }
+        if isDraining || inputEnded { exchange.machine.closesConnection() }
         self.exchange = exchange
         exchange.start()
         return true
@@ -196,12 +196,8 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         shard.stats.violations[violation.detail.rawValue, default: 0] += 1
         if let exchange {
             exchange.record.failure = violation.detail.rawValue
-            exchange.keepsAlive = false
-            if exchange.hasResponse {
-                exchange.abort(.downstreamProtocolError, "http1.codec_error", nil)
-            } else {
-                exchange.reply(violation.status, .downstreamProtocolError, "http1.codec_error", nil)
-            }
+            exchange.machine.closesConnection()
+            exchange.refuse(violation.status, .downstreamProtocolError, "http1.codec_error")
         } else {
             shard.report(violation, arrival, details: "http1.codec_error")
             let status = violation.status
@@ -267,7 +263,7 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         inputEnded = true
         switch phase {
         case .tunnel: exchange?.clientEndedTunnel()
-        case .answering: exchange?.keepsAlive = false
+        case .answering: exchange?.machine.closesConnection()
         case .head, .body, .closing, .replaced: context.close(promise: nil)
         }
     }
@@ -290,7 +286,7 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     func drain() {
         isDraining = true
         if phase == .head, buffer.readableBytes == 0 { deadline = shard.now + shard.options.drainGrace }
-        exchange?.keepsAlive = false
+        exchange?.machine.closesConnection()
     }
     func abort() { cut(exchange) }
     var held: Int { arrival.held }
@@ -305,11 +301,7 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
             closeGently()
         case .body, .answering:
             guard let exchange else { return abort() }
-            if exchange.hasResponse {
-                exchange.abort(.idleTimeout, "stream_idle_timeout", nil)
-            } else {
-                exchange.reply(504, .idleTimeout, "stream_idle_timeout", nil)
-            }
+            exchange.refuse(504, .idleTimeout, "stream_idle_timeout")
         case .head, .closing: abort()
         // Between the two ends of a tunnel silence is no fault.
         case .tunnel, .replaced: break
@@ -387,7 +379,7 @@ extension Downstream: ResponseSink {
     }
     /// An orderly end would make a part look like the whole where only the end tells; a reset does not.
     private func cut(_ exchange: Exchange?) {
-        if exchange?.endsWithConnection == true, let channel = context?.channel as? any SocketOptionProvider {
+        if exchange?.machine.isCut == true, let channel = context?.channel as? any SocketOptionProvider {
             _ = channel.setSoLinger(linger(l_onoff: 1, l_linger: 0))
         }
         context?.close(promise: nil)

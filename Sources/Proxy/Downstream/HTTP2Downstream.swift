@@ -176,8 +176,7 @@ private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
         shard.stats.violations[violation.detail.rawValue, default: 0] += 1
         if let exchange {
             exchange.record.failure = violation.detail.rawValue
-            if hasAnswered { return exchange.abort(.downstreamProtocolError, "http2.violation", nil) }
-            return exchange.reply(violation.status, .downstreamProtocolError, "http2.violation", nil)
+            return exchange.refuse(violation.status, .downstreamProtocolError, "http2.violation")
         }
         shard.report(violation, downstream.arrival, details: "http2.violation")
         hasAnswered = true
@@ -189,11 +188,7 @@ private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
     /// Neither side has sent anything for too long. A call may well be silent (gRPC has deadlines and pings for that).
     func wasIdle() {
         guard let exchange, !exchange.isGRPC else { return }
-        if hasAnswered {
-            exchange.abort(.idleTimeout, "stream_idle_timeout", nil)
-        } else {
-            exchange.reply(504, .idleTimeout, "stream_idle_timeout", nil)
-        }
+        exchange.refuse(504, .idleTimeout, "stream_idle_timeout")
     }
 
     // MARK: To the client
@@ -217,7 +212,7 @@ private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
             } catch { return reset(.internalError) }
         }
         // The rest of a request that was answered before its end is of no use to anyone.
-        if !exchange.requestWasSent { resetAfterSending(.noError) }
+        if !exchange.machine.isRequestComplete { resetAfterSending(.noError) }
         flush()
     }
     func aborted(_ exchange: Exchange) {

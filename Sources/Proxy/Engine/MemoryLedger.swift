@@ -158,6 +158,6 @@ extension Shard {
     }
     func mirrorEnded(_ mirror: Exchange) {
         guard ledger.mirrors.removeValue(forKey: ObjectIdentifier(mirror)) != nil else { return }
-        mirror.cluster?.mirrors -= 1
+        mirror.target?.pool.mirrors -= 1
     }
 }

@@ -8,60 +8,64 @@ import RouteIR
 extension Exchange {
     // MARK: From the upstream
 
-    /// More of them, or longer ones together, are no answer to any request.
-    private static let maximumInterimAnswers = 16
-    private static let maximumInterimBytes = 64 << 10
-
     /// 100 or 103: passed on, unless the client is too old to know them.
     func interimHead(_ interim: MessageHead, _ bytes: ByteBuffer) throws(WireViolation) {
-        guard !isFinished else { return }
-        interimAnswers += 1
-        interimBytes += bytes.readableBytes
-        guard interimAnswers <= Self.maximumInterimAnswers, interimBytes <= Self.maximumInterimBytes else {
+        guard let isAllowed = machine.interimHead(bytes: bytes.readableBytes) else { return }
+        guard isAllowed else {
             shard.limited(.interimAnswers)
             throw WireViolation(502, .tooManyInterimAnswers)
         }
         guard head.minorVersion >= 1, let sink else { return }
         try sink.writeHead(editedInterim(interim, bytes), isLast: false)
         sink.flush()
-        if !sink.isWritable { upstream?.pause() }
+        if !sink.isWritable { machine.stream?.pause() }
     }
 
     func responseHead(_ answer: MessageHead, _ bytes: ByteBuffer, _ body: BodyReader) {
-        guard !isFinished else { return }
-        if shouldRetry(answer.status) {
-            endAttempt(.init(status: answer.status), cancels: true)
+        guard machine.awaitsAnswer, let sink else { return }
+        if shouldRetry(answer.status), let remains = machine.discardAnswer() {
+            giveBack(remains, .init(status: answer.status), cancels: true)
             return retry()
         }
-        attemptTimer?.cancel()
-        hasResponse = true
-        replay = []
+        timers.attempt?.cancel()
+        let form = self.form(of: answer, body)
+        if form?.endsWithConnection == true || !machine.isRequestComplete { machine.closesConnection() }
+        do throws(WireViolation) {
+            try sink.writeHead(editedAnswer(answer, bytes, form), isLast: body.isComplete && form != nil)
+        } catch { return failed(.violation(error)) }
+        if let began = machine.began { record.upstreamTime = shard.now.since(began) }
         record.status = answer.status
-        record.upstreamTime = shard.now.since(attemptBegan)
         if isGRPC { record.grpcStatus = answer.value(.grpcStatus).map { GRPCStatus(bytes.array($0)) } }
-        if answer.status == 101 {
-            isTunnel = true
+        self.body.drop()
+        guard let form else {
             // The route's time is for an answer, and this was it.
-            requestTimer?.cancel()
+            timers.request?.cancel()
+            machine.becameTunnel()
+            return sink.becameTunnel()
         }
+        machine.answered(form)
+    }
+
+    /// nil: a tunnel.
+    private func form(of answer: MessageHead, _ body: BodyReader) -> ExchangeMachine<any UpstreamStream>.Answer? {
+        guard answer.status != 101 else { return nil }
+        var form = ExchangeMachine<any UpstreamStream>.Answer(endsWithConnection: body.endsWithConnection)
+        guard answer.isChunked else { return form }
         // HTTP/1.0 has no chunks, and without a length only the end of the connection ends a body.
-        dechunks = answer.isChunked && (head.minorVersion == 0 || speaksHTTP2)
-        enchunks = answer.isChunked && !dechunks && cluster?.cluster.wire == .h2c && !body.isComplete
-        endsWithConnection = dechunks || body.endsWithConnection
-        if endsWithConnection || !isRequestComplete { keepsAlive = false }
-        let head = editedAnswer(answer, bytes)
-        do throws(WireViolation) { try sink?.writeHead(head, isLast: body.isComplete && !isTunnel) } catch {
-            (hasResponse, isTunnel) = (false, false)
-            return upstreamFailed(.violation(error))
+        if head.minorVersion == 0 || speaksHTTP2 {
+            form.chunks = .removed
+            form.endsWithConnection = true
+        } else if target?.pool.cluster.wire == .h2c, !body.isComplete {
+            form.chunks = .added
         }
-        if isTunnel { sink?.becameTunnel() }
+        return form
     }
 
     func responseBytes(_ bytes: ByteBuffer, payload: Int, isLast: Bool = false) {
-        guard !isFinished, let sink else { return }
+        guard machine.hasAnswer, let sink else { return }
         record.bytesSent += UInt64(payload)
-        responseMessages?.count(bytes)
-        if enchunks {
+        count(answer: bytes)
+        if machine.answer?.chunks == .added {
             sink.writeBody(ByteBuffer(string: String(bytes.readableBytes, radix: 16) + "\r\n"), isLast: false)
             sink.writeBody(bytes, isLast: false)
             sink.writeBody(ByteBuffer(staticString: "\r\n"), isLast: false)
@@ -71,15 +75,15 @@ extension Exchange {
         guard !sink.isWritable else { return }
         sink.flush()
         // The flush may have made room at once; then nobody would wake up a paused upstream.
-        if !sink.isWritable { upstream?.pause() }
+        if !sink.isWritable { machine.stream?.pause() }
     }
 
-    /// `trailers`: lines with their CRLFs and the empty line.
+    /// `trailers`: lines with their CRLFs and the empty one.
     func responseComplete(trailers: ByteBuffer? = nil) {
-        guard !isFinished else { return }
+        guard let answer = machine.answer else { return }
         if isGRPC, record.grpcStatus == nil, let trailers { record.grpcStatus = trailingStatus(in: trailers) }
         let trailers = trailers.flatMap { allowed(trailer: $0, isRequest: false) }
-        if enchunks {
+        if answer.chunks == .added {
             sink?.writeBody(ByteBuffer(staticString: "0\r\n"), isLast: false)
             sink?.writeBody(trailers ?? ByteBuffer(staticString: "\r\n"), isLast: true)
         }
@@ -99,9 +103,9 @@ extension Exchange {
     /// Answers the client itself. gRPC clients get a status in their own terms.
     func reply(
         _ status: UInt16, _ flag: ResponseFlags, _ details: String, _ reason: String?,
-        headers: [(String, String)] = []
+        headers: [(String, String)] = [], outcome: RequestOutcome? = nil
     ) {
-        guard !isFinished else { return }
+        guard let remains = machine.replied() else { return }
         record.flags.formUnion(flag)
         record.details = details
         record.failure = record.failure ?? reason
@@ -122,15 +126,14 @@ extension Exchange {
         }
         let corsHeaders = plan?.filters.cors.map(corsHeaders) ?? []
         for header in headers + corsHeaders { text += "\(header.0): \(header.1)\r\n" }
-        let keeps = keepsAlive && isRequestComplete
+        let keeps = machine.keepsAlive
         if status != 204, !(isGRPC && speaksHTTP2) { text += "content-length: \(body.utf8.count)\r\n" }
         // Of GET, as the length that was just said (RFC 9110, 8.6).
         if method == .head { body = "" }
         text += keeps ? (head.minorVersion == 0 ? "connection: keep-alive\r\n" : "") : "connection: close\r\n"
         record.bytesSent = UInt64(body.utf8.count)
-        keepsAlive = keeps
         let sink = sink
-        end(outcome: nil, cancels: true)
+        end(remains, outcome, cancels: true)
         do throws(WireViolation) { try sink?.writeHead(ByteBuffer(string: text + "\r\n"), isLast: body.isEmpty) } catch
         {
             sink?.aborted(self)

@@ -8,162 +8,148 @@ import RouteIR
 extension Exchange {
     /// Without a policy of the route only what no backend can have seen is tried again.
     private static let defaultRetry = RetryPolicy(attempts: 2, classes: .neverSent)
-    private var retryPolicy: RetryPolicy { plan?.rule.retry ?? Self.defaultRetry }
+    var retryPolicy: RetryPolicy { plan?.rule.retry ?? Self.defaultRetry }
 
     /// Whether bytes of the body need to be kept.
     var mayTryAgainLater: Bool {
         // An endpoint that speaks HTTP/2 may say after the fact that it did nothing with a request.
-        let mayBeRefused = cluster?.cluster.wire == .h2c
-        return !isMirror && !isUpgrade && (plan?.rule.retry != nil || mayBeRefused)
-            && record.attempts <= retryPolicy.attempts
+        let mayBeRefused = target?.pool.cluster.wire == .h2c
+        return !isMirror && form != .upgrade && (plan?.rule.retry != nil || mayBeRefused)
+            && machine.tries.isAnotherLeft
     }
 
     /// `isFirst`: it has waited, and its turn has come.
     func attempt(isFirst: Bool = false) {
-        guard let cluster, !isFinished else { return }
-        guard cluster.load.mayRequest(cluster.policy) else { return overflow() }
-        guard let host = cluster.pick(hash: hash, tried: tried) else {
-            return reply(503, .noHealthyUpstream, "no_healthy_upstream", "\(cluster.id) has no ready endpoint")
+        guard let pool = target?.pool, machine.mayBegin else { return }
+        guard pool.load.mayRequest(pool.policy) else { return overflow() }
+        guard let host = pool.pick(hash: target?.hash, tried: machine.tries.failed) else {
+            return reply(503, .noHealthyUpstream, "no_healthy_upstream", "\(pool.id) has no ready endpoint")
         }
-        guard isFirst || !cluster.hasWaiting else {
-            if !cluster.wait(self) { overflow() }
-            return
-        }
-        if cluster.cluster.wire == .h2c { return openStream(host, cluster, isFirst) }
-        // Where one idle connection was closed under a request, the others are likely to go as well.
-        if !hasRetriedReuse, let connection = cluster.takeIdle(host) {
-            begin(host)
-            isReused = true
+        guard isFirst || !pool.hasWaiting else { return wait(in: pool) }
+        if pool.cluster.wire == .h2c { return openStream(host, pool, isFirst) }
+        if machine.tries.mayReuse, let connection = pool.takeIdle(host) {
+            begin(host, in: pool, isReused: true)
             send(on: connection)
-        } else if cluster.load.mayConnect(cluster.policy) {
-            begin(host)
-            isReused = false
-            cluster.connect(host, for: self)
-        } else if let other = cluster.anyIdleHost(), let connection = cluster.takeIdle(other) {
-            begin(other)
-            isReused = true
+        } else if pool.load.mayConnect(pool.policy) {
+            begin(host, in: pool, isReused: false)
+            pool.connect(host, for: self)
+        } else if let other = pool.anyIdleHost(), let connection = pool.takeIdle(other) {
+            begin(other, in: pool, isReused: true)
             send(on: connection)
-        } else if !cluster.wait(self, isFirst: isFirst) {
-            overflow()
+        } else {
+            wait(in: pool, isFirst: isFirst)
         }
     }
 
     /// On a connection that has room, else on a new one, else when there is room again.
-    private func openStream(_ host: ClusterBalancer.HostID, _ cluster: ClusterState, _ isFirst: Bool) {
-        if let connection = cluster.http2(host) ?? cluster.connectHTTP2(host) ?? cluster.anyHTTP2() {
-            begin(connection.host)
-            isReused = connection.served > 0
+    private func openStream(_ host: ClusterBalancer.HostID, _ pool: ClusterState, _ isFirst: Bool) {
+        if let connection = pool.http2(host) ?? pool.connectHTTP2(host) ?? pool.anyHTTP2() {
+            begin(connection.host, in: pool, isReused: connection.served > 0)
             connection.serve(self)
-        } else if !cluster.wait(self, isFirst: isFirst) {
-            overflow()
+        } else {
+            wait(in: pool, isFirst: isFirst)
         }
     }
 
-    /// The cluster has room for a connection again.
-    func connectionIsFree() { attempt(isFirst: true) }
+    private func wait(in pool: ClusterState, isFirst: Bool = false) {
+        guard pool.wait(self, isFirst: isFirst) else { return overflow() }
+        machine.queue()
+    }
+    /// The pool may have room for it.
+    func turnCame() {
+        machine.unqueue()
+        attempt(isFirst: true)
+    }
 
     private func overflow() {
         shard.stats.overflows += 1
         reply(503, .overflow, "overflow", nil, headers: [("x-envoy-overloaded", "true")])
     }
 
-    private func begin(_ host: ClusterBalancer.HostID) {
-        guard let cluster else { return }
-        self.host = host
-        tried.append(host)
-        record.attempts += 1
-        attemptBegan = shard.now
-        let address = cluster.balancer.hosts[host].endpoint.address
+    private func begin(_ host: ClusterBalancer.HostID, in pool: ClusterState, isReused: Bool) {
+        machine.begin(host, isReused: isReused, now: shard.now)
+        let address = pool.balancer.hosts[host].endpoint.address
         record.upstream = address
         record.destination = table.workload(at: address.address)
-        cluster.began(host)
+        pool.began(host)
         if let timeout = plan?.rule.timeouts.backendRequest {
-            attemptTimer = schedule(timeout) { $0.timedOut(isAttempt: true) }
+            timers.attempt = schedule(timeout) { $0.failed(.timeout) }
         }
     }
 
     // MARK: The connection
 
     func connected(_ connection: any UpstreamStream) {
-        // While it was being made the request may have ended, or timed out and gone elsewhere.
-        guard !isFinished, let host, host == connection.host, upstream == nil,
-            cluster?.balancer.hosts[host].endpoint.address == connection.address
-        else {
-            connection.release()
-            return
+        // While it was being made its endpoint may have gone, and another one have got its place.
+        guard target?.pool.balancer.hosts[connection.host].endpoint.address == connection.address else {
+            return connection.release()
         }
         send(on: connection)
     }
 
     func connectFailed(_ failure: Connector.Failure, _ host: ClusterBalancer.HostID) {
-        guard !isFinished, upstream == nil, self.host == host else { return }
-        failed(.unreachable(failure))
+        if machine.isConnecting(to: host) { failed(.unreachable(failure)) }
     }
 
     private func send(on connection: any UpstreamStream) {
-        upstream = connection
+        guard let head = target?.head, machine.connected(connection, to: connection.host) else {
+            return connection.release()
+        }
         record.upstreamLocal = connection.link?.local
         connection.begin(self)
-        let hasBody = head.requestBody != .none
-        connection.send(head: upstreamHead, isLast: !hasBody)
-        let endsApart = hasBody && isRequestComplete && (requestTrailers != nil || replay.isEmpty)
-        for (index, piece) in replay.enumerated() {
-            let isLast = isRequestComplete && !endsApart && index == replay.count - 1
-            connection.send(body: piece, isLast: isLast)
-        }
-        if endsApart { connection.endBody(trailers: requestTrailers) }
+        let hasBody = self.head.requestBody != .none
+        connection.send(head: head, isLast: !hasBody)
+        if hasBody { sendKeptBody(on: connection) }
         connection.flush()
-        if !mayTryAgainLater, !replay.isEmpty { dropReplay() }
+        if !mayTryAgainLater, body.held > 0 { body.drop() }
         resumeRequest()
+    }
+    private func sendKeptBody(on connection: any UpstreamStream) {
+        let isComplete = machine.isRequestComplete
+        let endsApart = isComplete && (body.trailers != nil || body.pieces.isEmpty)
+        for (index, piece) in body.pieces.enumerated() {
+            connection.send(body: piece, isLast: isComplete && !endsApart && index == body.pieces.count - 1)
+        }
+        if endsApart { connection.endBody(trailers: body.trailers) }
     }
 
     // MARK: Failures
 
-    func upstreamFailed(_ failure: UpstreamFailure) {
-        guard !isFinished else { return }
-        failed(failure)
+    /// The route's time for the whole request is over.
+    func timedOut() {
+        switch machine.exit {
+        case .reply:
+            reply(
+                504, .upstreamTimeout, "response_timeout", "no answer within the time of the route",
+                outcome: .connectionFailure)
+        case .abort: abort(.upstreamTimeout, "response_timeout", .connectionFailure)
+        case .endTunnel, .none: break
+        }
     }
 
-    func timedOut(isAttempt: Bool) {
-        if isAttempt, !hasResponse { return failed(.timeout) }
-        record.flags.insert(.upstreamTimeout)
-        if hasResponse { return abort(.upstreamTimeout, "response_timeout", .connectionFailure) }
-        endAttempt(.connectionFailure, cancels: true)
-        reply(504, .upstreamTimeout, "response_timeout", "no answer within the time of the route")
-    }
-
-    private func failed(_ failure: UpstreamFailure) {
-        if isTunnel { return endTunnel() }
-        if hasResponse { return abortAnswer(failure) }
-        if case .unsendable(let violation) = failure {
-            record.failure = violation.detail.rawValue
-            return reply(431, [], "request_headers_too_large", "more headers than the endpoint's HTTP/2 takes")
+    func failed(_ failure: UpstreamFailure) {
+        let hasAnswered = machine.stream?.hasAnswered == true
+        switch machine.failed(failure, hasAnswered: hasAnswered, canRepeat: body.isWhole && !isMirror) {
+        case .ignored: break
+        case .tunnelEnded: endTunnel()
+        case .answerCut: abortAnswer(failure)
+        case .unsendable: answer(failure)
+        case .tryEnded(let remains, let next):
+            // The upstream has let go of it where it has ended by itself.
+            let cancels: Bool
+            switch failure {
+            case .timeout, .violation: cancels = true
+            case .unreachable, .refused, .reset, .closed, .unsendable: cancels = false
+            }
+            giveBack(remains, .connectionFailure, cancels: cancels)
+            switch next {
+            case .again: attempt()
+            case .retry where mayRetryNow: retry()
+            case .retry, .reply:
+                markExhausted()
+                answer(failure)
+            }
         }
-        let hasAnswered = upstream?.hasAnswered == true
-        // Nobody has seen it: no connection came to be, or the endpoint says so itself and has not shown otherwise.
-        let isUntouched: Bool
-        switch failure {
-        case .unreachable: isUntouched = true
-        case .refused: isUntouched = !hasAnswered
-        default: isUntouched = false
-        }
-        // The upstream has let go of it where it has ended by itself.
-        let cancels: Bool
-        switch failure {
-        case .timeout, .violation: cancels = true
-        default: cancels = false
-        }
-        endAttempt(.connectionFailure, cancels: cancels)
-        // A server may close an idle connection while a request is on its way. It may as well have read it, so this is
-        // for what may be done twice (RFC 9110, 9.2.2), and a try like any other.
-        if case .closed = failure, isReused, !hasAnswered, !hasRetriedReuse, method.isIdempotent, mayTryAgain {
-            hasRetriedReuse = true
-            tried.removeLast()
-            return attempt()
-        }
-        if mayRetry(isUntouched: isUntouched) { return retry() }
-        markExhausted()
-        answer(failure)
     }
 
     private func answer(_ failure: UpstreamFailure) {
@@ -179,7 +165,10 @@ extension Exchange {
         case .closed, .reset:
             let details = "upstream_reset_before_response_started{connection_termination}"
             reply(503, .upstreamClosed, details, "the endpoint closed the connection without an answer")
-        case .violation(let violation), .unsendable(let violation):
+        case .unsendable(let violation):
+            record.failure = violation.detail.rawValue
+            reply(431, [], "request_headers_too_large", "more headers than the endpoint's HTTP/2 takes")
+        case .violation(let violation):
             record.failure = violation.detail.rawValue
             reply(502, .upstreamProtocolError, "upstream_protocol_error", "the endpoint's answer is not HTTP")
         case .timeout:
@@ -197,38 +186,28 @@ extension Exchange {
     }
 
     private func markExhausted() {
-        if plan?.rule.retry != nil, record.attempts > retryPolicy.attempts { record.flags.insert(.retriesExhausted) }
+        if plan?.rule.retry != nil, !machine.tries.isAnotherLeft { record.flags.insert(.retriesExhausted) }
     }
 
     // MARK: Retries
 
-    /// There is a try left, and everything to send again.
-    private var mayTryAgain: Bool { !isMirror && canReplay && record.attempts <= retryPolicy.attempts }
-
-    private func mayRetry(isUntouched: Bool) -> Bool {
-        let policy = retryPolicy
-        guard mayTryAgain, let cluster, sink != nil, cluster.load.mayRetry(cluster.policy.retryBudget) else {
-            return false
-        }
-        if isUntouched, policy.classes.contains(.neverSent) { return true }
-        return policy.classes.contains(method.isIdempotent ? .idempotent : .nonIdempotent)
-    }
+    private var mayRetryNow: Bool { target.map { $0.pool.load.mayRetry($0.pool.policy.retryBudget) } ?? false }
 
     /// Whether this answer is to be thrown away for another try.
     func shouldRetry(_ status: UInt16) -> Bool {
-        guard let policy = plan?.rule.retry, policy.codes.contains(status), !isTunnel else { return false }
-        if mayRetry(isUntouched: false) { return true }
+        guard let policy = plan?.rule.retry, policy.codes.contains(status) else { return false }
+        if body.isWhole, machine.tries.mayRetry(isUntouched: false), mayRetryNow { return true }
         markExhausted()
         return false
     }
 
     func retry() {
         shard.stats.retries += 1
-        isRetryCounted = true
-        cluster?.load.retryBegan()
-        let pause = retryPolicy.pause(before: record.attempts, using: &shard.random)
+        machine.retry()
+        target?.pool.load.retryBegan()
+        let pause = retryPolicy.pause(before: machine.tries.count, using: &shard.random)
         // The first retry without a policy goes at once: nothing was sent, so nobody is being overrun.
-        guard plan?.rule.retry != nil || record.attempts > 1 else { return attempt() }
-        retryTimer = schedule(pause) { $0.attempt() }
+        guard plan?.rule.retry != nil || machine.tries.count > 1 else { return attempt() }
+        timers.pause = schedule(pause) { $0.attempt() }
     }
 }

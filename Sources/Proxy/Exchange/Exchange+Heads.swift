@@ -11,7 +11,7 @@ extension Exchange {
     func editedHead(_ rule: FilterPlan, _ backend: FilterPlan) -> ByteBuffer {
         shard.edit.reset()
         bytes.withUnsafeReadableBytes { raw in
-            shard.edit.dropHopByHop(head, raw, keepsUpgrade: isUpgrade)
+            shard.edit.dropHopByHop(head, raw, keepsUpgrade: form == .upgrade)
             addForwarding(raw)
             addTrace()
             for edit in rule.requestHeaders { apply(edit, to: head, raw) }
@@ -117,18 +117,21 @@ extension Exchange {
         }
     }
 
-    func editedAnswer(_ answer: MessageHead, _ bytes: ByteBuffer) -> ByteBuffer {
+    /// `form` nil: a tunnel.
+    func editedAnswer(
+        _ answer: MessageHead, _ bytes: ByteBuffer, _ form: ExchangeMachine<any UpstreamStream>.Answer?
+    ) -> ByteBuffer {
         shard.edit.reset()
         return written(answer, bytes) { raw in
             sayOwnVersion(answer, raw)
-            shard.edit.dropHopByHop(answer, raw, keepsUpgrade: answer.status == 101)
-            for edit in backend?.filters.responseHeaders ?? [] { apply(edit, to: answer, raw) }
+            shard.edit.dropHopByHop(answer, raw, keepsUpgrade: form == nil)
+            for edit in target?.backend?.filters.responseHeaders ?? [] { apply(edit, to: answer, raw) }
             for edit in plan?.filters.responseHeaders ?? [] { apply(edit, to: answer, raw) }
             if let cors = plan?.filters.cors { addCORS(cors, to: answer, raw) }
-            if let setCookie { shard.edit.add("set-cookie", setCookie.utf8) }
-            if dechunks || answer.status == 204 { shard.edit.drop(.transferEncoding, in: answer) }
-            if !isTunnel {
-                if !keepsAlive {
+            if let setCookie = target?.setCookie { shard.edit.add("set-cookie", setCookie.utf8) }
+            if form?.chunks == .removed || answer.status == 204 { shard.edit.drop(.transferEncoding, in: answer) }
+            if form != nil {
+                if !machine.keepsAlive {
                     shard.edit.add("connection", "close".utf8)
                 } else if head.minorVersion == 0 {
                     shard.edit.add("connection", "keep-alive".utf8)

@@ -91,7 +91,6 @@ extension Exchange {
             return reply(500, [], "no_backends", "the rule has no backend")
         }
         let backend = plan.backends[chosen]
-        self.backend = backend
         if let reason = backend.filters.unresolved { return reply(500, [], "filter_not_resolved", reason) }
         if let redirect = backend.filters.redirect { return answer(redirect) }
         guard case .cluster(let id) = backend.target else {
@@ -102,14 +101,14 @@ extension Exchange {
         guard let cluster = shard.cluster(id) else {
             return reply(500, .noCluster, "cluster_not_found", "\(id) is not configured")
         }
-        self.cluster = cluster
+        target = Target(pool: cluster, backend: backend)
+        machine.mayTry(retryPolicy, isIdempotent: method.isIdempotent)
         chooseHash(cluster.policy)
         if cluster.cluster.wire == .h2c { sendsHTTP2() }
-        upstreamHead = editedHead(plan.filters, backend.filters)
-        startMirrors(plan.filters.mirrors + backend.filters.mirrors)
-        if let timeout = requestTimeout(plan) {
-            requestTimer = schedule(timeout) { $0.timedOut(isAttempt: false) }
-        }
+        target?.head = editedHead(plan.filters, backend.filters)
+        let mirrors = (plan.filters.mirrors, backend.filters.mirrors)
+        if !mirrors.0.isEmpty || !mirrors.1.isEmpty { startMirrors(mirrors.0 + mirrors.1, plan) }
+        if let timeout = requestTimeout(plan) { timers.request = schedule(timeout) { $0.timedOut() } }
         attempt()
     }
 
@@ -123,7 +122,7 @@ extension Exchange {
     func schedule(_ delay: Duration, _ body: @escaping (Exchange) -> Void) -> Scheduled<Void> {
         shard.loop.assumeIsolated().scheduleTask(in: .nanoseconds(Int64(clamping: delay.wholeNanoseconds))) {
             [weak self] in
-            if let self, !self.isFinished { body(self) }
+            if let self, !self.machine.isOver { body(self) }
         }
     }
 
@@ -176,31 +175,31 @@ extension Exchange {
 
     private func chooseHash(_ policy: UpstreamPolicy) {
         guard case .consistentHash(let inputs) = policy.loadBalancing else { return }
-        for input in inputs {
-            switch input {
-            case .sourceIP: hash = stableHash(arrival.peer.host.utf8)
-            case .header(let name):
-                _ = BufferedRequest(head: head, bytes: bytes).header(name.lowercased()) { value in
-                    var text: [UInt8] = []
-                    for index in 0..<value.count { text.append(value[index]) }
-                    self.hash = stableHash(text)
-                    return true
-                }
-            case .query(let name):
-                if let value = queryValue(name) { hash = stableHash(value.utf8) }
-            case .cookie(let name, let path, let ttl):
-                if let value = cookie(name) {
-                    hash = stableHash(value.utf8)
-                } else if let ttl {
-                    let value = hex(shard.random.next(), 16)
-                    hash = stableHash(value.utf8)
-                    let age = ttl.components.seconds
-                    setCookie =
-                        "\(name)=\(value)" + (age > 0 ? "; Max-Age=\(age)" : "")
-                        + (path.map { "; Path=\($0)" } ?? "") + "; HttpOnly"
-                }
+        for input in inputs where target?.hash == nil { target?.hash = hash(of: input) }
+    }
+    /// nil: the request does not have it.
+    private func hash(of input: UpstreamPolicy.HashInput) -> UInt64? {
+        switch input {
+        case .sourceIP: return stableHash(arrival.peer.host.utf8)
+        case .header(let name):
+            var hash: UInt64?
+            _ = BufferedRequest(head: head, bytes: bytes).header(name.lowercased()) { value in
+                var text: [UInt8] = []
+                for index in 0..<value.count { text.append(value[index]) }
+                hash = stableHash(text)
+                return true
             }
-            if hash != nil { return }
+            return hash
+        case .query(let name): return queryValue(name).map { stableHash($0.utf8) }
+        case .cookie(let name, let path, let ttl):
+            if let value = cookie(name) { return stableHash(value.utf8) }
+            guard let ttl else { return nil }
+            let value = hex(shard.random.next(), 16)
+            let age = ttl.components.seconds
+            target?.setCookie =
+                "\(name)=\(value)" + (age > 0 ? "; Max-Age=\(age)" : "")
+                + (path.map { "; Path=\($0)" } ?? "") + "; HttpOnly"
+            return stableHash(value.utf8)
         }
     }
 
@@ -225,8 +224,9 @@ extension Exchange {
 
     // MARK: Mirrors
 
-    private func startMirrors(_ mirrors: [Mirror]) {
-        guard !isMirror, !isUpgrade else { return }
+    private func startMirrors(_ mirrors: [Mirror], _ plan: RulePlan) {
+        guard !isMirror, form != .upgrade else { return }
+        var copies: [Exchange] = []
         for mirror in mirrors {
             guard case .cluster(let id) = mirror.target, let cluster = shard.cluster(id), mirror.denominator > 0,
                 UInt32.random(in: 0..<mirror.denominator, using: &shard.random) < mirror.numerator,
@@ -235,16 +235,15 @@ extension Exchange {
             let copy = Exchange(
                 shard, sink: MirrorSink.shared, head: head, bytes: bytes, arrival: arrival, mirrorOf: self)
             copy.plan = plan
-            copy.cluster = cluster
-            copy.upstreamHead = upstreamHead
-            copy.canReplay = false
+            copy.target = Target(pool: cluster, backend: nil, head: target?.head ?? ByteBuffer())
             shard.mirrorBegan(copy, to: cluster)
-            self.mirrors.append(copy)
+            copies.append(copy)
             if cluster.cluster.wire == .h2c { sendsHTTP2() }
             shard.stats.mirrored += 1
-            copy.requestTimer = copy.schedule(.seconds(30)) { $0.giveUp(.upstreamTimeout, "mirror_timeout") }
+            copy.timers.request = copy.schedule(.seconds(30)) { $0.giveUp(.upstreamTimeout, "mirror_timeout") }
         }
-        for copy in self.mirrors {
+        self.mirrors += copies
+        for copy in copies {
             if hasPlainBody { copy.sendsHTTP2() }
             copy.attempt()
         }

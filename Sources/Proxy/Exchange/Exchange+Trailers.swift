@@ -32,7 +32,7 @@ extension Exchange {
 
     /// Whether a filter of the route sets, adds or removes fields of this name.
     private func isEdited(_ name: UnsafeRawBufferPointer, isRequest: Bool) -> Bool {
-        isEdited(name, plan?.filters, isRequest) || isEdited(name, backend?.filters, isRequest)
+        isEdited(name, plan?.filters, isRequest) || isEdited(name, target?.backend?.filters, isRequest)
     }
     private func isEdited(_ name: UnsafeRawBufferPointer, _ filters: FilterPlan?, _ isRequest: Bool) -> Bool {
         for edit in (isRequest ? filters?.requestHeaders : filters?.responseHeaders) ?? [] {

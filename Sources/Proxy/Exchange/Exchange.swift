@@ -16,65 +16,47 @@ final class Exchange {
     let table: RoutingTable
     let source: WorkloadEntry?
     let service: RoutedServiceEntry?
-    var record: RequestRecord
+    let isGRPC: Bool
+    let speaksHTTP2: Bool
     /// A copy of another request whose answer nobody waits for.
     let isMirror: Bool
-    let isGRPC: Bool
-    private(set) var isUpgrade: Bool
-    let speaksHTTP2: Bool
 
-    // What was decided:
+    var machine: ExchangeMachine<any UpstreamStream>
+    var record: RequestRecord
+    /// What was decided.
     var plan: RulePlan?
-    var backend: BackendPlan?
-    var cluster: ClusterState?
-    var hash: UInt64?
-    var setCookie: String?
+    var target: Target?
+    private(set) var form: RequestForm
     var mirrors: [Exchange] = []
-
-    // The attempt under way:
-    var upstream: (any UpstreamStream)?
-    var host: ClusterBalancer.HostID?
-    var tried: [ClusterBalancer.HostID] = []
-    var isWaiting = false
-    var isReused = false
-    var hasRetriedReuse = false
-    var isRetryCounted = false
-    var attemptBegan = Moment.start
-    var requestTimer: Scheduled<Void>?
-    var attemptTimer: Scheduled<Void>?
-    var retryTimer: Scheduled<Void>?
-
-    // The request's bytes:
-    var upstreamHead = ByteBuffer()
-    var replay: [ByteBuffer] = []
-    var replayBytes = 0
-    var canReplay = true
-    private(set) var isRequestComplete: Bool
-    private(set) var requestTrailers: ByteBuffer?
-    /// The request's body comes without the marks of HTTP/1's chunks, because one of its sides has none.
-    private(set) var hasPlainBody: Bool
-    private(set) var isRequestPaused = false
-    /// What of it is on the client's account (`account`).
+    var body = KeptBody()
+    var timers = Timers()
+    private var messages: (request: GRPCMessageCounter, answer: GRPCMessageCounter)?
+    /// What is on the client's account (`account`).
     private var held = 0
 
-    // The answer:
-    var hasResponse = false
-    private var requestMessages: GRPCMessageCounter?
-    var responseMessages: GRPCMessageCounter?
-    /// The answer's chunks are taken off, or put on.
-    var dechunks = false
-    var enchunks = false
-    var keepsAlive: Bool
-    /// Only the end of the client's connection ends the answer.
-    var endsWithConnection = false
-    var isTunnel = false
-    var interimAnswers = 0
-    var interimBytes = 0
-    private(set) var isFinished = false
+    struct Target {
+        let pool: ClusterState
+        /// nil: a copy, which goes where it was told.
+        let backend: BackendPlan?
+        var hash: UInt64?
+        var setCookie: String?
+        /// As the endpoint gets it.
+        var head = ByteBuffer()
+    }
+    enum RequestForm {
+        /// The body with the marks of HTTP/1's chunks, if it has any.
+        case asItCame
+        /// Without them, because one of its sides has none.
+        case plainBody
+        case upgrade
+    }
+    struct Timers {
+        var request: Scheduled<Void>?
+        var attempt: Scheduled<Void>?
+        var pause: Scheduled<Void>?
+    }
 
     var method: HTTPMethod { head.method }
-    /// Everything the client had to send went to the upstream.
-    var requestWasSent: Bool { isRequestComplete }
 
     init(
         _ shard: Shard, sink: any ResponseSink, head: MessageHead, bytes: ByteBuffer, arrival: Arrival,
@@ -88,12 +70,14 @@ final class Exchange {
         table = shard.table
         (source, service) = arrival.entries(in: table)
         isMirror = original != nil
-        isRequestComplete = head.requestBody == .none
-        keepsAlive = head.keepsAlive
+        machine = ExchangeMachine(hasBody: head.requestBody != .none, keepsConnection: head.keepsAlive)
         isGRPC = bytes.hasPrefix("application/grpc", at: head.value(.contentType))
         speaksHTTP2 = sink.speaksHTTP2
-        hasPlainBody = speaksHTTP2
-        isUpgrade = head.wantsUpgrade && !bytes.hasPrefix("h2c", at: head.value(.upgrade))
+        if speaksHTTP2 {
+            form = .plainBody
+        } else {
+            form = head.wantsUpgrade && !bytes.hasPrefix("h2c", at: head.value(.upgrade)) ? .upgrade : .asItCame
+        }
         let now = shard.now
         record = RequestRecord(began: now, ended: now, client: arrival.peer.address, dialled: arrival.dialled)
         record.isHTTP2 = speaksHTTP2
@@ -101,10 +85,7 @@ final class Exchange {
         record.source = source
         record.service = service?.service.id
         record.isGRPC = isGRPC
-        if isGRPC, hasPlainBody {
-            requestMessages = GRPCMessageCounter()
-            responseMessages = GRPCMessageCounter()
-        }
+        if isGRPC, speaksHTTP2 { messages = (GRPCMessageCounter(), GRPCMessageCounter()) }
         shard.stats.requests += isMirror ? 0 : 1
         shard.stats.active += 1
         account()
@@ -112,30 +93,29 @@ final class Exchange {
 
     /// Brings the client's account up to date: the head, what is kept for another try, what the endpoint does not take.
     private func account() {
-        guard !isFinished else { return }
-        let waiting = upstream.map { $0.isWritable ? 0 : $0.pendingBytes } ?? 0
-        let total = MemoryLimits.request + bytes.storageCapacity + (replay.isEmpty ? 0 : replayBytes) + waiting
+        guard !machine.isOver else { return }
+        let waiting = machine.stream.map { $0.isWritable ? 0 : $0.pendingBytes } ?? 0
+        let total = MemoryLimits.request + bytes.storageCapacity + body.held + waiting
         shard.hold(total - held, arrival)
         held = total
     }
 
     // MARK: From the client
 
-    /// Body bytes: as they came, with the marks of the chunked coding, or without them if `hasPlainBody`.
+    /// Body bytes: as they came, with the marks of the chunked coding, or without them (`form`).
     func requestBody(_ piece: ByteBuffer, isLast: Bool) {
-        guard !isFinished, !isRequestComplete else { return }
+        let destination = machine.requestBytes(isLast: isLast)
+        if case .nowhere = destination { return }
         record.bytesReceived += UInt64(piece.readableBytes)
-        requestMessages?.count(piece)
-        isRequestComplete = isLast
+        messages?.request.count(piece)
         for mirror in mirrors { mirror.requestBody(piece, isLast: isLast) }
-        if let upstream, !upstream.isClosed {
-            upstream.send(body: piece, isLast: isLast)
-            keepForReplay(piece)
-            if !upstream.isWritable { isMirror ? dropUnreadMirror() : isLast ? account() : pauseRequest() }
+        if case .endpoint(let stream) = destination, !stream.isClosed {
+            stream.send(body: piece, isLast: isLast)
+            keep(sent: piece)
+            if !stream.isWritable { isMirror ? dropUnreadMirror(stream) : isLast ? account() : pauseRequest() }
         } else {
-            replay.append(piece)
-            replayBytes += piece.readableBytes
-            if isMirror, replayBytes > shard.options.replayLimit {
+            body.keep(piece)
+            if isMirror, body.held > shard.options.replayLimit {
                 overflowMirror()
             } else if isLast {
                 account()
@@ -148,104 +128,108 @@ final class Exchange {
 
     /// The body ends with fields of its own.
     func requestEnded(trailers: ByteBuffer?) {
-        guard !isFinished, !isRequestComplete else { return }
+        let destination = machine.requestBytes(isLast: true)
+        if case .nowhere = destination { return }
         let trailers = trailers.flatMap { allowed(trailer: $0, isRequest: true) }
-        isRequestComplete = true
-        requestTrailers = trailers
+        body.trailers = trailers
         for mirror in mirrors { mirror.requestEnded(trailers: trailers) }
-        if let upstream, !upstream.isClosed { upstream.endBody(trailers: trailers) }
+        if case .endpoint(let stream) = destination, !stream.isClosed { stream.endBody(trailers: trailers) }
         flushRequest()
     }
 
     /// Called before the first byte of the body: HTTP/2 has no chunks and no upgrades.
-    func sendsHTTP2() {
-        hasPlainBody = true
-        isUpgrade = false
-    }
+    func sendsHTTP2() { form = .plainBody }
+    var hasPlainBody: Bool { form == .plainBody }
 
     /// The request it is a copy of goes on at its own pace; a copy that cannot keep up with it has no value.
-    private func dropUnreadMirror() {
-        upstream?.flush()
-        if let upstream, !upstream.isWritable, upstream.pendingBytes > MemoryLimits.mirror { overflowMirror() }
+    private func dropUnreadMirror(_ stream: any UpstreamStream) {
+        stream.flush()
+        if !stream.isWritable, stream.pendingBytes > MemoryLimits.mirror { overflowMirror() }
     }
     private func overflowMirror() {
         shard.limited(.mirrorBuffer)
         giveUp(.overflow, "mirror_overflow")
     }
 
-    private func keepForReplay(_ piece: ByteBuffer) {
-        guard canReplay, !hasResponse else { return }
-        replayBytes += piece.readableBytes
-        if replayBytes > shard.options.replayLimit || !mayTryAgainLater {
-            dropReplay()
-        } else {
-            replay.append(piece)
-            account()
-        }
-    }
-    func dropReplay() {
-        if replayBytes > 0 { canReplay = false }
-        replay = []
+    private func keep(sent piece: ByteBuffer) {
+        guard body.isWhole, !machine.hasAnswer else { return }
+        body.keep(sent: piece, limit: mayTryAgainLater ? shard.options.replayLimit : 0)
+        if body.isWhole { account() }
     }
 
     func flushRequest() {
-        upstream?.flush()
+        machine.stream?.flush()
         for mirror in mirrors { mirror.flushRequest() }
     }
 
     private func pauseRequest() {
-        if !isRequestPaused {
-            isRequestPaused = true
-            sink?.pauseRequest()
-        }
+        if machine.pauseRequest() { sink?.pauseRequest() }
         account()
     }
     func resumeRequest() {
-        guard isRequestPaused else { return }
-        isRequestPaused = false
+        guard machine.resumeRequest() else { return }
         account()
         sink?.resumeRequest()
     }
-    func upstreamIsWritable() { isRequestPaused ? resumeRequest() : account() }
+    func upstreamIsWritable() { machine.isRequestPaused ? resumeRequest() : account() }
 
     /// The client can take more of the answer.
-    func clientIsWritable() { upstream?.resume() }
+    func clientIsWritable() { machine.stream?.resume() }
 
     /// Bytes of a tunnel.
     func tunnelBytes(_ piece: ByteBuffer) {
         record.bytesReceived += UInt64(piece.readableBytes)
-        upstream?.send(body: piece, isLast: false)
-        if upstream?.isWritable == false { pauseRequest() }
+        guard let stream = machine.stream else { return }
+        stream.send(body: piece, isLast: false)
+        if !stream.isWritable { pauseRequest() }
     }
-    func clientEndedTunnel() { upstream?.closeOutput() }
+    func clientEndedTunnel() { machine.stream?.closeOutput() }
 
     /// The client is gone.
     func clientClosed() {
-        if isTunnel { endTunnel() } else { giveUp(.downstreamClosed, "downstream_remote_disconnect") }
+        if machine.isTunnel { endTunnel() } else { giveUp(.downstreamClosed, "downstream_remote_disconnect") }
     }
-    /// One of its sides is closed; that is how tunnels end.
-    func endTunnel() {
-        guard !isFinished else { return }
-        let sink = sink
-        end(outcome: .success, cancels: true)
-        sink?.aborted(self)
-    }
-    func giveUp(_ flag: ResponseFlags, _ details: String) {
-        guard !isFinished else { return }
-        record.flags.insert(flag)
-        record.details = details
-        end(outcome: nil, cancels: true)
+    /// The client broke the rules, or neither side has sent anything for too long: answered if that is still possible.
+    func refuse(_ status: UInt16, _ flag: ResponseFlags, _ details: String) {
+        switch machine.exit {
+        case .reply: reply(status, flag, details, nil)
+        case .abort: abort(flag, details, nil)
+        case .endTunnel: endTunnel()
+        case .none: break
+        }
     }
 
     // MARK: The end
 
+    /// One of its sides is closed; that is how tunnels end.
+    func endTunnel() {
+        guard let remains = machine.tunnelEnded() else { return }
+        let sink = sink
+        end(remains, .success, cancels: true)
+        sink?.aborted(self)
+    }
+    /// Nobody is there to be told.
+    func giveUp(_ flag: ResponseFlags, _ details: String) {
+        guard let remains = machine.aborted() else { return }
+        record.flags.insert(flag)
+        record.details = details
+        end(remains, nil, cancels: true)
+    }
     /// The answer is complete.
     func complete(trailers: ByteBuffer?) {
-        guard !isFinished else { return }
+        guard let remains = machine.completed() else { return }
         let sink = sink
-        let keeps = keepsAlive && isRequestComplete
-        end(outcome: outcome, cancels: false)
-        sink?.finished(self, keepsAlive: keeps, trailers: trailers)
+        end(remains, outcome, cancels: false)
+        sink?.finished(self, keepsAlive: machine.keepsAlive, trailers: trailers)
+    }
+    /// The answer has begun and cannot be completed.
+    func abort(_ flag: ResponseFlags, _ details: String, _ outcome: RequestOutcome?) {
+        guard let remains = machine.aborted() else { return }
+        record.flags.insert(flag)
+        record.details = details
+        let sink = sink
+        end(remains, outcome, cancels: true)
+        sink?.aborted(self)
     }
 
     /// What the answer says of the endpoint; gRPC says it in a status of its own.
@@ -254,38 +238,33 @@ final class Exchange {
         return RequestOutcome(status: code.map { httpStatus(ofGRPC: Int($0.rawValue)) } ?? record.status)
     }
 
-    /// The answer has begun and cannot be completed.
-    func abort(_ flag: ResponseFlags, _ details: String, _ outcome: RequestOutcome?) {
-        guard !isFinished else { return }
-        record.flags.insert(flag)
-        record.details = details
-        let sink = sink
-        end(outcome: outcome, cancels: true)
-        sink?.aborted(self)
-    }
-
-    func end(outcome: RequestOutcome?, cancels: Bool) {
-        isFinished = true
-        requestTimer?.cancel()
-        retryTimer?.cancel()
-        endAttempt(outcome, cancels: cancels)
-        cluster?.stopWaiting(self)
-        for mirror in mirrors where !mirror.isRequestComplete { mirror.giveUp(.downstreamClosed, "request_ended") }
+    /// After the machine has come to its end.
+    func end(_ remains: ExchangeMachine<any UpstreamStream>.Remains, _ outcome: RequestOutcome?, cancels: Bool) {
+        timers.request?.cancel()
+        timers.pause?.cancel()
+        giveBack(remains, outcome, cancels: cancels)
+        if remains.isQueued { target?.pool.stopWaiting(self) }
+        for mirror in mirrors where !mirror.machine.isRequestComplete {
+            mirror.giveUp(.downstreamClosed, "request_ended")
+        }
         mirrors = []
-        replay = []
+        body.drop()
         sink = nil
         if isMirror { shard.mirrorEnded(self) }
         shard.hold(-held, arrival)
         held = 0
         record.ended = shard.now
-        record.requestMessages = requestMessages?.messages ?? 0
-        record.responseMessages = responseMessages?.messages ?? 0
+        record.attempts = machine.tries.count
+        if let messages {
+            record.requestMessages = messages.request.messages
+            record.responseMessages = messages.answer.messages
+        }
         shard.stats.active -= 1
         if !isMirror {
             if shard.logs != nil || record.trace?.isSampled == true { describe() }
             // Taken out, not copied with all its texts: nobody asks for it any more.
             var finished = RequestRecord(
-                began: record.began, ended: record.ended, client: arrival.peer.address, dialled: arrival.dialled)
+                began: record.began, ended: record.ended, client: record.client, dialled: record.dialled)
             swap(&finished, &record)
             shard.finish(finished)
         }
@@ -299,20 +278,17 @@ final class Exchange {
     }
 
     /// Gives the endpoint back. The upstream itself is released by its own side when the answer is complete.
-    func endAttempt(_ outcome: RequestOutcome?, cancels: Bool) {
-        attemptTimer?.cancel()
-        attemptTimer = nil
-        if isRetryCounted {
-            isRetryCounted = false
-            cluster?.load.retryEnded()
+    func giveBack(_ remains: ExchangeMachine<any UpstreamStream>.Remains, _ outcome: RequestOutcome?, cancels: Bool) {
+        timers.attempt?.cancel()
+        timers.attempt = nil
+        if let pool = target?.pool {
+            if remains.isRetry { pool.load.retryEnded() }
+            if let host = remains.host { pool.ended(host, outcome) }
         }
-        if let host {
-            cluster?.ended(host, outcome)
-            self.host = nil
-        }
-        if cancels { upstream?.cancel() }
-        upstream = nil
+        if cancels { remains.stream?.cancel() }
     }
+
+    func count(answer bytes: ByteBuffer) { messages?.answer.count(bytes) }
 }
 
 extension ByteBuffer {

@@ -161,7 +161,7 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
             phase = .closed
             self.exchange = nil
             close()
-            exchange.upstreamFailed(.violation(error))
+            exchange.failed(.violation(error))
         }
     }
 
@@ -196,7 +196,9 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
         answerKeepsAlive = head.keepsAlive && !body.endsWithConnection
         if head.status == 101 {
             // What the client still sends of its request would be taken for the new protocol's.
-            guard exchange.isUpgrade, exchange.requestWasSent else { throw WireViolation(502, .badStatusLine) }
+            guard exchange.form == .upgrade, exchange.machine.isRequestComplete else {
+                throw WireViolation(502, .badStatusLine)
+            }
             phase = .tunnel
         } else {
             phase = .body
@@ -207,7 +209,7 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
 
     private func takeBody(_ exchange: Exchange) throws(WireViolation) {
         var payload = 0
-        let dechunked = exchange.dechunks
+        let dechunked = exchange.machine.answer?.chunks == .removed
         var pieces: [Range<Int>] = []
         let trailerBytes = body.trailers.count
         let result: Result<Int, WireViolation> = buffer.withUnsafeReadableBytes { raw in
@@ -240,11 +242,12 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
         phase = .idle
         idleSince = shard.now
         isPaused = false
-        let isClean = answerKeepsAlive && buffer.readableBytes == 0 && exchange.requestWasSent
+        let isClean = answerKeepsAlive && buffer.readableBytes == 0 && exchange.machine.isRequestComplete
         if wantsRead { resume() }
         // First, so that the client's next request finds it.
         if isClean, !isClosed { cluster.release(self) } else { close() }
-        let trailers = exchange.dechunks && body.trailers.count > 2 ? ByteBuffer(bytes: body.trailers) : nil
+        let isPlain = exchange.machine.answer?.chunks == .removed
+        let trailers = isPlain && body.trailers.count > 2 ? ByteBuffer(bytes: body.trailers) : nil
         exchange.responseComplete(trailers: trailers)
     }
 
@@ -271,7 +274,7 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
         if wasInBody, inputEnded, body.connectionEnded() {
             exchange.responseComplete()
         } else {
-            exchange.upstreamFailed(.closed)
+            exchange.failed(.closed)
         }
     }
 

@@ -154,7 +154,7 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
             let exchange = exchange
             self.exchange = nil
             upstream.remove(id)
-            exchange?.upstreamFailed(.unsendable(error))
+            exchange?.failed(.unsendable(error))
         }
     }
     func send(body: ByteBuffer, isLast: Bool) { if !isEnded { sendData(body, isLast: isLast) } }
@@ -168,7 +168,7 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
         let exchange = exchange
         self.exchange = nil
         reset(code)
-        exchange?.upstreamFailed(failure)
+        exchange?.failed(failure)
     }
     func cancel() {
         exchange = nil
@@ -183,7 +183,7 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
     override func receivedHeaders(_ headers: HPACKHeaders, isLast: Bool) {
         guard let exchange, let upstream else { return }
         do throws(WireViolation) {
-            if exchange.hasResponse {
+            if exchange.machine.hasAnswer {
                 guard isLast else { throw WireViolation(502, .badTrailer) }
                 return finish(trailers: try upstream.heads.trailers(headers))
             }
@@ -201,7 +201,7 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
 
     override func receivedData(_ bytes: ByteBuffer, isLast: Bool) {
         guard let exchange else { return }
-        guard exchange.hasResponse else {
+        guard exchange.machine.hasAnswer else {
             return fail(.violation(WireViolation(502, .badMessage)), code: .protocolError)
         }
         if bytes.readableBytes > 0 {
@@ -223,10 +223,10 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
         let exchange = exchange
         self.exchange = nil
         switch cause {
-        case .refused: exchange?.upstreamFailed(.refused)
-        case .violation: exchange?.upstreamFailed(.violation(WireViolation(502, .badMessage)))
-        case .byPeer: exchange?.upstreamFailed(.reset)
-        case .connectionClosed: exchange?.upstreamFailed(.closed)
+        case .refused: exchange?.failed(.refused)
+        case .violation: exchange?.failed(.violation(WireViolation(502, .badMessage)))
+        case .byPeer: exchange?.failed(.reset)
+        case .connectionClosed: exchange?.failed(.closed)
         }
     }
     override func becameWritable() { exchange?.upstreamIsWritable() }

@@ -151,13 +151,11 @@ final class ClusterState {
     func wait(_ exchange: Exchange, isFirst: Bool = false) -> Bool {
         guard load.mayWait(policy) else { return false }
         load.waitBegan()
-        exchange.isWaiting = true
         waiting.insert(exchange, at: isFirst ? 0 : waiting.count)
         return true
     }
     func stopWaiting(_ exchange: Exchange) {
-        guard exchange.isWaiting, let index = waiting.firstIndex(where: { $0 === exchange }) else { return }
-        exchange.isWaiting = false
+        guard let index = waiting.firstIndex(where: { $0 === exchange }) else { return }
         waiting.remove(at: index)
         load.waitEnded()
     }
@@ -169,9 +167,8 @@ final class ClusterState {
         while let first = waiting.first, idleCount > 0 || load.mayConnect(policy) || anyHTTP2() != nil {
             waiting.removeFirst()
             load.waitEnded()
-            first.isWaiting = false
-            first.connectionIsFree()
-            if first.isWaiting { return }
+            first.turnCame()
+            if first.machine.isQueued { return }
         }
     }
     /// For a request when no connection more is allowed: any idle one of this cluster.

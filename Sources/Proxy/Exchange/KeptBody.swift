@@ -1,0 +1,29 @@
+/// What is kept of a request's body: what waits for an endpoint, and what may have to be sent to another one.
+import NIOCore
+
+struct KeptBody {
+    private(set) var pieces: [ByteBuffer] = []
+    private var bytes = 0
+    /// All that has come is here, or can still be.
+    private(set) var isWhole = true
+    /// Lines with their CRLFs and the empty one, of a body that has ended with them.
+    var trailers: ByteBuffer?
+
+    var held: Int { pieces.isEmpty ? 0 : bytes }
+
+    mutating func keep(_ piece: ByteBuffer) {
+        pieces.append(piece)
+        bytes += piece.readableBytes
+    }
+    /// A piece that was sent, so that it can be sent again, up to this size of all of them.
+    mutating func keep(sent piece: ByteBuffer, limit: Int) {
+        guard isWhole else { return }
+        bytes += piece.readableBytes
+        if bytes > limit { drop() } else { pieces.append(piece) }
+    }
+    /// It will not be sent again.
+    mutating func drop() {
+        if bytes > 0 { isWhole = false }
+        pieces = []
+    }
+}
