@@ -1,9 +1,9 @@
-/// How much may be under way to one cluster at a time (spec 6.4) and how many of that may be retries (spec 6.3).
+/// How much may be under way to one upstream at a time (spec 6.4) and how many of that may be retries (spec 6.3).
 package import RouteIR
 
 /// Counts of one event loop. A limit is split evenly over the loops, each of which may always have one: a little may be
 /// exceeded, nothing is ever locked.
-package struct ClusterLoad: Hashable, Sendable {
+package struct PoolLoad: Hashable, Sendable {
     package private(set) var connections: UInt32 = 0
     package private(set) var pending: UInt32 = 0
     package private(set) var requests: UInt32 = 0

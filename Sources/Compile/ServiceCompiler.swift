@@ -89,7 +89,7 @@ func compile(
                         transport: port.transport, family: family),
                     frontends: frontends(
                         service, port, clusterIP: clusterIP,
-                        isProxied: port.transport == .tcp && routed[port.port] != nil),
+                        action: port.transport == .tcp && routed[port.port] != nil ? .proxy : .balance),
                     backends: selection.backends, clusterRange: selection.clusterRange,
                     localRange: selection.localRange, internalPolicy: policy(service.internalTrafficPolicy),
                     externalPolicy: policy(service.externalTrafficPolicy), affinitySeconds: service.affinitySeconds,
@@ -110,11 +110,11 @@ private func policy(_ policy: Service.TrafficPolicy) -> DataplaneIR.TrafficPolic
 /// Each address of the service once. An address given twice keeps the kind with the stricter rules: a load-balancer
 /// address carries source ranges, an external IP does not.
 private func frontends(
-    _ service: Service, _ port: Service.Port, clusterIP: IPAddress, isProxied: Bool
+    _ service: Service, _ port: Service.Port, clusterIP: IPAddress, action: Frontend.Action
 ) -> [Frontend] {
     let family = clusterIP.family
     let ranges = service.sourceRanges.filter { $0.family == family }
-    var result = [Frontend(.clusterIP, clusterIP, port.port, isProxied: isProxied)]
+    var result = [Frontend(.clusterIP, clusterIP, port.port, action: action)]
     var seen: Set<IPAddress> = [clusterIP]
     for ingress in service.ingress
     where ingress.address.family == family && !ingress.isProxyMode && isServable(ingress.address) {

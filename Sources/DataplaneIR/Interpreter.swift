@@ -113,7 +113,7 @@ package struct Interpreter: Sendable {
             Explanation(verdict: verdict, service: service.id, set: set, decisions: steps)
         }
         guard isAllowed(flow.source, frontend, &steps) else { return end(.drop) }
-        if frontend.isProxied {
+        if frontend.action == .proxy {
             let listener = node.proxyListener(service.id.family)
             let family = service.id.family
             let outcome = listener.map { "to the L7 proxy at \($0)" } ?? "refused: \(Self.noListener(family))"

@@ -50,20 +50,26 @@ package struct Frontend: Hashable, Sendable {
         /// Governed by externalTrafficPolicy and always masqueraded under Cluster (spec rows 30-34, 75).
         package var isExternal: Bool { self != .clusterIP }
     }
+    /// What becomes of a connection that its service has endpoints for.
+    package enum Action: String, Hashable, Sendable {
+        /// It goes to one of them.
+        case balance
+        /// The node's L7 proxy answers it (`NodeProgram.proxyListeners`). TCP to a cluster IP only.
+        case proxy
+    }
     package let kind: Kind
     /// nil for a node port: every address in `NodeProgram.nodePortAddresses`, without a copy for each.
     package let address: IPAddress?
     package let port: UInt16
     /// Clients allowed in; empty: everybody. Load-balancer addresses only (spec row 36).
     package let sourceRanges: [IPPrefix]
-    /// A TCP cluster IP whose connections the node's L7 proxy answers (`NodeProgram.proxyListeners`).
-    package let isProxied: Bool
+    package let action: Action
 
     package init(
-        _ kind: Kind, _ address: IPAddress?, _ port: UInt16, sourceRanges: [IPPrefix] = [], isProxied: Bool = false
+        _ kind: Kind, _ address: IPAddress?, _ port: UInt16, sourceRanges: [IPPrefix] = [], action: Action = .balance
     ) {
-        precondition(!isProxied || kind == .clusterIP, "only cluster IPs are routed")
-        self.isProxied = isProxied
+        precondition(action == .balance || kind == .clusterIP, "only cluster IPs are routed")
+        self.action = action
         self.kind = kind
         self.address = address
         self.port = port
@@ -138,7 +144,7 @@ package struct ServiceProgram: Equatable, Sendable {
     package var hasEndpoints: Bool { !clusterRange.isEmpty || !localRange.isEmpty }
 
     /// Some of its connections go to the L7 proxy.
-    package var isProxied: Bool { frontends.contains(where: \.isProxied) }
+    package var isProxied: Bool { frontends.contains { $0.action == .proxy } }
 
     package func policy(for kind: Frontend.Kind) -> TrafficPolicy { kind.isExternal ? externalPolicy : internalPolicy }
     package func range(for policy: TrafficPolicy) -> Range<Int> { policy == .cluster ? clusterRange : localRange }

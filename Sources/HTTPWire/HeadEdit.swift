@@ -55,6 +55,11 @@ package struct HeadEdit: Sendable {
         var value = String(value)
         value.withUTF8 { append(UnsafeBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount), $0) }
     }
+    package mutating func add(_ name: StaticString, _ value: Span<UInt8>) {
+        value.withUnsafeBufferPointer {
+            append(UnsafeBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount), $0)
+        }
+    }
     package mutating func add(_ name: String, _ value: String) {
         var (name, value) = (name, value)
         name.withUTF8 { name in value.withUTF8 { append(name, $0) } }

@@ -89,10 +89,12 @@ package struct MessageHead: Sendable {
 
     /// Ready for the next message; keeps the memory of `headers`.
     mutating func clear() {
-        var headers = headers
-        headers.removeAll(keepingCapacity: true)
+        // Taken out, so that nobody else has it and its memory can stay.
+        var kept: [HeaderLine] = []
+        swap(&kept, &headers)
+        kept.removeAll(keepingCapacity: true)
         self = MessageHead()
-        self.headers = headers
+        swap(&kept, &headers)
     }
 
     mutating func append(_ line: HeaderLine) {

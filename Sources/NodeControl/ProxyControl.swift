@@ -115,7 +115,7 @@ package struct ProxyControl: Sendable {
             next.services[id] = service
             isUntrimmed = true
         }
-        if isUntrimmed { next.clusters.merge(published.clusters) { new, _ in new } }
+        if isUntrimmed { next.upstreams.merge(published.upstreams) { new, _ in new } }
         return publish(next)
     }
 

@@ -97,8 +97,9 @@ extension KernelDump.Frontend {
             indices = program.clusterRange + program.localRange.filter { !program.clusterRange.contains($0) }
         }
         let action =
-            frontend.isProxied ? "proxy" : !program.hasEndpoints ? "reject" : indices.isEmpty ? "drop" : "balance"
-        if frontend.isProxied { indices = [] }
+            frontend.action == .proxy
+            ? "proxy" : !program.hasEndpoints ? "reject" : indices.isEmpty ? "drop" : "balance"
+        if frontend.action == .proxy { indices = [] }
         self.init(
             address: frontend.address?.description ?? "*", port: frontend.port,
             protocol: program.id.transport.description, kind: frontend.kind.rawValue, service: program.id.displayName,

@@ -118,14 +118,15 @@ final class SpanExporter: SpanSink {
 /// One span in OTLP's JSON form, with Istio's tags (spec 5.5).
 func spanJSON(_ record: RequestRecord, _ trace: TraceContext, _ node: ProxyNode, end: UInt64) -> String {
     let start = end - min(end, record.duration.wholeNanoseconds)
-    let name = record.cluster?.hostname ?? record.service?.hostname ?? "unknown"
+    let name = (record.upstreamID ?? record.service)?.service.hostname ?? "unknown"
+    let port = record.upstreamID?.service.port ?? 0
     let source = record.source?.workload
     let attributes = [
         ("http.method", record.method), ("http.url", "http://\(record.authority)\(record.path)"),
         ("http.status_code", "\(record.status)"), ("response_flags", "\(record.flags)"),
         ("request_size", "\(record.bytesReceived)"), ("response_size", "\(record.bytesSent)"),
         ("peer.address", record.client.address.description),
-        ("upstream_cluster", record.cluster.map { "outbound|\($0.port)||\($0.hostname)" } ?? "-"),
+        ("upstream_cluster", record.upstreamID.map { "outbound|\($0.service.port)||\($0.service.hostname)" } ?? "-"),
         ("istio.canonical_service", source?.canonicalService ?? "unknown"),
         ("istio.canonical_revision", source?.canonicalRevision ?? "unknown"),
         ("istio.namespace", source?.namespace ?? "unknown"), ("istio.mesh_id", node.clusterName),
@@ -134,7 +135,7 @@ func spanJSON(_ record: RequestRecord, _ trace: TraceContext, _ node: ProxyNode,
     let traceID = String(repeating: "0", count: 32 - trace.traceID.count) + trace.traceID
     return #"{"traceId":"\#(traceID)","spanId":"\#(trace.spanID)","#
         + (trace.parentID.map { #""parentSpanId":"\#($0)","# } ?? "")
-        + #""name":\#(jsonString("\(name):\(record.cluster?.port ?? 0)/*")),"kind":3,"startTimeUnixNano":"\#(start)","#
+        + #""name":\#(jsonString("\(name):\(port)/*")),"kind":3,"startTimeUnixNano":"\#(start)","#
         + #""endTimeUnixNano":"\#(end)","#
         + #""attributes":[\#(attributes.map { attribute($0.0, $0.1) }.joined(separator: ","))],"#
         + #""status":{"code":\#(record.status >= 500 ? 2 : 0)}}"#

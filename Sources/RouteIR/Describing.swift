@@ -40,7 +40,7 @@ extension RouteMatcher.Mismatch: CustomStringConvertible {
 extension WeightedBackend.Target: CustomStringConvertible {
     package var description: String {
         switch self {
-        case .cluster(let id): id.description
+        case .upstream(let id): id.description
         case .invalid(let reason): "500 (\(reason))"
         }
     }

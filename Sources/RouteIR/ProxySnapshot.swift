@@ -8,7 +8,7 @@ package struct ProxySnapshot: Equatable, Sendable {
     package var node: ProxyNode
     package var services: [RoutedServiceID: RoutedService] = [:]
     /// Where requests may be sent: every service port that a route names or that is routed itself.
-    package var clusters: [ClusterID: UpstreamCluster] = [:]
+    package var upstreams: [UpstreamID: Upstream] = [:]
     /// Who has which address, for telemetry and for the namespace of a client: the pods of this node and all endpoints.
     package var workloads: [IPAddress: Workload] = [:]
 
@@ -69,8 +69,8 @@ package struct ProxyUpdate: Equatable, Sendable {
     package var node: ProxyNode
     package var services: [RoutedService] = []
     package var removedServices: [RoutedServiceID] = []
-    package var clusters: [UpstreamCluster] = []
-    package var removedClusters: [ClusterID] = []
+    package var upstreams: [Upstream] = []
+    package var removedUpstreams: [UpstreamID] = []
     package var workloads: [AddressedWorkload] = []
     package var removedWorkloads: [IPAddress] = []
 
@@ -96,7 +96,7 @@ extension ProxySnapshot {
     package func update(since old: ProxySnapshot?) -> ProxyUpdate {
         var update = ProxyUpdate(base: old?.generation, generation: generation, node: node)
         (update.services, update.removedServices) = difference(services, old?.services ?? [:])
-        (update.clusters, update.removedClusters) = difference(clusters, old?.clusters ?? [:])
+        (update.upstreams, update.removedUpstreams) = difference(upstreams, old?.upstreams ?? [:])
         let changed = workloads.filter { old?.workloads[$0.key] != $0.value }.sorted { $0.key < $1.key }
         update.workloads = changed.map { AddressedWorkload($0.key, $0.value) }
         update.removedWorkloads = (old?.workloads.keys.filter { workloads[$0] == nil } ?? []).sorted()
@@ -111,8 +111,8 @@ extension ProxySnapshot {
         new.node = update.node
         for service in update.services { new.services[service.id] = service }
         for id in update.removedServices { new.services[id] = nil }
-        for cluster in update.clusters { new.clusters[cluster.id] = cluster }
-        for id in update.removedClusters { new.clusters[id] = nil }
+        for upstream in update.upstreams { new.upstreams[upstream.id] = upstream }
+        for id in update.removedUpstreams { new.upstreams[id] = nil }
         for entry in update.workloads { new.workloads[entry.address] = entry.workload }
         for address in update.removedWorkloads { new.workloads[address] = nil }
         return new

@@ -78,9 +78,15 @@ package struct FieldMatch: Hashable, Sendable {
 
 package struct WeightedBackend: Hashable, Sendable {
     package enum Target: Hashable, Sendable, Codable {
-        case cluster(ClusterID)
+        case upstream(UpstreamID)
         /// Answered with 500 for this reason; keeps its share.
         case invalid(String)
+
+        /// Of files that earlier releases wrote.
+        private enum CodingKeys: String, CodingKey {
+            case upstream = "cluster"
+            case invalid
+        }
     }
     package var target: Target
     /// Its share is weight / sum of weights; 0: none.

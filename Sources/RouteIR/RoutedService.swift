@@ -39,8 +39,8 @@ package struct RoutedService: Hashable, Sendable {
     package var frontends: [SocketAddress] = []
     package var clientProtocol: RoutedProtocol
     /// Where requests go to which no routes apply: the service's own endpoints.
-    package var ownCluster: ClusterID
-    /// Routes from the service's own namespace, for every client. nil: there are none, so requests go to `ownCluster`.
+    package var ownUpstream: UpstreamID
+    /// Routes from the service's own namespace, for every client. nil: there are none, so requests go to `ownUpstream`.
     package var producerRoutes: [RouteRule]?
     /// Routes from other namespaces, each for the clients in that namespace only, instead of `producerRoutes`.
     package var consumerRoutes: [String: [RouteRule]] = [:]
@@ -49,7 +49,7 @@ package struct RoutedService: Hashable, Sendable {
         self.id = id
         self.portName = portName
         clientProtocol = clientSpeaks
-        ownCluster = id
+        ownUpstream = UpstreamID(id)
     }
 
     /// The rules for a client in this namespace (nil: a client of no known namespace). Rules come older routes first,

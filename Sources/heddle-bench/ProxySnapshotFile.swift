@@ -14,15 +14,17 @@ struct CanaryConfiguration {
     /// Whether they speak HTTP/2.
     let speaksHTTP2: Bool
 
-    private func id(_ name: String) -> RoutedServiceID { RoutedServiceID(namespace: "shop", name: name, port: 80) }
+    private func id(_ name: String) -> UpstreamID {
+        UpstreamID(RoutedServiceID(namespace: "shop", name: name, port: 80))
+    }
 
     private var rules: [RouteRule] {
         var pinned = RouteRule(
             name: "shop/canary rule 0", matches: [RouteMatch(headers: [FieldMatch("x-canary", .exact("yes"))])])
-        pinned.backends = [WeightedBackend(.cluster(id("web-v2")))]
+        pinned.backends = [WeightedBackend(.upstream(id("web-v2")))]
         var split = RouteRule(name: "shop/canary rule 1")
         split.backends = [
-            WeightedBackend(.cluster(id("web-v1")), weight: 90), WeightedBackend(.cluster(id("web-v2")), weight: 10),
+            WeightedBackend(.upstream(id("web-v1")), weight: 90), WeightedBackend(.upstream(id("web-v2")), weight: 10),
         ]
         return [pinned, split].map { rule in
             var rule = rule
@@ -32,13 +34,13 @@ struct CanaryConfiguration {
     }
 
     var snapshot: ProxySnapshot {
-        var service = RoutedService(id: id("web"), portName: "http", clientSpeaks: .http1)
+        var service = RoutedService(id: id("web").service, portName: "http", clientSpeaks: .http1)
         service.frontends = [frontend]
         service.producerRoutes = rules
         var snapshot = ProxySnapshot(generation: 1, node: ProxyNode(name: "node-1"))
         snapshot.services = [service.id: service]
         for (name, addresses) in [("web", stable + canary), ("web-v1", stable), ("web-v2", canary)] {
-            snapshot.clusters[id(name)] = UpstreamCluster(
+            snapshot.upstreams[id(name)] = Upstream(
                 id: id(name), wire: speaksHTTP2 ? .h2c : .http1, endpoints: addresses.sorted().map { Endpoint($0) })
             for address in addresses where name != "web" {
                 snapshot.workloads[address.address] = workload(name, "\(name)-\(address.address.networkBytes[3])")

@@ -8,10 +8,11 @@ func endpoint(_ number: Int, weight: UInt32 = 1, zone: String? = nil, draining: 
     return Endpoint(address, weight: weight, zone: zone, isDraining: draining)
 }
 
-func cluster(_ endpoints: [Endpoint], _ change: (inout UpstreamPolicy) -> Void = { _ in }) -> UpstreamCluster {
-    var cluster = UpstreamCluster(id: ClusterID(namespace: "shop", name: "cart", port: 80), endpoints: endpoints)
-    change(&cluster.policy)
-    return cluster
+func upstream(_ endpoints: [Endpoint], _ change: (inout UpstreamPolicy) -> Void = { _ in }) -> Upstream {
+    var upstream = Upstream(
+        id: UpstreamID(RoutedServiceID(namespace: "shop", name: "cart", port: 80)), endpoints: endpoints)
+    change(&upstream.policy)
+    return upstream
 }
 
 extension Moment {

@@ -7,7 +7,7 @@ import TestSupport
 @Suite struct LimitsTests {
     @Test func limitsHoldAndAreSplit() {
         var policy = UpstreamPolicy()
-        var load = ClusterLoad(shards: 2)
+        var load = PoolLoad(shards: 2)
         #expect(load.mayConnect(policy) && load.mayWait(policy) && load.mayRequest(policy))
         policy.maxConnections = 4
         policy.maxPendingRequests = 1
@@ -28,7 +28,7 @@ import TestSupport
 
     @Test func retriesAreAShareButSomeAlways() {
         let budget = UpstreamPolicy.RetryBudget()
-        var load = ClusterLoad()
+        var load = PoolLoad()
         for _ in 0..<3 {
             #expect(load.mayRetry(budget))
             load.retryBegan()

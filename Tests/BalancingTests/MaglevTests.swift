@@ -31,21 +31,21 @@ import TestSupport
 
     @Test func aKeyStaysWithItsEndpoint() {
         let hash: (inout UpstreamPolicy) -> Void = { $0.loadBalancing = .consistentHash([.sourceIP]) }
-        var balancer = ClusterBalancer(cluster((0..<10).map { endpoint($0) }, hash), zone: nil, now: .start)
+        var balancer = EndpointBalancer(upstream((0..<10).map { endpoint($0) }, hash), zone: nil, now: .start)
         var generator = FastGenerator(seed: 1)
         let hashes = (0..<1000).map { stableHash("client \($0)".utf8) }
         let first = hashes.map { balancer.pick(hash: $0, now: .start, using: &generator) }
         #expect(first == hashes.map { balancer.pick(hash: $0, now: .start, using: &generator) })
         #expect(Set(first).count == 10)
-        balancer.update(cluster((0..<9).map { endpoint($0) }, hash), now: .start)
+        balancer.update(upstream((0..<9).map { endpoint($0) }, hash), now: .start)
         let second = hashes.map { balancer.pick(hash: $0, now: .start, using: &generator) }
         let moved = zip(first, second).count { $0 != $1 && $0 != 9 }
         #expect(moved < 60 && !second.contains(9), "\(moved)")
     }
 
     @Test func keysOfAnEjectedEndpointAloneMove() {
-        var balancer = ClusterBalancer(
-            cluster((0..<10).map { endpoint($0) }) {
+        var balancer = EndpointBalancer(
+            upstream((0..<10).map { endpoint($0) }) {
                 $0.loadBalancing = .consistentHash([.sourceIP])
                 $0.outlierDetection = UpstreamPolicy.OutlierDetection()
             }, zone: nil, now: .start)

@@ -6,12 +6,12 @@ import TestSupport
 
 @Suite struct OutlierTests {
     private struct Rig {
-        var balancer: ClusterBalancer
+        var balancer: EndpointBalancer
         var generator = FastGenerator(seed: 1)
 
         init(_ count: Int, _ change: (inout UpstreamPolicy.OutlierDetection) -> Void = { _ in }) {
-            balancer = ClusterBalancer(
-                cluster((0..<count).map { endpoint($0) }) {
+            balancer = EndpointBalancer(
+                upstream((0..<count).map { endpoint($0) }) {
                     var detection = UpstreamPolicy.OutlierDetection()
                     change(&detection)
                     $0.outlierDetection = detection
@@ -88,7 +88,7 @@ import TestSupport
     @Test func ejectedEndpointsServeWhenTheOthersAreGone() {
         var rig = Rig(2)
         rig.answer(0, .serverError, 5)
-        var left = rig.balancer.cluster
+        var left = rig.balancer.upstream
         left.endpoints.removeLast()
         rig.balancer.update(left, now: .start)
         #expect(rig.chosen(at: 0) == [0])

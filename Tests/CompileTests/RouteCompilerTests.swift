@@ -7,7 +7,9 @@ import TestSupport
 import Testing
 
 @Suite struct RouteCompilerTests {
-    private func id(_ name: String) -> ClusterID { ClusterID(namespace: "shop", name: name, port: 80) }
+    private func id(_ name: String) -> UpstreamID {
+        UpstreamID(RoutedServiceID(namespace: "shop", name: name, port: 80))
+    }
 
     @Test func aRouteMakesAServiceRouted() throws {
         var shop = Shop()
@@ -19,13 +21,13 @@ import Testing
         #expect(shop.compile() && shop.compiler.snapshot.generation == 1)
         let web = try #require(shop.service("web"))
         #expect(web.frontends.map(\.description) == ["10.96.0.1:80", "[::fd:0:0:0:1]:80"])
-        #expect(web.producerRoutes?.map(\.name) == ["shop/r rule 0"] && web.ownCluster == id("web"))
-        #expect(web.producerRoutes?[0].backends == [WeightedBackend(.cluster(id("v1")))])
-        let v1 = try #require(shop.compiler.snapshot.clusters[id("v1")])
+        #expect(web.producerRoutes?.map(\.name) == ["shop/r rule 0"] && web.ownUpstream == id("web"))
+        #expect(web.producerRoutes?[0].backends == [WeightedBackend(.upstream(id("v1")))])
+        let v1 = try #require(shop.compiler.snapshot.upstreams[id("v1")])
         #expect(v1.endpoints.map(\.address.description) == ["10.1.0.3:8080", "10.1.0.7:8080"])
         #expect(v1.endpoints[0].node == "node-b" && v1.endpoints[0].zone == "z2" && shop.reasons.isEmpty)
         shop.remove(ObjectID(.httpRoute, ObjectName("shop", "r")))
-        #expect(shop.compile() && shop.compiler.snapshot.clusters.isEmpty && !shop.compiler.isNeeded)
+        #expect(shop.compile() && shop.compiler.snapshot.upstreams.isEmpty && !shop.compiler.isNeeded)
     }
 
     @Test func consumerRoutesAreForTheirOwnNamespaceOnly() {
@@ -120,13 +122,13 @@ import Testing
             })
         shop.compile()
         let targets = shop.service("web")?.producerRoutes?[0].backends.map(\.target) ?? []
-        #expect(targets.first == .cluster(id("v1")) && targets.count == 4)
-        for target in targets.dropFirst() { if case .cluster = target { Issue.record("\(target)") } }
+        #expect(targets.first == .upstream(id("v1")) && targets.count == 4)
+        for target in targets.dropFirst() { if case .upstream = target { Issue.record("\(target)") } }
         #expect(shop.reasons == ["invalid-backend", "invalid-backend", "invalid-backend"])
         // It comes to life with its Service.
         shop.addService("gone")
         shop.compile()
-        #expect(shop.service("web")?.producerRoutes?[0].backends[1].target == .cluster(id("gone")))
+        #expect(shop.service("web")?.producerRoutes?[0].backends[1].target == .upstream(id("gone")))
     }
 
     @Test func whatIsNotSupportedIsReportedAndAnsweredWithAnError() throws {
@@ -208,13 +210,13 @@ import Testing
         shop.addEndpoints("web", [1], conditions: [.serving, .terminating])
         shop.add(route())
         shop.compile()
-        #expect(shop.compiler.snapshot.clusters[id("web")]?.endpoints.map(\.isDraining) == [false])
+        #expect(shop.compiler.snapshot.upstreams[id("web")]?.endpoints.map(\.isDraining) == [false])
         var slice = EndpointSlice(name: ObjectName("shop", "web-2"), serviceName: "web", addressType: .ipv4)
         slice.ports = [.init(name: "http", port: 8080)]
         slice.endpoints = [.init(IPAddress(v4: 0x0a01_0002))]
         shop.add(.endpointSlice(slice))
         shop.compile()
-        #expect(shop.compiler.snapshot.clusters[id("web")]?.endpoints.map(\.isDraining) == [true, false])
+        #expect(shop.compiler.snapshot.upstreams[id("web")]?.endpoints.map(\.isDraining) == [true, false])
     }
 
     /// An endpoint that is itself a routed address would bring the proxy's own connection back to it.
@@ -227,7 +229,7 @@ import Testing
         shop.add(.endpointSlice(slice))
         shop.add(route())
         shop.compile()
-        #expect(shop.compiler.snapshot.clusters[id("web")]?.endpoints.map(\.address.address.v4) == [0x0a01_0001])
+        #expect(shop.compiler.snapshot.upstreams[id("web")]?.endpoints.map(\.address.address.v4) == [0x0a01_0001])
     }
 
     @Test func annotationsFillThePolicy() {
@@ -252,7 +254,7 @@ import Testing
         expected.outlierDetection?.baseEjection = .seconds(5)
         expected.maxConnections = 100
         expected.warmup = .init(duration: .seconds(30))
-        #expect(shop.compiler.snapshot.clusters[id("web")]?.policy == expected)
+        #expect(shop.compiler.snapshot.upstreams[id("web")]?.policy == expected)
         #expect(shop.reasons.filter { $0 == "invalid-annotation" }.count == 2)
     }
 
@@ -314,7 +316,7 @@ import Testing
                     all, pods: [], node: NodeFacts(name: "node-a", zone: "z1"), own: OwnSockets(), from: shop.state)
                 #expect(shop.compiler.snapshot.workloads == fresh.snapshot.workloads)
                 #expect(shop.compiler.snapshot.services == fresh.snapshot.services)
-                #expect(shop.compiler.snapshot.clusters == fresh.snapshot.clusters)
+                #expect(shop.compiler.snapshot.upstreams == fresh.snapshot.upstreams)
                 #expect(shop.compiler.findings == fresh.findings)
             }
         }

@@ -6,7 +6,9 @@ import RouteIR
 import Testing
 
 @Suite struct RouteEndpointTests {
-    private func id(_ name: String) -> ClusterID { ClusterID(namespace: "shop", name: name, port: 80) }
+    private func id(_ name: String) -> UpstreamID {
+        UpstreamID(RoutedServiceID(namespace: "shop", name: name, port: 80))
+    }
 
     /// Spec row 70: node addresses are legal for host-network pods, the proxy's and the agent's ports there are not.
     @Test func requestsNeverGoToWhatIsNotForThem() throws {
@@ -30,7 +32,7 @@ import Testing
                 $0.filters = [.mirror(.init(name: ObjectName("shop", "v1"), port: 80), numerator: 1, denominator: 1)]
             })
         shop.compile()
-        let cluster = try #require(shop.compiler.snapshot.clusters[id("v1")])
+        let cluster = try #require(shop.compiler.snapshot.upstreams[id("v1")])
         #expect(cluster.endpoints.map(\.address.description) == ["192.168.0.2:8080", "192.168.0.3:15001"])
         #expect(shop.reasons == ["refused-endpoint", "refused-endpoint", "refused-endpoint"])
         let texts = shop.compiler.findings.map(\.description)
@@ -42,7 +44,7 @@ import Testing
         // An address that comes to the node takes its endpoints away.
         shop.own.addresses.insert(IPAddress(v4: 0xc0a8_0003))
         shop.compile()
-        let left = shop.compiler.snapshot.clusters[id("v1")]?.endpoints.map(\.address.description)
+        let left = shop.compiler.snapshot.upstreams[id("v1")]?.endpoints.map(\.address.description)
         #expect(left == ["192.168.0.2:8080"])
         shop.own = OwnSockets()
         shop.remove(ObjectID(.endpointSlice, ObjectName("shop", "own")))

@@ -52,7 +52,7 @@ import Testing
             }
             let routed = try #require(proxy.snapshot.services.values.first)
             #expect(routed.frontends == [web.v4, web.v6].sorted() && routed.producerRoutes?.count == 2)
-            #expect(proxy.snapshot.clusters.values.map(\.endpoints.count) == [1, 1])
+            #expect(proxy.snapshot.upstreams.values.map(\.endpoints.count) == [1, 1])
             try checkTools(agent, web, client)
 
             // Without a listener they are refused, and the route's end brings the endpoints back.

@@ -156,6 +156,21 @@ import Testing
         #expect(try decode(bytes)?.message == .update(update))
     }
 
+    /// An older proxy or agent reads a whole service's name, because it is the one it knows.
+    @Test func aServicesNameTravelsAsBefore() throws {
+        let service = RoutedServiceID(namespace: "shop", name: "cart", port: 80)
+        var (asService, asUpstream, narrow) = (WireWriter(), WireWriter(), WireWriter())
+        asService.put(service)
+        asUpstream.put(UpstreamID(service))
+        #expect(asService.bytes == asUpstream.bytes)
+        let id = UpstreamID(service, subset: "v2", host: "h", cluster: "c")
+        narrow.put(id)
+        var update = ProxyUpdate(base: nil, generation: 1, node: ProxyNode(name: "n"))
+        update.removedUpstreams = [id, UpstreamID(service)]
+        let (message, _) = try #require(try HandOverFrame.decode(HandOverFrame.encode(.update(update)).span))
+        #expect(message == .update(update) && narrow.bytes.count > asService.bytes.count)
+    }
+
     private func hex(_ bytes: [UInt8]) -> String {
         bytes.map { byte in (byte < 16 ? "0" : "") + String(byte, radix: 16) }.joined()
     }
@@ -168,7 +183,7 @@ import Testing
         service.frontends = [
             SocketAddress(IPAddress(v4: 0x0a60_0001), 80), SocketAddress(IPAddress(high: 1, low: 2), 80),
         ]
-        service.ownCluster = ClusterID(namespace: "shop", name: "v2", port: 1)
+        service.ownUpstream = UpstreamID(RoutedServiceID(namespace: "shop", name: "v2", port: 1))
         var rule = RouteRule(
             name: "r", kind: .grpc,
             matches: [
@@ -188,7 +203,7 @@ import Testing
             .redirect(
                 Redirect(scheme: "https", hostname: "h", path: .replacePrefix("/a", with: "/b"), port: 1, status: 301)),
             .rewrite(Rewrite(hostname: "h", path: .full("/x"))),
-            .mirror(Mirror(.cluster(id), numerator: 1, denominator: 7)),
+            .mirror(Mirror(.upstream(UpstreamID(id)), numerator: 1, denominator: 7)),
         ]
         rule.backends = [WeightedBackend(.invalid("gone"), weight: 200, filters: [.unresolved("v")])]
         rule.timeouts = .init(request: .seconds(1), backendRequest: .microseconds(2))
@@ -196,23 +211,23 @@ import Testing
         service.producerRoutes = [rule]
         service.consumerRoutes = ["b": [RouteRule(name: "s")]]
         update.services = [service]
-        var cluster = UpstreamCluster(
-            id: id, wire: .h2c,
+        var upstream = Upstream(
+            id: UpstreamID(id), wire: .h2c,
             endpoints: [Endpoint(service.frontends[0], weight: 5, zone: "z", node: "n", isDraining: true)])
-        cluster.policy.loadBalancing = .consistentHash([
+        upstream.policy.loadBalancing = .consistentHash([
             .header("h"), .cookie(name: "c", path: "/", ttl: .seconds(9)), .sourceIP, .query("q"),
         ])
-        cluster.policy.outlierDetection = .init()
-        cluster.policy.outlierDetection?.consecutiveGatewayErrors = 4
-        cluster.policy.prefersOwnZone = true
-        cluster.policy.maxConnections = 1
-        cluster.policy.maxPendingRequests = 2
-        cluster.policy.maxRequests = 3
-        cluster.policy.maxRequestsPerConnection = 4
-        cluster.policy.warmup = .init(duration: .seconds(30))
-        update.clusters = [cluster]
+        upstream.policy.outlierDetection = .init()
+        upstream.policy.outlierDetection?.consecutiveGatewayErrors = 4
+        upstream.policy.prefersOwnZone = true
+        upstream.policy.maxConnections = 1
+        upstream.policy.maxPendingRequests = 2
+        upstream.policy.maxRequests = 3
+        upstream.policy.maxRequestsPerConnection = 4
+        upstream.policy.warmup = .init(duration: .seconds(30))
+        update.upstreams = [upstream]
         update.removedServices = [id]
-        update.removedClusters = [id]
+        update.removedUpstreams = [UpstreamID(id)]
         update.workloads = [
             AddressedWorkload(
                 IPAddress(v4: 9),

@@ -18,7 +18,8 @@ import Testing
 
     private func program(isProxied: Bool) -> ServiceProgram {
         ServiceProgram(
-            id: id, frontends: [Frontend(.clusterIP, IPAddress(v4: 1), 80, isProxied: isProxied)], backends: [],
+            id: id, frontends: [Frontend(.clusterIP, IPAddress(v4: 1), 80, action: isProxied ? .proxy : .balance)],
+            backends: [],
             clusterRange: 0..<0, localRange: 0..<0)
     }
     private func snapshot(_ names: String...) -> ProxySnapshot {

@@ -27,8 +27,8 @@ private final class RawBackend: Sendable {
             }
         }
     }
-    var cluster: UpstreamCluster {
-        UpstreamCluster(id: clusterID("cart"), endpoints: [Endpoint(listener.address)])
+    var upstream: Upstream {
+        Upstream(id: upstreamID("cart"), endpoints: [Endpoint(listener.address)])
     }
     /// The connection that came last has carried what it should.
     func reset() { allowedResets.withLock { $0 = listener.connections } }
@@ -59,7 +59,7 @@ private final class RawBackend: Sendable {
         let backend = try RawBackend(answer)
         defer { backend.listener.stop() }
         let reset = { if resets { backend.reset() } }
-        try await ProxyRig.with(nil, [backend.cluster]) { rig in
+        try await ProxyRig.with(nil, [backend.upstream]) { rig in
             // HTTP/1.1: the head came and the end did not; where only the connection's end would tell, it is a reset.
             let client = try rig.connect()
             client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -90,7 +90,7 @@ private final class RawBackend: Sendable {
     @Test func anOrderlyEndIsTheEnd() async throws {
         let backend = try TestBackend("one") { _ in .raw(Self.open, closes: true) }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connect()
             client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             let (text, isReset) = readToEnd(client)
@@ -105,7 +105,7 @@ private final class RawBackend: Sendable {
     @Test func theProxysOwnEndIsNotTheAnswers() async throws {
         let backend = try RawBackend(Self.open)
         defer { backend.listener.stop() }
-        let rig = try await ProxyRig(nil, [backend.cluster])
+        let rig = try await ProxyRig(nil, [backend.upstream])
         let client = try rig.connect()
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         var bytes: [UInt8] = []
@@ -137,7 +137,7 @@ private final class RawBackend: Sendable {
             }
         }
         defer { listener.stop() }
-        var broken = UpstreamCluster(id: clusterID("cart"), endpoints: [Endpoint(listener.address)])
+        var broken = Upstream(id: upstreamID("cart"), endpoints: [Endpoint(listener.address)])
         broken.wire = .h2c
         try await ProxyRig.with(nil, [broken]) { rig in
             let client = try rig.connect()

@@ -27,7 +27,7 @@ import TestSupport
             rule(RouteMatch(path: .exact("/old")), filters: [cors, .redirect(Redirect(status: 301))]),
             rule(RouteMatch(path: .exact("/none")), filters: [cors]), rule(to: [("one", 1)], filters: [cors]),
         ]
-        try await ProxyRig.with(rules, [cluster("one", [backend])]) { rig in
+        try await ProxyRig.with(rules, [upstream("one", [backend])]) { rig in
             for path in ["/", "/old", "/none"] {
                 for (origin, isAllowed) in [(shop, true), (evil, false), ("", false)] {
                     let answer = try rig.get(path, origin)
@@ -36,7 +36,7 @@ import TestSupport
                 }
             }
             #expect(try preflight(rig, evil).header("vary") == "Origin")
-            rig.configure([rule(to: [("one", 1)], filters: [.cors(policy(["*"]))])], [cluster("one", [backend])])
+            rig.configure([rule(to: [("one", 1)], filters: [.cors(policy(["*"]))])], [upstream("one", [backend])])
             let open = try rig.get("/", shop)
             #expect(open.header("vary") == nil && open.header("access-control-allow-origin") == "*")
         }
@@ -50,7 +50,7 @@ import TestSupport
         }
         defer { backend.stop() }
         try await ProxyRig.with(
-            [rule(to: [("one", 1)], filters: [.cors(policy(["https://shop.example"]))])], [cluster("one", [backend])]
+            [rule(to: [("one", 1)], filters: [.cors(policy(["https://shop.example"]))])], [upstream("one", [backend])]
         ) { rig in
             for origin in [evil, ""] {
                 #expect(!(try rig.get("/", origin).head.lowercased().contains("access-control")))
@@ -66,7 +66,7 @@ import TestSupport
         let backend = try TestBackend("one")
         defer { backend.stop() }
         let open = policy(["*"], credentials: true)
-        try await ProxyRig.with([rule(to: [("one", 1)], filters: [.cors(open)])], [cluster("one", [backend])]) { rig in
+        try await ProxyRig.with([rule(to: [("one", 1)], filters: [.cors(open)])], [upstream("one", [backend])]) { rig in
             let asked = try preflight(rig, shop + "Access-Control-Request-Headers: x-a, x-b\r\n")
             #expect(asked.header("access-control-allow-origin") == "https://shop.example")
             #expect(asked.header("access-control-allow-credentials") == "true")

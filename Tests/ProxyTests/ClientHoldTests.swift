@@ -51,8 +51,8 @@ import Testing
         options.clientPatience = patience
         options.isOwnAddress = { _ in isOwn }
         options.tell = { told.add($0) }
-        let clusters = [cluster("everybody", [everybody]), cluster("theirs", [theirs])]
-        try await ProxyRig.with([rule(to: [("everybody", 1)])], clusters, options: options) { rig in
+        let upstreams = [upstream("everybody", [everybody]), upstream("theirs", [theirs])]
+        try await ProxyRig.with([rule(to: [("everybody", 1)])], upstreams, options: options) { rig in
             try await body(Setting(rig: rig, told: told))
         }
     }

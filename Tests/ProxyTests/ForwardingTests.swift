@@ -10,7 +10,7 @@ import TestSupport
     @Test func theBackendSeesTheRequestAndWhoSentIt() async throws {
         let backend = try TestBackend("one")
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let answer = try rig.get("/a?b=c", "X-Odd-Case: v\r\nConnection: x-hop\r\nX-Hop: 1\r\nTE: gzip\r\n")
             #expect(answer.status == 200 && answer.header("x-backend") == "one")
             let seen = try #require(backend.requests.first)
@@ -28,7 +28,7 @@ import TestSupport
     @Test func aConnectionServesManyRequestsOverOneBackendConnection() async throws {
         let backend = try TestBackend("one")
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connect()
             for number in 1...5 {
                 client.send("GET /\(number) HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -52,7 +52,7 @@ import TestSupport
             .reply(200, body: "\(request.body.count) \(request.header("content-length") ?? "-")")
         }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connect()
             client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
             #expect(client.answer()?.text == "5 5")
@@ -80,7 +80,7 @@ import TestSupport
             }
         }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connect()
             let ask = { (method: String, path: String) in client.send("\(method) \(path) HTTP/1.1\r\nHost: a\r\n\r\n") }
             ask("GET", "/chunked")
@@ -119,7 +119,7 @@ import TestSupport
             backend.stop()
             consenting.stop()
         }
-        try await ProxyRig.with(nil, [cluster("cart", [consenting])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [consenting])]) { rig in
             let client = try rig.connect()
             client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi")
             #expect(client.answer()?.status == 100)
@@ -132,7 +132,7 @@ import TestSupport
         let switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhi"
         let backend = try TestBackend("one") { _ in .tunnel(switching) }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connect()
             client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nearly")
             let answer = try #require(client.answer())
@@ -153,7 +153,7 @@ import TestSupport
     @Test func anOfferOfAnotherHTTPIsIgnored() async throws {
         let backend = try TestBackend("one")
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let answer = try rig.get(
                 "/", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n")
             #expect(answer.status == 200)
@@ -170,7 +170,7 @@ import TestSupport
     ]) func smugglersGetFourHundredAndTheDoor(_ request: String) async throws {
         let backend = try TestBackend("one")
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connect()
             client.send(request)
             let all = client.rest()
@@ -189,7 +189,7 @@ import TestSupport
             return .raw(String(whole.prefix(count)), closes: true)
         }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             // Characters, of which CRLF is one.
             for count in 0...whole.count {
                 let sent = String(whole.prefix(count)).utf8.count
@@ -211,7 +211,7 @@ import TestSupport
     @Test func aBackendThatSpeaksSomethingElseIsABadGateway() async throws {
         let backend = try TestBackend("one") { _ in .raw("SSH-2.0-OpenSSH_9.2\r\n") }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             #expect(try rig.get("/").status == 502)
             try eventually("the record") { rig.log.records.last?.flags == .upstreamProtocolError }
         }
@@ -220,7 +220,7 @@ import TestSupport
     @Test func halfClosedClientsGetTheirAnswer() async throws {
         let backend = try TestBackend("one")
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connect()
             client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             client.endOutput()

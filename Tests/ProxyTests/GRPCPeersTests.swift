@@ -102,9 +102,9 @@ private typealias Client = GRPCClient<HTTP2ClientTransport.Posix>
                 let port = try await transport.listeningAddress.ipv4?.port ?? 0
                 endpoints.append(RouteIR.Endpoint(Addressing.SocketAddress(IPAddress(v4: 0x7f00_0001), UInt16(port))))
             }
-            var cluster = UpstreamCluster(id: clusterID("cart"), wire: .h2c, endpoints: endpoints)
-            cluster.policy.loadBalancing = .roundRobin
-            let rig = try await ProxyRig(nil, [cluster])
+            var upstream = Upstream(id: upstreamID("cart"), wire: .h2c, endpoints: endpoints)
+            upstream.policy.loadBalancing = .roundRobin
+            let rig = try await ProxyRig(nil, [upstream])
             try await withGRPCClient(
                 transport: .http2NIOPosix(
                     target: .ipv4(address: "127.0.0.1", port: Int(rig.address.port)), transportSecurity: .plaintext)

@@ -24,7 +24,7 @@ import TestSupport
             }
         }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connectHTTP2()
             defer { client.hangUp() }
             let answer = try client.ask("/shop.Cart/Get", method: "POST", Self.headers, body: Self.message("x"))
@@ -54,7 +54,7 @@ import TestSupport
                 $0.backends = [WeightedBackend(.invalid("Service shop/gone does not exist"))]
             },
         ]
-        try await ProxyRig.with(rules, [cluster("empty", [] as [HTTP2TestBackend])]) { rig in
+        try await ProxyRig.with(rules, [upstream("empty", [] as [HTTP2TestBackend])]) { rig in
             let client = try rig.connectHTTP2()
             defer { client.hangUp() }
             for (path, code) in [("/a.B/Empty", "14"), ("/a.B/Bad", "14"), ("/a.B/Unknown", "12")] {
@@ -68,7 +68,7 @@ import TestSupport
     @Test func deadlinesEndCalls() async throws {
         let backend = try HTTP2TestBackend("one") { _ in .silence }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connectHTTP2()
             defer { client.hangUp() }
             let answer = try client.ask(
@@ -96,7 +96,7 @@ import TestSupport
             failing.stop()
             serving.stop()
         }
-        let ejecting = cluster("cart", [failing, serving]) {
+        let ejecting = upstream("cart", [failing, serving]) {
             $0.loadBalancing = .roundRobin
             var detection = UpstreamPolicy.OutlierDetection()
             detection.consecutive5xx = 3

@@ -15,7 +15,7 @@ import TestSupport
                 ? .reply(200, body: String(repeating: "x", count: size)) : .reply(200, body: "small")
         }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let slow = try rig.connectHTTP2()
             defer { slow.hangUp() }
             slow.peer.acknowledges = false
@@ -41,7 +41,7 @@ import TestSupport
     @Test func aBackendThatDoesNotReadHoldsUpItsClient() async throws {
         let backend = try HTTP2TestBackend("one", acknowledges: false) { .reply(200, body: "\($0.body.count)") }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connectHTTP2()
             defer { client.hangUp() }
             // The proxy's window holds from the moment the client has acknowledged it, which it does while it reads.
@@ -65,7 +65,7 @@ import TestSupport
             .reply(200, body: "\(request.body.count) " + String(repeating: "x", count: 200_000))
         }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connect()
             let body = String(repeating: "0123456789abcdef", count: 300_000)
             client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \(body.utf8.count)\r\n\r\n" + body)
@@ -80,7 +80,7 @@ import TestSupport
     private func isCalmed(_ flood: (HTTP2TestClient, Int) -> [UInt8]) async throws {
         let backend = try TestBackend("one") { _ in .silence }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connectHTTP2()
             defer { client.hangUp() }
             var bytes: [UInt8] = []
@@ -145,7 +145,7 @@ import TestSupport
             ("/", [("content-length", "5")]), ("/", [("content-length", "x")]),
             ("/", [("te", "gzip"), (":path", "/")]),
         ]
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             for (path, headers) in malformed {
                 let client = try rig.connectHTTP2()
                 let stream = client.begin(path, headers)
@@ -174,7 +174,7 @@ import TestSupport
             garbage.stop()
         }
         // A backend of HTTP/1 where HTTP/2 is expected, and one whose fields HTTP/1 could not carry.
-        var wrong = cluster("one", [backend])
+        var wrong = upstream("one", [backend])
         wrong.wire = .h2c
         let rules = [
             rule(RouteMatch(path: .exact("/one")), to: [("one", 1)]),
@@ -183,7 +183,7 @@ import TestSupport
         let raw = try TestBackend("raw") { _ in .raw("HTTP/1.1 400 Bad Request\r\n\r\n", closes: true) }
         defer { raw.stop() }
         wrong.endpoints = [Endpoint(raw.address)]
-        try await ProxyRig.with(rules, [wrong, cluster("garbage", [garbage])]) { rig in
+        try await ProxyRig.with(rules, [wrong, upstream("garbage", [garbage])]) { rig in
             for (path, status) in [("/one", 503), ("/garbage", 502)] {
                 let answer = try rig.get(path)
                 #expect(answer.status == status, "\(path)")

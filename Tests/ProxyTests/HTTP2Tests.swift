@@ -7,12 +7,12 @@ import TestSupport
 
 @testable import Proxy
 
-func cluster(
+func upstream(
     _ name: String, _ backends: [HTTP2TestBackend], _ change: (inout UpstreamPolicy) -> Void = { _ in }
-) -> UpstreamCluster {
-    var cluster = UpstreamCluster(id: clusterID(name), wire: .h2c, endpoints: backends.map { Endpoint($0.address) })
-    change(&cluster.policy)
-    return cluster
+) -> Upstream {
+    var upstream = Upstream(id: upstreamID(name), wire: .h2c, endpoints: backends.map { Endpoint($0.address) })
+    change(&upstream.policy)
+    return upstream
 }
 
 extension ProxyRig {
@@ -27,7 +27,7 @@ extension ProxyRig {
                 body: request.head + "|" + String(decoding: request.body, as: UTF8.self))
         }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connectHTTP2()
             defer { client.hangUp() }
             let answer = try client.ask("/a?b=c", [("x-one", "1"), ("cookie", "a=1"), ("cookie", "b=2")])
@@ -58,7 +58,7 @@ extension ProxyRig {
                 trailers: request.target == "/trailers" ? [("x-end", "1")] : [])
         }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connect()
             let upgrade = "Upgrade: websocket\r\nConnection: upgrade\r\n"
             client.send("GET /x HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\(upgrade)\r\n")
@@ -88,7 +88,7 @@ extension ProxyRig {
     @Test func eachRequestOfAConnectionIsBalanced() async throws {
         let backends = try (1...3).map { try HTTP2TestBackend("\($0)") }
         defer { for backend in backends { backend.stop() } }
-        try await ProxyRig.with(nil, [cluster("cart", backends) { $0.loadBalancing = .roundRobin }]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", backends) { $0.loadBalancing = .roundRobin }]) { rig in
             let client = try rig.connectHTTP2()
             defer { client.hangUp() }
             let streams = (0..<60).map { client.begin("/\($0)") }
@@ -116,7 +116,7 @@ extension ProxyRig {
                 ]),
             rule(RouteMatch(path: .exact("/old")), filters: [.redirect(Redirect(scheme: "https"))]),
         ]
-        try await ProxyRig.with(rules, [cluster("one", [one]), cluster("two", [two])]) { rig in
+        try await ProxyRig.with(rules, [upstream("one", [one]), upstream("two", [two])]) { rig in
             let client = try rig.connectHTTP2()
             defer { client.hangUp() }
             #expect(try client.ask("/any", [("version", "two")]).header("x-backend") == "two")
@@ -136,7 +136,7 @@ extension ProxyRig {
         let serving = try HTTP2TestBackend("serving")
         defer { for backend in [refusing, leaving, serving] { backend.stop() } }
         try await ProxyRig.with(
-            nil, [cluster("cart", [refusing, leaving, serving]) { $0.loadBalancing = .roundRobin }]
+            nil, [upstream("cart", [refusing, leaving, serving]) { $0.loadBalancing = .roundRobin }]
         ) { rig in
             let client = try rig.connectHTTP2()
             defer { client.hangUp() }
@@ -152,7 +152,7 @@ extension ProxyRig {
     @Test func anEndpointThatBreaksOffIsReported() async throws {
         let breaking = try HTTP2TestBackend("breaking") { _ in .reset(2) }
         defer { breaking.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [breaking])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [breaking])]) { rig in
             let client = try rig.connectHTTP2()
             defer { client.hangUp() }
             #expect(try client.ask("/", method: "POST", body: "x").status == 503)
@@ -167,7 +167,7 @@ extension ProxyRig {
             return .reply(200, body: "late")
         }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connectHTTP2()
             defer { client.hangUp() }
             let stream = client.begin("/")

@@ -15,7 +15,7 @@ import TestSupport
         defer { backend.stop() }
         let edit = RouteIR.HeaderEdit(set: (0..<4).map { HeaderField("x-new\($0)", "1") })
         try await ProxyRig.with(
-            [rule(to: [("one", 1)], filters: [.requestHeaders(edit)])], [cluster("one", [backend])]
+            [rule(to: [("one", 1)], filters: [.requestHeaders(edit)])], [upstream("one", [backend])]
         ) { rig in
             let client = try rig.connectHTTP2()
             defer { client.hangUp() }
@@ -36,7 +36,7 @@ import TestSupport
         defer { backend.stop() }
         let edit = RouteIR.HeaderEdit(set: (0..<4).map { HeaderField("x-new\($0)", "1") })
         try await ProxyRig.with(
-            [rule(to: [("one", 1)], filters: [.responseHeaders(edit)])], [cluster("one", [backend])]
+            [rule(to: [("one", 1)], filters: [.responseHeaders(edit)])], [upstream("one", [backend])]
         ) { rig in
             let client = try rig.connectHTTP2()
             defer { client.hangUp() }
@@ -64,7 +64,7 @@ import TestSupport
         let rules = [
             rule(RouteMatch(path: .prefix("/modern")), to: [("modern", 1)]), rule(to: [("old", 1)]),
         ]
-        try await ProxyRig.with(rules, [cluster("modern", [modern]), cluster("old", [old])]) { rig in
+        try await ProxyRig.with(rules, [upstream("modern", [modern]), upstream("old", [old])]) { rig in
             let one = try rig.connect()
             one.send("GET /modern HTTP/1.1\r\nHost: a\r\nX-First: 1\r\n\r\n")
             #expect(one.answer()?.status == 200)
@@ -98,7 +98,7 @@ import TestSupport
         let rules = [
             rule(RouteMatch(path: .prefix("/modern")), to: [("modern", 1)]), rule(to: [("old", 1)]),
         ]
-        try await ProxyRig.with(rules, [cluster("modern", [modern]), cluster("old", [old])]) { rig in
+        try await ProxyRig.with(rules, [upstream("modern", [modern]), upstream("old", [old])]) { rig in
             let client = try rig.connectHTTP2()
             defer { client.hangUp() }
             let answer = try client.ask("/")
@@ -116,7 +116,7 @@ import TestSupport
         }
         defer { backend.stop() }
         let retrying = rule(to: [("one", 1)]) { $0.retry = RetryPolicy(attempts: 1, backoff: .milliseconds(1)) }
-        try await ProxyRig.with([retrying], [cluster("one", [backend])]) { rig in
+        try await ProxyRig.with([retrying], [upstream("one", [backend])]) { rig in
             let client = try rig.connectHTTP2()
             defer { client.hangUp() }
             #expect(try client.ask("/", method: "PUT", [("content-length", "4")], body: "body").status == 502)

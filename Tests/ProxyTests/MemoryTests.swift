@@ -27,10 +27,10 @@ import Testing
     }
 
     /// A backend of raw sockets.
-    private func listener(_ serve: @escaping @Sendable (Int32) -> Void) throws -> (TestListener, UpstreamCluster) {
+    private func listener(_ serve: @escaping @Sendable (Int32) -> Void) throws -> (TestListener, Upstream) {
         let listener = try TestListener(at: SocketAddress(IPAddress(v4: 0x7f00_0001), 0))
         try listener.start { descriptor, _ in serve(descriptor) }
-        return (listener, UpstreamCluster(id: clusterID("evil"), endpoints: [Endpoint(listener.address)]))
+        return (listener, Upstream(id: upstreamID("evil"), endpoints: [Endpoint(listener.address)]))
     }
     private let rules = [
         rule(RouteMatch(path: .prefix("/evil")), to: [("evil", 1)]), rule(to: [("cart", 1)]),
@@ -39,7 +39,7 @@ import Testing
     // MARK: Backends
 
     @Test(arguments: [1, 4000]) func interimAnswersHaveAnEnd(length: Int) async throws {
-        let (evil, cluster) = try listener { descriptor in
+        let (evil, upstream) = try listener { descriptor in
             let head = "HTTP/1.1 103 Early Hints\r\nlink: <" + String(repeating: "a", count: length) + ">\r\n\r\n"
             let heads = Array(String(repeating: head, count: 64).utf8)
             // Until the proxy has had enough.
@@ -53,7 +53,7 @@ import Testing
             evil.stop()
             backend.stop()
         }
-        try await ProxyRig.with(rules, [cluster, ProxyTests.cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(rules, [upstream, ProxyTests.upstream("cart", [backend])]) { rig in
             let client = try rig.connect()
             client.send("GET /evil HTTP/1.1\r\nHost: a\r\n\r\n")
             try eventually("the end of it") { limited(rig, .interimAnswers) == 1 }
@@ -73,7 +73,7 @@ import Testing
             .raw(String(repeating: hint, count: 16) + "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
         }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connect()
             client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             for _ in 0..<16 { #expect(client.answer()?.status == 103) }
@@ -82,7 +82,7 @@ import Testing
     }
 
     @Test func aMirrorThatDoesNotReadIsDropped() async throws {
-        let (evil, cluster) = try listener { descriptor in
+        let (evil, upstream) = try listener { descriptor in
             // Until it is closed.
             var wanted = pollfd(fd: descriptor, events: 0, revents: 0)
             poll(&wanted, 1, 60_000)
@@ -92,8 +92,8 @@ import Testing
             evil.stop()
             backend.stop()
         }
-        let mirrored = rule(to: [("cart", 1)], filters: [.mirror(Mirror(.cluster(clusterID("evil"))))])
-        try await ProxyRig.with([mirrored], [cluster, ProxyTests.cluster("cart", [backend])]) { rig in
+        let mirrored = rule(to: [("cart", 1)], filters: [.mirror(Mirror(.upstream(upstreamID("evil"))))])
+        try await ProxyRig.with([mirrored], [upstream, ProxyTests.upstream("cart", [backend])]) { rig in
             let client = try rig.connect()
             let size = 64 << 20
             let highest = Mutex(0)
@@ -114,7 +114,7 @@ import Testing
     }
 
     @Test func copiesUnderWayAreCounted() async throws {
-        let (evil, cluster) = try listener { descriptor in
+        let (evil, upstream) = try listener { descriptor in
             var byte: UInt8 = 0
             while read(descriptor, &byte, 1) > 0 {}
         }
@@ -123,10 +123,10 @@ import Testing
             evil.stop()
             backend.stop()
         }
-        let mirrored = rule(to: [("cart", 1)], filters: [.mirror(Mirror(.cluster(clusterID("evil"))))])
-        try await ProxyRig.with([mirrored], [cluster, ProxyTests.cluster("cart", [backend])]) { rig in
+        let mirrored = rule(to: [("cart", 1)], filters: [.mirror(Mirror(.upstream(upstreamID("evil"))))])
+        try await ProxyRig.with([mirrored], [upstream, ProxyTests.upstream("cart", [backend])]) { rig in
             let client = try rig.connect()
-            for _ in 0..<(MemoryLimits.mirrorsOfCluster + 20) {
+            for _ in 0..<(MemoryLimits.mirrorsOfUpstream + 20) {
                 client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
                 #expect(client.answer()?.status == 200)
             }
@@ -144,7 +144,7 @@ import Testing
         let patterns = try (0..<80).map { RouteMatch(path: .regex(try Pattern("/evil(.*[xy]){60}\($0)"))) }
         var evil = rule(to: [("cart", 1)])
         evil.matches = patterns
-        try await ProxyRig.with([evil, rule(to: [("cart", 1)])], [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with([evil, rule(to: [("cart", 1)])], [upstream("cart", [backend])]) { rig in
             var generator = SeededGenerator()
             let path = (0..<8_000).map { _ in "wxyz".randomElement(using: &generator).map(String.init) ?? "" }.joined()
             let answer = try rig.get("/evil" + path)
@@ -159,7 +159,7 @@ import Testing
     @Test func whoTakesNoAnswersGetsNoMore() async throws {
         let backend = try TestBackend("one") { _ in .reply(200, body: String(repeating: "x", count: 32 << 10)) }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connect()
             let count = 1000
             client.send(String(repeating: "GET / HTTP/1.1\r\nHost: a\r\n\r\n", count: count))
@@ -180,7 +180,7 @@ import Testing
             .reply(200, body: request.target == "/" ? "small" : String(repeating: "x", count: size))
         }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connectHTTP2()
             client.peer.send(HTTP2Peer.settings, [0, 4, 0, 0, 0, 0])
             client.peer.acknowledges = false
@@ -204,7 +204,7 @@ import Testing
                 : .reply(200, headers: "x: \(String(repeating: "y", count: 8000))\r\n")
         }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connectHTTP2()
             let (rounds, each) = (60, 50)
             var answered = 0
@@ -233,7 +233,7 @@ import Testing
     @Test func oneAddressGetsHalfAtMost() async throws {
         let backend = try TestBackend("one")
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])], options: small()) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])], options: small()) { rig in
             let clients = try (0..<600).map { _ in try rig.connect(from: other) }
             try eventually("some are refused") { limited(rig, .sourceMemory) == 88 }
             #expect(rig.engine.connectionCount == 512)
@@ -250,7 +250,7 @@ import Testing
     @Test func whoHoldsMostGoesFirst() async throws {
         let backend = try TestBackend("one")
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])], options: small()) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])], options: small()) { rig in
             let victim = try rig.connect()
             victim.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             #expect(victim.answer()?.status == 200)

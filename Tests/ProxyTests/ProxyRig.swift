@@ -8,23 +8,23 @@ import TestSupport
 
 let serviceID = RoutedServiceID(namespace: "shop", name: "cart", port: 80)
 
-func clusterID(_ name: String) -> ClusterID { ClusterID(namespace: "shop", name: name, port: 80) }
+func upstreamID(_ name: String) -> UpstreamID { UpstreamID(RoutedServiceID(namespace: "shop", name: name, port: 80)) }
 
-/// A cluster with this name over these backends.
-func cluster(
+/// An upstream with this name over these backends.
+func upstream(
     _ name: String, _ backends: [TestBackend], _ change: (inout UpstreamPolicy) -> Void = { _ in }
-) -> UpstreamCluster {
-    var cluster = UpstreamCluster(id: clusterID(name), endpoints: backends.map { Endpoint($0.address) })
-    change(&cluster.policy)
-    return cluster
+) -> Upstream {
+    var upstream = Upstream(id: upstreamID(name), endpoints: backends.map { Endpoint($0.address) })
+    change(&upstream.policy)
+    return upstream
 }
 
 func rule(
-    _ match: RouteMatch = RouteMatch(), to clusters: [(String, UInt32)] = [], filters: [RouteFilter] = [],
+    _ match: RouteMatch = RouteMatch(), to upstreams: [(String, UInt32)] = [], filters: [RouteFilter] = [],
     _ change: (inout RouteRule) -> Void = { _ in }
 ) -> RouteRule {
     var rule = RouteRule(name: "shop/cart rule 0", matches: [match])
-    rule.backends = clusters.map { WeightedBackend(.cluster(clusterID($0.0)), weight: $0.1) }
+    rule.backends = upstreams.map { WeightedBackend(.upstream(upstreamID($0.0)), weight: $0.1) }
     rule.filters = filters
     change(&rule)
     return rule
@@ -43,7 +43,7 @@ final class ProxyRig: Sendable {
     let log = RecordedLog()
 
     init(
-        _ rules: [RouteRule]?, _ clusters: [UpstreamCluster], options: EngineOptions = EngineOptions(),
+        _ rules: [RouteRule]?, _ upstreams: [Upstream], options: EngineOptions = EngineOptions(),
         spans: (any SpanSink)? = nil
     ) async throws {
         var options = options
@@ -51,18 +51,18 @@ final class ProxyRig: Sendable {
         engine = ProxyEngine(
             options: options, snapshot: ProxySnapshot(node: ProxyNode(name: "node-1")), logs: log, spans: spans)
         address = try await engine.listen(SocketAddress(IPAddress(v4: 0x7f00_0001), 0))
-        configure(rules, clusters)
+        configure(rules, upstreams)
     }
 
-    func configure(_ rules: [RouteRule]?, _ clusters: [UpstreamCluster]) {
+    func configure(_ rules: [RouteRule]?, _ upstreams: [Upstream]) {
         var service = RoutedService(id: serviceID, portName: "http", clientSpeaks: .http1)
         service.frontends = [address]
         service.producerRoutes = rules
         var snapshot = engine.snapshot
         snapshot.generation += 1
         snapshot.services = [serviceID: service]
-        snapshot.clusters = [:]
-        for cluster in clusters { snapshot.clusters[cluster.id] = cluster }
+        snapshot.upstreams = [:]
+        for upstream in upstreams { snapshot.upstreams[upstream.id] = upstream }
         snapshot.workloads[IPAddress(v4: 0x7f00_0001)] = Workload(
             namespace: "shop", pod: "client-1", name: "client", app: "client", version: "v1",
             canonicalService: "client")
@@ -71,10 +71,10 @@ final class ProxyRig: Sendable {
 
     /// With a proxy in front of these backends for the time of `body`.
     static func with(
-        _ rules: [RouteRule]?, _ clusters: [UpstreamCluster], options: EngineOptions = EngineOptions(),
+        _ rules: [RouteRule]?, _ upstreams: [Upstream], options: EngineOptions = EngineOptions(),
         _ body: (ProxyRig) async throws -> Void
     ) async throws {
-        let rig = try await ProxyRig(rules, clusters, options: options)
+        let rig = try await ProxyRig(rules, upstreams, options: options)
         do { try await body(rig) } catch {
             await rig.engine.shutdown()
             throw error

@@ -18,12 +18,12 @@ import TestSupport
     @Test func codesAreTriedAgainAsOftenAsTheRouteSays() async throws {
         let backend = try TestBackend("one") { .reply($0.number % 4 == 3 ? 200 : 503) }
         defer { backend.stop() }
-        try await ProxyRig.with([retrying(2)], [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with([retrying(2)], [upstream("cart", [backend])]) { rig in
             #expect(try rig.ask("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody").status == 200)
             #expect(backend.requests.count == 3)
             #expect(backend.requests.allSatisfy { $0.body == Array("body".utf8) })
             // Once more: 503, 503 and, at the seventh, 200; with one retry only that is not reached.
-            rig.configure([retrying(1)], [cluster("cart", [backend])])
+            rig.configure([retrying(1)], [upstream("cart", [backend])])
             #expect(try rig.get("/").status == 503)
             try eventually("the record") { rig.log.records.last?.flags == .retriesExhausted }
         }
@@ -32,11 +32,11 @@ import TestSupport
     @Test func onlyWhatMayBeRepeatedIs() async throws {
         let backend = try TestBackend("one") { _ in .reply(503) }
         defer { backend.stop() }
-        try await ProxyRig.with([retrying(1)], [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with([retrying(1)], [upstream("cart", [backend])]) { rig in
             let status = try rig.post("").status
             #expect(status == 503)
             #expect(backend.requests.count == 1)
-            rig.configure([retrying(1, [503], [.neverSent, .nonIdempotent])], [cluster("cart", [backend])])
+            rig.configure([retrying(1, [503], [.neverSent, .nonIdempotent])], [upstream("cart", [backend])])
             let again = try rig.post("").status
             #expect(again == 503)
             #expect(backend.requests.count == 3)
@@ -48,7 +48,7 @@ import TestSupport
         gone.stop()
         let backend = try TestBackend("one")
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [gone, backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [gone, backend])]) { rig in
             // Without a policy: nothing was sent, so even POST may be tried elsewhere.
             for _ in 0..<20 {
                 let status = try rig.post("hi").status
@@ -77,7 +77,7 @@ import TestSupport
                 $0.retry = RetryPolicy(attempts: 1, backoff: .milliseconds(1))
             },
         ]
-        try await ProxyRig.with(rules, [cluster("silent", [silent]), cluster("late", [late])]) { rig in
+        try await ProxyRig.with(rules, [upstream("silent", [silent]), upstream("late", [late])]) { rig in
             for path in ["/request", "/try"] {
                 #expect(try rig.get(path).status == 504)
                 try eventually("the record") { rig.log.records.last?.flags == .upstreamTimeout }
@@ -89,7 +89,7 @@ import TestSupport
     @Test func limitsOverflow() async throws {
         let silent = try TestBackend("silent") { _ in .silence }
         defer { silent.stop() }
-        let limited = cluster("cart", [silent]) {
+        let limited = upstream("cart", [silent]) {
             $0.maxConnections = 1
             $0.maxPendingRequests = 1
         }
@@ -116,7 +116,7 @@ import TestSupport
             bad.stop()
             good.stop()
         }
-        let watched = cluster("cart", [bad, good]) { $0.outlierDetection = UpstreamPolicy.OutlierDetection() }
+        let watched = upstream("cart", [bad, good]) { $0.outlierDetection = UpstreamPolicy.OutlierDetection() }
         try await ProxyRig.with(nil, [watched]) { rig in
             let client = try rig.connect()
             var failures = 0
@@ -139,11 +139,11 @@ import TestSupport
             slow.stop()
             new.stop()
         }
-        try await ProxyRig.with(nil, [cluster("cart", [slow])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [slow])]) { rig in
             let client = try rig.connect()
             client.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
             try eventually("the request at the backend") { slow.requests.count == 1 }
-            rig.configure(nil, [cluster("cart", [new])])
+            rig.configure(nil, [upstream("cart", [new])])
             #expect(try rig.get("/").header("x-backend") == "new")
             #expect(rig.log.records.count == 1)
             client.hangUp()
@@ -157,7 +157,7 @@ import TestSupport
         defer { backend.stop() }
         var options = EngineOptions()
         options.drainGrace = .milliseconds(500)
-        try await ProxyRig.with(nil, [cluster("cart", [backend])], options: options) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])], options: options) { rig in
             let (idle, late, fresh) = (try rig.connect(), try rig.connect(), try rig.connect())
             for client in [idle, late] {
                 client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -23,7 +23,7 @@ import Testing
             for _ in 0..<(size >> 20) { deliver(descriptor, piece) }
             close(descriptor)
         }
-        var backend = UpstreamCluster(id: clusterID("cart"), endpoints: [Endpoint(address)])
+        var backend = Upstream(id: upstreamID("cart"), endpoints: [Endpoint(address)])
         backend.policy.connectTimeout = .seconds(5)
         try await ProxyRig.with(nil, [backend]) { rig in
             let client = try rig.connect()
@@ -51,7 +51,7 @@ import Testing
         try #require(limit.rlim_cur > 11_000, "the hard limit of open files is \(limit.rlim_cur)")
         let backend = try TestBackend("one")
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             #expect(try rig.get("/").status == 200)
             let before = residentBytes()
             // The clients live in another process, so that what is counted is the proxy's.

@@ -19,7 +19,7 @@ import TestSupport
             rule(RouteMatch(headers: [FieldMatch("version", .exact("two"))]), to: [("two", 1)]),
             rule(RouteMatch(path: .prefix("/api"), query: [FieldMatch("q", .exact("1"))]), to: [("one", 1)]),
         ]
-        try await ProxyRig.with(rules, [cluster("one", [one]), cluster("two", [two])]) { rig in
+        try await ProxyRig.with(rules, [upstream("one", [one]), upstream("two", [two])]) { rig in
             #expect(try rig.get("/v2").header("x-backend") == "two")
             #expect(try rig.get("/other", "Version: two\r\n").header("x-backend") == "two")
             #expect(try rig.get("/api/x?q=1").header("x-backend") == "one")
@@ -37,7 +37,7 @@ import TestSupport
             two.stop()
         }
         let rules = [rule(to: [("one", 9), ("two", 1), ("none", 0)])]
-        try await ProxyRig.with(rules, [cluster("one", [one]), cluster("two", [two])]) { rig in
+        try await ProxyRig.with(rules, [upstream("one", [one]), upstream("two", [two])]) { rig in
             let client = try rig.connect()
             for _ in 0..<500 {
                 client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -63,7 +63,7 @@ import TestSupport
         ]
         let gone = try TestBackend("gone")
         gone.stop()
-        try await ProxyRig.with(rules, [cluster("empty", [] as [TestBackend]), cluster("refused", [gone])]) { rig in
+        try await ProxyRig.with(rules, [upstream("empty", [] as [TestBackend]), upstream("refused", [gone])]) { rig in
             for (path, status, flags) in [
                 ("/empty", 503, ResponseFlags.noHealthyUpstream), ("/none", 500, []), ("/zero", 500, []),
                 ("/unresolved", 500, []), ("/invalid", 500, []), ("/refused", 503, .connectFailure),
@@ -93,12 +93,12 @@ import TestSupport
             rule(filters: [.requestHeaders(edit), .responseHeaders(edit)]) {
                 $0.backends = [
                     WeightedBackend(
-                        .cluster(clusterID("one")),
+                        .upstream(upstreamID("one")),
                         filters: [.requestHeaders(HeaderEdit(set: [HeaderField("x-backend-only", "1")]))])
                 ]
             }
         ]
-        try await ProxyRig.with(rules, [cluster("one", [backend])]) { rig in
+        try await ProxyRig.with(rules, [upstream("one", [backend])]) { rig in
             let answer = try rig.get("/", "x-add: 1\r\nx-set: a\r\nX-SET: b\r\nx-gone: c\r\n")
             let seen = try #require(backend.requests.first)
             #expect(seen.header("x-add") == "1,2" && seen.header("x-set") == "new" && seen.header("x-gone") == nil)
@@ -122,7 +122,7 @@ import TestSupport
                 RouteMatch(path: .prefix("/api")), to: [("one", 1)],
                 filters: [.rewrite(Rewrite(hostname: "inner", path: .replacePrefix("/api", with: "/")))]),
         ]
-        try await ProxyRig.with(rules, [cluster("one", [backend])]) { rig in
+        try await ProxyRig.with(rules, [upstream("one", [backend])]) { rig in
             let moved = try rig.get("/old/x?y=1")
             #expect(moved.status == 301)
             #expect(moved.header("location") == "http://new.org:\(rig.address.port)/new/x?y=1")
@@ -140,9 +140,9 @@ import TestSupport
             silent.stop()
         }
         let rules = [
-            rule(to: [("one", 1)], filters: [.mirror(Mirror(.cluster(clusterID("silent"))))])
+            rule(to: [("one", 1)], filters: [.mirror(Mirror(.upstream(upstreamID("silent"))))])
         ]
-        try await ProxyRig.with(rules, [cluster("one", [one]), cluster("silent", [silent])]) { rig in
+        try await ProxyRig.with(rules, [upstream("one", [one]), upstream("silent", [silent])]) { rig in
             let answer = try rig.ask("POST /m HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
             #expect(answer.text == "hello")
             try eventually("the copy") { silent.requests.count == 1 }
@@ -160,7 +160,7 @@ import TestSupport
         cors.allowHeaders = ["x-one"]
         cors.exposeHeaders = ["x-two"]
         cors.allowCredentials = true
-        try await ProxyRig.with([rule(to: [("one", 1)], filters: [.cors(cors)])], [cluster("one", [backend])]) { rig in
+        try await ProxyRig.with([rule(to: [("one", 1)], filters: [.cors(cors)])], [upstream("one", [backend])]) { rig in
             let asking = "Access-Control-Request-Method: PUT\r\n"
             let preflight = try rig.ask(
                 "OPTIONS / HTTP/1.1\r\nHost: a\r\nOrigin: https://shop.example\r\n\(asking)\r\n")
@@ -180,7 +180,7 @@ import TestSupport
     @Test func cookiesKeepClientsWithTheirEndpoint() async throws {
         let backends = try (1...4).map { try TestBackend("\($0)") }
         defer { for backend in backends { backend.stop() } }
-        let sticky = cluster("cart", backends) {
+        let sticky = upstream("cart", backends) {
             $0.loadBalancing = .consistentHash([.cookie(name: "sid", path: "/", ttl: .zero)])
         }
         try await ProxyRig.with(nil, [sticky]) { rig in

@@ -13,8 +13,8 @@ private final class RecordingBackend: Sendable {
     private let listener: TestListener
     private let bytes = Mutex<[UInt8]>([])
     var seen: String { String(decoding: bytes.withLock { $0 }, as: UTF8.self) }
-    var cluster: UpstreamCluster {
-        UpstreamCluster(id: clusterID("cart"), endpoints: [Endpoint(listener.address)])
+    var upstream: Upstream {
+        Upstream(id: upstreamID("cart"), endpoints: [Endpoint(listener.address)])
     }
 
     init(_ answer: String) throws {
@@ -37,7 +37,7 @@ private final class RecordingBackend: Sendable {
             .raw("HTTP/1.0 200 Fine\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nhi")
         }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connect()
             for _ in 0..<2 {
                 client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -51,7 +51,7 @@ private final class RecordingBackend: Sendable {
     @Test func reasonsAreTheRegisteredOnesOrNone() async throws {
         let backend = try HTTP2TestBackend("two") { .reply(Int($0.target.dropFirst()) ?? 0, body: "") }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             for (status, reason) in [(200, "OK"), (403, "Forbidden"), (429, "Too Many Requests"), (299, "")] {
                 let head = try rig.get("/\(status)").head
                 #expect(head.hasPrefix("HTTP/1.1 \(status) \(reason)\r\n"))
@@ -64,7 +64,7 @@ private final class RecordingBackend: Sendable {
     @Test func oneHostIsAskedWhateverSaysIt() async throws {
         let backend = try TestBackend("one")
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             for (target, host) in [
                 ("http://web:80/x", "web"), ("http://web/x", "WEB:80"), ("https://web/x", "web:443"),
                 ("http://[::1]:80/x", "[::1]"), ("http://web/x", "other"), ("http://web/x", "web:81"),
@@ -86,11 +86,11 @@ private final class RecordingBackend: Sendable {
         defer { backend.stop() }
         let rewrite = Rewrite(path: .replacePrefix("/", with: "/x"))
         try await ProxyRig.with(
-            [rule(to: [("cart", 1)], filters: [.rewrite(rewrite)])], [cluster("cart", [backend])]
+            [rule(to: [("cart", 1)], filters: [.rewrite(rewrite)])], [upstream("cart", [backend])]
         ) { rig in
             #expect(try rig.ask("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").text.hasPrefix("OPTIONS * HTTP/1.1\r\n"))
             // What a proxy is asked about a server without a path (RFC 9112, 3.2.4).
-            rig.configure([rule(to: [("cart", 1)])], [cluster("cart", [backend])])
+            rig.configure([rule(to: [("cart", 1)])], [upstream("cart", [backend])])
             let absolute = try rig.ask("OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n")
             #expect(absolute.text.hasPrefix("OPTIONS * HTTP/1.1\r\n"))
             let client = try rig.connectHTTP2()
@@ -128,7 +128,7 @@ private final class RecordingBackend: Sendable {
     @Test func backendsOfHTTP2AreAskedForTheirConsent() async throws {
         let backend = try HTTP2TestBackend("two")
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connect()
             client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
             #expect(client.answer()?.status == 100)
@@ -150,7 +150,7 @@ private final class RecordingBackend: Sendable {
         let backend = try TestBackend("one") { $0.target == "/silent" ? .silence : .tunnel(Self.switching) }
         defer { backend.stop() }
         let timed = rule(to: [("cart", 1)]) { $0.timeouts.request = .milliseconds(100) }
-        try await ProxyRig.with([timed], [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with([timed], [upstream("cart", [backend])]) { rig in
             let client = try rig.connect()
             client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
             #expect(client.answer()?.status == 101)
@@ -166,7 +166,7 @@ private final class RecordingBackend: Sendable {
             $0.header("upgrade") == "tcp" ? .tunnel(Self.switching) : .reply(200, body: "no offer")
         }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connect()
             client.send("POST /exec HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n" + body + "stdin")
             #expect(client.answer()?.status == 101)
@@ -178,7 +178,7 @@ private final class RecordingBackend: Sendable {
     @Test func anUpgradeBeforeTheRequestsEndIsRefused() async throws {
         let backend = try RecordingBackend(Self.switching)
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [backend.cluster]) { rig in
+        try await ProxyRig.with(nil, [backend.upstream]) { rig in
             let client = try rig.connect()
             let head = "POST /exec HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 9\r\n"
             client.send(head + "X: 0\r\n\r\n")
@@ -202,7 +202,7 @@ private final class RecordingBackend: Sendable {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nAccess-Control-Allow-Origin: *\r\n"
         let backend = try RecordingBackend(answer + Self.trailer + "\r\n")
         defer { backend.stop() }
-        try await ProxyRig.with([editing], [backend.cluster]) { rig in
+        try await ProxyRig.with([editing], [backend.upstream]) { rig in
             let client = try rig.connect()
             let head = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
             // In pieces: what is held back comes once the trailer is whole.
@@ -222,7 +222,7 @@ private final class RecordingBackend: Sendable {
         ]
         let modern = try HTTP2TestBackend("two") { _ in .reply(200, body: "x", trailers: trailers) }
         defer { modern.stop() }
-        try await ProxyRig.with([editing], [cluster("cart", [modern])]) { rig in
+        try await ProxyRig.with([editing], [upstream("cart", [modern])]) { rig in
             let client = try rig.connectHTTP2()
             defer { client.hangUp() }
             let answer = try client.ask("/", method: "POST", body: "x", trailers: trailers)
@@ -237,7 +237,7 @@ private final class RecordingBackend: Sendable {
         }
         let backend = try RecordingBackend("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         defer { backend.stop() }
-        try await ProxyRig.with([editing], [backend.cluster]) { rig in
+        try await ProxyRig.with([editing], [backend.upstream]) { rig in
             let client = try rig.connectHTTP2()
             defer { client.hangUp() }
             #expect(try client.ask("/", method: "POST", body: "x", trailers: trailers).status == 200)

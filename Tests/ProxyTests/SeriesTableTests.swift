@@ -13,7 +13,7 @@ import TestSupport
             began: Moment(nanoseconds: 0), ended: Moment(nanoseconds: 12_000_000),
             client: SocketAddress(IPAddress(v4: 1), 1), dialled: SocketAddress(IPAddress(v4: 2), 80))
         record.status = 200
-        record.cluster = clusterID("cart")
+        record.upstreamID = upstreamID("cart")
         change(&record)
         return record
     }
@@ -32,9 +32,9 @@ import TestSupport
         #expect(failures == 100)
         #expect(table.entries.first { $0.key.status == 0 }?.value.count == 500)
         // Another service's are its own.
-        let isOwn = table.add(record { ($0.cluster, $0.status) = (clusterID("other"), 418) })
+        let isOwn = table.add(record { ($0.upstreamID, $0.status) = (upstreamID("other"), 418) })
         #expect(isOwn)
-        #expect(table.entries.contains { $0.key.status == 418 && $0.key.service == clusterID("other") })
+        #expect(table.entries.contains { $0.key.status == 418 && $0.key.upstream == upstreamID("other") })
     }
 
     @Test func whateverABackendSaysIsOneOfEighteenStatusesOfGRPC() {
@@ -57,12 +57,12 @@ import TestSupport
             _ = table.add(record { $0.destination = entries[number] })
         }
         #expect(table.entries.count == SeriesTable.maximumOfService + 1)
-        #expect(table.entries.last?.key.isOthers == true && table.entries.last?.key.service == clusterID("cart"))
-        let isOwn = table.add(record { $0.cluster = clusterID("victim") })
+        #expect(table.entries.last?.key.isOthers == true && table.entries.last?.key.upstream == upstreamID("cart"))
+        let isOwn = table.add(record { $0.upstreamID = upstreamID("victim") })
         #expect(isOwn)
         for service in 0..<20 {
             for entry in entries {
-                _ = table.add(record { ($0.destination, $0.cluster) = (entry, clusterID("many-\(service)")) })
+                _ = table.add(record { ($0.destination, $0.upstreamID) = (entry, upstreamID("many-\(service)")) })
             }
         }
         #expect(table.entries.count <= SeriesTable.maximum + 24)
@@ -73,7 +73,7 @@ import TestSupport
     @Test func whatIsGoneIsDropped() {
         let address = IPAddress(v4: 7)
         var snapshot = ProxySnapshot(node: ProxyNode(name: "n"))
-        snapshot.clusters = [clusterID("cart"): UpstreamCluster(id: clusterID("cart"))]
+        snapshot.upstreams = [upstreamID("cart"): Upstream(id: upstreamID("cart"))]
         snapshot.workloads = [address: workload("client"), IPAddress(v4: 8): workload("stays")]
         let first = RoutingTable(snapshot)
         var table = SeriesTable()
@@ -81,7 +81,7 @@ import TestSupport
         for source in [address, IPAddress(v4: 8)] {
             _ = table.add(record { ($0.source, $0.ended) = (first.workload(at: source), ended) })
         }
-        _ = table.add(record { ($0.cluster, $0.ended) = (clusterID("old"), ended) })
+        _ = table.add(record { ($0.upstreamID, $0.ended) = (upstreamID("old"), ended) })
         table.sweep(first, now: ended + .seconds(60))
         #expect(table.entries.count == 3)
         snapshot.workloads[address] = nil
@@ -101,7 +101,7 @@ import TestSupport
     @Test func everyFieldIsHashed() {
         let source = WorkloadEntry(workload("a"))
         let changes: [(inout RequestRecord) -> Void] = [
-            { _ in }, { $0.source = source }, { $0.destination = source }, { $0.cluster = clusterID("x") },
+            { _ in }, { $0.source = source }, { $0.destination = source }, { $0.upstreamID = upstreamID("x") },
             { $0.status = 201 }, { $0.grpcStatus = GRPCStatus(rawValue: 3) }, { $0.flags = .noRoute },
             { $0.isGRPC = true },
         ]
@@ -112,7 +112,7 @@ import TestSupport
     @Test func aScrapeComesInPieces() async throws {
         let backend = try TestBackend("one") { request in .reply(200 + request.number % 30, body: "x") }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connect()
             for _ in 0..<90 {
                 client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -33,7 +33,7 @@ import Testing
     }
 
     /// As an endpoint, as the target of a mirror, over HTTP/1 and HTTP/2.
-    @Test(arguments: UpstreamCluster.Wire.allCases) func whatIsRefusedIsNotConnectedTo(wire: UpstreamCluster.Wire)
+    @Test(arguments: Upstream.Wire.allCases) func whatIsRefusedIsNotConnectedTo(wire: Upstream.Wire)
         async throws
     {
         let (secret, backend) = (try TestBackend("secret"), try TestBackend("one"))
@@ -43,10 +43,10 @@ import Testing
         }
         var options = EngineOptions()
         options.targets.ports = [secret.address.port]
-        var own = cluster("own", [secret])
+        var own = upstream("own", [secret])
         own.wire = wire
-        let clusters = [own, cluster("cart", [backend])]
-        try await ProxyRig.with([rule(to: [("own", 1)])], clusters, options: options) { rig in
+        let upstreams = [own, upstream("cart", [backend])]
+        try await ProxyRig.with([rule(to: [("own", 1)])], upstreams, options: options) { rig in
             for _ in 0..<3 {
                 let status = try rig.get("/").status
                 #expect(status == 503)
@@ -54,8 +54,8 @@ import Testing
             try eventually("the record") {
                 rig.log.records.last?.failure?.contains("Heddle's own on this node") == true
             }
-            let mirror = Mirror(.cluster(clusterID("own")))
-            rig.configure([rule(to: [("cart", 1)], filters: [.mirror(mirror)])], clusters)
+            let mirror = Mirror(.upstream(upstreamID("own")))
+            rig.configure([rule(to: [("cart", 1)], filters: [.mirror(mirror)])], upstreams)
             for _ in 0..<3 {
                 let status = try rig.get("/").status
                 #expect(status == 200)
@@ -66,7 +66,7 @@ import Testing
 
     @Test func aRequestNeverComesBack() async throws {
         try await ProxyRig.with(nil, []) { rig in
-            rig.configure(nil, [UpstreamCluster(id: clusterID("cart"), endpoints: [Endpoint(rig.address)])])
+            rig.configure(nil, [Upstream(id: upstreamID("cart"), endpoints: [Endpoint(rig.address)])])
             let status = try rig.get("/").status
             #expect(status == 503)
             #expect(rig.engine.stats.requests == 1)

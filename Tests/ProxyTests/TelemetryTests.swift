@@ -20,8 +20,8 @@ import TestSupport
         record.authority = "cart"
         record.status = 200
         record.rule = "shop/cart rule 0"
-        record.service = serviceID
-        record.cluster = clusterID("cart-v2")
+        record.service = UpstreamID(serviceID)
+        record.upstreamID = upstreamID("cart-v2")
         record.upstream = SocketAddress(IPAddress(v4: 0x0a01_0002), 8080)
         record.upstreamTime = .milliseconds(11)
         change(&record)
@@ -125,7 +125,7 @@ import TestSupport
         let spans = RecordedSpans()
         var options = EngineOptions()
         options.sampling = 1_000_000
-        let rig = try await ProxyRig(nil, [cluster("cart", [backend])], options: options, spans: spans)
+        let rig = try await ProxyRig(nil, [upstream("cart", [backend])], options: options, spans: spans)
         let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
         _ = try rig.get("/", "traceparent: \(parent)\r\ntracestate: a=b\r\n")
         _ = try rig.get("/")

@@ -20,7 +20,7 @@ import TestSupport
         let retrying = rule(to: [("cart", 1)]) {
             $0.retry = RetryPolicy(attempts: attempts, codes: [503], backoff: .milliseconds(1))
         }
-        try await ProxyRig.with([retrying], [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with([retrying], [upstream("cart", [backend])]) { rig in
             let client = try rig.connect()
             for status in [200, 503] {
                 client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -34,7 +34,7 @@ import TestSupport
     func withoutAPolicyOnlyWhatMayBeDoneTwiceIs(_ method: String, _ tries: Int) async throws {
         let backend = try closing()
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend])]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
             let client = try rig.connect()
             for status in [200, 503] {
                 client.send("\(method) / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
@@ -65,12 +65,12 @@ import TestSupport
             resetting.stop()
             listener.stop()
         }
-        var early = UpstreamCluster(id: clusterID("early"), endpoints: [Endpoint(listener.address)])
+        var early = Upstream(id: upstreamID("early"), endpoints: [Endpoint(listener.address)])
         early.wire = .h2c
         let rules = [
             rule(RouteMatch(path: .exact("/early")), to: [("early", 1)]), rule(to: [("cart", 1)]),
         ]
-        try await ProxyRig.with(rules, [cluster("cart", [resetting]), early]) { rig in
+        try await ProxyRig.with(rules, [upstream("cart", [resetting]), early]) { rig in
             #expect(try rig.get("/").status == 200)
             #expect(try rig.get("/reset").status == 503)
             #expect(resetting.connections == 1 && resetting.requests.count == 2)
@@ -86,7 +86,7 @@ import TestSupport
     @Test func whoWaitsIsServedInOrderAndByTheHundred() async throws {
         let backend = try HTTP2TestBackend("one") { _ in .silence }
         defer { backend.stop() }
-        let limited = cluster("cart", [backend]) { $0.maxConnections = 1 }
+        let limited = upstream("cart", [backend]) { $0.maxConnections = 1 }
         try await ProxyRig.with(nil, [limited]) { rig in
             // Two connections of the client's, because each has a hundred streams as well.
             let (first, second, late) = (try rig.connectHTTP2(), try rig.connectHTTP2(), try rig.connectHTTP2())
@@ -129,7 +129,7 @@ import TestSupport
             }
         }
         defer { listener.stop() }
-        var limited = UpstreamCluster(id: clusterID("cart"), endpoints: [Endpoint(listener.address)])
+        var limited = Upstream(id: upstreamID("cart"), endpoints: [Endpoint(listener.address)])
         limited.wire = .h2c
         limited.policy.maxConnections = 1
         try await ProxyRig.with(nil, [limited]) { rig in
@@ -149,7 +149,7 @@ import TestSupport
     @Test func overHTTP1TheyAreServedInOrderToo() async throws {
         let backend = try TestBackend("one") { $0.target == "/0" ? .silence : .reply(200) }
         defer { backend.stop() }
-        try await ProxyRig.with(nil, [cluster("cart", [backend]) { $0.maxConnections = 1 }]) { rig in
+        try await ProxyRig.with(nil, [upstream("cart", [backend]) { $0.maxConnections = 1 }]) { rig in
             let clients = try (0..<20).map { _ in try rig.connect() }
             for (number, client) in clients.enumerated() {
                 client.send("GET /\(number) HTTP/1.1\r\nHost: a\r\n\r\n")

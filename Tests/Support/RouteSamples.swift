@@ -89,17 +89,21 @@ package struct Samples {
         default: .unresolved("filter of kind Foo")
         }
     }
-    package mutating func clusterID() -> ClusterID {
-        ClusterID(namespace: pick(["a", "b"]), name: pick(["web", "api", "db"]), port: UInt16(pick([80, 8080])))
+    package mutating func upstreamID() -> UpstreamID {
+        UpstreamID(
+            RoutedServiceID(
+                namespace: pick(["a", "b"]), name: pick(["web", "api", "db"]), port: UInt16(pick([80, 8080]))))
     }
     package mutating func service() throws -> RoutedService {
         var service = RoutedService(
-            id: clusterID(), portName: pick(["", "http"]), clientSpeaks: pick([.http1, .grpc]))
+            id: upstreamID().service, portName: pick(["", "http"]), clientSpeaks: pick([.http1, .grpc]))
         service.frontends = [SocketAddress(IPAddress(v4: UInt32(number(1...9))), 80)]
         if chance(70) {
             var rule = try rule(0)
             rule.filters = (0...number(0...2)).map { _ in filter() }
-            rule.backends = [WeightedBackend(.cluster(clusterID()), weight: UInt32(number(0...9)), filters: [filter()])]
+            rule.backends = [
+                WeightedBackend(.upstream(upstreamID()), weight: UInt32(number(0...9)), filters: [filter()])
+            ]
             rule.timeouts.request = .milliseconds(number(0...5000))
             rule.retry = RetryPolicy(attempts: 2, codes: [503])
             service.producerRoutes = [rule]
@@ -107,8 +111,8 @@ package struct Samples {
         if chance(30) { service.consumerRoutes = ["b": [try rule(1)]] }
         return service
     }
-    package mutating func cluster() -> UpstreamCluster {
-        var cluster = UpstreamCluster(id: clusterID(), wire: pick([.http1, .h2c]))
+    package mutating func cluster() -> Upstream {
+        var cluster = Upstream(id: upstreamID(), wire: pick([.http1, .h2c]))
         cluster.endpoints = (0..<number(0...3)).map {
             Endpoint(SocketAddress(IPAddress(high: 1, low: UInt64($0)), 8080), zone: chance(50) ? "z" : nil)
         }
@@ -126,7 +130,7 @@ package struct Samples {
             let service = try service()
             snapshot.services[service.id] = service
             let cluster = cluster()
-            snapshot.clusters[cluster.id] = cluster
+            snapshot.upstreams[cluster.id] = cluster
             snapshot.workloads[IPAddress(v4: UInt32(number(1...9)))] = Workload(
                 namespace: pick(["a", "b"]), pod: "p", name: "w", canonicalService: "w")
         }

@@ -15,7 +15,7 @@ import time
 import l7_peers as peers
 
 # Raise it with a reason in the commit; lower it when the proxy got better.
-CEILING = 52_000
+CEILING = 47_800
 REQUESTS = 1000
 PORT = 15001
 

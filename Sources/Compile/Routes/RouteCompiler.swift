@@ -1,5 +1,5 @@
-/// Cluster state -> what the L7 proxy is told, incrementally: a change of endpoints makes one cluster anew, a change of
-/// a route its services. Compiling everything from scratch gives the same result (tested).
+/// Cluster state -> what the L7 proxy is told, incrementally: a change of endpoints makes one upstream anew, a change
+/// of a route its services. Compiling everything from scratch gives the same result (tested).
 package import Addressing
 package import Cluster
 import DataplaneIR
@@ -17,7 +17,7 @@ package struct RouteCompiler: Sendable {
     /// Of each service in `users`: what a reference to it depends on.
     private var seen: [ObjectName: Service] = [:]
     var policyFindings: [ObjectName: [Finding]] = [:]
-    var endpointFindings: [ClusterID: [Finding]] = [:]
+    var endpointFindings: [UpstreamID: [Finding]] = [:]
     var own = OwnSockets()
     /// How many endpoints have an address.
     var targets: [IPAddress: Int] = [:]
@@ -27,7 +27,7 @@ package struct RouteCompiler: Sendable {
     private struct Parent: Sendable {
         var services: [RoutedService] = []
         /// Of its own and of its rules' backends.
-        var clusters: Set<ClusterID> = []
+        var upstreams: Set<UpstreamID> = []
         /// Services named by rules, whether or not they exist.
         var named: Set<ObjectName> = []
         var findings: [Finding] = []
@@ -72,24 +72,24 @@ package struct RouteCompiler: Sendable {
     private mutating func updateServices(
         _ dirty: Set<ObjectName>, nodeDiffers: Bool, _ state: borrowing ClusterState, _ touched: inout Set<IPAddress>
     ) -> Bool {
-        let before = (snapshot.services, snapshot.clusters, snapshot.node)
+        let before = (snapshot.services, snapshot.upstreams, snapshot.node)
         snapshot.node = ProxyNode(name: node.name, zone: node.zone)
-        var clusters = Set(snapshot.clusters.keys.filter { nodeDiffers || dirty.contains($0.service) })
+        var upstreams = Set(snapshot.upstreams.keys.filter { nodeDiffers || dirty.contains($0.object) })
         var queue = dirty
         for name in dirty where users[name] != nil && !isSameTarget(seen[name], state.services[name]) {
             queue.formUnion(users[name] ?? [])
         }
         let virtualBefore = routedAddresses
-        for name in queue { clusters.formUnion(compileParent(name, state)) }
+        for name in queue { upstreams.formUnion(compileParent(name, state)) }
         // A connection of the proxy to an address that is routed would come back to it.
         let virtual = routedAddresses
-        if virtual != virtualBefore { clusters.formUnion(snapshot.clusters.keys) }
-        let wanted = parents.values.reduce(into: Set<ClusterID>()) { $0.formUnion($1.clusters) }
-        for id in snapshot.clusters.keys where !wanted.contains(id) { replace(id, nil, &touched) }
-        clusters.formUnion(wanted.filter { snapshot.clusters[$0] == nil })
-        for id in clusters where wanted.contains(id) { replace(id, cluster(id, state, virtual), &touched) }
+        if virtual != virtualBefore { upstreams.formUnion(snapshot.upstreams.keys) }
+        let wanted = parents.values.reduce(into: Set<UpstreamID>()) { $0.formUnion($1.upstreams) }
+        for id in snapshot.upstreams.keys where !wanted.contains(id) { replace(id, nil, &touched) }
+        upstreams.formUnion(wanted.filter { snapshot.upstreams[$0] == nil })
+        for id in upstreams where wanted.contains(id) { replace(id, upstream(id, state, virtual), &touched) }
         updatePolicyFindings(wanted, state)
-        return before != (snapshot.services, snapshot.clusters, snapshot.node)
+        return before != (snapshot.services, snapshot.upstreams, snapshot.node)
     }
 
     var routedAddresses: Set<IPAddress> {
@@ -98,8 +98,8 @@ package struct RouteCompiler: Sendable {
 
     // MARK: Services and rules
 
-    /// Returns the clusters that must be made anew.
-    private mutating func compileParent(_ name: ObjectName, _ state: borrowing ClusterState) -> Set<ClusterID> {
+    /// Returns the upstreams that must be made anew.
+    private mutating func compileParent(_ name: ObjectName, _ state: borrowing ClusterState) -> Set<UpstreamID> {
         let old = parents[name]
         let routes = state.routes(of: name)
         let new = routes.isEmpty ? nil : compile(name, routes, state)
@@ -114,8 +114,8 @@ package struct RouteCompiler: Sendable {
             users[used, default: []].insert(name)
             seen[used] = state.services[used]
         }
-        // A new kind of route may change what a cluster speaks.
-        return old?.services == new?.services ? [] : (new?.clusters ?? [])
+        // A new kind of route may change what an upstream speaks.
+        return old?.services == new?.services ? [] : (new?.upstreams ?? [])
     }
 
     private func compile(_ name: ObjectName, _ routes: [Route], _ state: borrowing ClusterState) -> Parent {
@@ -152,8 +152,8 @@ package struct RouteCompiler: Sendable {
             if !attached.producer.isEmpty { routed.producerRoutes = rules(attached.producer) }
             routed.consumerRoutes = attached.consumers.mapValues(rules)
             result.services.append(routed)
-            result.clusters.insert(id)
-            result.clusters.formUnion(routed.targets)
+            result.upstreams.insert(routed.ownUpstream)
+            result.upstreams.formUnion(routed.targets)
         }
         result.named = Set(
             routes.flatMap(\.rules).flatMap { rule in
@@ -203,21 +203,22 @@ private func target(_ reference: Route.BackendReference, _ services: [ObjectName
         return .invalid(
             "Service \(reference.name) has no TCP port \(reference.port.map(String.init) ?? "of no number")")
     }
-    return .cluster(ClusterID(namespace: reference.name.namespace, name: reference.name.name, port: port))
+    return .upstream(
+        UpstreamID(RoutedServiceID(namespace: reference.name.namespace, name: reference.name.name, port: port)))
 }
 
-extension RoutedServiceID {
-    var service: ObjectName { ObjectName(namespace, name) }
+extension UpstreamID {
+    var object: ObjectName { ObjectName(service.namespace, service.name) }
 }
 
 extension RoutedService {
-    /// Every cluster its rules name, also for mirroring.
-    fileprivate var targets: [ClusterID] {
+    /// Every upstream its rules name, also for mirroring.
+    fileprivate var targets: [UpstreamID] {
         let rules = (producerRoutes ?? []) + consumerRoutes.values.flatMap(\.self)
         let filters = rules.flatMap { $0.filters + $0.backends.flatMap(\.filters) }
         let mirrors = filters.compactMap { if case .mirror(let mirror) = $0 { mirror.target } else { nil } }
         return (rules.flatMap { $0.backends.map(\.target) } + mirrors).compactMap { target in
-            if case .cluster(let id) = target { id } else { nil }
+            if case .upstream(let id) = target { id } else { nil }
         }
     }
 }

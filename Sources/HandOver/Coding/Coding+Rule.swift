@@ -95,7 +95,7 @@ extension FieldMatch.Value: WireCoded {
 extension WeightedBackend.Target: WireCoded {
     func write(to writer: inout WireWriter) {
         switch self {
-        case .cluster(let id):
+        case .upstream(let id):
             writer.tag(0)
             writer.put(id)
         case .invalid(let reason):
@@ -105,7 +105,7 @@ extension WeightedBackend.Target: WireCoded {
     }
     init(from reader: inout WireReader) throws(WireError) {
         switch try reader.byte() {
-        case 0: self = .cluster(try reader.take())
+        case 0: self = .upstream(try reader.take())
         case 1: self = .invalid(try reader.take())
         case let tag: throw reader.unknownTag(tag, "backend")
         }

@@ -1,4 +1,4 @@
-/// The binary form of snapshots: services, clusters, workloads, in the order of their fields.
+/// The binary form of snapshots: services, upstreams, workloads, in the order of their fields.
 package import Addressing
 import RouteIR
 
@@ -60,8 +60,8 @@ extension ProxyUpdate: WireRecord {
         try coder.field(3, &node)
         try coder.field(4, &services)
         try coder.field(5, &removedServices)
-        try coder.field(6, &clusters)
-        try coder.field(7, &removedClusters)
+        try coder.field(6, &upstreams)
+        try coder.field(7, &removedUpstreams)
         try coder.field(8, &workloads)
         try coder.field(9, &removedWorkloads)
     }
@@ -75,6 +75,20 @@ extension RoutedServiceID: WireRecord {
         try coder.field(2, &name)
         try coder.field(3, &port)
         self = RoutedServiceID(namespace: namespace, name: name, port: port)
+    }
+}
+
+/// Of a port of a Service it is the same as that port's name.
+extension UpstreamID: WireRecord {
+    init(blank: ()) { self.init(RoutedServiceID(blank: ())) }
+    mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+        var service = service
+        var (subset, host, cluster) = (subset, host, cluster)
+        try service.code(&coder)
+        try coder.field(4, &subset)
+        try coder.field(5, &host)
+        try coder.field(6, &cluster)
+        self = UpstreamID(service, subset: subset, host: host, cluster: cluster)
     }
 }
 
@@ -99,16 +113,16 @@ extension RoutedProtocol: WireTag { static var wireName: String { "protocol" } }
 extension RoutedService: WireRecord {
     init(blank: ()) { self.init(id: RoutedServiceID(blank: ()), portName: "", clientSpeaks: .http1) }
     mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
-        var cluster: ClusterID? = ownCluster == id ? nil : ownCluster
+        var upstream: UpstreamID? = ownUpstream == UpstreamID(id) ? nil : ownUpstream
         var consumers = consumerRoutes.sorted { $0.key < $1.key }.map { ConsumerRoutes($0.key, $0.value) }
         try coder.field(1, &id)
         try coder.field(2, &portName)
         try coder.field(3, &clientProtocol)
         try coder.field(4, &frontends)
-        try coder.field(5, &cluster)
+        try coder.field(5, &upstream)
         try coder.field(6, &producerRoutes)
         try coder.field(7, &consumers)
-        ownCluster = cluster ?? id
+        ownUpstream = upstream ?? UpstreamID(id)
         for routes in consumers { consumerRoutes[routes.namespace] = routes.rules }
     }
 }

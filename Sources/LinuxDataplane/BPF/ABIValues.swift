@@ -72,7 +72,10 @@ extension heddle_frontend {
 extension Frontend {
     /// enum heddle_kind.
     var abiKind: UInt8 {
-        isProxied ? Self.proxiedKind : sourceRanges.isEmpty ? kind.abiNumber : Self.filteredKind
+        switch action {
+        case .proxy: Self.proxiedKind
+        case .balance: sourceRanges.isEmpty ? kind.abiNumber : Self.filteredKind
+        }
     }
     private static let filteredKind: UInt8 = 4
     private static let proxiedKind: UInt8 = 5
@@ -83,7 +86,7 @@ extension Frontend {
         if abiKind == Self.filteredKind {
             self.init(.loadBalancer, address, port, sourceRanges: [.some])
         } else if abiKind == Self.proxiedKind {
-            self.init(.clusterIP, address, port, isProxied: true)
+            self.init(.clusterIP, address, port, action: .proxy)
         } else {
             guard let kind = Kind(abiNumber: abiKind) else { return nil }
             self.init(kind, address, port)

@@ -55,7 +55,7 @@ struct ServiceElements {
         if frontend.kind == .clusterIP, let address = frontend.address {
             shared.append(ElementKey(.clusterIPs, address))
         }
-        if frontend.isProxied {
+        if frontend.action == .proxy {
             own.append(
                 TableElement(
                     key: key(.serviceIPs, .serviceNodePorts), value: .verdict(.goto(ConstantChain.proxy)),

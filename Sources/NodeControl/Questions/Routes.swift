@@ -81,7 +81,9 @@ extension NodeController {
         let namespace = published.workloads[client]?.namespace
         guard let rules = service.rules(forClientIn: namespace) else {
             var routing = Routing(outcome: "no route is for this client: balanced over \(service.id)")
-            routing.backends = [.init(target: service.id.description, share: 100, endpoints: usable(service.id))]
+            routing.backends = [
+                .init(target: service.id.description, share: 100, endpoints: usable(service.ownUpstream))
+            ]
             return routing
         }
         let matcher = RouteMatcher(rules)
@@ -130,7 +132,7 @@ extension NodeController {
         let total = rule.backends.reduce(0) { $0 + Double($1.weight) }
         routing.backends = rule.backends.map { backend in
             let share = total > 0 ? Double(backend.weight) / total * 100 : 0
-            guard case .cluster(let id) = backend.target else {
+            guard case .upstream(let id) = backend.target else {
                 return .init(target: backend.target.description, share: share, endpoints: [])
             }
             return .init(target: id.description, share: share, endpoints: usable(id))
@@ -145,7 +147,7 @@ extension NodeController {
         routing.outcome = total > 0 ? "\(rule.name): to one of its backends" : "\(rule.name): 500, it has no backend"
     }
 
-    private func usable(_ id: ClusterID) -> [String] {
-        (proxy.published.clusters[id]?.endpoints ?? []).filter { !$0.isDraining }.map(\.address.description)
+    private func usable(_ id: UpstreamID) -> [String] {
+        (proxy.published.upstreams[id]?.endpoints ?? []).filter { !$0.isDraining }.map(\.address.description)
     }
 }

@@ -34,7 +34,7 @@ extension ProxyEngine {
             }
             return json([
                 ("generation", "\(snapshot.generation)"), ("node", jsonString(snapshot.node.name)),
-                ("services", list(services)), ("clusters", "\(snapshot.clusters.count)"),
+                ("services", list(services)), ("clusters", "\(snapshot.upstreams.count)"),
                 ("workloads", "\(snapshot.workloads.count)"),
             ])
         case "upstreams": return Array(list(upstreams()).utf8)
@@ -54,9 +54,9 @@ extension ProxyEngine {
             var isDraining = false
         }
         let perLoop = collect { shard in
-            shard.clusterStates.map { ($0.key, $0.value.balancer.hosts, $0.value.balancer.cluster) }
+            shard.pools.map { ($0.key, $0.value.balancer.hosts, $0.value.balancer.upstream) }
         }
-        var rows: [ClusterID: [String: Row]] = [:]
+        var rows: [UpstreamID: [String: Row]] = [:]
         for (id, hosts, _) in perLoop.joined() {
             for host in hosts where !host.isRemoved {
                 var row = rows[id, default: [:]][host.endpoint.address.description] ?? Row()

@@ -42,7 +42,7 @@ struct MemoryLimits {
     /// Of the body of a copied request.
     static let mirror = 256 << 10
     static let mirrors = 1024
-    static let mirrorsOfCluster = 256
+    static let mirrorsOfUpstream = 256
 }
 
 /// One client address.
@@ -147,14 +147,14 @@ extension Shard {
 
     // MARK: Copies of requests
 
-    func mayMirror(to cluster: ClusterState) -> Bool {
-        let isFree = ledger.mirrors.count < MemoryLimits.mirrors && cluster.mirrors < MemoryLimits.mirrorsOfCluster
+    func mayMirror(to pool: UpstreamPool) -> Bool {
+        let isFree = ledger.mirrors.count < MemoryLimits.mirrors && pool.mirrors < MemoryLimits.mirrorsOfUpstream
         if !isFree { limited(.mirrorCount) }
         return isFree
     }
-    func mirrorBegan(_ mirror: Exchange, to cluster: ClusterState) {
+    func mirrorBegan(_ mirror: Exchange, to pool: UpstreamPool) {
         ledger.mirrors[ObjectIdentifier(mirror)] = mirror
-        cluster.mirrors += 1
+        pool.mirrors += 1
     }
     func mirrorEnded(_ mirror: Exchange) {
         guard ledger.mirrors.removeValue(forKey: ObjectIdentifier(mirror)) != nil else { return }

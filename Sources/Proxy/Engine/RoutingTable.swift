@@ -52,6 +52,7 @@ package final class WorkloadEntry: Sendable {
 
 package final class RoutedServiceEntry: Sendable {
     package let service: RoutedService
+    let name: UpstreamID
     /// For requests to which no routes apply.
     let ownPlan: RulePlan
     private let producer: RuleSet?
@@ -59,8 +60,9 @@ package final class RoutedServiceEntry: Sendable {
 
     init(_ service: RoutedService) {
         self.service = service
+        name = UpstreamID(service.id)
         var own = RouteRule(name: "-", kind: service.clientProtocol == .grpc ? .grpc : .http)
-        own.backends = [WeightedBackend(.cluster(service.ownCluster))]
+        own.backends = [WeightedBackend(.upstream(service.ownUpstream))]
         ownPlan = RulePlan(own)
         producer = service.producerRoutes.map(RuleSet.init)
         consumers = service.consumerRoutes.mapValues(RuleSet.init)

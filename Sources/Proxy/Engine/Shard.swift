@@ -12,8 +12,10 @@ final class Shard: @unchecked Sendable {
     let options: EngineOptions
     let logs: (any AccessLogSink)?
     let spans: (any SpanSink)?
+    /// Somebody reads what requests leave behind, beyond their numbers.
+    var isObserved: Bool { logs != nil || spans != nil }
     private(set) var table: RoutingTable
-    private var clusters: [ClusterID: ClusterState] = [:]
+    private(set) var pools: [UpstreamID: UpstreamPool] = [:]
     var random: FastGenerator
     var stats = ShardStats()
     var series = SeriesTable()
@@ -54,32 +56,32 @@ final class Shard: @unchecked Sendable {
     /// longer wanted are closed as soon as they are idle.
     func adopt(_ table: RoutingTable) {
         self.table = table
-        releaseKnownClients()
-        for (id, state) in clusters {
-            if let cluster = table.snapshot.clusters[id] {
-                state.update(cluster, now: now)
+        for (id, state) in pools {
+            if let upstream = table.snapshot.upstreams[id] {
+                state.update(upstream, now: now)
             } else {
                 state.retire()
-                if state.isUnused { clusters[id] = nil }
+                if state.isUnused { pools[id] = nil }
             }
         }
+        // Last: what they have sent may be looked at here and now.
+        releaseKnownClients()
     }
 
-    /// nil: no such cluster is configured.
-    func cluster(_ id: ClusterID) -> ClusterState? {
-        let known = clusters[id]
+    /// nil: no such upstream is configured.
+    func pool(_ id: UpstreamID) -> UpstreamPool? {
+        let known = pools[id]
         // `adopt` retires what is no longer configured.
         if let known, !known.isRetired { return known }
-        guard let cluster = table.snapshot.clusters[id] else { return nil }
+        guard let upstream = table.snapshot.upstreams[id] else { return nil }
         if let known {
-            known.update(cluster, now: now)
+            known.update(upstream, now: now)
             return known
         }
-        let state = ClusterState(cluster, shard: self, shards: options.threads)
-        clusters[id] = state
+        let state = UpstreamPool(upstream, shard: self, shards: options.threads)
+        pools[id] = state
         return state
     }
-    var clusterStates: [ClusterID: ClusterState] { clusters }
 
     // MARK: Connections of clients
 
@@ -108,7 +110,7 @@ final class Shard: @unchecked Sendable {
         record.failure = violation.detail.rawValue
         let (source, service) = arrival.entries(in: table)
         record.source = source
-        record.service = service?.service.id
+        record.service = service?.name
         finish(record)
     }
 
@@ -125,7 +127,7 @@ final class Shard: @unchecked Sendable {
     func tick() {
         let now = now
         for connection in connections.values { connection.checkDeadline(now) }
-        for state in clusters.values { state.closeIdle(now: now) }
+        for state in pools.values { state.closeIdle(now: now) }
         giveMemoryBack()
         guard now.since(sweptAt) > .seconds(30) else { return }
         sweptAt = now

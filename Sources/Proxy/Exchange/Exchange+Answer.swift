@@ -55,7 +55,7 @@ extension Exchange {
         if head.minorVersion == 0 || speaksHTTP2 {
             form.chunks = .removed
             form.endsWithConnection = true
-        } else if target?.pool.cluster.wire == .h2c, !body.isComplete {
+        } else if target?.pool.upstream.wire == .h2c, !body.isComplete {
             form.chunks = .added
         }
         return form

@@ -13,7 +13,7 @@ extension Exchange {
     /// Whether bytes of the body need to be kept.
     var mayTryAgainLater: Bool {
         // An endpoint that speaks HTTP/2 may say after the fact that it did nothing with a request.
-        let mayBeRefused = target?.pool.cluster.wire == .h2c
+        let mayBeRefused = target?.pool.upstream.wire == .h2c
         return !isMirror && form != .upgrade && (plan?.rule.retry != nil || mayBeRefused)
             && machine.tries.isAnotherLeft
     }
@@ -26,7 +26,7 @@ extension Exchange {
             return reply(503, .noHealthyUpstream, "no_healthy_upstream", "\(pool.id) has no ready endpoint")
         }
         guard isFirst || !pool.hasWaiting else { return wait(in: pool) }
-        if pool.cluster.wire == .h2c { return openStream(host, pool, isFirst) }
+        if pool.upstream.wire == .h2c { return openStream(host, pool, isFirst) }
         if machine.tries.mayReuse, let connection = pool.takeIdle(host) {
             begin(host, in: pool, isReused: true)
             send(on: connection)
@@ -42,7 +42,7 @@ extension Exchange {
     }
 
     /// On a connection that has room, else on a new one, else when there is room again.
-    private func openStream(_ host: ClusterBalancer.HostID, _ pool: ClusterState, _ isFirst: Bool) {
+    private func openStream(_ host: EndpointBalancer.HostID, _ pool: UpstreamPool, _ isFirst: Bool) {
         if let connection = pool.http2(host) ?? pool.connectHTTP2(host) ?? pool.anyHTTP2() {
             begin(connection.host, in: pool, isReused: connection.served > 0)
             connection.serve(self)
@@ -51,7 +51,7 @@ extension Exchange {
         }
     }
 
-    private func wait(in pool: ClusterState, isFirst: Bool = false) {
+    private func wait(in pool: UpstreamPool, isFirst: Bool = false) {
         guard pool.wait(self, isFirst: isFirst) else { return overflow() }
         machine.queue()
     }
@@ -66,11 +66,11 @@ extension Exchange {
         reply(503, .overflow, "overflow", nil, headers: [("x-envoy-overloaded", "true")])
     }
 
-    private func begin(_ host: ClusterBalancer.HostID, in pool: ClusterState, isReused: Bool) {
+    private func begin(_ host: EndpointBalancer.HostID, in pool: UpstreamPool, isReused: Bool) {
         machine.begin(host, isReused: isReused, now: shard.now)
         let address = pool.balancer.hosts[host].endpoint.address
         record.upstream = address
-        record.destination = table.workload(at: address.address)
+        record.destination = pool.workload(of: host, in: table)
         pool.began(host)
         if let timeout = plan?.rule.timeouts.backendRequest {
             timers.attempt = schedule(timeout) { $0.failed(.timeout) }
@@ -87,7 +87,7 @@ extension Exchange {
         send(on: connection)
     }
 
-    func connectFailed(_ failure: Connector.Failure, _ host: ClusterBalancer.HostID) {
+    func connectFailed(_ failure: Connector.Failure, _ host: EndpointBalancer.HostID) {
         if machine.isConnecting(to: host) { failed(.unreachable(failure)) }
     }
 

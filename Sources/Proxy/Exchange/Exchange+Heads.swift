@@ -8,16 +8,16 @@ extension Exchange {
     // MARK: The request
 
     /// The head as the backend gets it.
-    func editedHead(_ rule: FilterPlan, _ backend: FilterPlan) -> ByteBuffer {
+    func editedHead(_ plan: RulePlan, _ backend: BackendPlan) -> ByteBuffer {
         shard.edit.reset()
         bytes.withUnsafeReadableBytes { raw in
             shard.edit.dropHopByHop(head, raw, keepsUpgrade: form == .upgrade)
-            addForwarding(raw)
+            addForwarding()
             addTrace()
-            for edit in rule.requestHeaders { apply(edit, to: head, raw) }
-            for edit in backend.requestHeaders { apply(edit, to: head, raw) }
+            for edit in plan.filters.requestHeaders { apply(edit, to: head, raw) }
+            for edit in backend.filters.requestHeaders { apply(edit, to: head, raw) }
         }
-        editTarget(backend.rewrite ?? rule.rewrite)
+        editTarget(backend.filters.rewrite ?? plan.filters.rewrite)
         shard.scratch.removeAll(keepingCapacity: true)
         bytes.withUnsafeReadableBytes { shard.edit.write(head, $0, to: &shard.scratch) }
         return ByteBuffer(bytes: shard.scratch)
@@ -42,23 +42,26 @@ extension Exchange {
         !["content-length", "transfer-encoding", "connection", "upgrade"].contains(name.lowercased())
     }
 
-    private func addForwarding(_ raw: UnsafeRawBufferPointer) {
-        var chain = arrival.peer.host
+    /// What the record says of it is only made where somebody reads it.
+    private func addForwarding() {
         if head.has(.xForwardedFor) {
             let earlier = head.headers.filter { $0.known == .xForwardedFor }.map { bytes.text($0.value) }
-            chain = (earlier + [chain]).joined(separator: ", ")
+            let chain = (earlier + [arrival.peer.host]).joined(separator: ", ")
             shard.edit.drop(.xForwardedFor, in: head)
+            shard.edit.add("x-forwarded-for", chain.utf8)
+            record.forwardedFor = chain
+        } else {
+            shard.edit.add("x-forwarded-for", arrival.peer.host.utf8)
+            if shard.isObserved { record.forwardedFor = arrival.peer.host }
         }
-        shard.edit.add("x-forwarded-for", chain.utf8)
-        record.forwardedFor = chain
         if !head.has(.xForwardedProto) { shard.edit.add("x-forwarded-proto", arrival.scheme.utf8) }
         if let given = head.value(.xRequestID), !given.isEmpty {
-            record.requestID = bytes.text(given)
+            if shard.isObserved { record.requestID = bytes.text(given) }
         } else {
             let id = uuid(using: &shard.random)
             shard.edit.drop(.xRequestID, in: head)
-            shard.edit.add("x-request-id", id.utf8)
-            record.requestID = id
+            shard.edit.add("x-request-id", id.span)
+            if shard.isObserved { record.requestID = id.span.withUnsafeBytes { String(decoding: $0, as: UTF8.self) } }
         }
     }
 

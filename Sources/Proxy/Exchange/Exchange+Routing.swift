@@ -57,7 +57,7 @@ extension Exchange {
     /// Decides and sets out, or answers at once.
     func start() {
         guard let service else {
-            return reply(503, .noCluster, "cluster_not_found", "no service is configured at \(arrival.dialled)")
+            return reply(503, .noUpstream, "cluster_not_found", "no service is configured at \(arrival.dialled)")
         }
         if method == .connect {
             return reply(405, [], "connect_not_allowed", "CONNECT is not routed")
@@ -93,19 +93,20 @@ extension Exchange {
         let backend = plan.backends[chosen]
         if let reason = backend.filters.unresolved { return reply(500, [], "filter_not_resolved", reason) }
         if let redirect = backend.filters.redirect { return answer(redirect) }
-        guard case .cluster(let id) = backend.target else {
+        guard case .upstream(let id) = backend.target else {
             guard case .invalid(let reason) = backend.target else { return }
             return reply(500, [], "backend_invalid", reason)
         }
-        record.cluster = id
-        guard let cluster = shard.cluster(id) else {
-            return reply(500, .noCluster, "cluster_not_found", "\(id) is not configured")
+        record.upstreamID = id
+        guard let pool = shard.pool(id) else {
+            return reply(500, .noUpstream, "cluster_not_found", "\(id) is not configured")
         }
-        target = Target(pool: cluster, backend: backend)
+        target = Target(pool: pool, backend: backend)
         machine.mayTry(retryPolicy, isIdempotent: method.isIdempotent)
-        chooseHash(cluster.policy)
-        if cluster.cluster.wire == .h2c { sendsHTTP2() }
-        target?.head = editedHead(plan.filters, backend.filters)
+        chooseHash(pool.policy)
+        if pool.upstream.wire == .h2c { sendsHTTP2() }
+        let edited = editedHead(plan, backend)
+        target?.head = edited
         let mirrors = (plan.filters.mirrors, backend.filters.mirrors)
         if !mirrors.0.isEmpty || !mirrors.1.isEmpty { startMirrors(mirrors.0 + mirrors.1, plan) }
         if let timeout = requestTimeout(plan) { timers.request = schedule(timeout) { $0.timedOut() } }
@@ -175,7 +176,11 @@ extension Exchange {
 
     private func chooseHash(_ policy: UpstreamPolicy) {
         guard case .consistentHash(let inputs) = policy.loadBalancing else { return }
-        for input in inputs where target?.hash == nil { target?.hash = hash(of: input) }
+        for input in inputs {
+            guard let hash = hash(of: input) else { continue }
+            target?.hash = hash
+            return
+        }
     }
     /// nil: the request does not have it.
     private func hash(of input: UpstreamPolicy.HashInput) -> UInt64? {
@@ -228,17 +233,17 @@ extension Exchange {
         guard !isMirror, form != .upgrade else { return }
         var copies: [Exchange] = []
         for mirror in mirrors {
-            guard case .cluster(let id) = mirror.target, let cluster = shard.cluster(id), mirror.denominator > 0,
+            guard case .upstream(let id) = mirror.target, let pool = shard.pool(id), mirror.denominator > 0,
                 UInt32.random(in: 0..<mirror.denominator, using: &shard.random) < mirror.numerator,
-                shard.mayMirror(to: cluster)
+                shard.mayMirror(to: pool)
             else { continue }
             let copy = Exchange(
                 shard, sink: MirrorSink.shared, head: head, bytes: bytes, arrival: arrival, mirrorOf: self)
             copy.plan = plan
-            copy.target = Target(pool: cluster, backend: nil, head: target?.head ?? ByteBuffer())
-            shard.mirrorBegan(copy, to: cluster)
+            copy.target = Target(pool: pool, backend: nil, head: target?.head ?? ByteBuffer())
+            shard.mirrorBegan(copy, to: pool)
             copies.append(copy)
-            if cluster.cluster.wire == .h2c { sendsHTTP2() }
+            if pool.upstream.wire == .h2c { sendsHTTP2() }
             shard.stats.mirrored += 1
             copy.timers.request = copy.schedule(.seconds(30)) { $0.giveUp(.upstreamTimeout, "mirror_timeout") }
         }

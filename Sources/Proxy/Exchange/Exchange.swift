@@ -35,7 +35,7 @@ final class Exchange {
     private var held = 0
 
     struct Target {
-        let pool: ClusterState
+        let pool: UpstreamPool
         /// nil: a copy, which goes where it was told.
         let backend: BackendPlan?
         var hash: UInt64?
@@ -83,7 +83,7 @@ final class Exchange {
         record.isHTTP2 = speaksHTTP2
         record.minorVersion = head.minorVersion
         record.source = source
-        record.service = service?.service.id
+        record.service = service?.name
         record.isGRPC = isGRPC
         if isGRPC, speaksHTTP2 { messages = (GRPCMessageCounter(), GRPCMessageCounter()) }
         shard.stats.requests += isMirror ? 0 : 1

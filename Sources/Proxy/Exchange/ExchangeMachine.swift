@@ -22,7 +22,7 @@ struct ExchangeMachine<Stream> {
         case ended(Ending)
     }
     struct Try {
-        let host: ClusterBalancer.HostID
+        let host: EndpointBalancer.HostID
         /// On a connection, or beside others on one, that has served before.
         let isReused: Bool
         let isRetry: Bool
@@ -49,7 +49,7 @@ struct ExchangeMachine<Stream> {
     }
     /// What a phase leaves to be given back.
     struct Remains {
-        var host: ClusterBalancer.HostID?
+        var host: EndpointBalancer.HostID?
         var stream: Stream?
         var isRetry = false
         var isQueued = false
@@ -118,17 +118,17 @@ struct ExchangeMachine<Stream> {
     mutating func unqueue() { if case .queued(let isRetry) = phase { phase = .choosing(isRetry: isRetry) } }
 
     var mayBegin: Bool { if case .choosing = phase { tries.isAnotherLeft } else { false } }
-    mutating func begin(_ host: ClusterBalancer.HostID, isReused: Bool, now: Moment) {
+    mutating func begin(_ host: EndpointBalancer.HostID, isReused: Bool, now: Moment) {
         guard mayBegin, case .choosing(let isRetry) = phase else { return }
         tries.begin()
         phase = .connecting(Try(host: host, isReused: isReused, isRetry: isRetry, began: now))
     }
 
-    func isConnecting(to host: ClusterBalancer.HostID) -> Bool {
+    func isConnecting(to host: EndpointBalancer.HostID) -> Bool {
         if case .connecting(let one) = phase { one.host == host } else { false }
     }
     /// False: it is not wanted, the request has ended or gone elsewhere meanwhile.
-    mutating func connected(_ stream: Stream, to host: ClusterBalancer.HostID) -> Bool {
+    mutating func connected(_ stream: Stream, to host: EndpointBalancer.HostID) -> Bool {
         guard case .connecting(let one) = phase, one.host == host else { return false }
         phase = .asking(one, stream)
         return true
@@ -292,7 +292,7 @@ struct ExchangeMachine<Stream> {
 /// How often a request was sent and may be, and where it came to nothing.
 struct Tries {
     private(set) var count: UInt32 = 0
-    private(set) var failed: [ClusterBalancer.HostID] = []
+    private(set) var failed: [EndpointBalancer.HostID] = []
     /// Of idle connections: where one was closed under the request, the others are likely to go as well.
     private(set) var mayReuse = true
     /// After the first.
@@ -317,6 +317,6 @@ struct Tries {
     }
 
     fileprivate mutating func begin() { count += 1 }
-    fileprivate mutating func failed(at host: ClusterBalancer.HostID) { failed.append(host) }
+    fileprivate mutating func failed(at host: EndpointBalancer.HostID) { failed.append(host) }
     fileprivate mutating func repeatsAtOnce() { mayReuse = false }
 }

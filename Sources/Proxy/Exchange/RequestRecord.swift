@@ -12,7 +12,7 @@ package struct ResponseFlags: OptionSet, Hashable, Sendable, CustomStringConvert
     package static let overflow = ResponseFlags(rawValue: 1 << 2)
     package static let noRoute = ResponseFlags(rawValue: 1 << 3)
     package static let retriesExhausted = ResponseFlags(rawValue: 1 << 4)
-    package static let noCluster = ResponseFlags(rawValue: 1 << 5)
+    package static let noUpstream = ResponseFlags(rawValue: 1 << 5)
     package static let downstreamClosed = ResponseFlags(rawValue: 1 << 6)
     package static let upstreamTimeout = ResponseFlags(rawValue: 1 << 7)
     package static let upstreamReset = ResponseFlags(rawValue: 1 << 8)
@@ -23,7 +23,7 @@ package struct ResponseFlags: OptionSet, Hashable, Sendable, CustomStringConvert
 
     private static let names: [(ResponseFlags, String)] = [
         (.noHealthyUpstream, "UH"), (.connectFailure, "UF"), (.overflow, "UO"), (.noRoute, "NR"),
-        (.retriesExhausted, "URX"), (.noCluster, "NC"), (.downstreamClosed, "DC"), (.upstreamTimeout, "UT"),
+        (.retriesExhausted, "URX"), (.noUpstream, "NC"), (.downstreamClosed, "DC"), (.upstreamTimeout, "UT"),
         (.upstreamReset, "UR"), (.upstreamClosed, "UC"), (.idleTimeout, "SI"), (.downstreamProtocolError, "DPE"),
         (.upstreamProtocolError, "UPE"),
     ]
@@ -58,8 +58,9 @@ package struct RequestRecord: Sendable {
     package var upstreamTime: Duration?
     package var upstream: SocketAddress?
     package var upstreamLocal: SocketAddress?
-    package var service: RoutedServiceID?
-    package var cluster: ClusterID?
+    /// What was dialled, and where it was sent.
+    package var service: UpstreamID?
+    package var upstreamID: UpstreamID?
     package var rule: String?
     package var client: SocketAddress
     package var dialled: SocketAddress

@@ -71,23 +71,21 @@ package struct TraceContext: Hashable, Sendable {
     }
 }
 
-/// A random UUID (version 4).
-func uuid(using generator: inout FastGenerator) -> String {
+/// A random UUID (version 4) as text.
+func uuid(using generator: inout FastGenerator) -> InlineArray<36, UInt8> {
     let (high, low) = (generator.next() & ~0xf000 | 0x4000, generator.next() & ~(3 << 62) | 2 << 62)
-    return String(unsafeUninitializedCapacity: 36) { text in
-        var (at, bits) = (35, low)
-        while at >= 0 {
-            if at == 8 || at == 13 || at == 18 || at == 23 {
-                text[at] = UInt8(ascii: "-")
-                if at == 18 { bits = high }
-            } else {
-                text[at] = hexDigit(UInt8(truncatingIfNeeded: bits) & 15)
-                bits >>= 4
-            }
-            at -= 1
+    var text = InlineArray<36, UInt8>(repeating: UInt8(ascii: "-"))
+    var (at, bits) = (35, low)
+    while at >= 0 {
+        if at == 8 || at == 13 || at == 18 || at == 23 {
+            if at == 18 { bits = high }
+        } else {
+            text[at] = hexDigit(UInt8(truncatingIfNeeded: bits) & 15)
+            bits >>= 4
         }
-        return 36
+        at -= 1
     }
+    return text
 }
 
 /// With leading zeros.

@@ -55,7 +55,7 @@ private struct LineWriter {
         plain(" \"")
         orDash(record.upstream)
         plain("\" ")
-        if let cluster = record.cluster { outbound(cluster) } else { plain("-") }
+        if let upstream = record.upstreamID { outbound(upstream) } else { plain("-") }
         plain(" ")
         orDash(record.upstreamLocal)
         plain(" ")
@@ -108,9 +108,9 @@ private struct LineWriter {
         field("authority", record.authority)
         field("upstream_host", record.upstream)
         plain(",\"upstream_cluster\":")
-        if let cluster = record.cluster {
+        if let upstream = record.upstreamID {
             plain("\"")
-            outbound(cluster)
+            outbound(upstream)
             plain("\"")
         } else {
             plain("null")
@@ -175,11 +175,11 @@ private struct LineWriter {
     private mutating func proto(_ record: RequestRecord) {
         plain(record.isHTTP2 ? "HTTP/2" : record.minorVersion == 0 ? "HTTP/1.0" : "HTTP/1.1")
     }
-    private mutating func outbound(_ cluster: ClusterID) {
+    private mutating func outbound(_ upstream: UpstreamID) {
         plain("outbound|")
-        number(UInt64(cluster.port))
+        number(UInt64(upstream.service.port))
         plain("||")
-        string(cluster.hostname)
+        string(upstream.service.hostname)
     }
     /// `2026-11-25T15:40:00.123Z`.
     private mutating func time(_ time: timespec) {

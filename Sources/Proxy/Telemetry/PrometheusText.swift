@@ -109,6 +109,7 @@ extension SeriesKey {
     func labels(_ node: ProxyNode) -> String {
         let unknown = isOthers ? "(others)" : "unknown"
         let cluster = node.clusterName
+        let service = upstream?.service
         var pairs: [(String, String)] = [("reporter", "source")]
         for (side, workload) in [("source", source?.workload), ("destination", destination?.workload)] {
             pairs += [

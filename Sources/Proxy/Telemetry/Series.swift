@@ -7,7 +7,7 @@ import RouteIR
 package struct SeriesKey: Hashable, Sendable {
     var source: WorkloadEntry?
     var destination: WorkloadEntry?
-    var service: RoutedServiceID?
+    var upstream: UpstreamID?
     /// From 100 to 599; 0: none, or none that HTTP knows.
     var status: UInt16
     var grpcStatus: GRPCStatus?
@@ -16,17 +16,18 @@ package struct SeriesKey: Hashable, Sendable {
     /// Stands for those that exceed a bound.
     var isOthers = false
 
-    init(_ record: RequestRecord) {
+    /// Not a copy of the record, which is large.
+    init(_ record: borrowing RequestRecord) {
         source = record.source
         destination = record.destination
-        service = record.cluster ?? record.service
+        upstream = record.upstreamID ?? record.service
         status = (100..<600).contains(record.status) ? record.status : 0
         grpcStatus = record.grpcStatus
         flags = record.flags
         isGRPC = record.isGRPC
     }
-    private init(othersOf service: RoutedServiceID?, _ status: UInt16) {
-        self.service = service
+    private init(othersOf upstream: UpstreamID?, _ status: UInt16) {
+        self.upstream = upstream
         self.status = status
         flags = []
         isGRPC = false
@@ -34,24 +35,24 @@ package struct SeriesKey: Hashable, Sendable {
     }
     /// All that exceed the bound of this one's service; nil: the bound of the loop.
     static func others(of key: SeriesKey?) -> SeriesKey {
-        SeriesKey(othersOf: key?.service, (key?.status ?? 0) / 100 * 100)
+        SeriesKey(othersOf: key?.upstream, (key?.status ?? 0) / 100 * 100)
     }
 
     /// Its workloads or its service are not configured any more.
     func isGone(from table: RoutingTable) -> Bool {
         if source?.isGone == true || destination?.isGone == true { return true }
-        guard let service else { return false }
-        return table.snapshot.clusters[service] == nil && table.snapshot.services[service] == nil
+        guard let upstream else { return false }
+        return table.snapshot.upstreams[upstream] == nil && table.snapshot.services[upstream.service] == nil
     }
 
     package static func == (a: SeriesKey, b: SeriesKey) -> Bool {
-        a.source === b.source && a.destination === b.destination && a.service == b.service && a.status == b.status
+        a.source === b.source && a.destination === b.destination && a.upstream == b.upstream && a.status == b.status
             && a.grpcStatus == b.grpcStatus && a.flags == b.flags && a.isGRPC == b.isGRPC && a.isOthers == b.isOthers
     }
     package func hash(into hasher: inout Hasher) {
         hasher.combine(source.map { UInt(bitPattern: ObjectIdentifier($0)) } ?? 0)
         hasher.combine(destination.map { UInt(bitPattern: ObjectIdentifier($0)) } ?? 0)
-        hasher.combine(service)
+        hasher.combine(upstream)
         // One word for all the small ones.
         let outcome = UInt64(status) | UInt64(grpcStatus?.rawValue ?? 0xff) << 16 | UInt64(flags.rawValue) << 24
         hasher.combine(outcome | (isGRPC ? 1 << 62 : 0) | (isOthers ? 1 << 63 : 0))

@@ -18,7 +18,7 @@ struct SeriesTable {
         var statuses: [UInt16] = []
     }
     private var places: [SeriesKey: Int] = [:]
-    private var shares: [RoutedServiceID: Share] = [:]
+    private var shares: [UpstreamID: Share] = [:]
     private(set) var entries: [(key: SeriesKey, value: Series)] = []
 
     /// False if it had to be counted under fewer labels than are its own.
@@ -37,7 +37,7 @@ struct SeriesTable {
     /// The key itself, or the one it is counted under.
     private mutating func bounded(_ key: SeriesKey) -> SeriesKey {
         var key = key
-        let service = key.service ?? .none
+        let service = key.upstream ?? .none
         // No share for those that get no series of their own.
         var share = shares[service] ?? Share()
         if !share.statuses.contains(key.status) {
@@ -56,7 +56,7 @@ struct SeriesTable {
     private mutating func insert(_ key: SeriesKey) -> Int {
         places[key] = entries.count
         entries.append((key, Series()))
-        if !key.isOthers { shares[key.service ?? .none, default: Share()].series += 1 }
+        if !key.isOthers { shares[key.upstream ?? .none, default: Share()].series += 1 }
         return entries.count - 1
     }
 
@@ -78,15 +78,15 @@ struct SeriesTable {
         for (place, entry) in kept.enumerated() {
             places[entry.key] = place
             guard !entry.key.isOthers else { continue }
-            var share = shares[entry.key.service ?? .none] ?? Share()
+            var share = shares[entry.key.upstream ?? .none] ?? Share()
             share.series += 1
             if !share.statuses.contains(entry.key.status) { share.statuses.append(entry.key.status) }
-            shares[entry.key.service ?? .none] = share
+            shares[entry.key.upstream ?? .none] = share
         }
     }
 }
 
-extension RoutedServiceID {
+extension UpstreamID {
     /// Of requests to no service that is known.
-    fileprivate static let none = RoutedServiceID(namespace: "", name: "", port: 0)
+    fileprivate static let none = UpstreamID(RoutedServiceID(namespace: "", name: "", port: 0))
 }

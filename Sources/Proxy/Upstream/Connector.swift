@@ -23,7 +23,7 @@ enum Connector {
 
     /// `install` puts the handlers into the new channel; `then` is never called from within this call.
     static func connect(
-        to address: SocketAddress, speaking wire: UpstreamCluster.Wire, within limit: Duration, on shard: Shard,
+        to address: SocketAddress, speaking wire: Upstream.Wire, within limit: Duration, on shard: Shard,
         install: @escaping (any Channel) throws -> Void, then: @escaping (Result<Link, Failure>) -> Void
     ) {
         let target: NIOCore.SocketAddress
@@ -43,7 +43,7 @@ enum Connector {
             .assumeIsolated().whenComplete { then($0.map(Link.init).mapError(failure)) }
     }
 
-    private static func bootstrap(for wire: UpstreamCluster.Wire, on shard: Shard) -> ClientBootstrap {
+    private static func bootstrap(for wire: Upstream.Wire, on shard: Shard) -> ClientBootstrap {
         let bootstrap = ClientBootstrap(group: shard.loop)
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             .channelOption(.socketOption(.so_keepalive), value: 1)

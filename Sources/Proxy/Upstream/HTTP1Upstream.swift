@@ -17,8 +17,8 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
     }
 
     let address: SocketAddress
-    let host: ClusterBalancer.HostID
-    private let cluster: ClusterState
+    let host: EndpointBalancer.HostID
+    private let pool: UpstreamPool
     private unowned let shard: Shard
     private var context: ChannelHandlerContext?
     /// Until its answer is complete, or either side gives up.
@@ -40,20 +40,20 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
     private(set) var hasAnswered = false
     private(set) var link: Connector.Link?
 
-    private init(_ address: SocketAddress, _ host: Int, _ cluster: ClusterState, _ shard: Shard) {
+    private init(_ address: SocketAddress, _ host: Int, _ pool: UpstreamPool, _ shard: Shard) {
         self.address = address
         self.host = host
-        self.cluster = cluster
+        self.pool = pool
         self.shard = shard
         idleSince = shard.now
     }
 
     static func connect(
-        to address: SocketAddress, _ host: Int, _ cluster: ClusterState, _ shard: Shard,
+        to address: SocketAddress, _ host: Int, _ pool: UpstreamPool, _ shard: Shard,
         for exchange: Exchange
     ) {
-        let upstream = HTTP1Upstream(address, host, cluster, shard)
-        Connector.connect(to: address, speaking: .http1, within: cluster.policy.connectTimeout, on: shard) { channel in
+        let upstream = HTTP1Upstream(address, host, pool, shard)
+        Connector.connect(to: address, speaking: .http1, within: pool.policy.connectTimeout, on: shard) { channel in
             try channel.pipeline.syncOperations.addHandler(upstream)
         } then: { result in
             switch result {
@@ -61,7 +61,7 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
                 upstream.link = link
                 exchange.connected(upstream)
             case .failure(let failure):
-                cluster.connectionClosed(nil)
+                pool.connectionClosed(nil)
                 exchange.connectFailed(failure, host)
             }
         }
@@ -102,7 +102,7 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
         write(ByteBuffer(staticString: "0\r\n"))
         write(trailers ?? ByteBuffer(staticString: "\r\n"))
     }
-    func release() { cluster.release(self) }
+    func release() { pool.release(self) }
     func flush() {
         guard needsFlush else { return }
         needsFlush = false
@@ -245,7 +245,7 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
         let isClean = answerKeepsAlive && buffer.readableBytes == 0 && exchange.machine.isRequestComplete
         if wantsRead { resume() }
         // First, so that the client's next request finds it.
-        if isClean, !isClosed { cluster.release(self) } else { close() }
+        if isClean, !isClosed { pool.release(self) } else { close() }
         let isPlain = exchange.machine.answer?.chunks == .removed
         let trailers = isPlain && body.trailers.count > 2 ? ByteBuffer(bytes: body.trailers) : nil
         exchange.responseComplete(trailers: trailers)
@@ -269,7 +269,7 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
         let wasInBody = phase == .body
         phase = .closed
         self.exchange = nil
-        cluster.connectionClosed(self)
+        pool.connectionClosed(self)
         guard let exchange else { return }
         if wasInBody, inputEnded, body.connectionEnded() {
             exchange.responseComplete()

@@ -9,8 +9,8 @@ import RouteIR
 
 final class HTTP2Upstream: HTTP2Connection {
     let address: SocketAddress
-    let host: ClusterBalancer.HostID
-    fileprivate let cluster: ClusterState
+    let host: EndpointBalancer.HostID
+    fileprivate let pool: UpstreamPool
     fileprivate var heads = HTTP2Heads(.backend)
     private var waiting: [Exchange] = []
     private var nextStream = HTTP2StreamID(1)
@@ -23,10 +23,10 @@ final class HTTP2Upstream: HTTP2Connection {
     private(set) var idleSince: Moment
     private(set) var served: UInt32 = 0
 
-    init(to address: SocketAddress, _ host: ClusterBalancer.HostID, _ cluster: ClusterState, _ shard: Shard) {
+    init(to address: SocketAddress, _ host: EndpointBalancer.HostID, _ pool: UpstreamPool, _ shard: Shard) {
         self.address = address
         self.host = host
-        self.cluster = cluster
+        self.pool = pool
         idleSince = shard.now
         super.init(shard)
     }
@@ -35,13 +35,13 @@ final class HTTP2Upstream: HTTP2Connection {
     var streamCount: Int { streams.count + waiting.count }
     var hasRoom: Bool {
         !isDraining && !isClosed && streamCount < maxStreams
-            && cluster.policy.maxRequestsPerConnection.map { served < $0 } ?? true
+            && pool.policy.maxRequestsPerConnection.map { served < $0 } ?? true
     }
 
     // MARK: Connecting
 
     func connect() {
-        Connector.connect(to: address, speaking: .h2c, within: cluster.policy.connectTimeout, on: shard) { channel in
+        Connector.connect(to: address, speaking: .h2c, within: pool.policy.connectTimeout, on: shard) { channel in
             try self.install(in: channel, as: .client)
         } then: { result in
             if case .failure(let failure) = result { self.failed(failure) }
@@ -58,11 +58,11 @@ final class HTTP2Upstream: HTTP2Connection {
         for exchange in waiting { exchange.connected(stream(link)) }
         if isDraining, streams.isEmpty { close() }
         // Some of them may have given up meanwhile, and their places are free.
-        cluster.serveWaiting()
+        pool.serveWaiting()
     }
     private func failed(_ failure: Connector.Failure) {
         isClosed = true
-        cluster.http2Closed(self)
+        pool.http2Closed(self)
         let waiting = waiting
         self.waiting = []
         for exchange in waiting { exchange.connectFailed(failure, host) }
@@ -95,7 +95,7 @@ final class HTTP2Upstream: HTTP2Connection {
 
     override func receivedSettings(_ settings: HTTP2Settings) {
         for setting in settings where setting.parameter == .maxConcurrentStreams { maxStreams = max(1, setting.value) }
-        cluster.serveWaiting()
+        pool.serveWaiting()
     }
     override func receivedGoAway(lastStream: HTTP2StreamID) {
         isDraining = true
@@ -109,12 +109,12 @@ final class HTTP2Upstream: HTTP2Connection {
             scheduleFlush()
             shard.loop.assumeIsolated().execute { self.close() }
         } else {
-            cluster.serveWaiting()
+            pool.serveWaiting()
         }
     }
     override func closed() {
         isClosed = true
-        cluster.http2Closed(self)
+        pool.http2Closed(self)
     }
 }
 
@@ -122,7 +122,7 @@ final class HTTP2Upstream: HTTP2Connection {
 final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
     private var exchange: Exchange?
     private(set) var hasAnswered = false
-    let host: ClusterBalancer.HostID
+    let host: EndpointBalancer.HostID
     let address: SocketAddress
     let link: Connector.Link?
     private var upstream: HTTP2Upstream? { connection as? HTTP2Upstream }

@@ -1,41 +1,45 @@
-/// A cluster as one event loop sees it: the balancer, the pool of idle connections, and who waits for one.
+/// An upstream as one event loop sees it: the balancer, the pool of idle connections, and who waits for one.
+import Addressing
 import Balancing
 import RouteIR
 import NIOCore
 
-final class ClusterState {
-    let id: ClusterID
+final class UpstreamPool {
+    let id: UpstreamID
     private unowned let shard: Shard
-    private(set) var balancer: ClusterBalancer
-    var load: ClusterLoad
+    private(set) var balancer: EndpointBalancer
+    var load: PoolLoad
     /// By host; the connection used last is taken first, so that surplus ones grow old and are closed.
     private var idle: [[HTTP1Upstream]] = []
     /// To one endpoint: a rush of requests must not leave as many connections behind for an hour.
     private static let maximumIdle = 256
-    private var http2: [ClusterBalancer.HostID: [HTTP2Upstream]] = [:]
+    private var http2: [EndpointBalancer.HostID: [HTTP2Upstream]] = [:]
     /// In the order of their coming: who comes later stands behind, whatever is free by then.
     private var waiting: [Exchange] = []
     private var isServing = false
+    /// By host, as the configuration in force says.
+    private var workloads: [WorkloadEntry?] = []
     private(set) var isRetired = false
     /// Copies of requests under way to it.
     var mirrors = 0
 
-    init(_ cluster: UpstreamCluster, shard: Shard, shards: Int) {
-        id = cluster.id
+    init(_ upstream: Upstream, shard: Shard, shards: Int) {
+        id = upstream.id
         self.shard = shard
-        balancer = ClusterBalancer(
-            cluster, zone: shard.table.snapshot.node.zone, now: shard.now,
+        balancer = EndpointBalancer(
+            upstream, zone: shard.table.snapshot.node.zone, now: shard.now,
             firstTurn: Int.random(in: 0..<1024, using: &shard.random))
-        load = ClusterLoad(shards: shards)
+        load = PoolLoad(shards: shards)
     }
 
-    var cluster: UpstreamCluster { balancer.cluster }
-    var policy: UpstreamPolicy { balancer.cluster.policy }
+    var upstream: Upstream { balancer.upstream }
+    var policy: UpstreamPolicy { balancer.upstream.policy }
 
-    func update(_ cluster: UpstreamCluster, now: Moment) {
+    func update(_ upstream: Upstream, now: Moment) {
         isRetired = false
-        guard cluster != balancer.cluster else { return }
-        balancer.update(cluster, now: now)
+        workloads = []
+        guard upstream != balancer.upstream else { return }
+        balancer.update(upstream, now: now)
         for (host, connections) in idle.enumerated() where !isWanted(host) {
             idle[host] = []
             for connection in connections { connection.close() }
@@ -43,32 +47,42 @@ final class ClusterState {
         for (host, connections) in http2 where !isWanted(host) { for connection in connections { connection.drain() } }
         serveWaiting()
     }
-    /// The cluster is no longer configured.
+    /// The upstream is no longer configured.
     func retire() {
         isRetired = true
+        workloads = []
         for connection in idle.joined() { connection.close() }
         idle = []
         for connection in http2.values.joined() { connection.drain() }
     }
-    var isUnused: Bool { load == ClusterLoad(shards: shard.options.threads) && waiting.isEmpty && mirrors == 0 }
+    var isUnused: Bool { load == PoolLoad(shards: shard.options.threads) && waiting.isEmpty && mirrors == 0 }
     var idleCount: Int { idle.reduce(0) { $0 + $1.count } }
 
-    private func isWanted(_ host: ClusterBalancer.HostID) -> Bool {
-        let host = balancer.hosts[host]
-        return !isRetired && !host.isRemoved && !host.endpoint.isDraining
+    private func isWanted(_ host: EndpointBalancer.HostID) -> Bool {
+        !isRetired && !balancer.hosts[host].isRemoved && !balancer.hosts[host].endpoint.isDraining
+    }
+
+    /// Who has the address of an endpoint, as one configuration says.
+    func workload(of host: EndpointBalancer.HostID, in table: RoutingTable) -> WorkloadEntry? {
+        // A request that began under an older one has the longer way.
+        guard table === shard.table else { return table.workload(at: balancer.hosts[host].endpoint.address.address) }
+        while workloads.count <= host {
+            workloads.append(table.workload(at: balancer.hosts[workloads.count].endpoint.address.address))
+        }
+        return workloads[host]
     }
 
     // MARK: Requests
 
-    func pick(hash: UInt64?, tried: [Int]) -> ClusterBalancer.HostID? {
+    func pick(hash: UInt64?, tried: [Int]) -> EndpointBalancer.HostID? {
         balancer.pick(hash: hash, tried: tried, now: shard.now, using: &shard.random)
     }
-    func began(_ host: ClusterBalancer.HostID) {
+    func began(_ host: EndpointBalancer.HostID) {
         balancer.requestBegan(host)
         load.requestBegan()
     }
     /// `outcome` nil: it says nothing about the endpoint, because the client gave up.
-    func ended(_ host: ClusterBalancer.HostID, _ outcome: RequestOutcome?) {
+    func ended(_ host: EndpointBalancer.HostID, _ outcome: RequestOutcome?) {
         load.requestEnded()
         if balancer.requestEnded(host, outcome, now: shard.now, using: &shard.random) { shard.stats.ejections += 1 }
     }
@@ -76,7 +90,7 @@ final class ClusterState {
     // MARK: Connections
 
     /// An idle connection that can still be used.
-    func takeIdle(_ host: ClusterBalancer.HostID) -> HTTP1Upstream? {
+    func takeIdle(_ host: EndpointBalancer.HostID) -> HTTP1Upstream? {
         while host < idle.count, let connection = idle[host].popLast() {
             if connection.isReusable(now: shard.now) { return connection }
             connection.close()
@@ -84,7 +98,7 @@ final class ClusterState {
         return nil
     }
 
-    func connect(_ host: ClusterBalancer.HostID, for exchange: Exchange) {
+    func connect(_ host: EndpointBalancer.HostID, for exchange: Exchange) {
         load.connectionOpened()
         HTTP1Upstream.connect(to: balancer.hosts[host].endpoint.address, host, self, shard, for: exchange)
     }
@@ -102,7 +116,7 @@ final class ClusterState {
         idle[connection.host].append(connection)
         serveWaiting()
     }
-    /// A connection of this cluster is gone, or never came to be.
+    /// A connection of this pool is gone, or never came to be.
     func connectionClosed(_ connection: HTTP1Upstream?) {
         load.connectionClosed()
         if let connection, connection.host < idle.count { idle[connection.host].removeAll { $0 === connection } }
@@ -121,15 +135,15 @@ final class ClusterState {
     // MARK: Connections of HTTP/2
 
     /// The one with the fewest streams of those that take another.
-    func http2(_ host: ClusterBalancer.HostID) -> HTTP2Upstream? {
+    func http2(_ host: EndpointBalancer.HostID) -> HTTP2Upstream? {
         http2[host]?.filter { $0.hasRoom && $0.address == balancer.hosts[host].endpoint.address }
             .min { $0.streamCount < $1.streamCount }
     }
-    /// When no connection more is allowed: any of this cluster with room.
+    /// When no connection more is allowed: any of this pool with room.
     func anyHTTP2() -> HTTP2Upstream? { http2.keys.sorted().lazy.compactMap { self.http2($0) }.first }
 
     /// nil: no connection more is allowed.
-    func connectHTTP2(_ host: ClusterBalancer.HostID) -> HTTP2Upstream? {
+    func connectHTTP2(_ host: EndpointBalancer.HostID) -> HTTP2Upstream? {
         guard load.mayConnect(policy) else { return nil }
         load.connectionOpened()
         let connection = HTTP2Upstream(to: balancer.hosts[host].endpoint.address, host, self, shard)
@@ -171,6 +185,6 @@ final class ClusterState {
             if first.machine.isQueued { return }
         }
     }
-    /// For a request when no connection more is allowed: any idle one of this cluster.
-    func anyIdleHost() -> ClusterBalancer.HostID? { idle.firstIndex { !$0.isEmpty } }
+    /// For a request when no connection more is allowed: any idle one of this pool.
+    func anyIdleHost() -> EndpointBalancer.HostID? { idle.firstIndex { !$0.isEmpty } }
 }

@@ -5,7 +5,7 @@ import NIOCore
 
 protocol UpstreamStream: AnyObject {
     var address: SocketAddress { get }
-    var host: ClusterBalancer.HostID { get }
+    var host: EndpointBalancer.HostID { get }
     /// What is known of the connection; nil: it is not made yet.
     var link: Connector.Link? { get }
     var isWritable: Bool { get }

@@ -5,14 +5,14 @@ import DataplaneIR
 import RouteIR
 
 extension RouteCompiler {
-    mutating func cluster(
-        _ id: ClusterID, _ state: borrowing ClusterState, _ virtual: Set<IPAddress>
-    ) -> UpstreamCluster {
-        var cluster = UpstreamCluster(id: id)
-        guard let service = state.services[id.service],
-            let port = service.ports.first(where: { $0.port == id.port && $0.transport == .tcp })
-        else { return cluster }
-        let slices = state.slices(of: id.service).filter(options.handles)
+    mutating func upstream(
+        _ id: UpstreamID, _ state: borrowing ClusterState, _ virtual: Set<IPAddress>
+    ) -> Upstream {
+        var upstream = Upstream(id: id)
+        guard let service = state.services[id.object],
+            let port = service.ports.first(where: { $0.port == id.service.port && $0.transport == .tcp })
+        else { return upstream }
+        let slices = state.slices(of: id.object).filter(options.handles)
         // A pod of a dual-stack service is one endpoint, not two.
         let family = service.clusterIPs.first?.family ?? slices.compactMap(\.addressType.family).first ?? .ipv4
         let candidates = mergedCandidates(
@@ -22,7 +22,7 @@ extension RouteCompiler {
         let places = Dictionary(
             slices.flatMap(\.endpoints).map { ($0.address, $0) }, uniquingKeysWith: { first, _ in first })
         var refused: [(SocketAddress, String)] = []
-        cluster.endpoints = selection.backends.enumerated().compactMap { index, backend in
+        upstream.endpoints = selection.backends.enumerated().compactMap { index, backend in
             let isSelected = range.contains(index)
             let isDraining = !isSelected && backend.state.isSuperset(of: [.serving, .terminating])
             guard isSelected || isDraining else { return nil }
@@ -36,9 +36,9 @@ extension RouteCompiler {
                 isDraining: isDraining)
         }.sorted { $0.address < $1.address }
         endpointFindings[id] = refused.isEmpty ? nil : findings(refused, slices)
-        cluster.wire = wire(of: port, id)
-        cluster.policy = ServicePolicy(service).policy
-        return cluster
+        upstream.wire = wire(of: port, id)
+        upstream.policy = ServicePolicy(service).policy
+        return upstream
     }
 
     /// One for each slice: a slice may be full of them.
@@ -61,10 +61,10 @@ extension RouteCompiler {
     package func refusal(of endpoint: SocketAddress) -> String? { own.refusal(of: endpoint, routed: routedAddresses) }
 
     /// `touched` learns the addresses that may have become an endpoint's, or are none any more.
-    mutating func replace(_ id: ClusterID, _ new: UpstreamCluster?, _ touched: inout Set<IPAddress>) {
+    mutating func replace(_ id: UpstreamID, _ new: Upstream?, _ touched: inout Set<IPAddress>) {
         if new == nil { endpointFindings[id] = nil }
-        guard snapshot.clusters[id] != new else { return }
-        for endpoint in snapshot.clusters[id]?.endpoints ?? [] {
+        guard snapshot.upstreams[id] != new else { return }
+        for endpoint in snapshot.upstreams[id]?.endpoints ?? [] {
             let address = endpoint.address.address
             let rest = (targets[address] ?? 0) - 1
             targets[address] = rest > 0 ? rest : nil
@@ -74,10 +74,10 @@ extension RouteCompiler {
             targets[endpoint.address.address, default: 0] += 1
             touched.insert(endpoint.address.address)
         }
-        snapshot.clusters[id] = new
+        snapshot.upstreams[id] = new
     }
 
-    private func wire(of port: Service.Port, _ id: ClusterID) -> UpstreamCluster.Wire {
+    private func wire(of port: Service.Port, _ id: UpstreamID) -> Upstream.Wire {
         switch DeclaredProtocol(port) {
         case .http(.h2c), .http(.grpc): return .h2c
         case .http(.http1), .other: return .http1
@@ -85,15 +85,15 @@ extension RouteCompiler {
             // Nothing is said: what a GRPCRoute sends there is gRPC.
             let isCalled = snapshot.services.values.contains { service in
                 service.rulesOfAllClients.contains { rule in
-                    rule.kind == .grpc && rule.backends.contains { $0.target == .cluster(id) }
+                    rule.kind == .grpc && rule.backends.contains { $0.target == .upstream(id) }
                 }
             }
             return isCalled ? .h2c : .http1
         }
     }
 
-    mutating func updatePolicyFindings(_ clusters: Set<ClusterID>, _ state: borrowing ClusterState) {
-        let services = Set(clusters.map(\.service))
+    mutating func updatePolicyFindings(_ upstreams: Set<UpstreamID>, _ state: borrowing ClusterState) {
+        let services = Set(upstreams.map(\.object))
         policyFindings = policyFindings.filter { services.contains($0.key) }
         for name in services {
             guard let service = state.services[name], !service.annotations.isEmpty else {

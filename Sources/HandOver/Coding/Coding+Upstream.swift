@@ -1,11 +1,11 @@
-/// The binary form of upstream clusters and their policies.
+/// The binary form of upstreams and their policies.
 import Addressing
 import RouteIR
 
-extension UpstreamCluster.Wire: WireTag { static var wireName: String { "protocol of a cluster" } }
+extension Upstream.Wire: WireTag { static var wireName: String { "protocol of an upstream" } }
 
-extension UpstreamCluster: WireRecord {
-    init(blank: ()) { self.init(id: ClusterID(blank: ())) }
+extension Upstream: WireRecord {
+    init(blank: ()) { self.init(id: UpstreamID(blank: ())) }
     mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
         try coder.field(1, &id)
         try coder.field(2, &wire)

@@ -1,9 +1,9 @@
-/// Chooses the endpoint for a request and remembers how the endpoints fare. A value per cluster and event loop: time
+/// Chooses the endpoint for a request and remembers how the endpoints fare. A value per upstream and event loop: time
 /// and random numbers are arguments, nothing is shared, nothing is locked.
 package import Addressing
 package import RouteIR
 
-package struct ClusterBalancer: Sendable {
+package struct EndpointBalancer: Sendable {
     /// An endpoint with what is known of it.
     package struct Host: Sendable {
         package internal(set) var endpoint: Endpoint
@@ -11,9 +11,9 @@ package struct ClusterBalancer: Sendable {
         package internal(set) var active: UInt32 = 0
         package internal(set) var total: UInt64 = 0
         package internal(set) var record = OutlierRecord()
-        /// Since when it is in the cluster; nil: from the beginning, so it is warm.
+        /// Since when it is among its endpoints; nil: from the beginning, so it is warm.
         var since: Moment?
-        /// No longer in the cluster; kept until its last request is through.
+        /// No longer among its endpoints; kept until its last request is through.
         package internal(set) var isRemoved = false
         /// For smooth weighted round robin.
         var credit: Int64 = 0
@@ -21,10 +21,10 @@ package struct ClusterBalancer: Sendable {
         /// May be chosen, unless it is ejected.
         var isEligible: Bool { !isRemoved && !endpoint.isDraining && endpoint.weight > 0 }
     }
-    /// A place in `hosts`. It stays the same host's as long as the host is in the cluster or has requests under way.
+    /// A place in `hosts`. It stays the same host's as long as that is an endpoint or has requests under way.
     package typealias HostID = Int
 
-    package private(set) var cluster: UpstreamCluster
+    package private(set) var upstream: Upstream
     package internal(set) var hosts: [Host] = []
     private var byAddress: [SocketAddress: HostID] = [:]
     private let zone: String?
@@ -39,19 +39,19 @@ package struct ClusterBalancer: Sendable {
     var nextSweep: Moment
     package internal(set) var ejected = 0
 
-    package init(_ cluster: UpstreamCluster, zone: String?, now: Moment, firstTurn: Int = 0) {
-        self.cluster = cluster
+    package init(_ upstream: Upstream, zone: String?, now: Moment, firstTurn: Int = 0) {
+        self.upstream = upstream
         self.zone = zone
         turn = firstTurn
         nextSweep = now
-        for endpoint in cluster.endpoints { insert(endpoint, since: nil) }
+        for endpoint in upstream.endpoints { insert(endpoint, since: nil) }
         refresh()
     }
 
-    /// Takes over a new version of the cluster; what is known of endpoints that stay is kept.
-    package mutating func update(_ new: UpstreamCluster, now: Moment) {
+    /// Takes over a new version of the upstream; what is known of endpoints that stay is kept.
+    package mutating func update(_ new: Upstream, now: Moment) {
         let isFirst = !hosts.contains { !$0.isRemoved }
-        cluster = new
+        upstream = new
         var kept = Set<HostID>()
         for endpoint in new.endpoints {
             if let id = byAddress[endpoint.address] {
@@ -88,7 +88,7 @@ package struct ClusterBalancer: Sendable {
         var usable = eligible.filter { hosts[$0].record.ejectedUntil == nil }
         // Endpoints may have gone until only ejected ones are left: better those than nobody.
         if usable.isEmpty { usable = eligible }
-        if cluster.policy.prefersOwnZone, let zone {
+        if upstream.policy.prefersOwnZone, let zone {
             let near = usable.filter { hosts[$0].endpoint.zone == zone }
             if !near.isEmpty { usable = near }
         }
@@ -110,7 +110,7 @@ package struct ClusterBalancer: Sendable {
         _ id: HostID, _ outcome: RequestOutcome?, now: Moment, using generator: inout FastGenerator
     ) -> Bool {
         hosts[id].active -= 1
-        guard let outcome, let policy = cluster.policy.outlierDetection, hosts[id].isEligible,
+        guard let outcome, let policy = upstream.policy.outlierDetection, hosts[id].isEligible,
             hosts[id].record.ejectedUntil == nil, hosts[id].record.count(outcome, policy)
         else { return false }
         let eligible = hosts.count { $0.isEligible }
@@ -130,7 +130,7 @@ package struct ClusterBalancer: Sendable {
 
     /// Ends ejections whose time is over, and forgives a little after each quiet interval.
     mutating func sweep(now: Moment) {
-        guard let policy = cluster.policy.outlierDetection, now >= nextSweep else { return }
+        guard let policy = upstream.policy.outlierDetection, now >= nextSweep else { return }
         var next = now + policy.interval
         for id in hosts.indices {
             if let until = hosts[id].record.ejectedUntil {

@@ -2,7 +2,7 @@
 import Addressing
 import RouteIR
 
-extension ClusterBalancer {
+extension EndpointBalancer {
     /// The endpoint for a request; nil: there is none. `hash` is that of the first hash input the request has; `tried`
     /// are not taken again as long as there are others.
     package mutating func pick(
@@ -20,7 +20,7 @@ extension ClusterBalancer {
     }
 
     private mutating func pickOnce(hash: UInt64?, _ generator: inout FastGenerator) -> HostID? {
-        switch cluster.policy.loadBalancing {
+        switch upstream.policy.loadBalancing {
         case .leastRequest: leastOfTwo(&generator)
         case .random: draw(&generator)
         case .roundRobin: nextInTurn()
@@ -44,10 +44,11 @@ extension ClusterBalancer {
         } else {
             second = sampler.draw(using: &generator) ?? first
         }
-        let (a, b) = (hosts[candidates[first]], hosts[candidates[second]])
+        let (a, b) = (candidates[first], candidates[second])
+        let (loadOfA, loadOfB) = (UInt64(hosts[a].active + 1), UInt64(hosts[b].active + 1))
         let isFirstLess =
-            UInt64(a.active + 1) * UInt64(b.endpoint.weight) <= UInt64(b.active + 1) * UInt64(a.endpoint.weight)
-        return candidates[isFirstLess ? first : second]
+            loadOfA * UInt64(hosts[b].endpoint.weight) <= loadOfB * UInt64(hosts[a].endpoint.weight)
+        return isFirstLess ? a : b
     }
 
     /// With weights: smooth weighted round robin, which spreads the turns of a heavy endpoint evenly.
@@ -97,7 +98,7 @@ extension ClusterBalancer {
         hash: UInt64?, now: Moment, _ generator: inout FastGenerator
     ) -> HostID? {
         var choice = pickOnce(hash: hash, &generator)
-        guard let policy = cluster.policy.warmup, candidates.count > 1, hash == nil else { return choice }
+        guard let policy = upstream.policy.warmup, candidates.count > 1, hash == nil else { return choice }
         for _ in 0..<8 {
             guard let id = choice, let share = warmShare(hosts[id], policy, now),
                 generator.nextFraction() >= share
