@@ -152,8 +152,25 @@ import Testing
     @Test func recordedBytesAreReadAsWhatTheyWere() throws {
         let update = try everyField()
         let bytes = HandOverFrame.encode(.update(update))
-        #expect(hex(bytes) == recordedUpdate)
+        #expect(hex(bytes) == recordedUpdate, Self.remedy)
         #expect(try decode(bytes)?.message == .update(update))
+    }
+    private static let remedy: Comment =
+        """
+        an older release does not read this as what it is: give what is new a number of its own and leave the old ones \
+        as they are, or raise HandOverFrame.format and record the bytes of the new one beside these
+        """
+
+    /// An older proxy and this agent understand each other, and the other way round.
+    @Test func whatWasSaidIsStillUnderstoodAndSaidTheSameWay() throws {
+        for (frame, message) in recordedWords {
+            #expect(try decode(bytes(frame))?.message == message, Self.remedy)
+            #expect(hex(HandOverFrame.encode(message)) == frame, Self.remedy)
+        }
+    }
+    private func bytes(_ hex: String) -> [UInt8] {
+        let digits = Array(hex)
+        return stride(from: 0, to: digits.count, by: 2).compactMap { UInt8(String(digits[$0...$0 + 1]), radix: 16) }
     }
 
     /// An older proxy or agent reads a whole service's name, because it is the one it knows.
