@@ -64,6 +64,7 @@ let package = Package(
         library("Addressing"),
         library("PullJSON"),
         library("HTTPWire"),
+        library("Options", ["Addressing"]),
         // L1: the pure core.
         library("RouteIR", ["Addressing"]),
         library("Cluster", ["Addressing", "PullJSON", "RouteIR"]),
@@ -120,6 +121,7 @@ let package = Package(
         tests("Addressing", ["Addressing", "TestSupport"]),
         tests("PullJSON", ["PullJSON", "TestSupport"]),
         tests("HTTPWire", ["HTTPWire", "TestSupport"]),
+        tests("Options", ["Addressing", "Options"]),
         tests("Cluster", ["Addressing", "Cluster", "Manifests", "PullJSON", "RouteIR", "TestSupport", "YAML"]),
         tests("DataplaneIR", ["Addressing", "DataplaneIR"]),
         tests("Compile", ["Addressing", "Cluster", "Compile", "DataplaneIR", "RouteIR", "TestSupport", "YAML"]),
@@ -174,7 +176,7 @@ if !isSet("HEDDLE_CORE") {
             [
                 "Addressing", "AdminAPI", "AdminServer", "CLinux", "Cluster", "Compile", "DataplaneIR", "HandOver",
                 "HandOverLink", "KubernetesClient", "LinuxDataplane", "Manifests", "Netlink", "Netns", "NodeControl",
-                "Observation", "Posix", "Reconcile", "RouteIR", "Telemetry", "YAML", log,
+                "Observation", "Options", "Posix", "Reconcile", "RouteIR", "Telemetry", "YAML", log,
             ]),
         library(
             "AgentCommands",
@@ -186,7 +188,8 @@ if !isSet("HEDDLE_CORE") {
         library(
             "ProxyProgram",
             [
-                "Addressing", "AdminAPI", "AdminServer", "Balancing", "CLinux", "HandOverLink", "Posix", "Proxy",
+                "Addressing", "AdminAPI", "AdminServer", "Balancing", "CLinux", "HandOverLink", "Options", "Posix",
+                "Proxy",
                 "RouteIR", "Telemetry",
             ]),
         .executableTarget(name: "heddle-proxy", dependencies: ["ProxyProgram"], swiftSettings: strict),
@@ -218,7 +221,8 @@ if !isSet("HEDDLE_CORE") {
             "Agent",
             [
                 "Addressing", "AdminAPI", "AdminServer", "Agent", "Cluster", "Compile", "DataplaneIR", "HandOver",
-                "LinuxDataplane", "Netns", "NodeControl", "Observation", "Posix", "Reconcile", "RouteIR", "Telemetry",
+                "LinuxDataplane", "Netns", "NodeControl", "Observation", "Options", "Posix", "Reconcile", "RouteIR",
+                "Telemetry",
                 "TestSupport", "YAML", log,
             ]),
         tests(
@@ -227,7 +231,7 @@ if !isSet("HEDDLE_CORE") {
                 "AdminAPI", "Addressing", "AgentCommands", "LinuxDataplane", "Observation", "Reconcile", "Telemetry",
                 "TestSupport", arguments,
             ]),
-        tests("ProxyProgram", ["ProxyProgram"]),
+        tests("ProxyProgram", ["Addressing", "Options", "ProxyProgram", "TestSupport", "YAML"]),
         tests(
             "EndToEnd",
             [

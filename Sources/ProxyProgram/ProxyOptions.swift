@@ -1,14 +1,10 @@
-/// The options of `heddle-proxy`: read once, checked, printed by `--help`.
+/// The options of `heddle-proxy`, each described here and nowhere else; printed by `--help`.
 import Addressing
 import Balancing
 import Glibc
+import Options
 import Proxy
 import Telemetry
-
-struct UsageError: Error, CustomStringConvertible {
-    let description: String
-    init(_ description: String) { self.description = description }
-}
 
 struct ProxyOptions: Sendable {
     enum AccessLogFormat: String, CaseIterable {
@@ -32,13 +28,53 @@ struct ProxyOptions: Sendable {
     var logFormat = LogLine.Format.text
     var logLevel = Level.info
     var otlpEndpoint: SocketAddress?
-    /// In 1/1,000,000.
-    var sampling: UInt64 = 10_000
+    /// Of requests for which the caller did not decide.
+    var sampledPercent = 1.0
     var threads = min(4, max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))))
-    var drainTime: Duration = .seconds(60)
-    var memoryLimit = 512 << 20
+    var drainSeconds: UInt32 = 60
+    var memoryMebibytes = 512
 
-    static let usage = """
+    static let options: OptionTable<ProxyOptions> = {
+        var table = OptionTable(program: "heddle-proxy", defaults: ProxyOptions())
+        table.add(
+            "listen-port", .number(0 ... .max, "PORT"), \.listenPort,
+            "where redirected connections arrive, TCP, all addresses")
+        table.add("listen-address", .ip, \.listenAddress, "only this address")
+        table.add(
+            "config-socket", .text("PATH", wanted: "a path"), \.configSocket,
+            "where the agent hands out the configuration")
+        table.add(
+            "state-file", .text("PATH", wanted: "a path"), \.stateFile,
+            "keeps the last configuration, for a start without the agent", fallback: "none")
+        table.add(
+            "metrics-address", .address(like: "127.0.0.1:15020"), \.metricsAddress,
+            "/metrics, /healthz, /config, /upstreams, /stats")
+        table.add(
+            "node-ports", .ports, \.nodePorts,
+            "what listens there on this node, as on the two ports above, is never sent a request",
+            fallback: "the agent's: 10249,10256,10261")
+        table.add(
+            "access-log", .choice, \.accessLog, "Istio's format or json, on standard output",
+            fallback: "as --log-format")
+        table.add("log-format", .choice, \.logFormat, "")
+        table.add(
+            "log-level", .choice.called("LEVEL"), \.logLevel, "trace, debug, info, notice, warning, error or critical")
+        table.add(
+            "otlp-endpoint", .collector, \.otlpEndpoint, "of a collector that takes spans as OTLP/HTTP JSON",
+            fallback: "none: no tracing")
+        table.add("trace-sampling", .percent, \.sampledPercent, "of requests for which the caller did not decide")
+        table.add("threads", .number(1...128), \.threads, "event loops", fallback: "one a core, at most 4")
+        table.add(
+            "drain-time", .number(0 ... .max, "SECONDS"), \.drainSeconds,
+            "for requests and streams under way after SIGTERM")
+        table.add(
+            "memory-limit", .number(16...1 << 20, "MIB"), \.memoryMebibytes,
+            "of what clients make it keep; beyond it those that hold most are cut off")
+        return table
+    }()
+
+    static let usage =
+        """
         heddle-proxy: the L7 proxy of a node. The agent starts it where a route needs it and tells it what to do.
 
         Examples:
@@ -46,68 +82,11 @@ struct ProxyOptions: Sendable {
           heddle-proxy --access-log json --otlp-endpoint 127.0.0.1:4318 --trace-sampling 10
           heddle-proxy --listen-port 15001 --config-socket /run/heddle/proxy.sock
 
-          --listen-port PORT         where redirected connections arrive, TCP, all addresses (15001)
-          --listen-address ADDRESS   only this address
-          --config-socket PATH       where the agent hands out the configuration (/run/heddle/proxy.sock)
-          --state-file PATH          keeps the last configuration, for a start without the agent (none)
-          --metrics-address ADDRESS  /metrics, /healthz, /config, /upstreams, /stats (127.0.0.1:15020)
-          --node-ports LIST          what listens there on this node, as on the two ports above, is never sent a request
-                                     (the agent's: 10249,10256,10261)
-          --access-log FORMAT        off, text (Istio's format) or json, on standard output (as --log-format)
-          --log-format FORMAT        text or json (text)
-          --log-level LEVEL          trace, debug, info, notice, warning, error or critical (info)
-          --otlp-endpoint ADDRESS    IP:PORT of a collector that takes spans as OTLP/HTTP JSON (none: no tracing)
-          --trace-sampling PERCENT   of requests for which the caller did not decide (1)
-          --threads N                event loops (one a core, at most 4)
-          --drain-time SECONDS       for requests and streams under way after SIGTERM (60)
-          --memory-limit MIB         of what clients make it keep; beyond it those that hold most are cut off (512)
 
-        """
+        """ + options.help
 
-    init(_ arguments: [String]) throws(UsageError) {
-        var rest = arguments[...]
-        while let flag = rest.popFirst() {
-            let parts = flag.split(separator: "=", maxSplits: 1).map(String.init)
-            guard let value = parts.count > 1 ? parts[1] : rest.popFirst() else {
-                throw UsageError("\(flag) needs a value; see heddle-proxy --help")
-            }
-            try set(parts[0], value)
-        }
-    }
-
-    private mutating func set(_ flag: String, _ value: String) throws(UsageError) {
-        func parsed<Value>(_ result: Value?, _ wanted: String) throws(UsageError) -> Value {
-            guard let result else { throw UsageError("\(flag) \(value): it must be \(wanted)") }
-            return result
-        }
-        switch flag {
-        case "--listen-port": listenPort = try parsed(UInt16(value), "a port")
-        case "--listen-address": listenAddress = try parsed(IPAddress(value), "an IP address")
-        case "--config-socket": configSocket = value
-        case "--state-file": stateFile = value
-        case "--metrics-address": metricsAddress = try parsed(SocketAddress(value), "IP:PORT")
-        case "--node-ports":
-            let ports = value.split(separator: ",").map { UInt16($0) }
-            nodePorts = Set(try parsed(ports.contains(nil) ? nil : ports.compactMap { $0 }, "a list of ports"))
-        case "--access-log": accessLog = try parsed(AccessLogFormat(rawValue: value), "off, text or json")
-        case "--log-format": logFormat = try parsed(LogLine.Format(rawValue: value), "text or json")
-        case "--log-level":
-            logLevel = try parsed(Level(rawValue: value), Level.allCases.map(\.rawValue).joined(separator: ", "))
-        case "--otlp-endpoint":
-            let address = value.hasPrefix("http://") ? String(value.dropFirst(7)) : value
-            otlpEndpoint = try parsed(SocketAddress(address), "IP:PORT")
-        case "--trace-sampling":
-            let percent = try parsed(Double(value).flatMap { (0...100).contains($0) ? $0 : nil }, "from 0 to 100")
-            sampling = UInt64(percent * 10_000)
-        case "--threads":
-            threads = try parsed(Int(value).flatMap { (1...128).contains($0) ? $0 : nil }, "from 1 to 128")
-        case "--memory-limit":
-            memoryLimit = try parsed(
-                Int(value).flatMap { (16...1 << 20).contains($0) ? $0 << 20 : nil }, "MiB, from 16")
-        case "--drain-time": drainTime = .seconds(try parsed(UInt32(value), "a number of seconds"))
-        default: throw UsageError("unknown option \(flag); see heddle-proxy --help")
-        }
-    }
+    init() {}
+    init(_ arguments: [String]) throws(OptionError) { self = try Self.options.settings(arguments: arguments) }
 
     var listenAddresses: [SocketAddress] {
         if let listenAddress { return [SocketAddress(listenAddress, listenPort)] }
@@ -120,5 +99,46 @@ struct ProxyOptions: Sendable {
         case .json: .json
         case nil: logFormat == .json ? .json : .text
         }
+    }
+    /// In 1/1,000,000.
+    var sampling: UInt64 { UInt64(sampledPercent * 10_000) }
+    var drainTime: Duration { .seconds(drainSeconds) }
+    var memoryLimit: Int { memoryMebibytes << 20 }
+}
+
+// MARK: Kinds of values
+
+extension OptionKind<IPAddress> {
+    fileprivate static var ip: Self {
+        OptionKind("ADDRESS", wanted: "an IP address", parse: { IPAddress($0) }, text: { "\($0)" })
+    }
+}
+
+extension OptionKind<Set<UInt16>> {
+    fileprivate static var ports: Self {
+        OptionKind(
+            "LIST", wanted: "a list of ports",
+            parse: { text in
+                let ports = text.split(separator: ",").map { UInt16($0) }
+                return ports.contains(nil) ? nil : Set(ports.compactMap { $0 })
+            }, text: { $0.sorted().map(String.init).joined(separator: ",") })
+    }
+}
+
+extension OptionKind<SocketAddress> {
+    /// Also as the address of a site.
+    fileprivate static var collector: Self {
+        OptionKind(
+            "IP:PORT", wanted: "an address and port like 127.0.0.1:4318",
+            parse: { SocketAddress($0.hasPrefix("http://") ? String($0.dropFirst(7)) : $0) }, text: { "\($0)" })
+    }
+}
+
+extension OptionKind<Double> {
+    fileprivate static var percent: Self {
+        OptionKind(
+            "PERCENT", wanted: "a number from 0 to 100",
+            parse: { text in Double(text).flatMap { (0...100).contains($0) ? $0 : nil } },
+            text: { $0 == $0.rounded() ? "\(Int($0))" : "\($0)" })
     }
 }

@@ -5,6 +5,7 @@ import AdminServer
 import CLinux
 import Glibc
 import HandOverLink
+import Options
 import Posix
 import Proxy
 import RouteIR
@@ -29,7 +30,7 @@ package enum ProxyProgram {
         } catch {
             let text = "heddle-proxy: \(error)\n"
             _ = Array(text.utf8).withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
-            return error is UsageError ? 2 : 1
+            return error is OptionError ? 2 : 1
         }
     }
 

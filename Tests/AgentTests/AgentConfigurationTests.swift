@@ -1,7 +1,9 @@
 // Arguments, environment and file in; configuration or a sentence that names the culprit out.
 import Addressing
 import NodeControl
+import Options
 import Telemetry
+import TestSupport
 import Testing
 
 @testable import Agent
@@ -130,13 +132,34 @@ import Testing
         }
     }
 
-    @Test func everyOptionIsInTheHelp() {
-        for option in OptionName.allCases { #expect(OptionName.usage.contains(option.flag)) }
+    @Test func everyOptionIsInTheHelpAndInTheReadme() throws {
+        let root = #filePath.split(separator: "/").dropLast(3).map { "/" + $0 }.joined()
+        let readme = readText(root + "/README.md")
+        for option in AgentConfiguration.options.options {
+            #expect(AgentConfiguration.usage.contains("  \(option.flag)"), "\(option.name)")
+            let isThere = readme.contains("`\(option.flag)`") || readme.contains("\(option.flag) ")
+            // kube-proxy's own names.
+            #expect(isThere || option.name.hasPrefix("conntrack-"), "\(option.name)")
+        }
+    }
+
+    @Test func theHelpSaysWhatTheDefaultsAre() throws {
+        for (flag, value) in [
+            ("proxy-port PORT", "15001"), ("min-sync-period DURATION", "10ms"), ("masquerade-bit N", "14"),
+            ("conntrack-tcp-timeout-established DURATION", "24h"), ("conntrack-udp-timeout DURATION", "0"),
+            ("healthz-address HOST:PORT", "0.0.0.0:10256"), ("detect-local cluster-cidr|", "cluster-cidr"),
+            ("node-port-addresses CIDR", "primary"), ("log-format text|json", "text"), ("dataplane auto|", "auto"),
+        ] {
+            let text = AgentConfiguration.usage
+            let start = try #require(text.firstRange(of: "  --\(flag)")?.upperBound)
+            let end = text[start...].firstRange(of: "\n  --")?.lowerBound ?? text.endIndex
+            #expect(text[start..<end].contains("(default: \(value))"), "\(flag): \(text[start..<end])")
+        }
     }
 
     @Test func examplesInTheHelpAreRight() {
-        let examples = OptionName.usage.split(separator: "\n").filter { $0.hasPrefix("  heddle-agent") }
-        #expect(examples.count >= 3 && OptionName.usage.contains("\nExamples:\n"))
+        let examples = AgentConfiguration.usage.split(separator: "\n").filter { $0.hasPrefix("  heddle-agent") }
+        #expect(examples.count >= 3 && AgentConfiguration.usage.contains("\nExamples:\n"))
         for example in examples {
             let words = example.split(separator: " ").map(String.init).dropFirst()
             let host = AgentConfiguration.Host(hostName: "host", environment: [:]) { _ in

@@ -1,5 +1,6 @@
 /// What is set on the node, from options to sysctls (spec rows 132, 133, 186, 187), and the check of port ranges (row
 /// 97).
+import Options
 import Testing
 
 @testable import Agent

@@ -1,5 +1,6 @@
 /// The agent accepts what deploy/ gives it.
 import Addressing
+import Options
 import Telemetry
 import TestSupport
 import Testing
@@ -32,6 +33,16 @@ import YAML
             let port = ports.first { $0["name"]?.text == probe["port"]?.text }?["containerPort"]?.text ?? ""
             #expect(configuration.probeAddress == SocketAddress("\(probe["host"]?.text ?? ""):\(port)"))
         }
+    }
+
+    /// The chart takes every option in `config`, but for those that it decides itself: they must be some.
+    @Test func whatTheChartDecidesItselfAreOptions() throws {
+        let root = #filePath.split(separator: "/").dropLast(3).map { "/" + $0 }.joined()
+        let lines = readText("\(root)/deploy/helm/heddle/templates/config.yaml").split(separator: "\n")
+        let words = try #require(lines.first { $0.contains("$elsewhere := dict") }).split(separator: "\"")
+        let names = words.indices.filter { $0 % 4 == 1 }.map { String(words[$0]) }
+        #expect(names.contains("source") && names.count >= 6)
+        for name in names { #expect(AgentConfiguration.options[name] != nil, "\(name)") }
     }
 
     /// The agent's container, and its configuration file.

@@ -1,5 +1,6 @@
 /// The file of `--config`: a YAML mapping of option names to values; lists for options that take several.
 import Glibc
+import Options
 import YAML
 
 func readConfigurationFile(_ path: String) throws(ConfigurationError) -> [ConfigurationEntry] {

@@ -13,21 +13,6 @@ struct ConntrackSettings: Equatable, Sendable {
     var udpStream = Duration.zero
     var tcpBeLiberal = false
 
-    mutating func read(_ reader: SettingReader) throws(ConfigurationError) {
-        let count = { (text: String) in Int(text).flatMap { $0 >= 0 && $0 <= Int(Int32.max) ? $0 : nil } }
-        let duration = { (text: String) in
-            parseDuration(text).flatMap { $0 == .zero || $0 >= .seconds(1) ? $0 : nil }
-        }
-        let expectedDuration = "0 or a duration of at least 1s like 30s or 1h"
-        try reader.value(.conntrackMaxPerCore, "a number of at least 0", into: &maxPerCore, count)
-        try reader.value(.conntrackMin, "a number of at least 0", into: &min, count)
-        try reader.value(.conntrackTCPTimeoutEstablished, expectedDuration, into: &tcpEstablished, duration)
-        try reader.value(.conntrackTCPTimeoutCloseWait, expectedDuration, into: &tcpCloseWait, duration)
-        try reader.value(.conntrackUDPTimeout, expectedDuration, into: &udp, duration)
-        try reader.value(.conntrackUDPTimeoutStream, expectedDuration, into: &udpStream, duration)
-        try reader.value(.conntrackTCPBeLiberal, "true or false", into: &tcpBeLiberal, boolean)
-    }
-
     /// One file below /proc/sys/net/netfilter.
     struct Sysctl: Equatable, Sendable {
         let name: String

@@ -7,12 +7,13 @@ enum AgentLocks {
     /// state directory and admin socket are still two; a state directory that cannot be written has none.
     static func take(stateDirectory: String, adminSocket: String) throws(StartupError) {
         let isOptional = access(stateDirectory, W_OK) != 0
-        try take("\(stateDirectory)/lock", of: "state directory \(stateDirectory)", .stateDir, isOptional: isOptional)
-        try take("\(adminSocket).lock", of: "admin socket \(adminSocket)", .apiSocket, isOptional: false)
+        try take(
+            "\(stateDirectory)/lock", of: "state directory \(stateDirectory)", "--state-dir", isOptional: isOptional)
+        try take("\(adminSocket).lock", of: "admin socket \(adminSocket)", "--api-socket", isOptional: false)
     }
 
     private static func take(
-        _ path: String, of subject: String, _ option: OptionName, isOptional: Bool
+        _ path: String, of subject: String, _ option: String, isOptional: Bool
     ) throws(StartupError) {
         do throws(ProcessLock.Failure) {
             _ = try ProcessLock(path)
@@ -20,9 +21,9 @@ enum AgentLocks {
             switch error {
             case .held(let pid):
                 let holder = pid.map { "the agent with pid \($0)" } ?? "an agent in another container"
-                throw StartupError("\(holder) holds the \(subject); stop it or pass another \(option.flag)")
+                throw StartupError("\(holder) holds the \(subject); stop it or pass another \(option)")
             case .impossible(let problem):
-                if !isOptional { throw StartupError("\(problem); pass another \(option.flag)") }
+                if !isOptional { throw StartupError("\(problem); pass another \(option)") }
             }
         }
     }

@@ -105,18 +105,18 @@ struct AgentProcess {
     /// These answer before the dataplane is open, which may take a while.
     private func startServers(_ health: HealthEndpoint) {
         let listen = {
-            (kind: ServerKind, address: SocketAddress, option: OptionName, responder: @escaping HTTPResponder) in
+            (kind: ServerKind, address: SocketAddress, option: String, responder: @escaping HTTPResponder) in
             reports.listener(
                 kind, kind.rawValue, .tcp(host: address.address.description, port: address.port),
-                remedy: "pass another \(option.flag)", on: loop, responder: responder
+                remedy: "pass another \(option)", on: loop, responder: responder
             ).start()
         }
         listen(
-            .metrics, configuration.metricsAddress, .metricsAddress,
+            .metrics, configuration.metricsAddress, "--metrics-address",
             MetricsEndpoint(metrics: metrics, board: board, health: health).respond)
-        if let address = configuration.probeAddress { listen(.probes, address, .probeAddress, health.respond) }
+        if let address = configuration.probeAddress { listen(.probes, address, "--probe-address", health.respond) }
         // Last, so that whoever sees the node healthy finds the rest too.
-        listen(.health, configuration.healthzAddress, .healthzAddress, health.respond)
+        listen(.health, configuration.healthzAddress, "--healthz-address", health.respond)
     }
 
     private static func possible(_ asked: AgentConfiguration) -> AgentConfiguration {
@@ -144,7 +144,7 @@ struct AgentProcess {
     private func bindAdminSocket() throws(StartupError) -> BoundUnixSocket {
         let path = configuration.apiSocket
         try ProcessSetup.makeDirectory(
-            parent(of: path), mode: 0o755, purpose: "directory of the admin socket", option: .apiSocket)
+            parent(of: path), mode: 0o755, purpose: "directory of the admin socket", option: "--api-socket")
         // Made for its lock; where it cannot be, the admin socket's is enough.
         _ = ProcessSetup.obstacle(toState: configuration.stateDirectory)
         try AgentLocks.take(stateDirectory: configuration.stateDirectory, adminSocket: path)
@@ -163,7 +163,7 @@ struct AgentProcess {
         do {
             try ProcessSetup.makeDirectory(
                 parent(of: configuration.proxySocket), mode: 0o755, purpose: "directory of the L7 proxy's socket",
-                option: .proxySocket)
+                option: "--proxy-socket")
             let socket = try UnixSocket.bind(configuration.proxySocket, mode: 0o600)
             do throws(PosixError) { try socket.admit(group: user.group) } catch {
                 log.warning("\(error): the L7 proxy cannot connect unless it runs as root")

@@ -5,6 +5,7 @@ import AdminServer
 import Glibc
 import LinuxDataplane
 import Logging
+import Options
 
 package enum AgentProgram {
     package static let version = heddleVersion
@@ -78,7 +79,7 @@ package enum AgentProgram {
         }
     }
 
-    private static func help() -> Int32 { tell(OptionName.usage) }
+    private static func help() -> Int32 { tell(AgentConfiguration.usage) }
 
     private static func tell(_ text: String, status: Int32 = 0) -> Int32 {
         put(text, STDOUT_FILENO)

@@ -2,6 +2,7 @@
 import CLinux
 import Glibc
 import Netns
+import Options
 
 /// A start that failed; the sentence says what is missing and what to do.
 struct StartupError: Error, CustomStringConvertible {
@@ -21,26 +22,26 @@ enum ProcessSetup {
     }
 
     /// The directory and its parents; fails with what to do.
-    static func makeDirectory(_ path: String, mode: mode_t, purpose: String, option: OptionName) throws(StartupError) {
+    static func makeDirectory(_ path: String, mode: mode_t, purpose: String, option: String) throws(StartupError) {
         var at = ""
         for part in path.split(separator: "/") {
             at += "/" + part
             if mkdir(at, mode) != 0, errno != EEXIST, errno != EROFS || access(at, F_OK) != 0 {
                 throw StartupError(
                     "cannot make \(purpose) \(path): \(String(cString: strerror(errno))); "
-                        + "make it or pass another \(option.flag)")
+                        + "make it or pass another \(option)")
             }
         }
         guard access(path, W_OK | X_OK) == 0 else {
             throw StartupError(
-                "\(purpose) \(path) is not writable: \(String(cString: strerror(errno))); pass another \(option.flag)")
+                "\(purpose) \(path) is not writable: \(String(cString: strerror(errno))); pass another \(option)")
         }
     }
 
     /// Why nothing can be kept in the state directory; nil: it can. An agent follows its source all the same.
     static func obstacle(toState path: String) -> String? {
         do throws(StartupError) {
-            try makeDirectory(path, mode: 0o700, purpose: "state directory", option: .stateDir)
+            try makeDirectory(path, mode: 0o700, purpose: "state directory", option: "--state-dir")
             return nil
         } catch {
             return "\(error); without it a node that starts while its API server is away serves nothing"
@@ -57,7 +58,7 @@ enum ProcessSetup {
     static var environment: [String: String] {
         let others = ["NODE_NAME", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"]
         var result: [String: String] = [:]
-        for name in OptionName.allCases.map(\.environmentVariable) + others {
+        for name in AgentConfiguration.options.variables + others {
             if let value = getenv(name) { result[name] = String(cString: value) }
         }
         return result
