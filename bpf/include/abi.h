@@ -238,6 +238,7 @@ struct heddle_meta {
 	X(connect_other, "connect to something that is no service")                                          \
 	X(connect_proxied, "connect sent to the L7 proxy")                                                   \
 	X(connect_translated, "connect sent to a backend")                                                   \
+	X(connect_parked, "connect of a UDP socket whose service has lost its endpoints: waits at the service's address") \
 	X(send_other, "datagram to something that is no service")                                            \
 	X(send_translated, "datagram of a new flow sent to a backend")                                       \
 	X(send_flow, "datagram sent to the backend of its flow")                                             \

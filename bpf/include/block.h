@@ -137,7 +137,7 @@ static __always_inline bool remembered(const struct block *b, struct range range
 }
 
 /* Whether the container that calls may make one more entry. Those who race for the last ones may all get one. */
-static __always_inline bool takes_affinity_share(__u64 now)
+__noinline int takes_affinity_share(__u64 now)
 {
 	struct heddle_affinity_share first = { .minute = now / 60000000000ull, .entries = 1 }, *share;
 	__u64 container = bpf_get_current_cgroup_id();

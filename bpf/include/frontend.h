@@ -23,22 +23,25 @@ enum found {
 
 static __always_inline enum found find_block(const struct heddle_frontend_key *key, struct block *b)
 {
-	const struct heddle_frontend *f = bpf_map_lookup_elem(&frontends, key);
+	/* On the stack: what came in as a pointer cannot be a map's key before Linux 6.2. */
+	struct heddle_frontend_key own = *key;
+	const struct heddle_frontend *f = bpf_map_lookup_elem(&frontends, &own);
 	const __u64 *word;
+	__u32 slot;
 
 	if (!f)
 		return FOUND_NOTHING;
 	b->svc_id = READ_ONCE(f->svc_id);
-	b->slot = READ_ONCE(f->slot);
+	b->slot = slot = READ_ONCE(f->slot);
 	b->kind = READ_ONCE(f->kind);
 	barrier();
-	if (!same_key(&f->key, key))
+	if (!same_key(&f->key, &own))
 		return FOUND_TROUBLE;
 	if (b->kind == HEDDLE_KIND_FILTERED)
 		return FOUND_FILTERED;
 	if (b->kind == HEDDLE_KIND_PROXIED)
 		return FOUND_PROXIED;
-	word = bpf_map_lookup_elem(&services, &b->slot);
+	word = bpf_map_lookup_elem(&services, &slot);
 	if (!word)
 		return FOUND_TROUBLE;
 	set_published(b, READ_ONCE(*word));
@@ -188,14 +191,19 @@ static __always_inline bool serves_node_ports(struct bpf_sock_addr *ctx, const s
 }
 
 /* Nothing is served at the address and port: spec rows 102, 103 and 105. */
-static __always_inline enum verdict refuse_or_pass(const struct endpoint *to,
-						   const volatile struct heddle_config *cfg)
+__noinline int refuse_or_pass(const struct endpoint *to)
 {
-	struct heddle_frontend_key live = { .address = to->address, .scope = HEDDLE_SCOPE_LIVE };
+	const volatile struct heddle_config *cfg = configuration();
+	struct heddle_frontend_key live = { .scope = HEDDLE_SCOPE_LIVE };
 	struct heddle_prefix prefix = { .length = 128 };
-	__u32 family = !is_ipv4(&to->address);
-	__u64 low = bpf_be64_to_cpu(to->address.low);
+	__u32 family;
+	__u64 low;
 
+	if (!to || !cfg)
+		return VERDICT_INCONSISTENT;
+	live.address = to->address;
+	family = !is_ipv4(&to->address);
+	low = bpf_be64_to_cpu(to->address.low);
 	if (low >= cfg->cluster_ip_first[family] && low <= cfg->cluster_ip_last[family] &&
 	    bpf_map_lookup_elem(&frontends, &live))
 		return VERDICT_WRONG_PORT;
@@ -232,7 +240,7 @@ static __always_inline enum verdict route(struct bpf_sock_addr *ctx, const struc
 		if (verdict != VERDICT_OTHER)
 			return verdict;
 	}
-	return refuse_or_pass(to, cfg);
+	return refuse_or_pass(to);
 }
 
 /* For a hook that may fail the call: 1 lets it go on, 0 ends it with the error set here. */

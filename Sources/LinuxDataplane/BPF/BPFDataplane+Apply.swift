@@ -207,13 +207,17 @@ extension BPFMirror.Owner {
 }
 
 extension BPFTransaction {
-    /// Some UDP service lost a serving backend or a frontend, or went altogether (spec rows 114, 119, 120).
+    /// Some UDP service lost a serving backend or a frontend, or went altogether (spec rows 114, 119, 120), or has
+    /// endpoints again that sockets wait for.
     var mayLeaveStaleSockets: Bool {
         if removals.contains(where: { $0.program.id.transport == .udp }) { return true }
         return changes.contains { change in
-            guard let old = change.old, old.program.id.transport == .udp else { return false }
+            guard let old = change.old?.program, old.id.transport == .udp else { return false }
+            let new = change.new.program
             return !change.dropped.isEmpty || !change.moved.isEmpty
-                || !old.program.servingAddresses.isSubset(of: change.new.program.servingAddresses)
+                || !old.servingAddresses.isSubset(of: new.servingAddresses)
+                || (old.clusterRange.isEmpty && !new.clusterRange.isEmpty)
+                || (old.localRange.isEmpty && !new.localRange.isEmpty)
         }
     }
 }

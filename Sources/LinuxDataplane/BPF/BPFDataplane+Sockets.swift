@@ -10,17 +10,17 @@ extension BPFDataplane {
     /// backend, the frontend or the whole service went does not matter, nor who was the agent then.
     /// Returns how many were sent to another backend or ended.
     func cutStaleSockets() throws(BPFError) -> Int {
-        var programs: [UInt32: (serving: Set<SocketAddress>, hasEndpoints: Bool)] = [:]
+        var serving: [UInt32: Set<SocketAddress>] = [:]
         for record in mirror.services.values where record.program.id.transport == .udp {
-            programs[record.serviceID] = (record.program.servingAddresses, record.program.hasEndpoints)
+            serving[record.serviceID] = record.program.servingAddresses
         }
         var stale: [UInt64: StaleSockets.Socket] = [:]
         for (cookie, origin) in try connectedUDPSockets() {
-            let program = owner(ofUDP: origin.dialledAddress).flatMap { programs[$0.serviceID] }
-            if program?.serving.contains(origin.backendAddress) == true { continue }
-            stale[cookie] = StaleSockets.Socket(
-                dialled: origin.dialledAddress, backend: origin.backendAddress,
-                isServed: program?.hasEndpoints == true)
+            let (dialled, backend) = (origin.dialledAddress, origin.backendAddress)
+            let service = owner(ofUDP: dialled).flatMap { serving[$0.serviceID] }
+            // One that waits at the service's own address has nothing else to go to while there are no endpoints.
+            if let service, service.contains(backend) || (backend == dialled && service.isEmpty) { continue }
+            stale[cookie] = StaleSockets.Socket(dialled: dialled, backend: backend, hasService: service != nil)
         }
         unreachableSockets.formIntersection(stale.keys)
         for cookie in unreachableSockets { stale[cookie] = nil }

@@ -46,14 +46,14 @@ package struct BPFProbe {
             map("mmap-able array map", .array, .mappable, "Linux 5.5"),
             map("LRU hash map", .lruHash, [], "Linux 4.10"),
             map("hash map without preallocation", .hash, .noPreallocation, "Linux 4.6"),
-            Check(name: "socket hook programs", remedy: "Linux 6.12 with CONFIG_CGROUP_BPF and BTF is needed") {
+            Check(name: "socket hook programs", remedy: "Linux 6.1 with CONFIG_CGROUP_BPF and BTF is needed") {
                 failure { () throws(BPFError) in
                     var object = try BPFObject(name: "heddle_probe", image: BPFObjectImage.service.bytes)
                     for (name, _) in BPFMapSizes().byMap { try object.setMaxEntries(name, 64) }
                     try object.load()
                 }
             },
-            Check(name: "iterator over sockets", remedy: "Linux 5.18 with BTF is needed") {
+            Check(name: "iterator over sockets", remedy: "Linux 6.1 with BTF is needed") {
                 failure { () throws(BPFError) in
                     var object = try BPFObject(name: "heddle_probe", image: BPFObjectImage.sockets.bytes)
                     try object.load()

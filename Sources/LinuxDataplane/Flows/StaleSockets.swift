@@ -1,7 +1,8 @@
 /// Connected UDP sockets whose backend is gone. Such a socket passes no hook when it sends: it is connected anew from
-/// here, to the address its program dialled, and the hooks of its cgroup send it to a backend that serves. Its own
-/// address and port stay, its program notices nothing. Where that cannot be done the socket is ended: receiving fails
-/// with ECONNABORTED and sending with EDESTADDRREQ, and the program connects again (spec rows 114-120, 134).
+/// here, to the address its program dialled, and the hooks of its cgroup send it to a backend that serves, or leave it
+/// at the service's address until there is one. Its own address and port stay, its program notices nothing. Where that
+/// cannot be done the socket is ended: receiving fails with ECONNABORTED and sending with EDESTADDRREQ, and the program
+/// connects again (spec rows 114-120, 134).
 import Addressing
 import BPF
 import CLinux
@@ -12,12 +13,13 @@ import Netns
 struct StaleSockets {
     struct Socket {
         let dialled: SocketAddress
-        /// Where it goes, which is gone.
+        /// Where it goes, which is gone; the dialled address where it waits for endpoints.
         let backend: SocketAddress
-        /// The service that was dialled is still there and has endpoints.
-        let isServed: Bool
+        /// The service that was dialled is still there.
+        let hasService: Bool
     }
     struct Outcome {
+        /// Away from a backend, whether to another or to wait for one.
         var moved = 0
         var ended = 0
         /// In a network namespace without a process of the cgroup, or closed meanwhile.
@@ -49,7 +51,7 @@ struct StaleSockets {
             return (diag, try diag.sockets(.udp, where: { stale[$0.cookie]?.backend == $0.peer }))
         }
         let movable = Dictionary(
-            found.filter { stale[$0.cookie]?.isServed == true }.map { ($0.inode, $0) }, uniquingKeysWith: { $1 })
+            found.filter { stale[$0.cookie]?.hasService == true }.map { ($0.inode, $0) }, uniquingKeysWith: { $1 })
         var moved = Set<UInt64>()
         SocketOwner.search(Set(movable.keys), among: processes) { inode, pid, descriptor in
             guard let socket = movable[inode], let dialled = stale[socket.cookie]?.dialled,
@@ -64,7 +66,7 @@ struct StaleSockets {
         for socket in found {
             outcome.missing.remove(socket.cookie)
             if moved.contains(socket.cookie) {
-                outcome.moved += 1
+                if stale[socket.cookie].map({ $0.backend != $0.dialled }) == true { outcome.moved += 1 }
             } else if try asBPFError({ () throws(NetlinkError) in try diag.destroy(socket) }) {
                 // Nothing happens to one that does not go to the backend any more.
                 outcome.ended += 1
