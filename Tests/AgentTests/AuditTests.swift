@@ -55,6 +55,20 @@ import TestSupport
         }
     }
 
+    /// Timers that are cancelled when they have gone off already must not become more and more.
+    @Test func anAuditWakesTheAgentOnce() async throws {
+        try await AgentRig.run(auditPeriod: .milliseconds(5)) { rig in
+            rig.send(webService(), webSlice(1))
+            rig.synced()
+            try await rig.inSync()
+            try await soon("proven") { rig.board.status.dataplane.proven }
+            let (ticks, looks) = (await rig.agent.ticks, rig.dataplane.quickLooks)
+            try await soon("audited") { rig.dataplane.quickLooks >= looks + 200 }
+            let (woken, audits) = (await rig.agent.ticks - ticks, rig.dataplane.quickLooks - looks)
+            #expect(woken <= audits + audits / 2)
+        }
+    }
+
     // MARK: How often
 
     /// What was looked at, entry by entry.
@@ -127,6 +141,14 @@ import TestSupport
         schedule.foreignChange(in: dataplane.name, now: .seconds(3700))
         let told = work(&schedule, from: .seconds(3700), for: .seconds(10), entries: 140_000)
         #expect(told.hurried == 140_000, "when told")
+    }
+
+    /// Some comparisons would fit into each audit.
+    @Test func whereThereIsLittleToCompareItIsComparedAboutOnceAMinute() {
+        var schedule = schedule(.whenTold)
+        _ = work(&schedule, from: .seconds(1), for: .seconds(1), entries: 40)
+        let idle = work(&schedule, from: .seconds(11), for: .seconds(3600), entries: 40)
+        #expect(idle.hurried == 0 && idle.comparisons >= 60 && idle.comparisons <= 80)
     }
 
     /// Lists that writes spoil all the time have an end all the same.

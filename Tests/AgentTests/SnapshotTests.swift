@@ -171,7 +171,7 @@ import Testing
         let old = access([webService(), webSlice(1), service("gone", 11)])
         try await AgentRig.run(snapshot: old) { rig in
             try await soon("programmed") { names(rig).count == 2 }
-            #expect(rig.board.status.snapshot?.contains("3 objects") == true)
+            try await soon("said") { rig.board.status.snapshot?.contains("3 objects") == true }
             #expect(!rig.board.status.ready && !rig.board.status.sync.inSync)
             try await soon("its age is told") { rig.board.status.snapshotSecondsAgo ?? 0 > 1000 }
             // The source is back. One of the services went meanwhile.

@@ -20,6 +20,7 @@ package final class FakeDataplane: Dataplane, Sendable {
         var drift: [Drift] = []
         var failure: (@Sendable (Plan) -> DataplaneError?)?
         var refusal: (@Sendable (ServiceProgram) -> String?)?
+        var quickLooks = 0
         var pieces = 0
         var isLastPiece: (@Sendable (Int) -> Bool)?
     }
@@ -89,7 +90,14 @@ package final class FakeDataplane: Dataplane, Sendable {
         return receipt
     }
 
-    package func verify(quick: Bool) throws(DataplaneError) -> [Drift] { state.withLock { $0.drift } }
+    package func verify(quick: Bool) throws(DataplaneError) -> [Drift] {
+        state.withLock { state in
+            if quick { state.quickLooks += 1 }
+            return state.drift
+        }
+    }
+    /// One with each audit.
+    package var quickLooks: Int { state.withLock { $0.quickLooks } }
 
     /// From now on a comparison has many pieces; `isLast` is asked after each, with its number.
     package func compareInPieces(_ isLast: (@Sendable (Int) -> Bool)?) { state.withLock { $0.isLastPiece = isLast } }

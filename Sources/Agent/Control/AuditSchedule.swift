@@ -15,6 +15,8 @@ struct AuditSchedule {
         fileprivate(set) var isHurried = false
         /// The next piece is the first.
         fileprivate(set) var isAtStart = true
+        /// Before that no thin piece is worth its cost.
+        fileprivate var restsUntil = Duration.zero
         /// Somebody writes so often that only a comparison without a pause comes to its end.
         fileprivate var isBusy = false
         /// What the comparison has cost so far, and the entries it has looked at.
@@ -32,6 +34,10 @@ struct AuditSchedule {
             return max(fullAudit == .rolling ? 1024 : 256, entries / audits + 1)
         }
 
+        fileprivate func wantsThinPiece(_ now: Duration) -> Bool {
+            guard !isHurried else { return false }
+            return fullAudit == .rolling || (!isBusy && doubtAt == nil && restsUntil <= now)
+        }
         fileprivate mutating func begin(isHurried: Bool) {
             (self.isHurried, isAtStart, cost, looked) = (isHurried, true, .zero, 0)
         }
@@ -101,8 +107,7 @@ struct AuditSchedule {
                 if let at = parts[index].doubtAt, at <= now { parts[index].doubtAt = nil }
                 parts[index].begin(isHurried: true)
             }
-            let part = parts[index]
-            if !part.isHurried, !part.isBusy, part.fullAudit == .rolling || part.doubtAt == nil { pieces.append(index) }
+            if parts[index].wantsThinPiece(now) { pieces.append(index) }
         }
         return pieces
     }
@@ -137,7 +142,9 @@ struct AuditSchedule {
         let pause = Self.pause(after: cost, atLeast: .seconds(60))
         parts[index].routineAt = now + pause
         // Done somewhat earlier, it need not be done without a pause.
-        parts[index].audits = Self.audits(in: pause * 3 / 4, period)
+        let round = pause * 3 / 4
+        parts[index].audits = Self.audits(in: round, period)
+        parts[index].restsUntil = now + round - period * (parts[index].entries / parts[index].pieceSize)
     }
     private static func audits(in time: Duration, _ period: Duration) -> Int { max(1, Int(time / period)) }
 

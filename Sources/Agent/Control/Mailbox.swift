@@ -11,8 +11,8 @@ import Observation
 enum Message: Sendable {
     /// Write what is due.
     case settle
-    /// A deadline has passed.
-    case tick
+    /// A deadline has passed; the number of its timer.
+    case tick(UInt64)
     /// Every address of every interface.
     case addresses(Set<LocalAddress>)
     /// Somebody changed kernel objects we own; the name of the dataplane concerned.

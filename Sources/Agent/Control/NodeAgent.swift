@@ -65,7 +65,10 @@ actor NodeAgent {
     var trafficWarnings: [String] = []
 
     private var settleIsQueued = false
-    private var timer: (at: Duration, timer: ServerLoop.Timer)?
+    private var timer: (at: Duration, number: UInt64, timer: ServerLoop.Timer)?
+    /// Timers that were set, and those that went off: what an idle agent wakes up for.
+    private var lastTimer: UInt64 = 0
+    private(set) var ticks = 0
 
     /// Opens the dataplane on the agent's thread.
     static func make(
@@ -116,7 +119,10 @@ actor NodeAgent {
             case .settle:
                 settleIsQueued = false
                 settle()
-            case .tick:
+            case .tick(let number):
+                ticks += 1
+                // One that was cancelled too late: another has taken its place, and must not be set twice.
+                guard timer?.number == number else { break }
                 timer = nil
                 passDeadlines()
             case .addresses(let addresses): take(.addresses(addresses))
@@ -145,6 +151,12 @@ actor NodeAgent {
 
     /// Does what the controller wants done now.
     func settle() {
+        decide()
+        armTimer()
+        publish()
+    }
+
+    private func decide() {
         if !proxies.isEmpty || !controller.proxy.proxies.isEmpty {
             controller.take(.proxies(proxies, outdated: outdatedProxies), now: now)
         }
@@ -153,8 +165,6 @@ actor NodeAgent {
             guard !actions.isEmpty else { break }
             for action in actions { perform(action) }
         }
-        armTimer()
-        publish()
     }
 
     /// After whatever else is already in the queue.
@@ -182,13 +192,15 @@ actor NodeAgent {
         timer = nil
         guard let at = nextDeadline else { return }
         let mailbox = mailbox
-        timer = (at, environment.timers.schedule(after: max(.zero, at - now)) { mailbox.send(.tick) })
+        lastTimer += 1
+        let number = lastTimer
+        timer = (at, number, environment.timers.schedule(after: max(.zero, at - now)) { mailbox.send(.tick(number)) })
     }
 
     private func passDeadlines() {
         let now = now
         // Changes first: comparing may take some milliseconds.
-        settle()
+        decide()
         if let at = deadlines.audit, at <= now {
             deadlines.audit = nil
             runAudit()
