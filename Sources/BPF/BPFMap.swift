@@ -100,11 +100,24 @@ package struct BPFMap<Key: BitwiseCopyable, Value: BitwiseCopyable>: Sendable {
     package func entries(
         after cursor: inout BPFMapCursor, batch size: Int
     ) throws(BPFError) -> [(key: Key, value: Value)] {
+        var all: [(key: Key, value: Value)] = []
+        try read(after: &cursor, batch: size) { keys, values in
+            all.reserveCapacity(keys.count)
+            for index in keys.indices { all.append((keys[index], values[index])) }
+        }
+        return all
+    }
+
+    /// The same where they lie: the caller's loop knows what they are, where one in here would ask for each entry.
+    package func read(
+        after cursor: inout BPFMapCursor, batch size: Int,
+        _ body: (_ keys: UnsafeBufferPointer<Key>, _ values: UnsafeBufferPointer<Value>) -> Void
+    ) throws(BPFError) {
         var capacity = size
         while true {
             var count = UInt32(capacity)
-            let keys = UnsafeMutablePointer<Key>.allocate(capacity: capacity)
-            let values = UnsafeMutablePointer<Value>.allocate(capacity: capacity)
+            let keys = UnsafeMutableBufferPointer<Key>.allocate(capacity: capacity)
+            let values = UnsafeMutableBufferPointer<Value>.allocate(capacity: capacity)
             defer {
                 keys.deallocate()
                 values.deallocate()
@@ -113,7 +126,9 @@ package struct BPFMap<Key: BitwiseCopyable, Value: BitwiseCopyable>: Sendable {
             let isAtStart = cursor.isAtStart
             let result = withUnsafeMutablePointer(to: &position) { position in
                 withUnsafeMutablePointer(to: &next) {
-                    bpf_map_lookup_batch(descriptor.fd, isAtStart ? nil : position, $0, keys, values, &count, nil)
+                    bpf_map_lookup_batch(
+                        descriptor.fd, isAtStart ? nil : position, $0, keys.baseAddress, values.baseAddress, &count,
+                        nil)
                 }
             }
             if result == -ENOSPC {  // one bucket alone has more entries than the batch
@@ -122,7 +137,8 @@ package struct BPFMap<Key: BitwiseCopyable, Value: BitwiseCopyable>: Sendable {
             }
             if result < 0 && result != -ENOENT { throw BPFError("read map \(name)", -result) }
             (cursor.position, cursor.isAtStart, cursor.isAtEnd) = (next, false, result == -ENOENT)
-            return (0..<Int(count)).map { (keys[$0], values[$0]) }
+            let found = Int(count)
+            return body(.init(rebasing: keys[..<found]), .init(rebasing: values[..<found]))
         }
     }
 

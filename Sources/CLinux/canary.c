@@ -53,11 +53,11 @@ static int connect_within(int fd, const struct sockaddr *to, socklen_t size, int
 }
 
 /* Whoever comes gets the password, until the caller's own connection `fd` has something to read. */
-static int serve(const struct clinux_canary *canary, int listener, int fd)
+static int serve(const struct clinux_canary *canary, int fd)
 {
 	struct pollfd waiting[2] = {
 		{ .fd = fd, .events = POLLIN },
-		{ .fd = listener, .events = POLLIN },
+		{ .fd = canary->listener, .events = POLLIN },
 	};
 	int visitors;
 
@@ -72,7 +72,7 @@ static int serve(const struct clinux_canary *canary, int listener, int fd)
 		}
 		if (waiting[0].revents)
 			return 0;
-		peer = accept(listener, NULL, NULL);
+		peer = accept(canary->listener, NULL, NULL);
 		if (peer < 0)
 			continue;
 		send(peer, canary->password, sizeof(canary->password), MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -82,7 +82,7 @@ static int serve(const struct clinux_canary *canary, int listener, int fd)
 	return -1;
 }
 
-static int visit(const struct clinux_canary *canary, int listener, struct clinux_canary_report *report)
+static int visit(const struct clinux_canary *canary, struct clinux_canary_report *report)
 {
 	/* Closing with a reset leaves no socket behind that waits. */
 	const struct linger reset = { .l_onoff = 1 };
@@ -90,9 +90,6 @@ static int visit(const struct clinux_canary *canary, int listener, struct clinux
 	socklen_t length = sizeof(report->peer);
 	int fd;
 
-	report->step = CLINUX_CANARY_JOIN;
-	if (canary->procs && join(canary->procs))
-		return errno;
 	report->step = CLINUX_CANARY_CONNECT;
 	fd = socket(to->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0 || connect_within(fd, to, canary->size, canary->timeout_ms))
@@ -100,7 +97,7 @@ static int visit(const struct clinux_canary *canary, int listener, struct clinux
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	getpeername(fd, (struct sockaddr *)report->peer, &length);
 	report->step = CLINUX_CANARY_READ;
-	if (serve(canary, listener, fd))
+	if (serve(canary, fd))
 		return errno;
 	report->count = read(fd, report->answer, sizeof(report->answer));
 	if (report->count < 0)
@@ -109,17 +106,46 @@ static int visit(const struct clinux_canary *canary, int listener, struct clinux
 	return 0;
 }
 
-static _Noreturn void child(const struct clinux_canary *canary, struct clinux_canary_report *report)
+/* No other descriptor of the agent may stay open through us. */
+static void close_others(const struct clinux_canary *canaries, int count)
 {
+	int from = 3, index;
+
+	for (;;) {
+		int next = -1;
+
+		for (index = 0; index < count; index++) {
+			int listener = canaries[index].listener;
+
+			if (listener >= from && (next < 0 || listener < next))
+				next = listener;
+		}
+		if (next < 0)
+			break;
+		if (next > from)
+			close_range(from, next - 1, 0);
+		from = next + 1;
+	}
+	close_range(from, ~0U, 0);
+}
+
+static _Noreturn void child(const char *procs, const struct clinux_canary *canaries,
+			    struct clinux_canary_report *reports, int count)
+{
+	int failure, index;
+
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	/* No other descriptor of the agent may stay open through us. */
-	dup2(canary->listener, 3);
-	close_range(4, ~0U, 0);
-	report->error = visit(canary, 3, report);
+	close_others(canaries, count);
+	failure = procs && join(procs) ? errno : 0;
+	for (index = 0; index < count; index++) {
+		reports[index].step = CLINUX_CANARY_JOIN;
+		reports[index].error = failure ? failure : visit(&canaries[index], &reports[index]);
+	}
 	_exit(0);
 }
 
-int clinux_canary_run(const struct clinux_canary *canary, struct clinux_canary_report *report)
+int clinux_canaries_run(const char *procs, const struct clinux_canary *canaries, struct clinux_canary_report *reports,
+			int count)
 {
 	sigset_t all, before;
 	int status = 0;
@@ -133,7 +159,7 @@ int clinux_canary_run(const struct clinux_canary *canary, struct clinux_canary_r
 	 * afterwards. This thread goes on when the child has ended. */
 	pid = vfork();
 	if (pid == 0)
-		child(canary, report);
+		child(procs, canaries, reports, count);
 	error = errno;
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (pid < 0) {
@@ -142,7 +168,8 @@ int clinux_canary_run(const struct clinux_canary *canary, struct clinux_canary_r
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	if (WIFSIGNALED(status))
-		report->step = CLINUX_CANARY_KILLED;
+	for (int index = 0; WIFSIGNALED(status) && index < count; index++)
+		if (reports[index].step != CLINUX_CANARY_DONE)
+			reports[index].step = CLINUX_CANARY_KILLED;
 	return 0;
 }

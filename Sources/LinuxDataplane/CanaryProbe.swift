@@ -16,6 +16,8 @@ package enum CanaryResult: Equatable, Sendable {
 package final class CanaryProbe {
     private static let timeoutMs: Int32 = 500
     private let dialled: SocketAddress
+    /// The same for the process that dials.
+    private let address: UnsafeMutableRawBufferPointer
     private let backend: SocketAddress
     private let listener: Int32
     /// Nobody else can say it.
@@ -24,6 +26,9 @@ package final class CanaryProbe {
     /// Listens in the network namespace of the calling thread.
     package init(_ family: AddressFamily) throws(DataplaneError) {
         (dialled, backend) = Canary.addresses(family)
+        let bytes = dialled.sockaddrBytes
+        address = .allocate(byteCount: bytes.count, alignment: MemoryLayout<sockaddr_in6>.alignment)
+        address.copyBytes(from: bytes)
         password = (0..<16).map { _ in UInt8.random(in: .min ... .max) }
         let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
         listener = socket(family == .ipv4 ? AF_INET : AF_INET6, type, 0)
@@ -32,38 +37,49 @@ package final class CanaryProbe {
         let bound = withSocketAddress(backend) { bind(listener, $0, $1) }
         guard listener >= 0, bound == 0, listen(listener, 8) == 0 else {
             let code = errno
-            close(listener)
             throw DataplaneError(
                 operation: "listen at \(backend)", code: code,
                 description: "cannot listen at \(backend): \(message(code))")
         }
     }
-    deinit { close(listener) }
+    deinit {
+        close(listener)
+        address.deallocate()
+    }
 
     /// `cgroup`: where the eBPF programs are attached; nil: the rules of this network namespace are what is tried.
-    package func probe(cgroup: String?) -> CanaryResult {
+    package func probe(cgroup: String?) -> CanaryResult { Self.probe([self], cgroup: cgroup)[0] }
+
+    /// A result for each. One process tries them all: making one is most of what it costs.
+    package static func probe(_ probes: [CanaryProbe], cgroup: String?) -> [CanaryResult] {
+        guard !probes.isEmpty else { return [] }
+        let all = { (result: CanaryResult) in probes.map { _ in result } }
         var procs: String?
         if let cgroup {
             let child = Self.child(of: cgroup)
             guard mkdir(child, 0o755) == 0 || errno == EEXIST else {
                 let code = errno
-                guard code == ENOENT else { return .untried("cannot make cgroup \(child): \(message(code))") }
-                return .failed("cgroup \(cgroup) is gone; pass one that exists as --cgroup and restart heddle-agent")
+                guard code == ENOENT else { return all(.untried("cannot make cgroup \(child): \(message(code))")) }
+                let remedy = "pass one that exists as --cgroup and restart heddle-agent"
+                return all(.failed("cgroup \(cgroup) is gone; \(remedy)"))
             }
             procs = child + "/cgroup.procs"
         }
-        var report = clinux_canary_report()
-        let started = withSocketAddress(dialled) { address, size in
-            withOptionalCString(procs) { procs in
-                var canary = clinux_canary()
-                (canary.procs, canary.to, canary.size) = (procs, UnsafeRawPointer(address), size)
-                (canary.listener, canary.timeout_ms) = (listener, Self.timeoutMs)
-                withUnsafeMutableBytes(of: &canary.password) { $0.copyBytes(from: password) }
-                return clinux_canary_run(&canary, &report)
-            }
+        let canaries = probes.map(\.canary)
+        var reports = probes.map { _ in clinux_canary_report() }
+        let started = withOptionalCString(procs) { procs in
+            clinux_canaries_run(procs, canaries, &reports, Int32(canaries.count))
         }
-        guard started == 0 else { return .untried("cannot start a process: \(message(errno))") }
-        return judge(report)
+        guard started == 0 else { return all(.untried("cannot start a process: \(message(errno))")) }
+        return zip(probes, reports).map { $0.judge($1) }
+    }
+
+    private var canary: clinux_canary {
+        var canary = clinux_canary()
+        (canary.to, canary.size) = (UnsafeRawPointer(address.baseAddress), UInt32(address.count))
+        (canary.listener, canary.timeout_ms) = (listener, Self.timeoutMs)
+        withUnsafeMutableBytes(of: &canary.password) { $0.copyBytes(from: password) }
+        return canary
     }
 
     private static func child(of cgroup: String) -> String { cgroup + "/heddle-canary" }

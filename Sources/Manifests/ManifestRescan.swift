@@ -10,8 +10,8 @@ struct ManifestRescan {
         /// Files that were looked at.
         var looks = 0
     }
-    /// Files looked at each time.
-    private static let piece = 2048
+    /// Files looked at each time, beside symbolic links.
+    private static let piece = 1024
     /// All of them are looked at within so many times.
     private static let longestRound = 20
 
@@ -24,7 +24,7 @@ struct ManifestRescan {
     /// for directories that the kernel does not watch for us.
     mutating func look(
         at directory: ManifestDirectory, known: some Collection<String>,
-        read: [String: ManifestDirectory.Signature], everything: Bool, now: Int
+        links: Set<String>, read: [String: ManifestDirectory.Signature], everything: Bool, now: Int
     ) -> Finding? {
         var finding = Finding()
         var names: [String] = []
@@ -36,7 +36,10 @@ struct ManifestRescan {
             listed = abs(now - status.signature.changedSeconds) > 2 ? status.signature : nil
             names = found.names.filter { read[$0] == nil }
         }
-        names += takePiece(of: known, everything: everything)
+        let piece = takePiece(of: known, everything: everything)
+        names += piece
+        // Nothing tells of what they lead to: unless they are many, each is looked at each time.
+        if links.count <= Self.piece { names += links.subtracting(piece) }
         let couldLook = directory.forEachStatus(names) { name, status in
             finding.looks += 1
             if status?.signature == read[name] { return }

@@ -204,7 +204,8 @@ struct ManifestsLoop: ~Copyable {
     private mutating func rescan(everything: Bool) {
         if watch.wasReplaced() || directoryProblem != nil { return attach() }
         let found = scan.look(
-            at: directory, known: index.fileNames, read: signatures, everything: everything, now: time(nil))
+            at: directory, known: index.fileNames, links: links, read: signatures, everything: everything,
+            now: time(nil))
         guard let found else { return attach() }
         unreadableNames = found.unreadableNames ?? unreadableNames
         for name in found.changed {

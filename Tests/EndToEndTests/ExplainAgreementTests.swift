@@ -20,7 +20,7 @@ import Testing
                 options: ["--detect-local", detectors.randomElement(using: &random) ?? detectors[0]])
             var verdicts: [String: Int] = [:]
             for round in 0..<4 {
-                let services = (1...4).map { RandomService(number: $0, cluster.pods, using: &random) }
+                let services = (1...4).map { RandomService(number: $0, round: round, cluster.pods, using: &random) }
                 for service in services { try manifests.write("s\(service.number)", service.yaml) }
                 try agent.waitUntilSeen(manifests)
                 let probes = services.flatMap { cluster.probes($0) } + cluster.strayProbes
@@ -206,19 +206,23 @@ private struct ExplainedCluster {
 /// A Service of type LoadBalancer with random policies and endpoints.
 private struct RandomService {
     let number: Int
+    /// No two rounds have an address or node port in common: a UDP flow of the round before goes on to its backend as
+    /// long as that serves (spec row 114), and a new socket that happens to get its source port is the same flow.
+    private let place: Int
     private(set) var yaml = ""
 
-    func clusterIP(_ family: AddressFamily) -> IPAddress { address(family, UInt64(number)) }
-    func loadBalancer(_ family: AddressFamily) -> IPAddress { address(family, 100 + UInt64(number)) }
-    func nodePort(_ transport: TransportProtocol) -> UInt16 { UInt16(30000 + number * 2 + (transport == .udp ? 1 : 0)) }
+    func clusterIP(_ family: AddressFamily) -> IPAddress { address(family, UInt64(place)) }
+    func loadBalancer(_ family: AddressFamily) -> IPAddress { address(family, 100 + UInt64(place)) }
+    func nodePort(_ transport: TransportProtocol) -> UInt16 { UInt16(30000 + place * 2 + (transport == .udp ? 1 : 0)) }
 
     private func address(_ family: AddressFamily, _ number: UInt64) -> IPAddress {
         family == .ipv4
             ? IPAddress(v4: 0x0a60_0000 | UInt32(number)) : IPAddress(high: 0xfd00_0096 << 32, low: number)
     }
 
-    init(number: Int, _ pods: [Pod], using random: inout SeededGenerator) {
+    init(number: Int, round: Int, _ pods: [Pod], using random: inout SeededGenerator) {
         self.number = number
+        place = 4 * round + number
         let policy = { (random: inout SeededGenerator) in random.oneIn(2) ? "Local" : "Cluster" }
         let ranges = ["192.168.60.0/24", "10.244.1.0/24", "fd00:60::/32", "fd00:244:1::/48", "192.168.50.1/32"]
             .filter { _ in random.oneIn(2) }

@@ -23,14 +23,14 @@ import Testing
         _ rescan: inout ManifestRescan, _ directory: ManifestDirectory,
         _ read: [String: ManifestDirectory.Signature], _ now: Int
     ) throws -> ManifestRescan.Finding {
-        let found = rescan.look(at: directory, known: read.keys, read: read, everything: false, now: now)
+        let found = rescan.look(at: directory, known: read.keys, links: [], read: read, everything: false, now: now)
         return try #require(found)
     }
     private func write(_ path: String, _ text: String) throws {
         try writeInPlace(text, to: path, flags: O_WRONLY | O_CREAT | O_TRUNC)
     }
 
-    /// Two looks a minute: at most 4096 files, and the directory is not listed.
+    /// Two looks a minute: at most 2048 files, and the directory is not listed.
     @Test func ofUnchangedFilesSomeAreLookedAtAndNoneIsRead() throws {
         try withFiles(5000) { directory, read, now in
             var rescan = ManifestRescan()
@@ -41,7 +41,7 @@ import Testing
                 #expect((found.unreadableNames != nil) == (number == 0), "the directory was listed")
                 looks.append(found.looks)
             }
-            #expect(looks == [2048, 2048, 904, 2048, 2048, 904])
+            #expect(looks == [1024, 1024, 1024, 1024, 904, 1024])
         }
     }
 
@@ -52,7 +52,7 @@ import Testing
             _ = try look()
             try write("\(directory.path)/f4711.yaml", "more")
             var changed: [String] = []
-            for _ in 0..<3 { changed += try look().changed }
+            for _ in 0..<5 { changed += try look().changed }
             #expect(changed == ["f4711.yaml"])
         }
     }
@@ -62,13 +62,30 @@ import Testing
         try withFiles(5000) { directory, read, now in
             var rescan = ManifestRescan()
             let look = { try self.look(&rescan, directory, read, now) }
-            for _ in 0..<3 { #expect(try look().changed == []) }
+            for _ in 0..<5 { #expect(try look().changed == []) }
             try write("\(directory.path)/new.yaml", "")
             #expect(try look().changed.contains("new.yaml"))
             unlink("\(directory.path)/f17.yaml")
             var changed: [String] = []
-            for _ in 0..<3 { changed += try look().changed }
+            for _ in 0..<5 { changed += try look().changed }
             #expect(changed.contains("f17.yaml"))
+        }
+    }
+
+    /// Nothing tells of what they lead to.
+    @Test func symbolicLinksAreLookedAtEachTime() throws {
+        try withFiles(5000) { directory, read, now in
+            var rescan = ManifestRescan()
+            let links: Set = ["f1.yaml", "f4711.yaml"]
+            var looks: [Int] = []
+            for number in 0..<6 {
+                if number == 2 { try write("\(directory.path)/f4711.yaml", "more") }
+                let found = rescan.look(
+                    at: directory, known: read.keys, links: links, read: read, everything: false, now: now)
+                looks.append(try #require(found).looks)
+                #expect(found?.changed == (number < 2 ? [] : ["f4711.yaml"]))
+            }
+            #expect(looks.allSatisfy { $0 >= 904 && $0 <= 1026 })
         }
     }
 
@@ -87,7 +104,8 @@ import Testing
         try withFiles(5000) { directory, read, now in
             var rescan = ManifestRescan()
             for _ in 0..<2 {
-                let found = rescan.look(at: directory, known: read.keys, read: read, everything: true, now: now)
+                let found = rescan.look(
+                    at: directory, known: read.keys, links: [], read: read, everything: true, now: now)
                 #expect(found?.looks == 5000)
             }
         }

@@ -73,7 +73,7 @@ extension NodeAgent {
             contents.auditPassed = true
             contents.status.drift.repaired = true
         }
-        metrics.note(environment.board.now)
+        environment.board.read { metrics.note($0) }
     }
 
     private func report(_ drift: [Drift], in name: String) {

@@ -64,6 +64,8 @@ final class StatusBoard: Sendable {
     }
 
     var now: Contents { contents.withLock { $0 } }
+    /// Without a copy of everything.
+    func read<R>(_ look: (Contents) -> R) -> R { contents.withLock { look($0) } }
     func update(_ edit: (inout Contents) -> Void) { contents.withLock { edit(&$0) } }
     var status: AgentStatus { now.status(now: clock()) }
 }

@@ -37,32 +37,30 @@ actor CanaryWatch {
         while true {
             sleep(2)
             // Before the first write there is nothing to try.
-            guard board.now.status.sync.generation > 0 else { continue }
+            guard board.read({ $0.status.sync.generation }) > 0 else { continue }
             tell(result(&probes))
         }
     }
 
     private func result(_ probes: inout [AddressFamily: CanaryProbe]) -> CanaryResult {
         var untried: CanaryResult?
-        for family in AddressFamily.allCases {
-            do throws(DataplaneError) {
-                let known = probes[family]
-                let probe: CanaryProbe
-                if let known { probe = known } else { probe = try CanaryProbe(family) }
-                probes[family] = probe
-                // Once is chance: a plan may just be under way.
-                var result = probe.probe(cgroup: cgroup)
-                if case .failed = result { result = probe.probe(cgroup: cgroup) }
-                // Where cgroups cannot be written, nftables needs none.
-                if case .untried = result, !isEBPF, cgroup != nil { result = probe.probe(cgroup: nil) }
-                switch result {
-                case .passed: break
-                case .failed(let what): return .failed(what + remedy)
-                case .untried: untried = result
-                }
-            } catch {
+        for family in AddressFamily.allCases where probes[family] == nil {
+            do throws(DataplaneError) { probes[family] = try CanaryProbe(family) } catch {
                 // A kernel without IPv6.
                 if error.code != EAFNOSUPPORT, error.code != EADDRNOTAVAIL { untried = .untried(error.description) }
+            }
+        }
+        let tried = AddressFamily.allCases.compactMap { probes[$0] }
+        for (probe, first) in zip(tried, CanaryProbe.probe(tried, cgroup: cgroup)) {
+            var result = first
+            // Once is chance: a plan may just be under way.
+            if case .failed = result { result = probe.probe(cgroup: cgroup) }
+            // Where cgroups cannot be written, nftables needs none.
+            if case .untried = result, !isEBPF, cgroup != nil { result = probe.probe(cgroup: nil) }
+            switch result {
+            case .passed: break
+            case .failed(let what): return .failed(what + remedy)
+            case .untried: untried = result
             }
         }
         return wrongCgroup ?? untried ?? .passed
@@ -70,7 +68,7 @@ actor CanaryWatch {
 
     /// What nftables translates from the node itself gets another source, which must be an address of the node.
     private var noAddress: String? {
-        guard board.now.hasNodeAddress == false else { return nil }
+        guard board.read({ $0.hasNodeAddress }) == false else { return nil }
         return "; this node has no address but loopback and link-local ones, so there is none to masquerade with: give "
             + "one of its interfaces an address"
     }
@@ -87,7 +85,7 @@ actor CanaryWatch {
 
     /// There are pods, but their processes are not where our programs are attached.
     private var wrongCgroup: CanaryResult? {
-        guard let cgroup, isEBPF, !hasSeenPods, let pod = board.now.localPod else { return nil }
+        guard let cgroup, isEBPF, !hasSeenPods, let pod = board.read({ $0.localPod }) else { return nil }
         do throws(NetnsError) {
             let own = try NetworkNamespace.current().id
             hasSeenPods = try CgroupTree(path: cgroup).networkNamespaces().contains { $0.id != own }
@@ -114,7 +112,7 @@ actor CanaryWatch {
             contents.canaryTriedAt = now
             if result == .passed { contents.canaryPassedAt = now }
         }
-        metrics.note(board.now)
+        board.read { metrics.note($0) }
         if result == .passed { metrics.canaryPassed.set(NodeAgent.wallTime) }
         if result != known { tellLog(result) }
         known = result

@@ -6,7 +6,6 @@
 #include <sys/types.h>
 
 struct clinux_canary {
-	const char *procs; /* the cgroup.procs file of the cgroup it runs in; NULL: ours */
 	const void *to; /* struct sockaddr of what is dialled ... */
 	unsigned int size; /* ... and its size */
 	int listener; /* where the connection should come in, non-blocking */
@@ -30,9 +29,11 @@ struct clinux_canary_report {
 	unsigned char peer[128]; /* as getpeername(2) says */
 };
 
-/* A process of its own connects to `to`, serves whoever comes to `listener`, reads what the other side says, fills the
- * report in, and ends; the calling thread waits for it. What it costs does not depend on the size of this process.
+/* A process of its own, in the cgroup whose cgroup.procs file is `procs` (NULL: in ours): for one canary after the
+ * other it connects to `to`, serves whoever comes to `listener`, reads what the other side says and fills its report
+ * in. Then it ends; the calling thread waits for it. What it costs does not depend on the size of this process.
  * -1: there is no process, errno says why. */
-int clinux_canary_run(const struct clinux_canary *canary, struct clinux_canary_report *report);
+int clinux_canaries_run(const char *procs, const struct clinux_canary *canaries,
+			struct clinux_canary_report *reports, int count);
 
 #endif

@@ -24,6 +24,7 @@ struct BPFAttachment {
     private let programs: [String: BPFDescriptor]
     private let programIDs: [String: UInt32]
     private var links: [String: BPFLink] = [:]
+    private var knownPins = KnownPins()
     /// What the last call of `ensure` has attached; nil: it failed, or there was none.
     private(set) var ensured: [CgroupHook]?
 
@@ -43,6 +44,7 @@ struct BPFAttachment {
     /// place: a call meets the old program or the new one. Returns how much had to be done.
     mutating func ensure(_ hooks: [CgroupHook], _ faults: FaultInjector) throws(BPFError) -> Int {
         ensured = nil
+        knownPins = KnownPins()
         let cgroup = try openCgroup()
         try BPFFileSystem.makeDirectory(directory)
         var operations = 0
@@ -96,7 +98,7 @@ struct BPFAttachment {
     }
 
     /// What is wrong with the links; empty: nothing.
-    func drift(_ hooks: [CgroupHook]) -> [Drift] {
+    mutating func drift(_ hooks: [CgroupHook]) -> [Drift] {
         var drift: [Drift] = []
         let id = (try? CgroupDirectory(cgroupPath))?.id
         for hook in hooks {
@@ -112,8 +114,12 @@ struct BPFAttachment {
             } else if state.program != programIDs[hook.rawValue] {
                 drift.append(Drift(object: object, detail: "runs program \(state.program), which is not ours"))
             }
-            let pinned = try? BPFDescriptor.pinned(at: path(hook))
-            if (try? pinned?.linkID()) != (try? link.descriptor.linkID()) {
+            let pin = path(hook)
+            let isPinned = knownPins.isRight(pin) {
+                let pinned = try? BPFDescriptor.pinned(at: pin)
+                return (try? pinned?.linkID()) == (try? link.descriptor.linkID())
+            }
+            if !isPinned {
                 drift.append(Drift(object: object, detail: "is not pinned at \(path(hook))"))
             }
         }

@@ -57,23 +57,25 @@ extension BPFDataplane {
             work.mustCountWords = false
             piece.drift += try strayWords()
         } else if !work.frontends.isAtEnd {
-            let found = try maps.frontends.entries(after: &work.frontends, batch: Self.batch(room))
             let bounds = isFresh ? nil : FrontendBounds(maps.config.pointee)
-            for (key, value) in found {
-                if let drift = compare(key, value, bounds) { piece.drift.append(drift) }
+            try maps.frontends.read(after: &work.frontends, batch: Self.batch(room)) { keys, values in
+                for (key, value) in zip(keys, values) {
+                    if let drift = compare(key, value, bounds) { piece.drift.append(drift) }
+                }
+                piece.entries += keys.count
             }
-            piece.entries += found.count
             if work.frontends.isAtEnd {
                 piece.drift += mirror.owners.missing.map {
                     Drift(object: "map frontends", detail: "\($0.text) is missing")
                 }
             }
         } else if !work.names.isAtEnd {
-            let found = try maps.serviceNames.entries(after: &work.names, batch: Self.batch(room))
-            for (serviceID, name) in found {
-                if let drift = compare(serviceID, name) { piece.drift.append(drift) }
+            try maps.serviceNames.read(after: &work.names, batch: Self.batch(room)) { ids, names in
+                for (serviceID, name) in zip(ids, names) {
+                    if let drift = compare(serviceID, name) { piece.drift.append(drift) }
+                }
+                piece.entries += ids.count
             }
-            piece.entries += found.count
             if work.names.isAtEnd {
                 piece.drift += mirror.names.missing.map { nameDrift($0, "is missing") }
             }
@@ -89,8 +91,11 @@ extension BPFDataplane {
     private func pinDrift() -> [Drift] {
         let directory = isStaged ? pins.staging : pins.maps
         return maps.descriptors.keys.sorted().compactMap { name in
-            let pinned = try? BPFDescriptor.pinned(at: "\(directory)/\(name)")
-            let isOurs = (try? pinned?.mapID()) == (try? maps.descriptors[name]?.mapID())
+            let path = "\(directory)/\(name)"
+            let isOurs = knownPins.isRight(path) {
+                let pinned = try? BPFDescriptor.pinned(at: path)
+                return (try? pinned?.mapID()) == (try? maps.descriptors[name]?.mapID())
+            }
             return isOurs ? nil : Drift(object: "map \(name)", detail: "is not pinned at \(directory)/\(name)")
         }
     }

@@ -26,6 +26,7 @@ package final class BPFDataplane: Dataplane {
     var isMirrorDoubtful = false
     /// What was adopted at the start has not been compared with anything desired yet.
     var isFresh = true
+    var knownPins = KnownPins()
     /// Under way; nil: the next begins at the beginning.
     var comparison: BPFComparison?
     /// UDP sockets may still point at backends that are gone.

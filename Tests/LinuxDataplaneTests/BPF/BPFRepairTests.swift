@@ -189,6 +189,16 @@ import TestSupport
             try expectRepair(test, quick: true, "map config") { try config.update(0, heddle_config()) }
             try expectRepair(test, quick: true, "map backends") { unlink("\(pins)/maps/backends") }
             try expectRepair(test, quick: true, "link connect4") { unlink("\(pins)/links/connect4") }
+            for (object, taken, by) in [
+                ("map backends", "maps/backends", "maps/services"),
+                ("link connect6", "links/connect6", "links/connect4"),
+            ] {
+                try expectRepair(test, quick: true, object) {
+                    let other = try #require(try BPFDescriptor.pinned(at: "\(pins)/\(by)"))
+                    unlink("\(pins)/\(taken)")
+                    try other.pin(at: "\(pins)/\(taken)")
+                }
+            }
         }
     }
 

@@ -1,0 +1,23 @@
+/// The files of pins that were found to hold what they should. As long as they are the same files they still do, for
+/// the kernel gives no file the number of another: looking at a file costs a fraction of opening the object behind it.
+import BPF
+
+struct KnownPins {
+    private var files: [String: (device: UInt64, inode: UInt64)] = [:]
+
+    /// `holdsOurs` opens the pin; it is asked only about files that are not known.
+    mutating func isRight(_ path: String, _ holdsOurs: () -> Bool) -> Bool {
+        // Before it is opened: what takes its place meanwhile is another file.
+        guard let file = BPFFileSystem.file(path) else {
+            files[path] = nil
+            return false
+        }
+        if let known = files[path], known == file { return true }
+        guard holdsOurs() else {
+            files[path] = nil
+            return false
+        }
+        files[path] = file
+        return true
+    }
+}
