@@ -64,6 +64,7 @@ let package = Package(
         library("Addressing"),
         library("PullJSON"),
         library("HTTPWire"),
+        library("HTTP2Wire", ["HTTPWire"]),
         library("Options", ["Addressing"]),
         // L1: the pure core.
         library("RouteIR", ["Addressing"]),
@@ -121,6 +122,7 @@ let package = Package(
         tests("Addressing", ["Addressing", "TestSupport"]),
         tests("PullJSON", ["PullJSON", "TestSupport"]),
         tests("HTTPWire", ["HTTPWire", "TestSupport"]),
+        tests("HTTP2Wire", ["HTTP2Wire", "TestSupport"]),
         tests("Options", ["Addressing", "Options"]),
         tests("Cluster", ["Addressing", "Cluster", "Manifests", "PullJSON", "RouteIR", "TestSupport", "YAML"]),
         tests("DataplaneIR", ["Addressing", "DataplaneIR"]),
@@ -209,6 +211,8 @@ if !isSet("HEDDLE_CORE") {
                 .product(name: "GRPCCore", package: "grpc-swift-2"),
                 .product(name: "GRPCNIOTransportHTTP2Posix", package: "grpc-swift-nio-transport"),
             ] + nio),
+        // HTTP2Wire beside an implementation that is not ours.
+        tests("HTTP2Oracle", ["HTTP2Wire", "TestSupport"] + nio + frames),
         tests("AdminServer", ["Addressing", "AdminServer", "Posix", "TestSupport"]),
         tests(
             "HandOverLink",
