@@ -35,13 +35,14 @@ package struct HandOverSession: Sendable {
     package mutating func receive(_ message: HandOverMessage) -> HandOverMessage? {
         switch message {
         case .hello(let version, let pid, let generation):
-            identity = Identity(version: version, pid: pid, generation: generation)
+            identity = Identity(version: version.limited(to: 100), pid: pid, generation: generation)
         case .ack(let generation, let ignored) where generation == underWay?.generation:
-            (acknowledged, acknowledgedGeneration, self.ignored) = (underWay, generation, ignored)
+            self.ignored = ignored.prefix(100).map { $0.limited(to: 100) }
+            (acknowledged, acknowledgedGeneration) = (underWay, generation)
             (underWay, refusal) = (nil, nil)
         case .nack(let generation, let reason):
             guard let sent = underWay, generation == sent.generation || generation == 0 else { return nil }
-            (underWay, refusal) = (nil, (sent.generation, reason))
+            (underWay, refusal) = (nil, (sent.generation, reason.limited(to: 1000)))
             // What a proxy that refused has in mind is not worth guessing: it gets everything.
             acknowledged = nil
         case .ack, .update, .query, .answer, .unknown: return nil
@@ -64,5 +65,12 @@ package struct HandOverSession: Sendable {
         else { return nil }
         underWay = latest
         return .update(latest.update(since: acknowledged))
+    }
+}
+
+extension String {
+    /// What a proxy says of itself is kept and shown: no more of it than somebody reads.
+    fileprivate func limited(to count: Int) -> String {
+        utf8.count <= count ? self : String(decoding: utf8.prefix(count), as: UTF8.self) + "..."
     }
 }

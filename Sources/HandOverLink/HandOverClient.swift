@@ -34,6 +34,15 @@ package final class HandOverClient: Sendable {
         /// What a newer agent said that we do not know.
         var ignored: Set<String> = []
         var isStopped = false
+        /// To be written to disk next.
+        var unwritten: ProxySnapshot?
+        var isWriting = false
+
+        mutating func takeUnwritten() -> ProxySnapshot? {
+            defer { unwritten = nil }
+            isWriting = unwritten != nil
+            return unwritten
+        }
     }
     private let state: Mutex<State>
 
@@ -154,10 +163,7 @@ package final class HandOverClient: Sendable {
         }
         hooks.adopt(next)
         state.withLock { $0.snapshot = next }
-        do throws(LastConfiguration.Failure) { try file?.write(next) } catch {
-            // It is in force all the same; only a start without an agent would miss it.
-            hooks.log("error", "\(error)")
-        }
+        if let file { keep(next, in: file) }
         hooks.log("info", "configuration \(next.generation) is in force: \(next.services.count) services")
         let news = state.withLock { state in
             defer { state.ignored.formUnion(ignored) }
@@ -167,6 +173,29 @@ package final class HandOverClient: Sendable {
             hooks.log("warning", "the agent is newer: passed over were \(news.joined(separator: ", "))")
         }
         return .ack(update.generation, ignored: ignored)
+    }
+
+    // MARK: The disk
+
+    /// By a thread of its own: a disk may take its time, and the agent takes a proxy that does not answer for hung.
+    private func keep(_ snapshot: ProxySnapshot, in file: LastConfiguration) {
+        let isFirst = state.withLock { state in
+            defer { state.isWriting = true }
+            state.unwritten = snapshot
+            return !state.isWriting
+        }
+        guard isFirst else { return }
+        do throws(PosixError) { try startThread { self.write(to: file) } } catch { write(to: file) }
+    }
+
+    /// Until there is none newer than what was written.
+    private func write(to file: LastConfiguration) {
+        while let snapshot = state.withLock({ $0.takeUnwritten() }) {
+            do throws(LastConfiguration.Failure) { try file.write(snapshot) } catch {
+                // It is in force all the same; only a start without an agent would miss it.
+                hooks.log("error", "\(error)")
+            }
+        }
     }
 
     private func send(_ message: HandOverMessage, _ descriptor: Int32) -> Bool {

@@ -35,7 +35,10 @@ package struct UpstreamID: Hashable, Sendable, Comparable, CustomStringConvertib
     package var cluster: String? { parts.cluster }
 
     package static func == (a: UpstreamID, b: UpstreamID) -> Bool {
-        a.parts === b.parts || a.parts.hash == b.parts.hash && a.texts == b.texts && a.service.port == b.service.port
+        // Those of two configurations have parts of their own, and every request compares them.
+        a.parts === b.parts
+            || a.parts.hash == b.parts.hash && a.service == b.service && a.subset == b.subset && a.host == b.host
+                && a.cluster == b.cluster
     }
     package func hash(into hasher: inout Hasher) { hasher.combine(parts.hash) }
     package static func < (a: UpstreamID, b: UpstreamID) -> Bool {

@@ -52,7 +52,7 @@ import TestSupport
             // No proxy has it yet: the kernel balances as before.
             try await rig.inSync()
             #expect(isProxied(rig) == false)
-            rig.agent.mailbox.send(.proxies([.init(pid: 9, version: "v", generation: generation)]))
+            await rig.agent.connected([.init(pid: 9, version: "v", generation: generation)])
             try await soon("proxied") { isProxied(rig) == true }
             #expect(rig.dataplane.node?.proxyListeners == [SocketAddress(IPAddress(v4: 0xc0a8_0002), 15001)])
             let status = try await rig.ask(AgentStatus.self, .status).proxy
@@ -75,7 +75,7 @@ import TestSupport
             rig.synced()
             try await rig.inSync()
             if !wasRouted { rig.send(route) }
-            rig.agent.mailbox.send(.proxies([.init(pid: 9, version: "v", generation: .max)]))
+            await rig.agent.connected([.init(pid: 9, version: "v", generation: .max)])
             try await soon("pods are wanted") { scope.withLock { $0 } == .all }
             try await soon("it waits") { rig.board.status.proxy.state == "waiting for the pods of this node" }
             #expect(proxy.snapshot == nil && isProxied(rig) == wasRouted)
@@ -115,7 +115,7 @@ import TestSupport
             rig.agent.mailbox.send(.addresses([LocalAddress(IPAddress(v4: 0x7f00_0001))]))
             rig.send(webService(), webSlice(1), route)
             rig.synced()
-            rig.agent.mailbox.send(.proxies([.init(pid: 9, version: "v", generation: .max)]))
+            await rig.agent.connected([.init(pid: 9, version: "v", generation: .max)])
             try await soon("up") { rig.board.status.proxy.state == "up, but out of reach" }
             let reason = "this node has no IPv4 address but loopback and link-local ones"
             #expect(rig.board.status.warnings.contains { $0.contains(reason) && $0.contains("L7 proxy") })
@@ -137,9 +137,9 @@ import TestSupport
             rig.synced()
             // At the start the proxy is trusted to run already.
             try await soon("proxied") { isProxied(rig) == true }
-            rig.agent.mailbox.send(.proxies([.init(pid: 9, version: "v", generation: .max)]))
+            await rig.agent.connected([.init(pid: 9, version: "v", generation: .max)])
             try await soon("up") { rig.board.status.proxy.state == "up" }
-            rig.agent.mailbox.send(.proxies([]))
+            await rig.agent.connected([])
             try await soon("down") { rig.board.status.proxy.state == "down" }
             try await rig.inSync()
             #expect(isProxied(rig) == (failure == .closed))

@@ -97,6 +97,40 @@ import TestSupport
         await engine.shutdown()
     }
 
+    /// Its answers tell the agent that it is well, and the agent refuses routed services without it.
+    @Test func aDiskThatHangsHoldsUpNoAnswer() async throws {
+        let loop = ServerLoop()
+        let reported = Reported()
+        let server = HandOverServer(on: loop) { reported.set($0) }
+        let engine = ProxyEngine(options: EngineOptions(), snapshot: ProxySnapshot(node: ProxyNode(name: "")))
+        let file = LastConfiguration(path: path + ".config")
+        // Whoever opens it to write waits for a reader.
+        #expect(mkfifo(file.path + ".new", 0o600) == 0)
+        defer { for name in [path, file.path, file.path + ".new"] { unlink(name) } }
+        try await server.start(on: UnixSocket.bind(path, mode: 0o600), admitting: [getuid()])
+        let client = HandOverClient(
+            socket: path, version: "test", snapshot: engine.snapshot, file: file,
+            hooks: .init(adopt: { engine.adopt($0) }, answer: { engine.answer($0) }, log: { _, _ in }))
+        try client.start()
+        for generation: UInt64 in [5, 6, 7] {
+            server.publish(snapshot(generation))
+            try eventually("the acknowledgement") { reported.proxies.first?.generation == generation }
+        }
+        let answer: [UInt8]? = await withCheckedContinuation { continuation in
+            server.ask("config") { continuation.resume(returning: $0) }
+        }
+        #expect(answer != nil)
+        // The disk works again: the newest is written, not each.
+        let reader = open(file.path + ".new", O_RDONLY | O_NONBLOCK)
+        defer { close(reader) }
+        unlink(file.path + ".new")
+        try eventually("the file") { try file.read() == snapshot(7) }
+        client.stop()
+        server.stop()
+        await engine.shutdown()
+        await loop.shutdown()
+    }
+
     @Test func aDamagedFileIsRefused() throws {
         let file = LastConfiguration(path: path)
         defer { unlink(path) }

@@ -31,6 +31,20 @@ import Testing
         }
     }
 
+    /// A proxy may say megabytes, and the agent keeps and shows what it says.
+    @Test func littleIsKeptOfWhatAProxySaysOfItself() {
+        let long = String(repeating: "e\u{301}", count: 1 << 20)
+        var session = HandOverSession()
+        _ = session.offer(ProxySnapshot(generation: 1, node: ProxyNode(name: "n")))
+        #expect(session.receive(.hello(version: long, pid: 1, generation: 0)) != nil)
+        #expect(session.identity.map { $0.version.utf8.count <= 110 && $0.version.hasSuffix("...") } == true)
+        #expect(session.receive(.nack(1, reason: long)) == nil)
+        #expect(session.refusal.map { $0.reason.utf8.count <= 1010 } == true)
+        #expect(session.offer(ProxySnapshot(generation: 2, node: ProxyNode(name: "n"))) != nil)
+        #expect(session.receive(.ack(2, ignored: Array(repeating: long, count: 1000))) == nil)
+        #expect(session.ignored.count == 100 && session.ignored.allSatisfy { $0.utf8.count <= 110 })
+    }
+
     @Test func differencesLeadFromOneSnapshotToTheNext() throws {
         var samples = Samples(generator: SeededGenerator())
         var held = ProxySnapshot(node: ProxyNode(name: "n"))

@@ -97,6 +97,21 @@ import Testing
         }
     }
 
+    /// With the whole table a client that makes connections would have all others' first requests go astray.
+    @Test func oneClientTakesNoMoreThanItsPlaces() async throws {
+        try await with(patience: .seconds(600)) { setting in
+            setting.configure(clientIsIn: nil)
+            let many = try (0..<80).map { _ in try setting.rig.connect() }
+            try eventually("all came") {
+                let stats = setting.rig.engine.stats
+                return stats.heldClients == 64 && stats.unknownClients == 16
+            }
+            let other = try setting.rig.connect(from: IPAddress(v4: 0x7f00_0002))
+            try eventually("held") { setting.rig.engine.stats.heldClients == 65 }
+            for client in many + [other] { client.reset() }
+        }
+    }
+
     @Test func theNodesOwnProcessesDoNotWait() async throws {
         try await with(patience: .seconds(600), isOwn: true) { setting in
             setting.configure(clientIsIn: nil)

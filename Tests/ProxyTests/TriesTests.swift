@@ -146,6 +146,38 @@ import TestSupport
         }
     }
 
+    /// Without a route connect(2) fails at once, within the call: whoever waits behind gets an answer all the same.
+    @Test(arguments: Upstream.Wire.allCases) func nobodyWaitsForAConnectionThatFailedAtOnce(
+        _ wire: Upstream.Wire
+    ) async throws {
+        let held = try TestBackend("held") { _ in .silence }
+        let heldOverHTTP2 = try HTTP2TestBackend("held") { _ in .silence }
+        defer {
+            held.stop()
+            heldOverHTTP2.stop()
+        }
+        var limited = Upstream(
+            id: upstreamID("cart"), wire: wire,
+            endpoints: [Endpoint(wire == .http1 ? held.address : heldOverHTTP2.address)])
+        limited.policy.maxConnections = 1
+        try await ProxyRig.with(nil, [limited]) { rig in
+            let first = try rig.connect()
+            first.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+            try eventually("at the backend") { held.requests.count + heldOverHTTP2.requests.count == 1 }
+            // The broadcast address of loopback: no connection ever leads there.
+            limited.endpoints = [Endpoint(SocketAddress(IPAddress(v4: 0x7fff_ffff), 80))]
+            rig.configure(nil, [limited])
+            let others = try (0..<3).map { _ in try rig.connect() }
+            for (number, client) in others.enumerated() {
+                client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                try eventually("in the proxy") { rig.engine.stats.active == 2 + number }
+            }
+            first.reset()
+            for client in others { #expect(client.answer()?.status == 503) }
+            #expect(try rig.get("/").status == 503)
+        }
+    }
+
     @Test func overHTTP1TheyAreServedInOrderToo() async throws {
         let backend = try TestBackend("one") { $0.target == "/0" ? .silence : .reply(200) }
         defer { backend.stop() }

@@ -5,7 +5,6 @@ import AdminServer
 import Cluster
 import NodeControl
 import DataplaneIR
-import HandOver
 import Observation
 
 enum Message: Sendable {
@@ -17,8 +16,6 @@ enum Message: Sendable {
     case addresses(Set<LocalAddress>)
     /// Somebody changed kernel objects we own; the name of the dataplane concerned.
     case foreignChange(dataplane: String)
-    /// The L7 proxies that are connected now.
-    case proxies([ConnectedProxy])
     case request(AdminRequest)
     /// Names are to be put to what was seen of traffic.
     case name(SeenTraffic, reply: @Sendable (SeenTraffic) -> Void)

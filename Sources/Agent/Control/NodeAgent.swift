@@ -130,9 +130,6 @@ actor NodeAgent {
                 audit.foreignChange(in: name, now: now)
                 deadlines.audit = audit.next
                 armTimer()
-            case .proxies(let proxies):
-                self.proxies = proxies
-                settleSoon()
             case .request(let request): answer(request)
             case .name(let seen, let reply): reply(named(seen))
             case .traffic(let result): count(result)
@@ -146,6 +143,12 @@ actor NodeAgent {
 
     func take(_ event: NodeEvent) {
         controller.take(event, now: now)
+        settleSoon()
+    }
+
+    /// The L7 proxies that are connected now. Whoever tells waits until it is taken: proxies decide how often.
+    func connected(_ proxies: [ConnectedProxy]) {
+        self.proxies = proxies
         settleSoon()
     }
 

@@ -56,7 +56,7 @@ struct AgentProcess {
             isHealthy: { health.health.isHealthy })
         let configuration = configuration
         let snapshots = try makeSnapshots(source)
-        let (proxies, sendProxies) = AsyncStream<[ConnectedProxy]>.makeStream()
+        let (proxies, sendProxies) = AsyncStream<[ConnectedProxy]>.makeStream(bufferingPolicy: .bufferingNewest(1))
         let handOver = HandOverServer(on: loop) { sendProxies.yield($0) }
         let proxyUser = try ProxyChild.user(configuration.proxyUser)
         let child = ProxyChild(configuration, user: proxyUser, timers: loop, log: log)
@@ -194,7 +194,7 @@ struct AgentProcess {
         let (stream, continuation) = AsyncStream<Int32>.makeStream()
         await withDiscardingTaskGroup { group in
             group.addTask { await source.run() }
-            group.addTask { for await list in proxies { agent.mailbox.send(.proxies(list)) } }
+            group.addTask { for await list in proxies { await agent.connected(list) } }
             group.addTask { await signals.run { continuation.yield($0) } }
             group.addTask { [log] in
                 await addresses.run(log: log) { agent.mailbox.send(.addresses($0)) }

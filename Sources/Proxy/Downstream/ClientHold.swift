@@ -41,6 +41,8 @@ final class ClientHold: ChannelDuplexHandler, RemovableChannelHandler {
 /// Of one event loop. Clients choose their addresses, so there is a limit to what is kept of them.
 struct UnknownClients {
     private static let limit = 4096
+    /// Of one client: the places of the others are not its to take.
+    private static let limitOfOne = 64
     private var held: [IPAddress: [ClientHold]] = [:]
     private var heldCount = 0
     /// They were waited for in vain.
@@ -48,7 +50,9 @@ struct UnknownClients {
     private var toldAt: Moment?
 
     func isStranger(_ address: IPAddress) -> Bool { strangers.contains(address) }
-    var hasRoom: Bool { heldCount < Self.limit }
+    func hasRoom(for address: IPAddress) -> Bool {
+        heldCount < Self.limit && (held[address]?.count ?? 0) < Self.limitOfOne
+    }
 
     mutating func hold(_ connection: ClientHold) {
         held[connection.address, default: []].append(connection)
@@ -93,10 +97,12 @@ extension Shard {
     /// What a connection has to wait behind until its client is known; nil: nothing depends on who that is.
     func hold(for arrival: Arrival) -> ClientHold? {
         let client = arrival.peer.address.address
-        guard table.hasConsumers, case (nil, let service?) = arrival.entries(in: table), service.hasConsumers,
-            !options.isOwnAddress(client)
+        guard table.hasConsumers, case (nil, let service?) = arrival.entries(in: table), service.hasConsumers
         else { return nil }
-        guard !unknownClients.isStranger(client), unknownClients.hasRoom else {
+        // An address of the node's own is not held, so it never becomes a stranger; to look at it takes system calls.
+        let isStranger = unknownClients.isStranger(client)
+        guard isStranger || !options.isOwnAddress(client) else { return nil }
+        guard !isStranger, unknownClients.hasRoom(for: client) else {
             stats.unknownClients += 1
             return nil
         }

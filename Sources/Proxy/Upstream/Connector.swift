@@ -34,13 +34,19 @@ enum Connector {
             target = try address.nio()
         } catch { return shard.loop.assumeIsolated().execute { then(.failure(failure(error))) } }
         let installer = NIOLoopBound(install, eventLoop: shard.loop)
+        // Without a descriptor or a route it has failed before `connect` returns.
+        var isWithin = true
+        defer { isWithin = false }
         bootstrap(for: wire, on: shard)
             .connectTimeout(.nanoseconds(Int64(clamping: limit.wholeNanoseconds)))
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture { try installer.value(channel) }
             }
             .connect(to: target)
-            .assumeIsolated().whenComplete { then($0.map(Link.init).mapError(failure)) }
+            .assumeIsolated().whenComplete { result in
+                let result = result.map(Link.init).mapError(failure)
+                if isWithin { shard.loop.assumeIsolated().execute { then(result) } } else { then(result) }
+            }
     }
 
     private static func bootstrap(for wire: Upstream.Wire, on shard: Shard) -> ClientBootstrap {

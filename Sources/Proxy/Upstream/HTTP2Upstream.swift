@@ -72,7 +72,6 @@ final class HTTP2Upstream: HTTP2Connection {
 
     /// Hands the exchange a stream, now or as soon as there is a connection.
     func serve(_ exchange: Exchange) {
-        if isClosed { return exchange.connectFailed(.init(reason: "the connection is closed"), host) }
         if let link { exchange.connected(stream(link)) } else { waiting.append(exchange) }
     }
     /// A stream's number is given here and its first frame must go out at once: numbers only rise.
