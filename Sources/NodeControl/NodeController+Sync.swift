@@ -76,7 +76,6 @@ extension NodeController {
 
     /// Brings the desired state up to date, and plans how the kernel gets there, as far as that may happen now.
     mutating func settle() {
-        let isFirst = !isComplete
         if !isComplete, hasAddresses, sources.allSatisfy(\.isComplete) {
             isComplete = true
             snapshot.toldIDs = []
@@ -89,7 +88,7 @@ extension NodeController {
             noteEligibility(state.nodes[settings.nodeName])
         }
         // Nothing is compiled before everything is known: half a list would compile twice (spec row 158).
-        if isComplete || snapshot.isInForce { compile(isFirst: isFirst) }
+        if isComplete || snapshot.isInForce { compile() }
         deadlines.reconcile = nil
         let mayWrite = proxy.mayWrite(now: now)
         deadlines.proxy = proxy.deadline
@@ -103,9 +102,11 @@ extension NodeController {
         if reconciler.status.applied > 0, reconciler.oldestPending == nil { closeChangeLog() }
     }
 
-    private mutating func compile(isFirst: Bool) {
+    private mutating func compile() {
         let ours = settings.nodeName
-        var (changed, routesDiffer) = compileRoutes(isFirst: isFirst)
+        // Once a snapshot was in force the kernel holds this agent's work, and no earlier one's routes.
+        var (changed, routesDiffer) = compileRoutes(isFirst: !hasCompiled)
+        hasCompiled = true
         if dirty.nodes.contains(ours) {
             let node = state.nodes[ours]
             nodeInputs.node = node

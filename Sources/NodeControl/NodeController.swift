@@ -52,6 +52,7 @@ package struct NodeController: Sendable {
     package internal(set) var policyGaps = LocalPolicyGaps()
     package internal(set) var sources: [SourceState]
     package internal(set) var isComplete = false
+    var hasCompiled = false
     package internal(set) var changeLog = ChangeLog()
     var removedBackends = RemovedBackends()
     package internal(set) var snapshot = SnapshotPolicy()

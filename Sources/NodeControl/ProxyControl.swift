@@ -122,6 +122,8 @@ package struct ProxyControl: Sendable {
     /// The kernel has everything; says what to hand to the proxy, if anything.
     mutating func written(_ routes: ProxySnapshot) -> ProxySnapshot? {
         guard isUntrimmed else { return nil }
+        // These routes may be held back; what was to be taken back goes with them.
+        if case .learning = phase { return nil }
         isUntrimmed = false
         return publish(routes)
     }

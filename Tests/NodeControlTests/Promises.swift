@@ -10,7 +10,8 @@ import RouteIR
 struct Promises {
     /// Every version of a service that some state of the cluster means, whole.
     private var versions: [ServicePortID: [ServiceProgram]] = [:]
-    private var agentStartedAt = Duration.zero
+    /// When this agent began to write.
+    private var firstWriteAt: Duration?
     /// When this agent handed over a service first, without taking it back since.
     private var handedOverAt: [String: Duration] = [:]
     private var lastPublished: Set<String>?
@@ -22,10 +23,15 @@ struct Promises {
     private var isUp = false
     /// Since when there is room for every service.
     var roomSince: Duration?
+    /// The agent was told the pods of its node, who are the clients of routes.
+    var knowsPods = false
+    private var handedOverBlindly: String?
+    var actedOnHalfAList = false
 
-    mutating func agentStarted(_ now: Duration) {
-        agentStartedAt = now
+    mutating func agentStarted() {
+        firstWriteAt = nil
         (handedOverAt, lastPublished, neededSince, hasBeenUp) = ([:], nil, nil, false)
+        knowsPods = false
     }
 
     mutating func learn(_ world: World) {
@@ -45,7 +51,10 @@ struct Promises {
 
     mutating func published(_ snapshot: ProxySnapshot, _ kernel: SimulatedKernel, _ now: Duration) {
         let names = Set(snapshot.services.keys.map(\.name))
-        for name in names where handedOverAt[name] == nil { handedOverAt[name] = now }
+        for name in names.sorted() where handedOverAt[name] == nil {
+            handedOverAt[name] = now
+            if !knowsPods { handedOverBlindly = name }
+        }
         let proxied = Set(kernel.programs.values.filter(\.isProxied).map(\.id.service))
         if let lastPublished { forgotten = lastPublished.subtracting(names).intersection(proxied).sorted().first }
         for name in handedOverAt.keys where !names.contains(name) { handedOverAt[name] = nil }
@@ -54,6 +63,7 @@ struct Promises {
 
     mutating func wrote(_ kernel: SimulatedKernel, _ now: Duration) {
         let proxied = Set(kernel.programs.values.filter(\.isProxied).map(\.id))
+        firstWriteAt = firstWriteAt ?? now
         newlyProxied = proxied.subtracting(wasProxied)
         wasProxied = proxied
     }
@@ -71,6 +81,8 @@ struct Promises {
             return "\(id) goes to the proxy, which does not have its routes yet"
         }
         if let forgotten { return "the proxy was told to forget \(forgotten), to which the kernel still sends" }
+        if let handedOverBlindly { return "the proxy was told of \(handedOverBlindly) before its clients were known" }
+        if actedOnHalfAList { return "the agent acted on a part of what there is" }
         return refusedTooLong(controller, now)
     }
 
@@ -80,8 +92,10 @@ struct Promises {
             // One that does not answer is not waited for without end.
             if let at = handedOverAt[id.service] { return now >= at + .seconds(1) }
         }
-        // An agent that has just started trusts what its predecessor left, and a proxy that is down refuses.
-        if now <= agentStartedAt + .seconds(60), handedOverAt[id.service] == nil || !hasBeenUp { return true }
+        // An agent that has just begun trusts what its predecessor left, and a proxy that is down refuses.
+        if let firstWriteAt, now <= firstWriteAt + .seconds(60), handedOverAt[id.service] == nil || !hasBeenUp {
+            return true
+        }
         return hasBeenUp || neededSince.map { now >= $0 + .seconds(5) } ?? false
     }
 

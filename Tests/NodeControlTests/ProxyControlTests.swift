@@ -116,6 +116,24 @@ import Testing
         #expect(control.written(snapshot("api")) == nil)
     }
 
+    /// That the kernel gave something up is no reason to hand over what is held back.
+    @Test func whatIsHeldBackIsNotHandedOverWithWhatIsTakenBack() {
+        var control = ProxyControl(nodeName: "n", generation: 100)
+        _ = control.step(isNeeded: true, knowsPods: true, isFirst: true, now: .zero)
+        _ = control.changed([], [:], routes: snapshot("web"), now: .zero)
+        // The last route goes, and another one comes before the kernel was written.
+        _ = control.step(isNeeded: false, knowsPods: false, isFirst: false, now: .zero)
+        _ = control.changed([], [:], routes: snapshot(), now: .zero)
+        _ = control.step(isNeeded: true, knowsPods: false, isFirst: false, now: .zero)
+        _ = control.changed([], [:], routes: snapshot("api"), now: .zero)
+        let early = control.written(snapshot("api"))
+        #expect(early == nil)
+        _ = control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .seconds(1))
+        let handed = control.changed([], [:], routes: snapshot("api"), now: .seconds(1))
+        let trimmed = control.written(snapshot("api"))
+        #expect(handed?.services.count == 2 && trimmed?.services.count == 1)
+    }
+
     /// At its start the agent trusts that a proxy runs. The one that comes may have another agent's configuration.
     @Test func aProxyThatComesWithAnOlderConfigurationIsWaitedFor() {
         var control = ProxyControl(nodeName: "n", generation: 10)

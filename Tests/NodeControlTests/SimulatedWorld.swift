@@ -43,6 +43,8 @@ struct World {
     var isListed = false
     /// What was told is added to an earlier state that was found on disk.
     var hasSnapshot = false
+    /// What was told is a state of the cluster, not a part of one.
+    var isComplete: Bool { isListed || hasSnapshot }
 
     init(_ options: RandomCluster.Options) {
         cluster = RandomCluster(options: options)
@@ -102,6 +104,12 @@ struct World {
         hasSnapshot = true
     }
 
+    /// Pods are in no snapshot.
+    func wasTold(_ objects: [ClusterObject]) -> Bool {
+        let told = told.filter { $0.key.kind != .pod }
+        return objects.count == told.count && objects.allSatisfy { told[$0.id] == $0 }
+    }
+
     private var state: ClusterState {
         var state = ClusterState()
         for object in told.values { _ = state.apply(.upsert(object)) }
@@ -136,12 +144,15 @@ struct SimulatedKernel {
     /// Services that find room.
     var limit = Int.max
     var isRefusing: Bool { limit < .max }
+    /// When a write last left something to free.
+    var garbageSince: Duration?
+    static let error = DataplaneError(operation: "write", code: 12, description: "told to fail")
 
     mutating func apply(
-        _ plan: Plan, fails: Bool, using random: inout SeededGenerator
+        _ plan: Plan, _ now: Duration, fails: Bool, using random: inout SeededGenerator
     ) -> Result<Receipt, DataplaneError> {
-        let error = DataplaneError(operation: "write", code: 12, description: "told to fail")
-        if fails, random.oneIn(2) { return .failure(error) }
+        if fails, random.oneIn(2) { return .failure(Self.error) }
+        garbageSince = now
         var receipt = Receipt(generation: plan.generation)
         let end = fails ? Int.random(in: 0...plan.upserts.count, using: &random) : plan.upserts.count
         for program in plan.upserts[..<end] {
@@ -151,7 +162,7 @@ struct SimulatedKernel {
                 programs[program.id] = program
             }
         }
-        if fails { return .failure(error) }
+        if fails { return .failure(Self.error) }
         node = plan.node
         for id in plan.removals { programs[id] = nil }
         if plan.isFull {

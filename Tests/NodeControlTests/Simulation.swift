@@ -57,10 +57,11 @@ struct Simulation {
         for _ in 0..<steps {
             if agenda.count < 8 { stir() }
             try step()
+            if random.oneIn(20) { try lull() }
         }
         isStormy = false
         world.isAway = false
-        kernel.limit = .max
+        setRoom(.max)
         if !world.isListed { listAnew() }
         agenda.add(.deliver, at: now)
         proxies.calm(now, &agenda)
@@ -90,7 +91,7 @@ struct Simulation {
     private mutating func act() throws(BrokenPromise) {
         for _ in 0..<1000 {
             let actions = controller.next(now: now)
-            if actions.isEmpty { return }
+            if actions.isEmpty { return try checkIdle() }
             for action in actions {
                 perform(action)
                 try check()
@@ -99,22 +100,49 @@ struct Simulation {
         throw broken("the controller does not come to rest within a moment")
     }
 
+    /// For a while nothing is heard from outside and nothing fails: what the agent was told must get into force by its
+    /// own wake-ups, whatever it was in the middle of.
+    private mutating func lull() throws(BrokenPromise) {
+        isStormy = false
+        if random.oneIn(2) { setRoom(.max) }
+        try act()
+        let end = now + .seconds(45)
+        var wakeUps = 0
+        while let at = controller.deadline, at <= end {
+            now = max(now, at)
+            try act()
+            wakeUps += 1
+            guard wakeUps < 1000 else { throw broken("the agent is busy although nothing happens") }
+        }
+        now = end
+        if world.isComplete, promises.knowsPods || world.routed.isEmpty {
+            try checkKernel("after a lull", isProxyUp: proxies.seen.contains(where: \.isUp))
+        }
+        isStormy = true
+    }
+
     private mutating func perform(_ action: NodeAction) {
         switch action {
         case .apply(let plan):
             plans += 1
+            if !world.isComplete { promises.actedOnHalfAList = true }
             now += .milliseconds(Int.random(in: 0...20, using: &random))
-            let result = kernel.apply(plan, fails: isStormy && random.oneIn(5), using: &random)
+            let result = kernel.apply(plan, now, fails: isStormy && random.oneIn(5), using: &random)
             promises.wrote(kernel, now)
             controller.take(.applied(result, jitter: Double.random(in: 0..<1, using: &random)), now: now)
-        case .collectGarbage: controller.take(.collected(.success(())), now: now)
+        case .collectGarbage:
+            let fails = isStormy && random.oneIn(3)
+            if !fails { kernel.garbageSince = nil }
+            controller.take(.collected(fails ? .failure(SimulatedKernel.error) : .success(())), now: now)
         case .publish(let snapshot):
+            if !world.isComplete { promises.actedOnHalfAList = true }
             promises.published(snapshot, kernel, now)
             proxies.publish(snapshot, now, isStormy, &agenda, using: &random)
         case .tendProxies(let isNeeded, let succession):
             if isNeeded { promises.proxyIsNeeded(now) } else { promises.neededSince = nil }
             if isNeeded, succession.needsSuccessor { agenda.add(.proxyComes, at: now + delay(upTo: 3000)) }
         case .follow(let scope):
+            if scope != .all { promises.knowsPods = false }
             if scope == .all { agenda.add(.podsKnown, at: now + delay(upTo: 2000)) }
         case .loadSnapshot: controller.take(.snapshot(findSnapshot()), now: now)
         case .saveSnapshot(let state): savedSnapshot = state.objects
@@ -166,7 +194,9 @@ struct Simulation {
             world.isAway = false
             if world.isListed { deliver() } else { listAnew() }
         case .listGoesOn: goOnListing()
-        case .podsKnown: controller.take(.source(0, .podsKnown), now: now)
+        case .podsKnown:
+            promises.knowsPods = true
+            controller.take(.source(0, .podsKnown), now: now)
         case .proxyComes: proxies.come(now, &agenda, using: &random)
         case .proxyDies: if isStormy { proxies.die(using: &random) }
         case .proxyAnswers(let answer): proxies.answer(answer, isStormy, using: &random)
@@ -174,7 +204,7 @@ struct Simulation {
             kernel.lose(using: &random)
             controller.take(.drift, now: now)
         case .roomChanges:
-            if isStormy { kernel.limit = kernel.limit == .max ? Int.random(in: 1...8, using: &random) : .max }
+            if isStormy { setRoom(kernel.isRefusing ? .max : Int.random(in: 1...8, using: &random)) }
         case .agentRestarts: startAgent(sourceIsAway: random.oneIn(3))
         case .nodeRestarts:
             kernel = SimulatedKernel()
@@ -185,13 +215,18 @@ struct Simulation {
         }
         promises.note(proxies)
         if proxies.changed() { controller.take(.proxies(proxies.seen, outdated: []), now: now) }
-        if !kernel.isRefusing { promises.roomSince = promises.roomSince ?? now } else { promises.roomSince = nil }
+    }
+
+    /// Services that find room in the kernel.
+    private mutating func setRoom(_ limit: Int) {
+        kernel.limit = limit
+        promises.roomSince = kernel.isRefusing ? nil : promises.roomSince ?? now
     }
 
     private mutating func startAgent(sourceIsAway: Bool) {
         agentStartedAt = now
         controller = Self.controller(now, generation: UInt64(now / .milliseconds(1)))
-        promises.agentStarted(now)
+        promises.agentStarted()
         tellAddresses()
         proxies.reconnect()
         world.forget()
@@ -245,17 +280,36 @@ struct Simulation {
         if let what = promises.broken(kernel, proxies, controller, now) { throw broken(what) }
     }
 
+    /// Nothing is to be done: then an agent that says that it is in sync is.
+    private func checkIdle() throws(BrokenPromise) {
+        guard controller.reconciler.status.isInSync else { return }
+        guard kernel.programs == controller.compiler.programs, kernel.node == controller.node else {
+            throw broken("the agent says that it is in sync, and the kernel holds something else")
+        }
+    }
+
+    /// The kernel holds what the agent was told, but for what it has no room for.
+    private func checkKernel(_ when: String, isProxyUp: Bool) throws(BrokenPromise) {
+        let refused = controller.reconciler.status.refused.keys.sorted()
+        if !kernel.isRefusing, let first = refused.first { throw broken("\(when) \(first) is still refused") }
+        var desired = world.compiled(isProxyUp ? .up : .down)
+        for id in refused { desired[id] = nil }
+        for (id, program) in desired.sorted(by: { $0.key < $1.key }) where kernel.programs[id] != program {
+            throw broken("\(when) the kernel has another \(id) than the cluster says")
+        }
+        for id in kernel.programs.keys where desired[id] == nil { throw broken("\(when) \(id) is still there") }
+        guard kernel.node == controller.node, controller.reconciler.status.isInSync == refused.isEmpty else {
+            throw broken("\(when) the kernel does not know the node, or the agent says it is not in sync")
+        }
+        if let since = kernel.garbageSince, now > since + .seconds(5) {
+            throw broken("\(when) the kernel holds what a write replaced")
+        }
+    }
+
     private mutating func checkRest() throws(BrokenPromise) {
         let before = plans
-        if let first = controller.reconciler.status.refused.keys.min() { throw broken("\(first) is still refused") }
-        let desired = world.compiled(.up)
-        for (id, program) in desired.sorted(by: { $0.key < $1.key }) where kernel.programs[id] != program {
-            throw broken("once quiet the kernel has another \(id) than the cluster says")
-        }
-        for id in kernel.programs.keys where desired[id] == nil { throw broken("once quiet \(id) is still there") }
-        guard kernel.node == controller.node, controller.reconciler.status.isInSync else {
-            throw broken("once quiet the kernel does not know the node, or the agent says it is not in sync")
-        }
+        try checkKernel("once quiet", isProxyUp: true)
+        guard world.wasTold(savedSnapshot ?? []) else { throw broken("once quiet the snapshot is of another state") }
         let handedOver = Set(controller.proxy.published.services.keys)
         guard handedOver == world.routed || proxies.seen.isEmpty else {
             throw broken("once quiet the proxy has routes of \(handedOver), not of \(world.routed)")
