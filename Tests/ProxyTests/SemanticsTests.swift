@@ -17,14 +17,16 @@ private final class RecordingBackend: Sendable {
         Upstream(id: upstreamID("cart"), endpoints: [Endpoint(listener.address)])
     }
 
-    init(_ answer: String) throws {
+    /// Answers when it has got all, up to the trailer's end; `early`: when it has got the head.
+    init(_ answer: String, early: Bool = false) throws {
         listener = try TestListener(at: SocketAddress(IPAddress(v4: 0x7f00_0001), 0))
         try listener.start { descriptor, _ in
             var buffer: [UInt8] = []
             while readMore(descriptor, &buffer) {
                 self.bytes.withLock { $0 = buffer }
                 let text = String(decoding: buffer, as: UTF8.self)
-                if text.contains("0\r\n") && text.hasSuffix("\r\n\r\n") { deliver(descriptor, answer) }
+                // A field may end in 0, as one in sixteen request IDs do; the last chunk is a line of its own.
+                if text.hasSuffix("\r\n\r\n"), early || text.contains("\r\n0\r\n") { deliver(descriptor, answer) }
             }
         }
     }
@@ -176,12 +178,12 @@ private final class RecordingBackend: Sendable {
     }
 
     @Test func anUpgradeBeforeTheRequestsEndIsRefused() async throws {
-        let backend = try RecordingBackend(Self.switching)
+        let backend = try RecordingBackend(Self.switching, early: true)
         defer { backend.stop() }
         try await ProxyRig.with(nil, [backend.upstream]) { rig in
             let client = try rig.connect()
             let head = "POST /exec HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 9\r\n"
-            client.send(head + "X: 0\r\n\r\n")
+            client.send(head + "\r\n")
             #expect(client.answer()?.status == 502)
         }
     }
