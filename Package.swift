@@ -235,7 +235,9 @@ if !isSet("HEDDLE_CORE") {
                 "AdminAPI", "Addressing", "AgentCommands", "LinuxDataplane", "Observation", "Reconcile", "Telemetry",
                 "TestSupport", arguments,
             ]),
-        tests("ProxyProgram", ["Addressing", "Options", "ProxyProgram", "TestSupport", "YAML"]),
+        tests(
+            "ProxyProgram",
+            ["Addressing", "Balancing", "Options", "Proxy", "ProxyProgram", "RouteIR", "TestSupport", "YAML"]),
         tests(
             "EndToEnd",
             [

@@ -122,7 +122,7 @@ func spanJSON(_ record: RequestRecord, _ trace: TraceContext, _ node: ProxyNode,
     let port = record.upstreamID?.service.port ?? 0
     let source = record.source?.workload
     let attributes = [
-        ("http.method", record.method), ("http.url", "http://\(record.authority)\(record.path)"),
+        ("http.method", record.method), ("http.url", "\(record.scheme)://\(record.authority)\(record.path)"),
         ("http.status_code", "\(record.status)"), ("response_flags", "\(record.flags)"),
         ("request_size", "\(record.bytesReceived)"), ("response_size", "\(record.bytesSent)"),
         ("peer.address", record.client.address.description),

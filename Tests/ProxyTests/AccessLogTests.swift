@@ -11,7 +11,7 @@ import TestSupport
 @Suite struct AccessLogTests {
     private func record(_ path: String) -> RequestRecord {
         var record = RequestRecord(
-            began: .start, ended: .start, client: SocketAddress(IPAddress(v4: 1), 1),
+            began: .start, ended: .start, scheme: "http", client: SocketAddress(IPAddress(v4: 1), 1),
             dialled: SocketAddress(IPAddress(v4: 2), 80))
         record.path = path
         return record

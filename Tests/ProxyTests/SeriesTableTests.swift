@@ -10,7 +10,7 @@ import TestSupport
 @Suite struct SeriesTableTests {
     private func record(_ change: (inout RequestRecord) -> Void = { _ in }) -> RequestRecord {
         var record = RequestRecord(
-            began: Moment(nanoseconds: 0), ended: Moment(nanoseconds: 12_000_000),
+            began: Moment(nanoseconds: 0), ended: Moment(nanoseconds: 12_000_000), scheme: "http",
             client: SocketAddress(IPAddress(v4: 1), 1), dialled: SocketAddress(IPAddress(v4: 2), 80))
         record.status = 200
         record.upstreamID = upstreamID("cart")

@@ -12,7 +12,7 @@ import TestSupport
 @Suite struct TelemetryTests {
     private func record(_ change: (inout RequestRecord) -> Void = { _ in }) -> RequestRecord {
         var record = RequestRecord(
-            began: Moment(nanoseconds: 0), ended: Moment(nanoseconds: 12_000_000),
+            began: Moment(nanoseconds: 0), ended: Moment(nanoseconds: 12_000_000), scheme: "http",
             client: SocketAddress(IPAddress(v4: 0x0a01_0001), 4000),
             dialled: SocketAddress(IPAddress(v4: 0x0a60_0001), 80))
         record.method = "GET"

@@ -1,6 +1,7 @@
 /// Where clients come in. What an accepted connection is gets decided here and nowhere else: what was dialled, how
 /// requests on it are spoken, who is at its other end, and which handlers serve it.
 import Addressing
+import Balancing
 import Glibc
 import NIOCore
 import NIOPosix
@@ -37,6 +38,13 @@ final class Arrival {
             found = (peer.workload(in: table), table.service(at: dialled))
         }
         return found
+    }
+}
+
+extension RequestRecord {
+    init(began: Moment, _ arrival: Arrival) {
+        self.init(
+            began: began, ended: began, scheme: arrival.scheme, client: arrival.peer.address, dialled: arrival.dialled)
     }
 }
 

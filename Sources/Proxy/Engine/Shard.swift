@@ -103,7 +103,7 @@ final class Shard: @unchecked Sendable {
 
     /// A message that could not be read, so that no exchange came of it.
     func report(_ violation: WireViolation, _ arrival: Arrival, details: String) {
-        var record = RequestRecord(began: now, ended: now, client: arrival.peer.address, dialled: arrival.dialled)
+        var record = RequestRecord(began: now, arrival)
         record.status = violation.status
         record.flags = .downstreamProtocolError
         record.details = details

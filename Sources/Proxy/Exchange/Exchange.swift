@@ -79,7 +79,7 @@ final class Exchange {
             form = head.wantsUpgrade && !bytes.hasPrefix("h2c", at: head.value(.upgrade)) ? .upgrade : .asItCame
         }
         let now = shard.now
-        record = RequestRecord(began: now, ended: now, client: arrival.peer.address, dialled: arrival.dialled)
+        record = RequestRecord(began: now, arrival)
         record.isHTTP2 = speaksHTTP2
         record.minorVersion = head.minorVersion
         record.source = source
@@ -263,8 +263,7 @@ final class Exchange {
         if !isMirror {
             if shard.logs != nil || record.trace?.isSampled == true { describe() }
             // Taken out, not copied with all its texts: nobody asks for it any more.
-            var finished = RequestRecord(
-                began: record.began, ended: record.ended, client: record.client, dialled: record.dialled)
+            var finished = RequestRecord(began: record.began, arrival)
             swap(&finished, &record)
             shard.finish(finished)
         }

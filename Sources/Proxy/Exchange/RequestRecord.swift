@@ -37,6 +37,8 @@ package struct RequestRecord: Sendable {
     package var ended: Moment
     package var method = ""
     package var path = ""
+    /// Of the connection it came by.
+    package var scheme: String
     package var authority = ""
     package var minorVersion: UInt8 = 1
     package var isHTTP2 = false
