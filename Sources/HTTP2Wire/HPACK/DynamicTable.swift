@@ -26,6 +26,7 @@ struct DynamicTable: Sendable {
     init(limit: Int) { self.limit = min(limit, Self.maximumLimit) }
 
     var count: Int { Int(next &- oldest) }
+    var memory: Int { bytes.capacity + entries.capacity * MemoryLayout<Entry>.stride }
     /// How many entries there is room for; a power of two.
     var room: Int { entries.count }
 

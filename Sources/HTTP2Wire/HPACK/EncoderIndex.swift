@@ -14,6 +14,8 @@ struct EncoderIndex: Sendable {
     private var pairs: [UInt32] = []
     private var names: [UInt32] = []
 
+    var memory: Int { links.capacity * MemoryLayout<Links>.stride + (pairs.capacity + names.capacity) * 4 }
+
     /// The number of the newest entry that `matches`, among those with this hash.
     @inline(__always) func find(
         _ hash: UInt32, byName: Bool, in table: DynamicTable, matches: (DynamicTable.Entry) -> Bool

@@ -25,6 +25,7 @@ package struct HPACKDecoder: Sendable {
     }
 
     package var tableSize: Int { table.size }
+    var memory: Int { table.memory }
 
     /// The peer knows of a new SETTINGS_HEADER_TABLE_SIZE.
     package mutating func allow(tableSize: Int) {

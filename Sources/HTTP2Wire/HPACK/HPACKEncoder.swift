@@ -17,6 +17,7 @@ package struct HPACKEncoder: Sendable {
     package init() {}
 
     package var tableSize: Int { table.size }
+    var memory: Int { table.memory + index.memory + seen.capacity * 4 }
 
     /// The peer's SETTINGS_HEADER_TABLE_SIZE, in the order they come.
     package mutating func setPeerLimit(_ limit: Int) {

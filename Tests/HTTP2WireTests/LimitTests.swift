@@ -1,0 +1,121 @@
+/// What a peer may do how often: each flood has its end, its code and its label; honest work is not taken for one.
+import HTTP2Wire
+import Testing
+
+@Suite struct LimitTests {
+    /// Repeats until the machine has enough: how often, and what it said.
+    private func flood(
+        _ server: Endpoint, upTo count: Int = 3000, _ bytes: (UInt32) -> [UInt8]
+    ) -> (count: Int, event: String) {
+        for round in 0..<count {
+            let events = server.receive(bytes(UInt32(round)))
+            if let last = events.last, last.hasPrefix("violated") { return (round, last) }
+            _ = server.sent()
+        }
+        return (count, "")
+    }
+
+    @Test func rapidResets() {
+        let server = Endpoint.started(.server)
+        let end = flood(server) { headers($0 * 2 + 1, get) + reset($0 * 2 + 1) }
+        #expect(end == (1000, "violated 11 reset_flood"))
+        #expect(server.sent().last == "GOAWAY 2001 11")
+    }
+
+    @Test("mistakes that make us reset are counted with them", arguments: [0, 1, 2]) func resetsThatAreProvoked(
+        _ kind: Int
+    ) {
+        let server = Endpoint.started(.server)
+        let end = flood(server) { round in
+            let stream = round * 2 + 1
+            switch kind {
+            case 0: return headers(stream, end: false, post) + window(stream, 0)
+            case 1: return headers(stream, get) + headers(stream, get)
+            default: return headers(stream, end: false, post) + headers(stream, end: false, post)
+            }
+        }
+        #expect(end == (1000, "violated 11 reset_flood"))
+    }
+
+    @Test func resetsAtAnHonestPaceAreNoFlood() {
+        let server = Endpoint.started(.server)
+        let end = flood(server, upTo: 5000) { round in
+            server.machine.now = round / 30
+            return headers(round * 2 + 1, get) + reset(round * 2 + 1)
+        }
+        #expect(end == (5000, ""))
+    }
+
+    @Test(arguments: [
+        frame(Type.ping, 0, 0, Array(repeating: 0, count: 8)), settings(), frame(Type.priority, 0, 1, [0, 0, 0, 0, 0]),
+        frame(0x42, 0, 0), window(0, 1),
+    ]) func controlFrames(_ bytes: [UInt8]) {
+        let server = Endpoint.started(.server)
+        let end = flood(server) { _ in bytes }
+        #expect(end.event == "violated 11 control_frame_flood" && (998...1000).contains(end.count))
+        #expect(server.sent().last == "GOAWAY 0 11")
+    }
+
+    @Test("a window opened for each frame we send, a PING for each that comes, are no flood") func workExcuses() throws
+    {
+        let server = Endpoint.started(.server)
+        _ = server.receive(headers(1, end: false, post))
+        try server.respond(1, isLast: false)
+        for _ in 0..<5000 {
+            #expect(try server.send(1, [1]) == 1)
+            let ping = frame(Type.ping, 0, 0, Array(repeating: 0, count: 8))
+            #expect(server.receive(window(0, 1) + window(1, 1) + data(1, "x") + ping) == ["data 1 1"])
+            _ = server.sent()
+        }
+    }
+
+    @Test func emptyData() {
+        let server = Endpoint.started(.server)
+        _ = server.receive(headers(1, end: false, post))
+        let end = flood(server) { _ in data(1, "") }
+        #expect(end == (8, "violated 11 empty_data_flood"))
+        let other = Endpoint.started(.server)
+        _ = other.receive(headers(1, end: false, post))
+        #expect(flood(other) { _ in data(1, "") + data(1, "x") } == (3000, ""))
+    }
+
+    @Test func continuations() {
+        let server = Endpoint.started(.server)
+        _ = server.receive(frame(Type.headers, Flag.end, 1, block(get)))
+        #expect(flood(server) { _ in frame(Type.continuation, 0, 1) } == (16, "violated 11 continuation_flood"))
+        let other = Endpoint.started(.server)
+        _ = other.receive(frame(Type.headers, Flag.end, 1, block(get)))
+        let long = Array(repeating: UInt8(0x82), count: 16_384)
+        #expect(flood(other) { _ in frame(Type.continuation, 0, 1, long) } == (4, "violated 11 header_block_too_long"))
+    }
+
+    @Test func interimAnswers() throws {
+        let client = Endpoint.started(.client)
+        _ = try client.open()
+        let interim = headers(1, end: false, [(":status", "103")])
+        let events = (0..<17).flatMap { _ in client.receive(interim) }
+        #expect(events.last == "failed 1 11 interim_answer_flood" && events.count == 17)
+    }
+
+    @Test func aPeerThatDoesNotRead() {
+        var limits = HTTP2Limits()
+        limits.controlFrames = 100_000
+        let server = Endpoint.started(.server, limits: limits)
+        let ping = frame(Type.ping, 0, 0, Array(repeating: 0, count: 8))
+        for _ in 0..<1024 { #expect(server.receive(ping) == []) }
+        #expect(server.receive(ping) == ["violated 11 peer_does_not_read"])
+        // One that reads is not.
+        let other = Endpoint.started(.server, limits: limits)
+        for _ in 0..<5000 {
+            #expect(other.receive(ping) == [])
+            _ = other.takeOutput()
+        }
+    }
+
+    @Test func aConnectionAtRestIsSmall() {
+        #expect(MemoryLayout<HTTP2Machine>.size <= 768)
+        let server = Endpoint.started(.server)
+        _ = server.takeOutput()
+        #expect(server.machine.output.capacity <= 256)
+    }
+}

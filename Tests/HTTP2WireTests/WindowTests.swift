@@ -1,0 +1,153 @@
+/// Flow control (RFC 9113, 5.2, 6.9): nothing beyond a window either way, and windows that grow with their use.
+import HTTP2Wire
+import Testing
+
+@Suite struct WindowTests {
+    private func opened(_ server: Endpoint, _ streams: UInt32...) throws {
+        for stream in streams {
+            _ = server.receive(headers(stream, get))
+            try server.respond(stream, isLast: false)
+        }
+        _ = server.sent()
+    }
+    private func zeros(_ count: Int) -> [UInt8] { Array(repeating: 0, count: count) }
+
+    @Test("RFC 9113, 6.9: no more is sent than the windows let out, and the rest when they open") func sending() throws
+    {
+        let server = Endpoint.started(.server)
+        try opened(server, 1, 3)
+        #expect(try server.send(1, zeros(100_000), isLast: true) == 65_535)
+        #expect(server.sent() == ["DATA 1 16384", "DATA 1 16384", "DATA 1 16384", "DATA 1 16383"])
+        #expect(try server.send(3, zeros(10)) == 0)
+        // The end needs no window.
+        #expect(server.receive(window(1, 50_000)) == [])
+        #expect(server.receive(window(0, 40_000)) == ["writable 1", "writable 3"])
+        #expect(try server.send(1, zeros(34_465), isLast: true) == 34_465)
+        #expect(try server.send(3, zeros(10)) == 5535 + 4465 - 9990 && server.streamCount == 1)
+        #expect(try server.send(3, [], isLast: true) == 0)
+        #expect(server.sent().last == "DATA 3 0 end" && server.streamCount == 0)
+    }
+
+    @Test("RFC 9113, 6.9: those who wait take turns") func turns() throws {
+        let server = Endpoint.started(.server)
+        try opened(server, 1, 3, 5)
+        _ = server.receive(window(1, 1 << 20) + window(3, 1 << 20) + window(5, 1 << 20))
+        #expect(try server.send(1, zeros(70_000)) == 65_535)
+        for stream in [3, 5, 1] as [UInt32] { #expect(try server.send(stream, zeros(10)) == 0) }
+        // Each takes all there is and waits again, behind the others.
+        server.whenWritable = { stream in _ = try? server.send(stream, Array(repeating: 0, count: 20)) }
+        let order = (0..<6).flatMap { _ in server.receive(window(0, 10)) }
+        #expect(order == [1, 3, 5, 1, 3, 5].map { "writable \($0)" })
+        // One that is reset waits no more.
+        _ = server.receive(reset(1) + reset(3))
+        #expect(server.receive(window(0, 10)) == ["writable 5"])
+    }
+
+    @Test("RFC 9113, 6.9.2: SETTINGS change the windows of open streams, below zero too") func settingsChangeWindows()
+        throws
+    {
+        let server = Endpoint.started(.server)
+        try opened(server, 1)
+        #expect(try server.send(1, zeros(60_000)) == 60_000)
+        #expect(server.receive(settings((4, 10_000))) == ["settings"])
+        #expect(try server.send(1, zeros(10)) == 0)
+        #expect(server.receive(window(1, 50_000)) == [])
+        #expect(server.receive(window(1, 7)) == ["writable 1"])
+        #expect(try server.send(1, zeros(10)) == 7)
+        #expect(server.receive(settings((4, 10_003))) == ["settings", "writable 1"])
+        #expect(try server.send(1, zeros(3)) == 3)
+        // 6.9.2: above 2^31-1 by a setting.
+        _ = server.receive(window(1, 0x7fff_ffff))
+        #expect(server.receive(settings((4, 20_000))) == ["violated 3 window_overflow"])
+        // For streams to come, too.
+        let other = Endpoint.started(.server)
+        _ = other.receive(settings((4, 5)))
+        try opened(other, 1)
+        #expect(try other.send(1, zeros(10)) == 5)
+    }
+
+    private func fill(_ server: Endpoint, _ stream: UInt32, _ count: Int) -> [String] {
+        var left = count
+        var events: [String] = []
+        while left > 0 {
+            let length = min(16_384, left)
+            events += server.receive(frame(Type.data, 0, stream, zeros(length)))
+            left -= length
+        }
+        return events
+    }
+
+    @Test("RFC 9113, 6.9.1: a peer that sends more than it may") func receiving() {
+        var limits = HTTP2Limits()
+        limits.connectionWindow = 100_000
+        limits.unread = 0
+        let server = Endpoint.started(.server, limits: limits)
+        server.consumes = false
+        _ = server.receive(headers(1, end: false, post) + headers(3, end: false, post))
+        #expect(fill(server, 1, 65_535).count == 4)
+        #expect(server.receive(data(1, "x")) == ["failed 1 3 window_exceeded"])
+        #expect(fill(server, 3, 34_464).last?.hasPrefix("data 3") == true)
+        #expect(server.receive(data(3, "xx")) == ["violated 3 window_exceeded"])
+    }
+
+    @Test("RFC 9113, 6.9: windows are given back as bytes are consumed, and double with use") func windowsGrow() {
+        let server = Endpoint.started(.server)
+        _ = server.receive(headers(1, end: false, post))
+        _ = fill(server, 1, 32_768)
+        #expect(server.sent() == ["WINDOW_UPDATE 1 32768"])
+        _ = fill(server, 1, 49_152)
+        #expect(server.sent() == ["WINDOW_UPDATE 1 98303"])
+        for _ in 0..<400 { _ = fill(server, 1, 65_536) }
+        let updates = server.sent()
+        let largest = { (prefix: String) in
+            updates.filter { $0.hasPrefix(prefix) }.compactMap { UInt32($0.split(separator: " ")[2]) }.max() ?? 0
+        }
+        // 4 MiB, of which half is given back at a time.
+        #expect((2 << 20...5 << 20).contains(largest("WINDOW_UPDATE 1 ")))
+        #expect((2 << 20...5 << 20).contains(largest("WINDOW_UPDATE 0 ")))
+        #expect(updates.count < 400 && server.unread == 0)
+    }
+
+    @Test func whatNobodyConsumesIsBounded() {
+        var limits = HTTP2Limits()
+        limits.unread = 200_000
+        limits.connectionWindow = 100_000
+        let server = Endpoint.started(.server, limits: limits)
+        server.consumes = false
+        var received = 0
+        for stream in stride(from: UInt32(1), to: 21, by: 2) {
+            _ = server.receive(headers(stream, end: false, post))
+            guard fill(server, stream, 65_000).last?.hasPrefix("data") == true else { break }
+            received += 65_000
+        }
+        // What was given back before, and one window more.
+        #expect(received <= 300_000 && server.unread <= 300_000)
+        // A stream that nobody reads gets no window of its own, and the others do.
+        let other = Endpoint.started(.server)
+        other.consumes = false
+        _ = other.receive(headers(1, end: false, post))
+        _ = fill(other, 1, 65_000)
+        other.consumes = true
+        _ = other.receive(headers(3, end: false, post))
+        for _ in 0..<50 { _ = fill(other, 3, 30_000) }
+        let updates = other.sent()
+        #expect(
+            updates.contains { $0.hasPrefix("WINDOW_UPDATE 3") } && updates.contains { $0.hasPrefix("WINDOW_UPDATE 0") }
+        )
+        #expect(!updates.contains { $0.hasPrefix("WINDOW_UPDATE 1 ") } && other.unread == 65_000)
+    }
+
+    @Test("RFC 9113, 6.9: padding, and data of streams that are gone, use the connection's window up and give it back")
+    func everyByteCounts() {
+        let server = Endpoint.started(.server)
+        _ = server.receive(headers(1, end: false, post))
+        let padded = frame(Type.data, Flag.padded, 1, [255] + Array("x".utf8) + zeros(255))
+        for _ in 0..<400 { #expect(server.receive(padded) == ["data 1 1"]) }
+        server.machine.reset(1, .cancel)
+        for _ in 0..<100 { #expect(fill(server, 1, 30_000) == []) }
+        let updates = server.sent()
+        #expect(
+            updates.contains { $0.hasPrefix("WINDOW_UPDATE 1") } && updates.contains { $0.hasPrefix("WINDOW_UPDATE 0") }
+        )
+    }
+}
