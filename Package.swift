@@ -97,7 +97,7 @@ let package = Package(
             [
                 "Addressing", "DataplaneIR", "Observation", "Reconcile", "BPF", "BPFPrograms", "CDataplaneABI",
                 "CLibbpf",
-                "CLibnftnl", "CLinux", "Netlink", "Netns", "Nftables",
+                "CLibnftnl", "CLinux", "Netlink", "Netns", "Nftables", "Posix",
             ]),
         library("Telemetry"),
 
@@ -148,7 +148,7 @@ let package = Package(
             "LinuxDataplane",
             [
                 "Addressing", "Cluster", "Compile", "DataplaneIR", "Observation", "Reconcile", "LinuxDataplane", "BPF",
-                "CDataplaneABI", "Netlink", "Netns", "Nftables", "TestSupport",
+                "CDataplaneABI", "CLinux", "Netlink", "Netns", "Nftables", "TestSupport",
             ]),
         tests("Telemetry", ["Telemetry"]),
         tests("Tidy", ["TestSupport"]),

@@ -32,12 +32,6 @@ package enum BPFFileSystem {
         return stat(path, &here) == 0 && stat(path + "/..", &above) == 0 && here.st_dev != above.st_dev
     }
 
-    /// The file at a path: a pin's stays the same as long as it holds the same object. nil: there is none.
-    package static func file(_ path: String) -> (device: UInt64, inode: UInt64)? {
-        var info = stat()
-        return stat(path, &info) == 0 ? (UInt64(info.st_dev), UInt64(info.st_ino)) : nil
-    }
-
     package static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
     /// Names in a directory, sorted; empty when there is none.
