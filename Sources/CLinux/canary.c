@@ -152,6 +152,10 @@ int clinux_canaries_run(const char *procs, const struct clinux_canary *canaries,
 	pid_t pid;
 	int error;
 
+	for (int index = 0; index < count; index++) {
+		reports[index].step = CLINUX_CANARY_KILLED;
+		reports[index].error = 0;
+	}
 	/* A handler that ran in the child would run in our memory. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -168,8 +172,9 @@ int clinux_canaries_run(const char *procs, const struct clinux_canary *canaries,
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
+	/* What was found out before stays true. */
 	for (int index = 0; WIFSIGNALED(status) && index < count; index++)
-		if (reports[index].step != CLINUX_CANARY_DONE)
+		if (reports[index].step != CLINUX_CANARY_DONE && !reports[index].error)
 			reports[index].step = CLINUX_CANARY_KILLED;
 	return 0;
 }

@@ -1,6 +1,7 @@
 /// The canary gets through while connections to services are translated, and tells what is wrong when they are not.
 import Addressing
 import BPF
+import CLinux
 import DataplaneIR
 import Glibc
 import LinuxDataplane
@@ -69,6 +70,39 @@ import TestSupport
                 #expect(isFailed(probe.probe(cgroup: nil)), "nobody translates here")
                 #expect(faults() - before < pages / 8)
             }
+        }
+    }
+
+    /// Three in one process, which is killed while the second waits.
+    @Test func whatAKilledProcessFoundOutStaysTrue() throws {
+        try Lab.with { lab in
+            let cgroup = try lab.addNode().host.cgroup
+            let (nobody, silent) = (try TestBackend("nobody"), try TestBackend("silent") { _ in .silence })
+            defer { silent.stop() }
+            nobody.stop()
+            let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue), 0)
+            defer { close(listener) }
+            try #require(listen(listener, 1) == 0)
+            let canaries = [nobody.address, silent.address, silent.address].map { address in
+                let name = address.sockaddrBytes
+                let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: name.count, alignment: 8)
+                copy.copyBytes(from: name)
+                var canary = clinux_canary()
+                (canary.to, canary.size) = (UnsafeRawPointer(copy.baseAddress), UInt32(copy.count))
+                (canary.listener, canary.timeout_ms) = (listener, 30_000)
+                return canary
+            }
+            defer { for canary in canaries { UnsafeMutableRawPointer(mutating: canary.to)?.deallocate() } }
+            // This thread waits for the process.
+            try startThread {
+                try? eventually("the second is visited", within: .seconds(30)) { silent.connections == 1 }
+                for pid in (try? CgroupTree(path: cgroup).processes()) ?? [] { kill(pid, SIGKILL) }
+            }
+            var reports = canaries.map { _ in clinux_canary_report() }
+            #expect(clinux_canaries_run(cgroup + "/cgroup.procs", canaries, &reports, Int32(canaries.count)) == 0)
+            let steps = reports.map { UInt32($0.step) }
+            #expect(steps == [CLINUX_CANARY_CONNECT, CLINUX_CANARY_KILLED, CLINUX_CANARY_KILLED].map(\.rawValue))
+            #expect(reports.map(\.error) == [ECONNREFUSED, 0, 0])
         }
     }
 
