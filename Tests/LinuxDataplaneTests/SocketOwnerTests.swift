@@ -1,4 +1,5 @@
 // What /proc says of a socket's owner.
+import Glibc
 import Testing
 
 @testable import LinuxDataplane
@@ -14,9 +15,31 @@ import Testing
     }
 
     @Test func onlySocketsHaveInodes() {
-        #expect(SocketOwner.socketInode("socket:[4711]") == 4711)
-        #expect(SocketOwner.socketInode("pipe:[4711]") == nil)
-        #expect(SocketOwner.socketInode("/tmp/socket:[4711]") == nil)
+        #expect(DescriptorSearch.socketInode("socket:[4711]".utf8) == 4711)
+        #expect(DescriptorSearch.socketInode("pipe:[4711]".utf8) == nil)
+        #expect(DescriptorSearch.socketInode("/tmp/socket:[4711]".utf8) == nil)
+    }
+
+    /// Processes may have any number of descriptors, and share them.
+    @Test func aContainerIsLookedAtUpToABound() throws {
+        let others = (0..<200).map { _ in dup(0) }
+        let last = socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0)
+        defer { for descriptor in others + [last] { close(descriptor) } }
+        var info = stat()
+        try #require(fstat(last, &info) == 0)
+        let inode = UInt32(info.st_ino)
+        for (limit, isFound) in [(100, false), (100_000, true)] {
+            var search = DescriptorSearch(limit: limit)
+            var found: [Int32] = []
+            for _ in 0..<2 {
+                search.find([inode], among: [getpid(), getpid()]) { _, _, descriptor in
+                    found.append(descriptor)
+                    return false
+                }
+            }
+            #expect(found == (isFound ? [last, last, last, last] : []))
+            #expect(search.looked <= limit && search.looked >= 100)
+        }
     }
 
     @Test func listenersOfAPortAreToldFromItsConnections() {

@@ -8,7 +8,7 @@
 ///                                            and getsockname say
 ///     tell ID                                sends, and reads nothing
 ///     launch ID, land ID                     in between, it is in a queue and open nowhere
-///     lend ID                                to another process
+///     lend ID [behind=]                      to another process, which has so many other descriptors before it
 ///     close ID
 ///     hold ID DESTINATION count= interval=   TCP connections with steady traffic; `held ID`, `release ID`
 ///     storm ID KIND DESTINATION threads=     connections at full speed until `calm ID`
@@ -84,7 +84,7 @@ final class Driver {
             case "tell": return socket.tell()
             case "launch": try socket.launch()
             case "land": try socket.land()
-            default: try socket.lend()
+            default: try socket.lend(behind: Int32(try command.number("behind", default: 0)))
             }
             return []
         case "close":

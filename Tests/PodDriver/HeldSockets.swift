@@ -38,7 +38,9 @@ final class OpenSocket {
         self.flight = nil
     }
     /// Another process has it open, too, until it is closed here.
-    func lend() throws { borrower = try DescriptorBorrower(attempt.descriptor) }
+    func lend(behind others: Int32) throws {
+        borrower = try DescriptorBorrower(attempt.descriptor, others: others)
+    }
 
     /// One more exchange on the same socket.
     func ask() -> [String] {

@@ -60,7 +60,8 @@ final class DescriptorBorrower {
     private let lifeline: Int32
     private let pid: Int32
 
-    init(_ descriptor: Int32) throws {
+    /// `others`: so many descriptors of something else come before it.
+    init(_ descriptor: Int32, others: Int32) throws {
         var pipe: [Int32] = [-1, -1]
         guard Glibc.pipe(&pipe) == 0 else { throw Failure.errno("make a pipe") }
         defer { close(pipe[0]) }
@@ -69,9 +70,13 @@ final class DescriptorBorrower {
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
         // Not our standard streams: whoever waits for their end would wait for this process, too.
-        for target in Int32(0)...2 { posix_spawn_file_actions_adddup2(&actions, pipe[0], target) }
-        posix_spawn_file_actions_adddup2(&actions, descriptor, 3)
-        clinux_spawn_closing_from(&actions, 4)
+        let last = 3 + others
+        // Above all that is dealt out below.
+        let (stream, socket) = (fcntl(pipe[0], F_DUPFD_CLOEXEC, last + 1), fcntl(descriptor, F_DUPFD_CLOEXEC, last + 1))
+        defer { for used in [stream, socket] { close(used) } }
+        for target in 0..<last { posix_spawn_file_actions_adddup2(&actions, stream, target) }
+        posix_spawn_file_actions_adddup2(&actions, socket, last)
+        clinux_spawn_closing_from(&actions, last + 1)
         var words = [strdup("cat"), nil]
         defer { free(words[0]) }
         var child: Int32 = 0

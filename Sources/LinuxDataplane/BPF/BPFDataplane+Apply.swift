@@ -216,8 +216,11 @@ extension BPFTransaction {
             let new = change.new.program
             return !change.dropped.isEmpty || !change.moved.isEmpty
                 || !old.servingAddresses.isSubset(of: new.servingAddresses)
-                || (old.clusterRange.isEmpty && !new.clusterRange.isEmpty)
-                || (old.localRange.isEmpty && !new.localRange.isEmpty)
+                || Self.setsInUse.contains { $0(old).isEmpty && !$0(new).isEmpty }
         }
     }
+    /// By policy; of an external address the cluster set may be used under Local, too (block.h).
+    private static let setsInUse: [@Sendable (ServiceProgram) -> Range<Int>] = [
+        { $0.range(for: $0.internalPolicy) }, { $0.range(for: $0.externalPolicy) }, { $0.clusterRange },
+    ]
 }

@@ -6,38 +6,73 @@ import DataplaneIR
 import Glibc
 
 extension BPFDataplane {
-    /// A socket is stale unless the service at the address it dialled still serves through its backend: whether the
-    /// backend, the frontend or the whole service went does not matter, nor who was the agent then.
-    /// Returns how many were sent to another backend or ended.
+    /// Returns how many stale sockets were sent to another backend or ended.
     func cutStaleSockets() throws(BPFError) -> Int {
-        var serving: [UInt32: Set<SocketAddress>] = [:]
-        for record in mirror.services.values where record.program.id.transport == .udp {
-            serving[record.serviceID] = record.program.servingAddresses
+        var stale = try staleSockets()
+        unreachableSockets = unreachableSockets.filter { stale[$0.key]?.backend == $0.value }
+        if unreachableTried + unreachableRest <= .now {
+            unreachableTried = .now
+        } else {
+            for cookie in unreachableSockets.keys { stale[cookie] = nil }
         }
-        var stale: [UInt64: StaleSockets.Socket] = [:]
-        for (cookie, origin) in try connectedUDPSockets() {
-            let (dialled, backend) = (origin.dialledAddress, origin.backendAddress)
-            let service = owner(ofUDP: dialled).flatMap { serving[$0.serviceID] }
-            // One that waits at the service's own address has nothing else to go to while there are no endpoints.
-            if let service, service.contains(backend) || (backend == dialled && service.isEmpty) { continue }
-            stale[cookie] = StaleSockets.Socket(dialled: dialled, backend: backend, hasService: service != nil)
-        }
-        unreachableSockets.formIntersection(stale.keys)
-        for cookie in unreachableSockets { stale[cookie] = nil }
         guard !stale.isEmpty else { return 0 }
-        let outcome = try StaleSockets(cgroup: options.cgroup).mend(stale)
-        unreachableSockets.formUnion(outcome.missing)
+        let sockets = StaleSockets(cgroup: options.cgroup, linksPerContainer: linksPerContainer)
+        let outcome = try sockets.mend(stale)
+        try noteUnreachable(outcome.missing, stale)
         socketsMoved += UInt64(outcome.moved)
         socketsEnded += UInt64(outcome.ended)
         return outcome.moved + outcome.ended
     }
 
-    private func connectedUDPSockets() throws(BPFError) -> [UInt64: heddle_origin] {
-        if let connectedUDP { return try connectedUDP.list() }
+    /// A process may have come to where they are.
+    func retryUnreachableSockets() throws(BPFError) {
+        guard !isMirrorDoubtful, !unreachableSockets.isEmpty, unreachableTried + unreachableRest <= .now else { return }
+        _ = try cutStaleSockets()
+    }
+
+    /// Of those that nobody found, the ones that are still there and still go to the same backend.
+    private func noteUnreachable(
+        _ missing: Set<UInt64>, _ stale: [UInt64: StaleSockets.Socket]
+    ) throws(BPFError) {
+        guard !missing.isEmpty else { return }
+        for (cookie, backend) in try connectedUDPSockets().list({ missing.contains($0) ? $1.backendAddress : nil })
+        where stale[cookie]?.backend == backend {
+            if unreachableSockets.updateValue(backend, forKey: cookie) != backend { socketsUnreachable += 1 }
+        }
+    }
+
+    /// A socket is stale unless the service at the address it dialled still serves through its backend: whether the
+    /// backend, the frontend or the whole service went does not matter, nor who was the agent then.
+    private func staleSockets() throws(BPFError) -> [UInt64: StaleSockets.Socket] {
+        var services: [UInt32: (program: ServiceProgram, serving: Set<SocketAddress>)] = [:]
+        for record in mirror.services.values where record.program.id.transport == .udp {
+            services[record.serviceID] = (record.program, record.program.servingAddresses)
+        }
+        return try connectedUDPSockets().list { _, origin in
+            let (dialled, backend) = (origin.dialledAddress, origin.backendAddress)
+            let owner = owner(ofUDP: dialled)
+            let service = owner.flatMap { services[$0.serviceID] }
+            if let service, service.serving.contains(backend) { return nil }
+            // One that waits at the service's own address stays there as long as it would be sent nowhere else.
+            if backend == dialled, let owner, let service, !mayChoose(service.program, kind: owner.kind) { return nil }
+            return StaleSockets.Socket(dialled: dialled, backend: backend, hasService: service != nil)
+        }
+    }
+
+    /// Whether a socket that dials such a frontend might get a backend. Our programs choose as block.h says: policy
+    /// Local of an external address is for pods only, where they cannot be told apart (spec rows 30-34, 77-79).
+    private func mayChoose(_ program: ServiceProgram, kind: UInt8) -> Bool {
+        guard let kind = Frontend.Kind(abiNumber: kind) else { return true }
+        let range = program.range(for: program.policy(for: kind))
+        return !range.isEmpty || (kind.isExternal && !program.clusterRange.isEmpty)
+    }
+
+    private func connectedUDPSockets() throws(BPFError) -> ConnectedUDPSockets {
+        if let connectedUDP { return connectedUDP }
         guard let origins = maps.descriptors["socket_origin"] else { throw BPFError("open socket_origin", ENOENT) }
         let sockets = try ConnectedUDPSockets(origins: origins)
         connectedUDP = sockets
-        return try sockets.list()
+        return sockets
     }
 
     /// Nobody told us which sockets ended while our program was not attached.

@@ -33,11 +33,16 @@ package final class BPFDataplane: Dataplane {
     var mustCutSockets = true
     /// Loaded when it is first asked.
     var connectedUDP: ConnectedUDPSockets?
-    /// Stale ones in network namespaces without a process: nothing can be done about them.
-    var unreachableSockets: Set<UInt64> = []
+    /// Stale ones in network namespaces without a process, and the backends they go to: nothing can be done about them
+    /// until a process comes there.
+    var unreachableSockets: [UInt64: SocketAddress] = [:]
+    var unreachableTried = ContinuousClock.now
+    var unreachableRest = Duration.seconds(60)
+    var linksPerContainer = DescriptorSearch.usualLimit
     /// Connected UDP sockets of backends that were gone, since the start.
     var socketsMoved: UInt64 = 0
     var socketsEnded: UInt64 = 0
+    var socketsUnreachable: UInt64 = 0
     /// As of the last plan.
     var node: NodeProgram
     /// The kernel's number for the agent's own network namespace.
@@ -64,6 +69,7 @@ package final class BPFDataplane: Dataplane {
     package func collectGarbage() throws(DataplaneError) {
         do throws(BPFError) {
             try removeUnusedShares()
+            try retryUnreachableSockets()
             guard mirror.hasRetired else { return }
             try waitForReaders()
         } catch {
@@ -74,7 +80,10 @@ package final class BPFDataplane: Dataplane {
 
     package func counters() throws(DataplaneError) -> [String: UInt64] {
         try Self.counters(maps.reasons)
-            .merging(["udp_sockets_moved": socketsMoved, "udp_sockets_ended": socketsEnded]) { $1 }
+            .merging([
+                "udp_sockets_moved": socketsMoved, "udp_sockets_ended": socketsEnded,
+                "udp_sockets_unreachable": socketsUnreachable,
+            ]) { $1 }
     }
     static func counters(_ reasons: BPFMap<UInt32, UInt64>) throws(DataplaneError) -> [String: UInt64] {
         var result: [String: UInt64] = [:]

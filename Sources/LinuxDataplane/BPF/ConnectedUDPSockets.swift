@@ -15,9 +15,12 @@ struct ConnectedUDPSockets {
         iterator = try SocketIterator(object.program("udp_sockets"), over: origins, name: "udp_sockets")
     }
 
-    func list() throws(BPFError) -> [UInt64: heddle_origin] {
-        var result: [UInt64: heddle_origin] = [:]
-        try iterator.forEach { result[$0.cookie] = $0.origin }
+    /// What `pick` makes of those it picks: a pod may have very many that nobody asks for.
+    func list<Value>(_ pick: (_ cookie: UInt64, heddle_origin) -> Value?) throws(BPFError) -> [UInt64: Value] {
+        var result: [UInt64: Value] = [:]
+        try iterator.forEach { socket in
+            if let value = pick(socket.cookie, socket.origin) { result[socket.cookie] = value }
+        }
         return result
     }
 }

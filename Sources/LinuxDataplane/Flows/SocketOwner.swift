@@ -49,7 +49,8 @@ package struct SocketOwner: Equatable, Sendable {
     private static func find(_ inodes: Set<UInt32>, among pids: [Int32]) -> [UInt32: SocketOwner] {
         var owners: [Int32: SocketOwner] = [:]
         var result: [UInt32: SocketOwner] = [:]
-        search(inodes, among: pids) { inode, pid, _ in
+        var search = DescriptorSearch()
+        search.find(inodes, among: pids) { inode, pid, _ in
             let owner =
                 owners[pid]
                 ?? SocketOwner(
@@ -60,23 +61,6 @@ package struct SocketOwner: Equatable, Sendable {
             return true
         }
         return result
-    }
-
-    /// One pass over the descriptors of processes: `take` is told inode, process and descriptor wherever one of these
-    /// sockets is open, until it answers that this was the last it needs to know of that socket.
-    static func search<E: Error>(
-        _ inodes: Set<UInt32>, among pids: [Int32], take: (UInt32, Int32, Int32) throws(E) -> Bool
-    ) throws(E) {
-        var rest = inodes
-        for pid in pids where !rest.isEmpty {
-            let path = "/proc/\(pid)/fd"
-            for name in names(in: path) {
-                guard let descriptor = Int32(name), let inode = socketInode(target(of: "\(path)/\(name)")),
-                    rest.contains(inode), try take(inode, pid, descriptor)
-                else { continue }
-                rest.remove(inode)
-            }
-        }
     }
 
     private static func names(in path: String) -> [String] {
@@ -90,15 +74,9 @@ package struct SocketOwner: Equatable, Sendable {
         return result
     }
 
-    private static func target(of link: String) -> String {
-        var bytes = [CChar](repeating: 0, count: 64)
-        let count = max(0, readlink(link, &bytes, bytes.count))
-        return String(decoding: bytes[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    }
-
     private static func firstLine(_ path: String) -> String { String(contents(path).prefix { $0 != "\n" }) }
 
-    private static func contents(_ path: String) -> String {
+    static func contents(_ path: String) -> String {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return "" }
         defer { close(descriptor) }
@@ -106,12 +84,6 @@ package struct SocketOwner: Equatable, Sendable {
         var chunk = [UInt8](repeating: 0, count: 65536)
         while case let count = read(descriptor, &chunk, chunk.count), count > 0 { bytes += chunk[..<count] }
         return String(decoding: bytes, as: UTF8.self)
-    }
-
-    /// `socket:[4711]`
-    static func socketInode(_ link: String) -> UInt32? {
-        guard link.hasPrefix("socket:["), link.hasSuffix("]") else { return nil }
-        return UInt32(link.dropFirst(8).dropLast())
     }
 
     private static let uidLength = 36

@@ -22,21 +22,25 @@ struct StaleSockets {
         /// Away from a backend, whether to another or to wait for one.
         var moved = 0
         var ended = 0
-        /// In a network namespace without a process of the cgroup, or closed meanwhile.
+        /// In no network namespace with a process of the cgroup, or closed meanwhile. Those that go elsewhere by now
+        /// are in none of the three.
         var missing: Set<UInt64> = []
     }
 
     /// Sockets are looked for in the network namespaces that processes of this cgroup live in: sock_diag has to be
     /// asked in each.
     let cgroup: String
+    /// See `DescriptorSearch`. Whoever is not found within it is ended.
+    let linksPerContainer: Int
 
     /// Moves or ends those of these cookies that still go to their backend.
     func mend(_ stale: [UInt64: Socket]) throws(BPFError) -> Outcome {
         var outcome = Outcome(missing: Set(stale.keys))
+        var search = DescriptorSearch(limit: linksPerContainer)
         let namespaces = try CgroupTree.inhabitedNamespaces(below: cgroup)
         for (namespace, processes) in namespaces where !outcome.missing.isEmpty {
             try namespace.run(refusal: { BPFError($0.operation, $0.code) }) { () throws(BPFError) in
-                try mendHere(stale, processes, &outcome)
+                try mendHere(stale, processes, &search, &outcome)
             }
         }
         return outcome
@@ -44,16 +48,21 @@ struct StaleSockets {
 
     /// In the calling thread's network namespace.
     private func mendHere(
-        _ stale: [UInt64: Socket], _ processes: [Int32], _ outcome: inout Outcome
+        _ stale: [UInt64: Socket], _ processes: [Int32], _ search: inout DescriptorSearch, _ outcome: inout Outcome
     ) throws(BPFError) {
         let (diag, found) = try asBPFError { () throws(NetlinkError) in
             let diag = try SocketDiag()
-            return (diag, try diag.sockets(.udp, where: { stale[$0.cookie]?.backend == $0.peer }))
+            let found = try diag.sockets(.udp) { socket in
+                guard let known = stale[socket.cookie] else { return false }
+                outcome.missing.remove(socket.cookie)
+                return known.backend == socket.peer
+            }
+            return (diag, found)
         }
         let movable = Dictionary(
             found.filter { stale[$0.cookie]?.hasService == true }.map { ($0.inode, $0) }, uniquingKeysWith: { $1 })
         var moved = Set<UInt64>()
-        SocketOwner.search(Set(movable.keys), among: processes) { inode, pid, descriptor in
+        search.find(Set(movable.keys), among: processes) { inode, pid, descriptor in
             guard let socket = movable[inode], let dialled = stale[socket.cookie]?.dialled,
                 let copy = SocketCopy.of(descriptor, in: pid), copy.cookie == socket.cookie
             else { return false }
@@ -64,7 +73,6 @@ struct StaleSockets {
             return true
         }
         for socket in found {
-            outcome.missing.remove(socket.cookie)
             if moved.contains(socket.cookie) {
                 if stale[socket.cookie].map({ $0.backend != $0.dialled }) == true { outcome.moved += 1 }
             } else if try asBPFError({ () throws(NetlinkError) in try diag.destroy(socket) }) {

@@ -75,7 +75,7 @@ package struct TranslatedFlows {
                 let found = maps.descriptors["socket_origin"]
             else { return [] }
             storage = found
-            origins = try ConnectedUDPSockets(origins: found).list()
+            origins = try ConnectedUDPSockets(origins: found).list { condition($1.translation(.udp)) ? $1 : nil }
         } catch {
             throw DataplaneError(error)
         }
@@ -88,8 +88,7 @@ package struct TranslatedFlows {
                         // Else it was connected once more, to somebody else.
                         origin.backendAddress == socket.peer
                     else { return nil }
-                    let translation = Translation(
-                        transport, dialled: origin.dialledAddress, backend: socket.peer, isCertainlyOurs: true)
+                    let translation = origin.translation(transport)
                     guard condition(translation) else { return nil }
                     return TranslatedFlow(
                         translation: translation, local: socket.local, state: socket.stateName,
@@ -209,6 +208,9 @@ extension heddle_origin {
     }
     var dialledAddress: SocketAddress { SocketAddress(dialled.value, UInt16(bigEndian: dialled_port)) }
     var backendAddress: SocketAddress { SocketAddress(backend.value, UInt16(bigEndian: backend_port)) }
+    fileprivate func translation(_ transport: TransportProtocol) -> Translation {
+        Translation(transport, dialled: dialledAddress, backend: backendAddress, isCertainlyOurs: true)
+    }
 }
 
 extension DataplaneError {

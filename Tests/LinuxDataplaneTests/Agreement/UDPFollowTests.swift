@@ -8,6 +8,8 @@ import Reconcile
 import TestSupport
 import Testing
 
+@testable import LinuxDataplane
+
 @Suite(.serialized, .requiresKernel(.root, .netns, .cgroup2, .bpf))
 struct UDPFollowTests {
     enum Way: String, CaseIterable, Sendable {
@@ -75,10 +77,27 @@ struct UDPFollowTests {
             switch kind {
             case .ebpf:
                 #expect(after.errors == [EDESTADDRREQ: 1], "\(after)")
-                #expect(try test.counters() == ["udp_sockets_moved": 1, "udp_sockets_ended": 1])
+                #expect(try test.counters() == Self.counters(moved: 1, ended: 1))
             case .nftables: #expect(after.names == [test.endpoint(test.far)], "\(after)")
             }
             #expect(try open.ask().names == [test.endpoint(test.far)])
+        }
+    }
+
+    /// A pod may have any number of descriptors: what is looked at is bounded, and what is not found within is ended.
+    @Test func aSocketBehindMoreDescriptorsThanAreLookedAtIsEnded() throws {
+        try Lab.with { lab in
+            let test = try FollowTest(.ebpf, lab)
+            try #require(test.node.dataplanes[0] as? BPFDataplane).linksPerContainer = 200
+            try test.serve(test.near)
+            let (hidden, other) = (try test.open(), try test.open(in: test.node.pods[2]))
+            try hidden.lend(behind: 300)
+            try hidden.launch()
+            try test.serve(test.far)
+            try hidden.land()
+            #expect(try hidden.ask().errors == [EDESTADDRREQ: 1])
+            #expect(try other.ask().names == [test.endpoint(test.far)], "another container's")
+            #expect(try test.counters()["udp_sockets_ended"] == 1)
         }
     }
 
@@ -125,8 +144,26 @@ struct UDPFollowTests {
             #expect(try socket.tell().errors.isEmpty)
             try test.serve(test.near)
             #expect(try socket.ask().names == [test.endpoint(test.near)])
-            #expect(try test.counters() == ["udp_sockets_moved": 1, "udp_sockets_ended": 0])
+            #expect(try test.counters() == Self.counters(moved: 1, ended: 0))
         }
+    }
+
+    /// Its endpoints stay the same.
+    @Test func underPolicyLocalASocketWaitsForAnotherPolicy() throws {
+        try Lab.with { lab in
+            let test = try FollowTest(.ebpf, lab, policy: .local)
+            try test.serve(test.near)
+            let socket = try test.open()
+            try test.serve(test.far)
+            #expect(try socket.tell().errors.isEmpty)
+            try test.setPolicy(.cluster)
+            #expect(try socket.ask().names == [test.endpoint(test.far)])
+            #expect(try test.counters() == Self.counters(moved: 1, ended: 0))
+        }
+    }
+
+    private static func counters(moved: UInt64, ended: UInt64) -> [String: UInt64] {
+        ["udp_sockets_moved": moved, "udp_sockets_ended": ended, "udp_sockets_unreachable": 0]
     }
 
     /// eBPF alone serves node ports there.
@@ -152,18 +189,22 @@ private final class FollowTest {
     let node: NodeUnderTest
     let near: LabPod
     let far: LabPod
+    private var service = Service(name: ObjectName("ns", "log"))
 
     init(
         _ kind: DataplaneKind, _ lab: Lab, affinitySeconds: UInt32? = nil, policy: Service.TrafficPolicy = .cluster
     ) throws {
         node = try NodeUnderTest(kind, lab: lab)
         (near, far) = (node.pods[1], node.remotePods[0])
-        var service = Service(name: ObjectName("ns", "log"))
         service.type = .nodePort
         service.clusterIPs = AddressFamily.allCases.map { name($0).address }
         service.ports = [Service.Port(name: "p", transport: .udp, port: name().port)]
         service.ports[0].nodePort = Self.nodePort
         service.affinitySeconds = affinitySeconds
+        try setPolicy(policy)
+    }
+
+    func setPolicy(_ policy: Service.TrafficPolicy) throws {
         service.internalTrafficPolicy = policy
         try node.apply([.upsert(.service(service))])
     }
@@ -189,8 +230,8 @@ private final class FollowTest {
         }
     }
 
-    func open() throws -> TestSupport.OpenSocket {
-        let socket = try node.pods[0].open(.udpConnected, to: name())
+    func open(in pod: LabPod? = nil) throws -> TestSupport.OpenSocket {
+        let socket = try (pod ?? node.pods[0]).open(.udpConnected, to: name())
         #expect(socket.opening.names.count == 1, "\(socket.opening)")
         return socket
     }

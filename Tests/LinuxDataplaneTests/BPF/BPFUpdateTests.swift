@@ -208,6 +208,101 @@ import TestSupport
         }
     }
 
+    /// Others' changes cost a socket that waits nothing.
+    @Test func aSocketThatWaitsIsConnectedAnewOnlyWhenThereIsSomebody() throws {
+        try BPFTestNode.with { test in
+            var service = dns([test.a.endpoint()])
+            (service.local, service.internalPolicy) = (service.cluster, .local)
+            var other = dns([test.b.endpoint()])
+            (other.name, other.frontends) = ("other", [clusterIP("10.96.0.2:53")])
+            try test.applyAll([service.program, other.program])
+            let socket = try test.client.open(.udpConnected, to: Self.vip)
+            (service.local, service.cluster) = ([], [test.b.endpoint()])
+            try test.update(service.program)
+            #expect(try test.counter("connect_parked") == 1)
+            other.cluster = [test.a.endpoint()]
+            try test.update(other.program)
+            try test.update(remove: [other.program.id])
+            #expect(try test.counter("connect_parked") == 1)
+            service.local = service.cluster
+            #expect(try test.update(service.program).staleFlowsRemoved == 0, "it waited, it went to nobody")
+            #expect(try socket.ask().names == ["b"])
+        }
+    }
+
+    /// Where pods can be told apart, policy Local of an external address is not for them (spec rows 77-79).
+    @Test func aSocketThatWaitsAtAnExternalAddressGoesToAnyEndpoint() throws {
+        try BPFTestNode.with { test in
+            var service = dns([test.a.endpoint()])
+            service.frontends = [Frontend(.externalIP, at("192.0.2.1:53").address, 53)]
+            service.externalPolicy = .local
+            try test.applyAll([service.program])
+            let socket = try test.client.open(.udpConnected, to: at("192.0.2.1:53"))
+            #expect(socket.opening.names == ["a"])
+            service.cluster = []
+            try test.update(service.program)
+            #expect(try test.counter("connect_parked") == 1)
+            service.cluster = [test.b.endpoint()]
+            try test.update(service.program)
+            #expect(try socket.ask().names == ["b"])
+        }
+    }
+
+    /// What was found out about a socket and one backend says nothing about it and another.
+    @Test func aSocketThatWentElsewhereIsNotUnreachable() throws {
+        try BPFTestNode.with { test in
+            try test.applyAll([dns([test.a.endpoint()]).program])
+            let socket = try test.client.open(.udpConnected, to: Self.vip)
+            let cookie = try #require(try test.connected().list { $1 }.keys.first)
+            let listed = StaleSockets.Socket(dialled: Self.vip, backend: test.b.endpoint(), hasService: true)
+            let outcome = try StaleSockets(cgroup: test.options.cgroup, linksPerContainer: 1000).mend([cookie: listed])
+            #expect(outcome.missing.isEmpty && outcome.moved + outcome.ended == 0, "\(outcome)")
+            test.dataplane.unreachableSockets[cookie] = test.b.endpoint()
+            #expect(try test.update(dns([test.b.endpoint()]).program).staleFlowsRemoved == 1)
+            #expect(try socket.ask().names == ["b"])
+            #expect(try test.counter("udp_sockets_unreachable") == 0)
+        }
+    }
+
+    /// Nobody can be asked for it, so it goes where it went. That is counted, and tried again when somebody comes.
+    @Test func aSocketInANamespaceWithoutProcessesIsCounted() throws {
+        try BPFTestNode.with { test in
+            try test.applyAll([dns([test.a.endpoint()]).program])
+            // Opened there, and kept in the namespace of this process.
+            let kept = try test.client.namespace().run { () throws in
+                try InCgroup.run(test.client.cgroup) { () throws(TestFailure) -> Int32 in
+                    let socket = try TestSocket(SOCK_DGRAM)
+                    try socket.connect(Self.vip)
+                    return dup(socket.descriptor)
+                }
+            }
+            defer { close(kept) }
+            for backend in [test.b, test.b, test.a, test.b] {
+                #expect(try test.update(dns([backend.endpoint()]).program).staleFlowsRemoved == 0)
+                try test.dataplane.collectGarbage()
+                #expect(try test.recordedBackends() == [test.a.endpoint()])
+            }
+            // Twice, for it was good again in between.
+            #expect(try test.counter("udp_sockets_unreachable") == 2)
+            let other = try test.client.open(.udpConnected, to: Self.vip)
+            try test.dataplane.collectGarbage()
+            #expect(try test.counter("udp_sockets_ended") == 0, "not at every change")
+            test.dataplane.unreachableRest = .zero
+            try test.dataplane.collectGarbage()
+            #expect(try test.counter("udp_sockets_ended") == 1)
+            #expect(try other.ask().names == ["b"])
+        }
+    }
+
+    @Test func onlyPickedSocketsAreKept() throws {
+        try BPFTestNode.with { test in
+            try test.applyAll([dns([test.a.endpoint()]).program])
+            let sockets = try (0..<3).map { _ in try test.client.open(.udpConnected, to: Self.vip) }
+            #expect(try test.connected().list { $1 }.count == sockets.count)
+            #expect(try test.connected().list { _, _ in nil as Int? }.isEmpty)
+        }
+    }
+
     /// Spec row 112: TCP connections are left alone.
     @Test func tcpConnectionsOutliveTheirEndpoint() throws {
         try BPFTestNode.with { test in
@@ -253,7 +348,9 @@ import TestSupport
 extension BPFTestNode {
     /// Of the connected UDP sockets that we have translated.
     fileprivate func recordedBackends() throws -> [SocketAddress] {
-        let origins = try #require(dataplane.maps.descriptors["socket_origin"])
-        return try ConnectedUDPSockets(origins: origins).list().values.map(\.backendAddress)
+        try connected().list { $1.backendAddress }.map(\.value)
+    }
+    fileprivate func connected() throws -> ConnectedUDPSockets {
+        try ConnectedUDPSockets(origins: try #require(dataplane.maps.descriptors["socket_origin"]))
     }
 }

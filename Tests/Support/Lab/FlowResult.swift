@@ -58,8 +58,8 @@ package struct OpenSocket {
     /// Until `land`, the socket is in the queue of a Unix socket and no process has it open.
     package func launch() throws(TestFailure) { _ = try pod.send("launch \(id)") }
     package func land() throws(TestFailure) { _ = try pod.send("land \(id)") }
-    /// Another process has it open, too.
-    package func lend() throws(TestFailure) { _ = try pod.send("lend \(id)") }
+    /// Another process has it open, too, and so many other descriptors before it.
+    package func lend(behind others: Int = 0) throws(TestFailure) { _ = try pod.send("lend \(id) behind=\(others)") }
     package func close() throws(TestFailure) { _ = try pod.send("close \(id)") }
 }
 
