@@ -36,7 +36,7 @@ package enum KernelNeed: Sendable, CaseIterable {
         }
         package var description: String { "Linux \(major).\(minor)" }
 
-        static let running: Version = {
+        package static let running: Version = {
             var names = utsname()
             uname(&names)
             let release = withUnsafeBytes(of: &names.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
