@@ -82,8 +82,8 @@ struct FlowFilter: ParsableArguments {
     @Option(help: ArgumentHelp("Only flows from or to this pod.", valueName: "namespace/name"))
     var pod: String?
 
-    func matches(service: String?, pods: [String?]) -> Bool {
-        services.matches(service ?? "") && (pod == nil || pods.contains(pod))
+    func matches(service: ServicePortName?, pods: [FlowEnd?]) -> Bool {
+        services.matches(service?.rawValue ?? "") && (pod == nil || pods.contains { $0?.rawValue == pod })
     }
 }
 
@@ -124,16 +124,16 @@ struct FlowLines {
     private static func cells(_ event: FlowEvent) -> [String] {
         let process = [event.command, event.pid.map { "[\($0)]" }].compactMap { $0 }.joined()
         return [
-            timeOfDay(event.time), event.kind.rawValue, event.protocol, event.service ?? "-",
+            timeOfDay(event.time), event.kind.rawValue, event.protocol.rawValue, event.service?.rawValue ?? "-",
             place(event.client, event.source), process.isEmpty ? "-" : process,
             place(event.backendPod, event.backend), detail(event),
         ]
     }
 
     /// `shop/web-0 10.1.0.3:8080`
-    private static func place(_ pod: String?, _ address: SocketAddress?) -> String {
+    private static func place(_ pod: FlowEnd?, _ address: SocketAddress?) -> String {
         let text = address.map { $0.port == 0 ? $0.address.description : $0.description }
-        let parts = [pod, text].compactMap { $0 }
+        let parts = [pod?.rawValue, text].compactMap { $0 }
         return parts.isEmpty ? "-" : parts.joined(separator: " ")
     }
 

@@ -87,14 +87,14 @@ struct TrafficRates {
 
     /// What counts by itself; what is shown may be the sum of several.
     private struct Source: Hashable {
-        let service: String?
-        let transport: String
+        let service: ServicePortName?
+        let transport: FlowTransport
         let dialled: SocketAddress?
         let backend: SocketAddress?
     }
     private struct Key: Hashable {
-        let service: String?
-        let transport: String
+        let service: ServicePortName?
+        let transport: FlowTransport
         let backend: SocketAddress?
     }
 
@@ -111,15 +111,15 @@ struct TrafficRates {
         for traffic in now.backends where isWanted(traffic) {
             let group = Key(
                 service: traffic.service, transport: traffic.protocol, backend: perBackend ? traffic.backend : nil)
-            var line = sums[group] ?? Line(service: traffic.service ?? "-")
-            if perBackend { (line.backend, line.pod) = (traffic.backend, traffic.backendPod) }
+            var line = sums[group] ?? Line(service: traffic.service?.rawValue ?? "-")
+            if perBackend { (line.backend, line.pod) = (traffic.backend, traffic.backendPod?.rawValue) }
             line.add(traffic, since: old[key(traffic)], seconds)
             sums[group] = line
         }
         if let others = now.others, others.connections + others.failures > 0 {
             var line = Line(service: "(others)")
             line.add(others, since: before.others, seconds)
-            sums[Key(service: nil, transport: "", backend: nil)] = line
+            sums[Key(service: nil, transport: .several, backend: nil)] = line
         }
         lines = sums.values.sorted { a, b in
             let (x, y) = (a.rank(sort), b.rank(sort))

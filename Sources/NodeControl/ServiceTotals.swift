@@ -38,10 +38,11 @@ package struct ServiceTotals: Sendable {
         var labels = Set<Label>()
         sums = sums.mapValues { $0.withoutOpenConnections }
         for line in report.backends + (report.others.map { [$0] } ?? []) {
-            if line.service?.hasPrefix(ServicePortID.ownNamespace) == true { continue }
+            if line.service?.isOwn == true { continue }
             let label = label(of: line)
             let source = Source(
-                label: Label(service: line.service ?? "", transport: line.protocol), dialled: line.dialled,
+                label: Label(service: line.service?.rawValue ?? "", transport: line.protocol.rawValue),
+                dialled: line.dialled,
                 backend: line.backend)
             labels.insert(label)
             sums[label, default: Sum()].add(line, since: last[source])
@@ -53,7 +54,7 @@ package struct ServiceTotals: Sendable {
 
     private func label(of line: BackendTraffic) -> Label {
         guard let service = line.service else { return .others }
-        let label = Label(service: service, transport: line.protocol)
+        let label = Label(service: service.rawValue, transport: line.protocol.rawValue)
         return sums[label] != nil || sums.count < Self.most ? label : .others
     }
 }

@@ -18,20 +18,18 @@ package struct FlowEvent: Codable, Sendable, Equatable {
     /// Seconds since 1970.
     package var time: Double
     package var kind: Kind
-    /// `TCP` or `UDP`.
-    package var `protocol`: String
-    /// namespace/name:port; nil: no service has the address.
-    package var service: String?
+    package var `protocol`: FlowTransport
+    /// nil: no service has the address.
+    package var service: ServicePortName?
     /// Port 0: not chosen yet. nil: neither is the address.
     package var source: SocketAddress?
-    /// NAMESPACE/NAME of the client, or `node`.
-    package var client: String?
+    package var client: FlowEnd?
     package var pid: Int32?
     package var command: String?
     package var dialled: SocketAddress
     package var backend: SocketAddress?
-    /// NAMESPACE/NAME, or `l7-proxy`.
-    package var backendPod: String?
+    /// Who has the backend's address.
+    package var backendPod: FlowEnd?
     /// As in errno.h: `ECONNREFUSED`.
     package var error: String?
     /// How many times in a row session affinity has led the client to this backend again.
@@ -45,7 +43,7 @@ package struct FlowEvent: Codable, Sendable, Equatable {
     package var roundTripSeconds: Double?
 
     package init(
-        time: Double, kind: Kind, protocol: String, dialled: SocketAddress, backend: SocketAddress? = nil
+        time: Double, kind: Kind, protocol: FlowTransport, dialled: SocketAddress, backend: SocketAddress? = nil
     ) {
         self.time = time
         self.kind = kind
@@ -75,13 +73,13 @@ package struct FlowEvents: Codable, Sendable, Equatable {
 
 /// What one backend of one service port was seen to do since the counting began.
 package struct BackendTraffic: Codable, Sendable, Equatable {
-    package var service: String?
-    package var `protocol`: String
+    package var service: ServicePortName?
+    package var `protocol`: FlowTransport
     /// Where the dataplane knows this but not the service.
     package var dialled: SocketAddress?
     /// nil: there was none to choose.
     package var backend: SocketAddress?
-    package var backendPod: String?
+    package var backendPod: FlowEnd?
     /// TCP connections begun, UDP flows.
     package var connections: UInt64
     /// Refused, or not established.
@@ -93,7 +91,7 @@ package struct BackendTraffic: Codable, Sendable, Equatable {
     /// Mean over the connections that are open; nil: none was measured.
     package var roundTripSeconds: Double?
 
-    package init(service: String?, protocol: String, backend: SocketAddress?) {
+    package init(service: ServicePortName?, protocol: FlowTransport, backend: SocketAddress?) {
         self.service = service
         self.protocol = `protocol`
         self.backend = backend

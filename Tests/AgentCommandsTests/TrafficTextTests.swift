@@ -1,6 +1,7 @@
 /// What `agentctl observe` and `agentctl top` print.
 import Addressing
 import ArgumentParser
+import FoundationEssentials
 import Glibc
 import Observation
 import Testing
@@ -13,10 +14,13 @@ import Testing
 
     private func event(_ kind: FlowEvent.Kind, _ edit: (inout FlowEvent) -> Void = { _ in }) -> FlowEvent {
         var event = FlowEvent(
-            time: 1_795_633_912.125, kind: kind, protocol: "TCP", dialled: Self.dialled, backend: Self.backend)
-        event.service = "shop/web:http"
+            time: 1_795_633_912.125, kind: kind, protocol: .known(.tcp), dialled: Self.dialled, backend: Self.backend)
+        event.service = ServicePortName(rawValue: "shop/web:http")
         event.source = SocketAddress(IPAddress(v4: 0x0a01_0002), 40000)
-        (event.client, event.backendPod, event.command, event.pid) = ("shop/cart-0", "shop/web-1", "curl", 77)
+        (event.client, event.backendPod) = (
+            .pod(namespace: "shop", name: "cart-0"), .pod(namespace: "shop", name: "web-1")
+        )
+        (event.command, event.pid) = ("curl", 77)
         edit(&event)
         return event
     }
@@ -57,9 +61,10 @@ import Testing
         setenv("TZ", "UTC", 1)
         var lines = FlowLines(paint: .off)
         let long = event(.connect) {
-            $0.service = "a-namespace/a-service-with-a-long-name:http"
+            $0.service = ServicePortName(rawValue: "a-namespace/a-service-with-a-long-name:http")
             ($0.client, $0.source) = (
-                "a-namespace/pod", IPAddress("fd00:10:244::1234").map { SocketAddress($0, 40000) }
+                .pod(namespace: "a-namespace", name: "pod"),
+                IPAddress("fd00:10:244::1234").map { SocketAddress($0, 40000) }
             )
         }
         let text = lines.text([event(.connect)]) + lines.text([event(.connect), long]) + lines.text([event(.connect)])
@@ -94,21 +99,62 @@ import Testing
     }
 
     @Test func theAgentsOwnServiceIsLeftOut() throws {
-        #expect(try !FlowFilter.parse([]).matches(service: "@heddle/canary", pods: []))
-        #expect(try FlowFilter.parse(["--all"]).matches(service: "@heddle/canary", pods: []))
+        let own = ServicePortName(rawValue: "@heddle/canary")
+        #expect(own?.isOwn == true)
+        #expect(try !FlowFilter.parse([]).matches(service: own, pods: []))
+        #expect(try FlowFilter.parse(["--all"]).matches(service: own, pods: []))
         #expect(try FlowFilter.parse([]).matches(service: nil, pods: []))
+    }
+
+    /// Scripts read it, and an agentctl of another release.
+    @Test func asJSONNamesAreWords() throws {
+        let whole = event(.closed) {
+            ($0.time, $0.affinityHits, $0.received, $0.sent, $0.seconds) = (1.5, 2, 10, 20, 0.5)
+            ($0.error, $0.roundTripSeconds) = ("ECONNREFUSED", 0.25)
+        }
+        #expect(
+            try jsonLine(whole) == """
+                {"affinityHits":2,"backend":"10.1.0.11:8080","backendPod":"shop/web-1","client":"shop/cart-0",\
+                "command":"curl","dialled":"10.96.0.10:80","error":"ECONNREFUSED","kind":"closed","pid":77,\
+                "protocol":"TCP","received":10,"roundTripSeconds":0.25,"seconds":0.5,"sent":20,\
+                "service":"shop/web:http","source":"10.1.0.2:40000","time":1.5}
+
+                """)
+        let bare = FlowEvent(time: 1, kind: .datagrams, protocol: FlowTransport(1), dialled: Self.dialled)
+        #expect(
+            try jsonLine(bare) == #"{"dialled":"10.96.0.10:80","kind":"datagrams","protocol":"1","time":1}"# + "\n")
+        var report = TrafficReport(time: 1, backends: [traffic("a/b", 1, 0)])
+        report.backends[0].backendPod = .proxy
+        report.others = BackendTraffic(service: nil, protocol: .several, backend: nil)
+        #expect(
+            try jsonLine(report) == """
+                {"backends":[{"active":0,"backend":"10.1.0.1:8080","backendPod":"l7-proxy","connections":0,\
+                "failures":0,"protocol":"TCP","received":0,"sent":0,"service":"a/b"}],\
+                "others":{"active":0,"connections":0,"failures":0,"protocol":""},"time":1}
+
+                """)
+        let (client, decoder) = (event(.connect) { $0.client = .node }, JSONDecoder())
+        for sent in [whole, bare, client] {
+            let received = try decoder.decode(FlowEvent.self, from: Data(jsonLine(sent).utf8))
+            #expect(received == sent)
+        }
+        let received = try decoder.decode(TrafficReport.self, from: Data(jsonLine(report).utf8))
+        #expect(received == report)
     }
 
     private func traffic(_ service: String, _ last: UInt32, _ connections: UInt64) -> BackendTraffic {
         var line = BackendTraffic(
-            service: service, protocol: "TCP", backend: SocketAddress(IPAddress(v4: 0x0a01_0000 + last), 8080))
+            service: ServicePortName(rawValue: service), protocol: .known(.tcp),
+            backend: SocketAddress(IPAddress(v4: 0x0a01_0000 + last), 8080))
         (line.connections, line.received, line.sent) = (connections, connections * 1000, connections * 10)
         return line
     }
 
     private var reports: (TrafficReport, TrafficReport) {
         var busy = traffic("shop/web:http", 2, 300)
-        (busy.active, busy.roundTripSeconds, busy.failures, busy.backendPod) = (3, 0.0012, 4, "shop/web-2")
+        (busy.active, busy.roundTripSeconds, busy.failures, busy.backendPod) = (
+            3, 0.0012, 4, .pod(namespace: "shop", name: "web-2")
+        )
         return (
             TrafficReport(time: 10, backends: [traffic("shop/web:http", 1, 100), traffic("shop/web:http", 2, 100)]),
             TrafficReport(time: 12, backends: [traffic("shop/web:http", 1, 100), busy, traffic("a/dns:d", 9, 2)])

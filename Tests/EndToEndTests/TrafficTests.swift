@@ -25,13 +25,13 @@ import TestSupport
         }
         let seen = try observer.events(80) { $0.kind == .connect || $0.kind == .closed }
         let connects = seen.filter { $0.kind == .connect }
-        #expect(connects.count == 40 && connects.allSatisfy { $0.service == "default/web:t" })
+        #expect(connects.count == 40 && connects.allSatisfy { $0.service?.rawValue == "default/web:t" })
         #expect(Set(connects.map { $0.backend?.address }) == Set(rig.pods.map { $0.address(family) }))
         #expect(connects.allSatisfy { $0.dialled == rig.web.address(family) })
         #expect(connects.allSatisfy { $0.pid != nil && $0.command == "pod-driver" })
-        #expect(connects.count { $0.client == "node" } == 20)
-        #expect(connects.count { $0.client == "default/client-pod" } == 20)
-        #expect(Set(connects.map(\.backendPod)) == ["default/a", "default/b"])
+        #expect(connects.count { $0.client?.rawValue == "node" } == 20)
+        #expect(connects.count { $0.client?.rawValue == "default/client-pod" } == 20)
+        #expect(Set(connects.map(\.backendPod?.rawValue)) == ["default/a", "default/b"])
         #expect(connects.count { $0.source?.address == rig.client.address(family) } == 20)
         for event in seen where event.kind == .closed {
             let name = rig.pods.first { $0.address(family) == event.backend?.address }?.name ?? ""
@@ -46,7 +46,7 @@ import TestSupport
         try rig.client.flow(.udp, to: rig.web.address(family), count: 5).mustPass()
         try rig.client.flow(.udpConnected, to: rig.web.address(family), count: 5).mustPass()
         let datagrams = try observer.events(10) { $0.kind == .datagrams }
-        #expect(datagrams.allSatisfy { $0.service == "default/web:u" && $0.protocol == "UDP" })
+        #expect(datagrams.allSatisfy { $0.service?.rawValue == "default/web:u" && $0.protocol.rawValue == "UDP" })
         #expect(datagrams.allSatisfy { $0.source?.address == rig.client.address(family) }, "\(datagrams)")
     }
 
@@ -56,11 +56,11 @@ import TestSupport
         _ = try rig.client.flow(.udp, to: empty)
         let refused = try observer.events(2) { $0.kind == .refused }
         #expect(refused.map(\.error) == ["ECONNREFUSED", "ECONNREFUSED"])
-        #expect(refused.map(\.service) == ["default/empty:t", "default/empty:u"])
+        #expect(refused.map(\.service?.rawValue) == ["default/empty:t", "default/empty:u"])
         #expect(refused.allSatisfy { $0.dialled == empty && $0.backend == nil })
         _ = try rig.client.flow(.tcp, to: rig.dead.address(family))
         let failed = try observer.events(1) { $0.kind == .failed }[0]
-        #expect(failed.error == "ECONNREFUSED" && failed.service == "default/dead:t")
+        #expect(failed.error == "ECONNREFUSED" && failed.service?.rawValue == "default/dead:t")
         #expect(failed.command == "pod-driver" && failed.pid != nil)
     }
 
@@ -85,10 +85,10 @@ import TestSupport
         let backend = rig.pods[1].address(family)
         let moved = try observer.events(2) { $0.backend?.address == backend }
         for event in moved {
-            #expect(event.kind == .datagrams && event.service == "default/web:u" && event.dialled == address)
+            #expect(event.kind == .datagrams && event.service?.rawValue == "default/web:u" && event.dialled == address)
             #expect(event.pid == nil && event.command == nil && event.error == nil, "\(event)")
         }
-        #expect(Set(moved.map(\.client)) == ["node", "default/client-pod"], "\(moved)")
+        #expect(Set(moved.map(\.client?.rawValue)) == ["node", "default/client-pod"], "\(moved)")
         let kinds = observer.all.map(\.kind)
         #expect(!kinds.contains(.refused) && !kinds.contains(.failed))
         let status = try rig.agent.agentctl("status", "-o", "wide")
@@ -120,7 +120,7 @@ import TestSupport
             let rig = try TrafficRig(lab, .ebpf)
             let observer = try EventLog(rig.agent, "--rate", "100000")
             try rig.client.flow(.tcp, to: rig.web.v4, count: 2000).mustPass()
-            let all = try observer.events(4000) { $0.service == "default/web:t" }
+            let all = try observer.events(4000) { $0.service?.rawValue == "default/web:t" }
             #expect(all.count == 4000 && observer.lost == 0)
             #expect(try rig.isTraced())
             try observer.stop()
@@ -220,7 +220,7 @@ import TestSupport
             try outside.flow(.tcp, to: nodePort, count: 10).mustPass()
             let connects = try observer.events(10) { $0.kind == .connect }
             #expect(connects.allSatisfy { $0.source?.address == outside.v4 && $0.dialled == nodePort })
-            #expect(connects.allSatisfy { $0.service == "default/sticky:t" }, "\(connects)")
+            #expect(connects.allSatisfy { $0.service?.rawValue == "default/sticky:t" }, "\(connects)")
             try eventually("they are counted") { top["default/sticky:t"]?.connections == 10 }
             try observer.stop()
             try top.stop()
@@ -240,12 +240,12 @@ import TestSupport
             let seen = try observer.events(46) { _ in true }
             let connects = seen.filter { $0.kind == .connect }
             #expect(connects.count == 21 && connects.allSatisfy { $0.source?.address == rig.client.address(family) })
-            #expect(connects.count { $0.service == "default/web:t" && $0.dialled == web } == 20)
+            #expect(connects.count { $0.service?.rawValue == "default/web:t" && $0.dialled == web } == 20)
             #expect(Set(connects.prefix(20).map { $0.backend?.address }) == Set(rig.pods.map { $0.address(family) }))
-            #expect(seen.count { $0.kind == .datagrams && $0.service == "default/web:u" } == 5)
-            #expect(seen.count { $0.kind == .closed && $0.service == "default/web:t" } == 20)
+            #expect(seen.count { $0.kind == .datagrams && $0.service?.rawValue == "default/web:u" } == 5)
+            #expect(seen.count { $0.kind == .closed && $0.service?.rawValue == "default/web:t" } == 20)
             let failed = seen.filter { $0.kind == .failed }
-            #expect(failed.map(\.service) == ["default/dead:t"] && failed.first?.error == "ECONNREFUSED")
+            #expect(failed.map(\.service?.rawValue) == ["default/dead:t"] && failed.first?.error == "ECONNREFUSED")
             let held = try rig.client.hold(8, to: web)
             try eventually("connections are counted") {
                 let tcp = top["default/web:t"]

@@ -10,7 +10,8 @@ import Testing
 @Suite struct ServiceTotalsTests {
     private func line(_ service: String, _ port: UInt16, _ connections: UInt64, active: Int = 0) -> BackendTraffic {
         var line = BackendTraffic(
-            service: service, protocol: "TCP", backend: SocketAddress(IPAddress(v4: 0x0a01_0001), port))
+            service: ServicePortName(rawValue: service), protocol: .known(.tcp),
+            backend: SocketAddress(IPAddress(v4: 0x0a01_0001), port))
         (line.connections, line.active, line.roundTripSeconds) = (connections, active, active > 0 ? 0.002 : nil)
         return line
     }

@@ -107,7 +107,7 @@ package final class BPFFlowTracer: FlowTracer {
             address.low == 0 && address.high == 0 ? nil : SocketAddress(address.value, UInt16(bigEndian: port))
         }
         var event = FlowEvent(
-            time: Double(raw.time) / 1e9 + offset, kind: kind, protocol: protocolName(raw.protocol),
+            time: Double(raw.time) / 1e9 + offset, kind: kind, protocol: FlowTransport(raw.protocol),
             dialled: SocketAddress(raw.dialled.value, UInt16(bigEndian: raw.dialled_port)),
             backend: address(raw.backend, raw.backend_port))
         event.service = names[raw.svc_id]
@@ -153,7 +153,7 @@ package final class BPFFlowTracer: FlowTracer {
                 }
                 let isOthers = key.serviceID == 0
                 var line = BackendTraffic(
-                    service: names[key.serviceID], protocol: isOthers ? "" : protocolName(key.transport),
+                    service: names[key.serviceID], protocol: isOthers ? .several : FlowTransport(key.transport),
                     backend: key.backend)
                 line.connections = counts.connections
                 line.failures = counts.failures
@@ -206,14 +206,14 @@ private struct FlowKey: Hashable {
 /// Names of services by the number the kernel has for them, which is never used again.
 private struct ServiceNames {
     private let map: BPFMap<UInt32, heddle_service_name>
-    private var known: [UInt32: String] = [:]
+    private var known: [UInt32: ServicePortName] = [:]
 
     init(_ map: BPFMap<UInt32, heddle_service_name>) { self.map = map }
 
-    subscript(id: UInt32) -> String? {
+    subscript(id: UInt32) -> ServicePortName? {
         mutating get {
             if let name = known[id] { return name }
-            guard id != 0, let name = try? map.lookup(id)?.id?.displayName else { return nil }
+            guard id != 0, let name = (try? map.lookup(id))?.id.map(ServicePortName.init) else { return nil }
             if known.count >= 10_000 { known = [:] }
             known[id] = name
             return name
@@ -233,8 +233,6 @@ extension FlowEvent.Kind {
         }
     }
 }
-
-private func protocolName(_ number: UInt8) -> String { TransportProtocol(rawValue: number)?.description ?? "\(number)" }
 
 /// The errors a connect can end with, by their names; others by number.
 func errorName(_ code: Int32) -> String {

@@ -90,7 +90,7 @@ package final class ConntrackFlowTracer: FlowTracer {
         let key = FlowBackend(entry)
         let now = wallClock()
         var event = FlowEvent(
-            time: now, kind: .connect, protocol: "\(key.transport)", dialled: key.dialled, backend: key.backend)
+            time: now, kind: .connect, protocol: .known(key.transport), dialled: key.dialled, backend: key.backend)
         event.source = entry.original.source
         switch change.change {
         case .new:
@@ -148,7 +148,8 @@ package final class ConntrackFlowTracer: FlowTracer {
             let sum = sums[key] ?? Sum()
             let isOthers = key == Self.others
             var line = BackendTraffic(
-                service: nil, protocol: isOthers ? "" : "\(key.transport)", backend: isOthers ? nil : key.backend)
+                service: nil, protocol: isOthers ? .several : .known(key.transport),
+                backend: isOthers ? nil : key.backend)
             line.dialled = isOthers ? nil : key.dialled
             line.connections = sum.connections
             line.failures = sum.failures

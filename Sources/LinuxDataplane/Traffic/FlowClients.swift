@@ -16,7 +16,7 @@ struct FlowClients {
     /// Fills in `client` for the node, else `source`, as far as they can be known.
     mutating func complete(_ event: inout FlowEvent, namespace: UInt64, pid: Int32?) {
         if namespace == node {
-            event.client = "node"
+            event.client = .node
             return
         }
         if let source = event.source {

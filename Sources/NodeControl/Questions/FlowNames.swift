@@ -13,12 +13,12 @@ struct FlowNames: Sendable {
         /// nil: any address of the node.
         let address: IPAddress?
         let port: UInt16
-        let transport: String
+        let transport: FlowTransport
     }
-    fileprivate var services: [Dialled: String] = [:]
+    fileprivate var services: [Dialled: ServicePortName] = [:]
     fileprivate var generation: UInt64?
 
-    fileprivate func service(at dialled: SocketAddress, _ transport: String) -> String? {
+    fileprivate func service(at dialled: SocketAddress, _ transport: FlowTransport) -> ServicePortName? {
         services[Dialled(address: dialled.address, port: dialled.port, transport: transport)]
             ?? services[Dialled(address: nil, port: dialled.port, transport: transport)]
     }
@@ -51,15 +51,17 @@ extension NodeController {
         return report
     }
 
-    private func backendName(_ backend: SocketAddress) -> String? {
-        node.proxyListeners.contains(backend) ? "l7-proxy" : pod(at: backend.address)
+    private func backendName(_ backend: SocketAddress) -> FlowEnd? {
+        node.proxyListeners.contains(backend) ? .proxy : pod(at: backend.address)
     }
     /// Pods on the network of their node cannot be told apart by it.
-    private func pod(at address: IPAddress) -> String? {
-        state.pods(at: address).last { state.workloads[$0] != nil }?.description
+    private func pod(at address: IPAddress) -> FlowEnd? {
+        state.pods(at: address).last { state.workloads[$0] != nil }.map {
+            .pod(namespace: $0.namespace, name: $0.name)
+        }
     }
-    private func name(of address: IPAddress) -> String? {
-        pod(at: address) ?? (node.localAddresses.contains(address) ? "node" : nil)
+    private func name(of address: IPAddress) -> FlowEnd? {
+        pod(at: address) ?? (node.localAddresses.contains(address) ? .node : nil)
     }
 
     private mutating func refreshFlowNames(needsServices: Bool) {
@@ -69,8 +71,8 @@ extension NodeController {
         for program in compiler.programs.values + settings.ownPrograms {
             for frontend in program.frontends {
                 let key = FlowNames.Dialled(
-                    address: frontend.address, port: frontend.port, transport: program.id.transport.description)
-                flowNames.services[key] = program.id.displayName
+                    address: frontend.address, port: frontend.port, transport: .known(program.id.transport))
+                flowNames.services[key] = ServicePortName(program.id)
             }
         }
     }
