@@ -13,6 +13,8 @@ final class RunningAgent {
     private var dataplane: DataplaneKind
     private var options: [String]
     private let wrapper: [String]
+    /// The directory of its programs.
+    private var programs: String
     let directory: TemporaryDirectory
     private var process: ChildProcess?
 
@@ -20,10 +22,11 @@ final class RunningAgent {
     /// the agent.
     init(
         on node: LabNode, _ dataplane: DataplaneKind, _ source: any ServiceSource, options: [String] = [],
-        wrapper: [String] = []
+        wrapper: [String] = [], programs: String = programDirectory
     ) throws {
         self.options = options
         self.wrapper = wrapper
+        self.programs = programs
         self.node = node
         self.dataplane = dataplane
         self.source = source
@@ -39,7 +42,7 @@ final class RunningAgent {
     func start() throws {
         process = try node.host.spawn(
             wrapper + [
-                programDirectory + "/heddle-agent", "run", "--node-name", node.name, "--dataplane", dataplane.rawValue,
+                programs + "/heddle-agent", "run", "--node-name", node.name, "--dataplane", dataplane.rawValue,
                 "--cgroup", node.cgroup, "--bpffs", node.bpffs, "--state-dir", directory.path + "/state",
                 "--api-socket", socket, "--cluster-cidr", Lab.clusterCIDRs.joined(separator: ","),
             ] + source.arguments + options, log: log)
@@ -51,7 +54,7 @@ final class RunningAgent {
     func agentctl(_ arguments: [String]) throws -> String {
         do {
             return try node.host.run(
-                [programDirectory + "/agentctl"] + arguments + ["--api-socket", socket, "--bpffs", node.bpffs])
+                [programs + "/agentctl"] + arguments + ["--api-socket", socket, "--bpffs", node.bpffs])
         } catch {
             throw TestFailure("\(error)\nthe agent's log:\n\(readText(log))")
         }
@@ -63,7 +66,15 @@ final class RunningAgent {
     }
     func startAgentctl(_ arguments: [String], log: String) throws -> ChildProcess {
         try node.host.spawn(
-            [programDirectory + "/agentctl"] + arguments + ["--api-socket", socket, "--bpffs", node.bpffs], log: log)
+            [programs + "/agentctl"] + arguments + ["--api-socket", socket, "--bpffs", node.bpffs], log: log)
+    }
+
+    /// The agent of another release in its place.
+    func replace(with programs: String) throws {
+        _ = try stop()
+        self.programs = programs
+        try start()
+        try waitUntilInSync()
     }
 
     /// Another agent in its place, with another dataplane.
