@@ -268,6 +268,7 @@ if isSet("HEDDLE_FUZZ") {
         fuzzer("fuzz-framing", "Framing", ["PullJSON"]),
         fuzzer("fuzz-hand-over", "HandOver", ["HandOver"]),
         fuzzer("fuzz-http-wire", "HTTPWire", ["HTTPWire"]),
+        fuzzer("fuzz-http2-wire", "HTTP2Wire", ["HTTP2Wire"]),
         fuzzer("fuzz-manifests", "Manifests", ["Cluster", "Manifests"]),
         fuzzer("fuzz-objects-json", "ObjectsJSON", ["Cluster", "Manifests", "PullJSON", "YAML"]),
     ]
