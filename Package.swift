@@ -212,7 +212,9 @@ if !isSet("HEDDLE_CORE") {
                 .product(name: "GRPCNIOTransportHTTP2Posix", package: "grpc-swift-nio-transport"),
             ] + nio),
         // HTTP2Wire beside an implementation that is not ours.
-        tests("HTTP2Oracle", ["HTTP2Wire", "TestSupport"] + nio + frames),
+        tests(
+            "HTTP2Oracle",
+            ["HTTP2Wire", "TestSupport", .product(name: "NIOEmbedded", package: "swift-nio")] + nio + frames),
         tests("AdminServer", ["Addressing", "AdminServer", "Posix", "TestSupport"]),
         tests(
             "HandOverLink",

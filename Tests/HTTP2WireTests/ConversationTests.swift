@@ -138,4 +138,31 @@ import Testing
         for _ in 0..<20 { _ = carry(client, server, &generator) + carry(server, client, &generator) }
         #expect(server.received[stream]?.count == 500_000)
     }
+
+    /// As many as an optimised build can do in seconds.
+    private var manyRequests: Int {
+        #if DEBUG
+            10_000
+        #else
+            100_000
+        #endif
+    }
+
+    @Test func manyRequestsLeaveNothing() throws {
+        let (client, server) = (Endpoint(.client), Endpoint(.server))
+        var sizes: [Int] = []
+        for round in 0..<manyRequests {
+            let stream = try client.open(get + [("x-id", "\(round)"), ("user-agent", "test")])
+            server.list.removeAll()
+            _ = server.receive(client.takeOutput())
+            try server.respond(stream, [(":status", "200"), ("date", "\(round / 10)"), ("server", "test")])
+            _ = client.receive(server.takeOutput())
+            if round % 100 == 99 { sizes.append(client.machine.memory + server.machine.memory) }
+        }
+        #expect(client.streamCount == 0 && server.streamCount == 0)
+        // Once the dates of a while have filled the tables nothing grows; two full tables and two machines are small.
+        let half = sizes.count / 2
+        let (first, second) = (sizes[..<half].max() ?? 0, sizes[half...].max() ?? 0)
+        #expect(second <= first && first < 16 << 10, "\(first) \(second)")
+    }
 }
