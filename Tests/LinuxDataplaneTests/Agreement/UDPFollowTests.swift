@@ -148,20 +148,6 @@ struct UDPFollowTests {
         }
     }
 
-    /// Its endpoints stay the same.
-    @Test func underPolicyLocalASocketWaitsForAnotherPolicy() throws {
-        try Lab.with { lab in
-            let test = try FollowTest(.ebpf, lab, policy: .local)
-            try test.serve(test.near)
-            let socket = try test.open()
-            try test.serve(test.far)
-            #expect(try socket.tell().errors.isEmpty)
-            try test.setPolicy(.cluster)
-            #expect(try socket.ask().names == [test.endpoint(test.far)])
-            #expect(try test.counters() == Self.counters(moved: 1, ended: 0))
-        }
-    }
-
     private static func counters(moved: UInt64, ended: UInt64) -> [String: UInt64] {
         ["udp_sockets_moved": moved, "udp_sockets_ended": ended, "udp_sockets_unreachable": 0]
     }
@@ -189,22 +175,18 @@ private final class FollowTest {
     let node: NodeUnderTest
     let near: LabPod
     let far: LabPod
-    private var service = Service(name: ObjectName("ns", "log"))
 
     init(
         _ kind: DataplaneKind, _ lab: Lab, affinitySeconds: UInt32? = nil, policy: Service.TrafficPolicy = .cluster
     ) throws {
         node = try NodeUnderTest(kind, lab: lab)
         (near, far) = (node.pods[1], node.remotePods[0])
+        var service = Service(name: ObjectName("ns", "log"))
         service.type = .nodePort
         service.clusterIPs = AddressFamily.allCases.map { name($0).address }
         service.ports = [Service.Port(name: "p", transport: .udp, port: name().port)]
         service.ports[0].nodePort = Self.nodePort
         service.affinitySeconds = affinitySeconds
-        try setPolicy(policy)
-    }
-
-    func setPolicy(_ policy: Service.TrafficPolicy) throws {
         service.internalTrafficPolicy = policy
         try node.apply([.upsert(.service(service))])
     }

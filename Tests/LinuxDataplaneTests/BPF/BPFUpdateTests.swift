@@ -230,6 +230,22 @@ import TestSupport
         }
     }
 
+    /// Its endpoints stay the same. No rules serve what waits here.
+    @Test func aSocketThatWaitsUnderPolicyLocalIsTakenUpUnderCluster() throws {
+        try BPFTestNode.with { test in
+            var service = dns([test.a.endpoint()])
+            (service.local, service.internalPolicy) = (service.cluster, .local)
+            try test.applyAll([service.program])
+            let socket = try test.client.open(.udpConnected, to: Self.vip)
+            (service.local, service.cluster) = ([], [test.b.endpoint()])
+            try test.update(service.program)
+            #expect(try test.recordedBackends() == [Self.vip])
+            service.internalPolicy = .cluster
+            try test.update(service.program)
+            #expect(try socket.ask().names == ["b"])
+        }
+    }
+
     /// Where pods can be told apart, policy Local of an external address is not for them (spec rows 77-79).
     @Test func aSocketThatWaitsAtAnExternalAddressGoesToAnyEndpoint() throws {
         try BPFTestNode.with { test in
