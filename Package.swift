@@ -183,8 +183,8 @@ if !isSet("HEDDLE_CORE") {
         library(
             "AgentCommands",
             [
-                "Addressing", "AdminAPI", "CLinux", "CZlib", "DataplaneIR", "LinuxDataplane", "Observation", "Posix",
-                "Reconcile", "Telemetry", arguments,
+                "Addressing", "AdminAPI", "CLinux", "CZlib", "DataplaneIR", "LinuxDataplane", "Observation", "Options",
+                "Posix", "Reconcile", "Telemetry", arguments,
             ],
             linker: zlibLibraries),
         library(

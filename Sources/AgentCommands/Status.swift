@@ -49,24 +49,6 @@ struct Status: ParsableCommand {
     }
 }
 
-/// `30`, `30s`, `500ms`, `2m`
-struct WaitTime: ExpressibleByArgument {
-    let duration: Duration
-
-    init(duration: Duration) { self.duration = duration }
-
-    init?(argument: String) {
-        let digits = argument.prefix { $0.isNumber }
-        guard let amount = Int64(digits), amount < 1_000_000 else { return nil }
-        switch argument.dropFirst(digits.count) {
-        case "ms": duration = .milliseconds(amount)
-        case "s", "": duration = .seconds(amount)
-        case "m": duration = .seconds(amount * 60)
-        default: return nil
-        }
-    }
-}
-
 func statusText(_ status: AgentStatus, wide: Bool) -> String {
     var text = ""
     let line = { (name: String, value: String) in

@@ -49,7 +49,8 @@ extension OptionKind where Value == Bool {
 
 extension OptionKind where Value: FixedWidthInteger & Sendable {
     package static func number(_ range: ClosedRange<Value>, _ placeholder: String = "N") -> Self {
-        let isOpen = range.upperBound == .max || range.upperBound == Value(clamping: Int32.max)
+        // 9223372036854775807 helps nobody; any other bound may be what the number is refused for.
+        let isOpen = Value.self == Int.self && range.upperBound == .max
         return OptionKind(
             placeholder,
             wanted: isOpen
@@ -60,10 +61,14 @@ extension OptionKind where Value: FixedWidthInteger & Sendable {
 }
 
 extension OptionKind where Value == UInt16 {
-    package static var port: Self {
+    package static var port: Self { port(from: 1) }
+    /// The kernel chooses one.
+    package static var portOrZero: Self { port(from: 0) }
+
+    private static func port(from least: UInt16) -> Self {
         OptionKind(
-            "PORT", wanted: "a port from 1 to 65535", parse: { UInt16($0).flatMap { $0 > 0 ? $0 : nil } },
-            text: { "\($0)" })
+            "PORT", wanted: "a port from \(least) to 65535",
+            parse: { UInt16($0).flatMap { $0 >= least ? $0 : nil } }, text: { "\($0)" })
     }
 }
 
@@ -102,7 +107,8 @@ private func boolean(_ text: String) -> Bool? {
     }
 }
 
-/// `10ms`, `1.5s`, `1m30s`, `0`, as Go writes durations; nil for anything negative or without a unit.
+/// `10ms`, `1.5s`, `1m30s`, `0`, as Go writes durations; nil for anything negative, without a unit, or of
+/// more than 292 years.
 package func parseDuration(_ text: String) -> Duration? {
     if text == "0" { return .zero }
     var rest = Substring(text)
@@ -113,7 +119,9 @@ package func parseDuration(_ text: String) -> Duration? {
         let unit = rest.prefix { $0.isLetter }
         rest = rest.dropFirst(unit.count)
         guard let amount = Double(digits), amount < 1e6, let unit = nanosecondsPerUnit[String(unit)] else { return nil }
-        nanoseconds += Int64((amount * unit).rounded())
+        let (sum, isTooLong) = nanoseconds.addingReportingOverflow(Int64((amount * unit).rounded()))
+        guard !isTooLong else { return nil }
+        nanoseconds = sum
     }
     return text.isEmpty ? nil : .nanoseconds(nanoseconds)
 }

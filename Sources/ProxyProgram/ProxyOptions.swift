@@ -37,7 +37,7 @@ struct ProxyOptions: Sendable {
     static let options: OptionTable<ProxyOptions> = {
         var table = OptionTable(program: "heddle-proxy", defaults: ProxyOptions())
         table.add(
-            "listen-port", .number(0 ... .max, "PORT"), \.listenPort,
+            "listen-port", .portOrZero, \.listenPort,
             "where redirected connections arrive, TCP, all addresses")
         table.add("listen-address", .ip, \.listenAddress, "only this address")
         table.add(

@@ -16,6 +16,15 @@ import Testing
         #expect(AgentctlProgram.run(arguments) == expected)
     }
 
+    @Test(
+        arguments: [
+            ("0", 0), ("30", 30_000), ("30s", 30_000), ("500ms", 500), ("1m30s", 90_000), ("1h", 3_600_000),
+            ("1.5s", 1500), ("soon", nil), ("", nil), ("-1", nil), ("1.5", nil), ("999999h999999h999999h", nil),
+        ] as [(String, Int?)])
+    func timesAreWrittenAsInTheAgentsOptions(_ text: String, _ milliseconds: Int?) {
+        #expect(WaitTime(argument: text)?.duration == milliseconds.map { .milliseconds($0) })
+    }
+
     @Test func theRemedyIsInTheSentence() {
         let client = AdminClient(socket: "/nonexistent/agent.sock")
         let error = #expect(throws: CommandFailure.self) { try client.get("/status") }

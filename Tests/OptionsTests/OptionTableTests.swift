@@ -18,6 +18,10 @@ private struct Settings: Equatable, Sendable {
     var pause = Duration.milliseconds(10)
     var label: String?
     var inner = Inner()
+    var most: UInt32 = 9
+    var bytes = 9
+    var least = 9
+    var port: UInt16 = 9
     var file: String?
 
     static let options: OptionTable<Settings> = {
@@ -31,6 +35,10 @@ private struct Settings: Equatable, Sendable {
         )
         table.add("label", .path(), \.label, "where it is")
         table.add("bit", .number(0...31), \.inner.bit, "which")
+        table.add("most", .number(1 ... .max), \.most, "how many")
+        table.add("bytes", .number(0 ... .max), \.bytes, "how much")
+        table.add("least", .number(0...Int(Int32.max)), \.least, "how few")
+        table.add("port", .portOrZero, \.port, "where")
         table.add("config", .text("FILE", wanted: "a path"), \.file, "a file with the same names")
         return table
     }()
@@ -92,6 +100,14 @@ private struct Settings: Equatable, Sendable {
         (["--pause", "-1s"], "--pause: \"-1s\" is not a duration of at most 1m like 10ms"),
         (["--label", "relative"], "--label: \"relative\" is not an absolute path"),
         (["--bit", "32"], "--bit: \"32\" is not a number from 0 to 31"),
+        (["--most", "5000000000"], "--most: \"5000000000\" is not a number from 1 to 4294967295"),
+        (["--least", "3000000000"], "--least: \"3000000000\" is not a number from 0 to 2147483647"),
+        (["--bytes", "-1"], "--bytes: \"-1\" is not a number of at least 0"),
+        (["--port", "70000"], "--port: \"70000\" is not a port from 0 to 65535"),
+        (
+            ["--pause", "999999h999999h999999h"],
+            "--pause: \"999999h999999h999999h\" is not a duration of at most 1m like 10ms"
+        ),
     ])
     func aBadFlagIsNamedWithWhatItMayBe(_ arguments: [String], _ sentence: String) {
         #expect(complaint(arguments) == sentence)
@@ -126,6 +142,10 @@ private struct Settings: Equatable, Sendable {
                   --pause DURATION                    between (default: 10ms)
                   --label PATH                        where it is
                   --bit N                             which (default: 14)
+                  --most N                            how many (default: 9)
+                  --bytes N                           how much (default: 9)
+                  --least N                           how few (default: 9)
+                  --port PORT                         where (default: 9)
                   --config FILE                       a file with the same names
 
                 """)
