@@ -11,9 +11,10 @@ import Synchronization
 import Telemetry
 
 final class ProxyChild: Sendable {
-    private struct State {
+    struct State {
         var isWanted = false
         var isServed = false
+        private var isTicking = false
         var pid: pid_t?
         /// What it was started from.
         var program: FileIdentity?
@@ -22,6 +23,20 @@ final class ProxyChild: Sendable {
         var startedAt = ContinuousClock.now
         var pause = Duration.seconds(1)
         var notBefore = ContinuousClock.now
+
+        /// Also when none is wanted: one that ends is to be waited for.
+        private var needsTick: Bool { isWanted || pid != nil || !leaving.isEmpty }
+        /// True if a tick is to be set, because none is to come.
+        mutating func beginTicking() -> Bool {
+            guard needsTick, !isTicking else { return false }
+            isTicking = true
+            return true
+        }
+        /// At the end of a tick: true if another is to be set.
+        mutating func goOnTicking() -> Bool {
+            isTicking = needsTick
+            return isTicking
+        }
     }
     private let state = Mutex(State())
     private let configuration: AgentConfiguration
@@ -63,17 +78,21 @@ final class ProxyChild: Sendable {
     /// Served is who has a proxy that is connected and runs the installed program, whoever started it.
     func update(isWanted: Bool, _ proxies: ProxySuccession) {
         let isServed = !proxies.needsSuccessor
-        let isNew = state.withLock { state in
+        // One that runs already, and holds the port, comes to us within the second.
+        let mayCome = isWanted && !state.withLock(\.isWanted) && (isServed || isPortTaken)
+        let mustTick = state.withLock { state in
             if let pid = state.pid, proxies.outdated.contains(UInt32(pid)) {
                 state.leaving.insert(pid)
                 state.pid = nil
             }
-            defer { (state.isWanted, state.isServed) = (isWanted, isServed) }
-            return isWanted && !state.isWanted
+            (state.isWanted, state.isServed) = (isWanted, isServed)
+            if mayCome { state.notBefore = max(state.notBefore, .now + .seconds(1)) }
+            return state.beginTicking()
         }
-        // One that runs already, and holds the port, comes to us within the second.
-        let patience = isNew && (isServed || isPortTaken) ? 1000 : 1
-        if isNew { _ = timers.schedule(after: .milliseconds(patience)) { [weak self] in self?.tick() } }
+        if mustTick { tick(after: .milliseconds(mayCome ? 1000 : 1)) }
+    }
+    private func tick(after time: Duration) {
+        _ = timers.schedule(after: time) { [weak self] in self?.tick() }
     }
 
     private var isPortTaken: Bool {
@@ -99,10 +118,12 @@ final class ProxyChild: Sendable {
 
     private func tick() {
         let exit = state.withLock { reap(&$0) }
-        if let exit { log.error("heddle-proxy \(exit); it will be started again") }
+        if let exit {
+            log.error("heddle-proxy \(exit)\(state.withLock(\.isWanted) ? "; it will be started again" : "")")
+        }
         let mustStart = state.withLock { $0.isWanted && !$0.isServed && $0.pid == nil && $0.notBefore <= .now }
         if mustStart { start() }
-        if state.withLock(\.isWanted) { _ = timers.schedule(after: .seconds(1)) { [weak self] in self?.tick() } }
+        if state.withLock({ $0.goOnTicking() }) { tick(after: .seconds(1)) }
     }
 
     private func reap(_ state: inout State) -> String? {
