@@ -57,6 +57,15 @@ import Testing
         }
     }
 
+    /// The list of decisions says what the records are called, and leaves none out.
+    @Test func decisionsAreListedByTheirTitles() {
+        let directory = SourceTree.root + "/docs/decisions/"
+        let rows = readText(directory + "README.md").matches(of: /\n\| \[\d{4}\]\(([a-z0-9-]+\.md)\) \| (.+) \|/)
+        let names = directoryEntries(directory).filter { $0 != "README.md" }
+        #expect(rows.map { String($0.1) } == names && rows.count >= 7)
+        for row in rows { #expect(readText(directory + row.1).hasPrefix("# \(row.2)\n"), "\(row.1)") }
+    }
+
     /// An exception for a file that is gone is a trap for the next file of that name.
     @Test func exceptionsAreStillNeeded() {
         let paths = Set(SourceTree.files.map(\.path))
