@@ -5,8 +5,9 @@ package enum SourceEvent: Sendable {
     case changes([Change])
     /// Everything that existed at the start has been delivered: the first sync may be written (spec row 158).
     case synced
-    /// Every pod of this node has been told, or cannot be: said once each time pods begin to be followed.
-    case podsKnown
+    /// Every pod of this node has been told, or cannot be: said once each time pods begin to be followed, with the
+    /// number that this time was given.
+    case podsKnown(round: Int)
     /// All problems the source has now, replacing what it said before. Empty: all is well.
     case problems([SourceProblem])
 }

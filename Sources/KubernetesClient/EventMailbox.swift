@@ -11,7 +11,9 @@ final class EventMailbox: Sendable {
         var didTellSynced = false
         /// The changes of the first lists were told; `synced` comes before any later one.
         var owesSynced = false
-        /// The pods of this node are complete, which was not told yet.
+        /// In which the pods of this node are followed.
+        var podRound: Int?
+        /// They are complete, which was not told yet.
         var owesPods = false
         /// By what is followed.
         var problems: [String: [SourceProblem]] = [:]
@@ -30,17 +32,20 @@ final class EventMailbox: Sendable {
 
     // MARK: The watches' side
 
-    /// Tells of changes, in order; with `isComplete` they end the kind's first list. Waits as long as the agent is far
-    /// behind, which makes the connection fill up and the server wait.
+    /// Tells of changes, in order; they end the first list of the kind they are `completing`. Waits as long as the
+    /// agent is far behind, which makes the connection fill up and the server wait.
     func send(_ changes: [Change], completing kind: ObjectKind? = nil) async {
         update { state in
             state.changes += changes
             if let kind { state.incomplete.remove(kind) }
             // They are followed later than the rest, so nobody waits for them here.
-            if kind == .pod { state.owesPods = true }
+            if kind == .pod, state.podRound != nil { state.owesPods = true }
         }
         await wait { $0.changes.count > Self.limit }
     }
+
+    /// Pods that are complete belong to this round from now on; nil: nobody wants to hear of it.
+    func followPods(round: Int?) { update { ($0.podRound, $0.owesPods) = (round, false) } }
 
     /// Waits for the first lists of all but these kinds.
     func completeness(but optional: Set<ObjectKind>) async { await wait { !$0.incomplete.isSubset(of: optional) } }
@@ -123,9 +128,9 @@ final class EventMailbox: Sendable {
             state.didTellSynced = true
             return .synced
         }
-        if state.owesPods {
+        if state.owesPods, let round = state.podRound {
             state.owesPods = false
-            return .podsKnown
+            return .podsKnown(round: round)
         }
         guard state.hasNewProblems else { return nil }
         state.hasNewProblems = false

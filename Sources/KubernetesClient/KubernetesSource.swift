@@ -108,16 +108,19 @@ package final class KubernetesSource: Sendable {
         transport.shutdown()
     }
 
-    /// Follows these pods from now on; those that are not asked for any more are told as gone.
-    package func follow(_ pods: PodScope) {
-        followsNodePods.set(pods >= .ofNode)
-        followsOtherPods.set(pods == .all)
+    /// Follows these pods from now on; those that are not asked for any more are told as gone. `round` grows each time
+    /// pods begin to be followed, and is told with `podsKnown`.
+    package func follow(_ pods: PodScope, round: Int) {
+        if pods == .none { mailbox.followPods(round: nil) }
+        followsNodePods.set(pods >= .ofNode ? round : nil)
+        followsOtherPods.set(pods == .all ? round : nil)
     }
 
     private func follow(_ resource: WatchedResource, while isWanted: Switch, _ transport: Transport) async {
         while true {
-            await isWanted.wait(for: true)
-            guard !Task.isCancelled else { return }
+            guard let round = await isWanted.wait(until: { $0 != nil }), !Task.isCancelled else { return }
+            // Whoever tells of an earlier round has ended.
+            if resource.completes == .pod { mailbox.followPods(round: round) }
             board.add(resource)
             let loop = WatchLoop(
                 resource, transport: transport, mailbox: mailbox, board: board, configuration: configuration,
@@ -128,7 +131,7 @@ package final class KubernetesSource: Sendable {
                     await loop.run()
                     return loop.table.names
                 }
-                await isWanted.wait(for: false)
+                _ = await isWanted.wait { $0 != round }
                 group.cancelAll()
                 return await group.next() ?? []
             }

@@ -5,7 +5,6 @@ import Cluster
 import Compile
 import DataplaneIR
 import HandOver
-import HandOver
 import RouteIR
 
 extension NodeController {
@@ -13,19 +12,17 @@ extension NodeController {
     mutating func compileRoutes(isFirst: Bool) -> (changed: Set<ServicePortID>, routesDiffer: Bool) {
         let facts = NodeFacts(
             name: settings.nodeName, zone: state.nodes[settings.nodeName]?.zone)
-        let findings = routes.findings
         let own = OwnSockets(addresses: nodeInputs.interfaceAddresses, ports: settings.ownPorts)
-        let routesDiffer = routes.update(dirty.services, pods: dirty.pods, node: facts, own: own, from: state)
+        let changes = routes.update(dirty.services, pods: dirty.pods, node: facts, own: own, from: state)
         // Findings change without a write to the kernel.
-        let findingsDiffer = routes.findings != findings
-        if findingsDiffer { findingsVersion += 1 }
+        if changes.findings { findingsVersion += 1 }
         guard settings.proxy != .off else { return ([], false) }
-        if findingsDiffer { tell(routes.findings) }
+        tell(changes.newFindings)
         proxyWasNeeded = proxyWasNeeded || routes.isNeeded
         followPods()
         let available = proxy.step(isNeeded: routes.isNeeded, knowsPods: knowsPods, isFirst: isFirst, now: now)
         tendProxies()
-        return (noted(compiler.update(proxy: available, from: state)), routesDiffer)
+        return (noted(compiler.update(proxy: available, from: state)), changes.snapshot)
     }
 
     /// After all programs are up to date, before the kernel hears of them.
@@ -68,6 +65,7 @@ extension NodeController {
                 log(.error, "L7 proxy \(new.pid) refused the configuration and keeps its last one: \(refusal)")
             }
         }
+        if proxy.proxies != proxies || outdatedProxies != outdated { mustCompile = true }
         proxy.proxies = proxies
         outdatedProxies = outdated
         for pid in succession.leaving.subtracting(toldToLeave).sorted() {
@@ -125,12 +123,7 @@ extension NodeController {
     /// Families in which something is routed, but this node has no address where the proxy could be reached.
     package var unreachableFamilies: [AddressFamily] {
         guard hasAddresses, settings.proxy != .off, proxyWasNeeded else { return [] }
-        return AddressFamily.allCases.filter { family in
-            node.proxyListener(family) == nil
-                && routes.snapshot.services.values.contains { service in
-                    service.frontends.contains { $0.address.family == family }
-                }
-        }
+        return AddressFamily.allCases.filter { node.proxyListener($0) == nil && routes.isRouted($0) }
     }
 
     /// Sentences for the status and the log.

@@ -27,7 +27,7 @@ extension NodeController {
             for change in changes { take(change) }
             sources[source].changedAt = now
         case .synced: sources[source].isComplete = true
-        case .podsKnown: pods.told.insert(source)
+        case .podsKnown(let round): notePodsKnown(of: source, round)
         case .problems(let problems): report(problems, of: source)
         }
     }
@@ -67,7 +67,7 @@ extension NodeController {
 
     private mutating func report(_ problems: [SourceProblem], of source: Int) {
         let sentences = problems.map(\.description)
-        let known = sources[source].problems
+        let known = Set(sources[source].problems)
         for sentence in sentences where !known.contains(sentence) { log(.error, sentence) }
         if sentences.isEmpty, !known.isEmpty { log(.info, "\(settings.sourceNames[source]) is readable again") }
         sources[source].problems = sentences
@@ -77,7 +77,7 @@ extension NodeController {
     /// Brings the desired state up to date, and plans how the kernel gets there, as far as that may happen now.
     mutating func settle() {
         if !isComplete, hasAddresses, sources.allSatisfy(\.isComplete) {
-            isComplete = true
+            (isComplete, mustCompile) = (true, true)
             snapshot.toldIDs = []
             deadlines.snapshot = nil
             confirmSnapshot()
@@ -88,7 +88,8 @@ extension NodeController {
             noteEligibility(state.nodes[settings.nodeName])
         }
         // Nothing is compiled before everything is known: half a list would compile twice (spec row 158).
-        if isComplete || snapshot.isInForce { compile() }
+        let isDue = mustCompile || !dirty.isEmpty || proxy.deadline.map { $0 <= now } ?? false
+        if isDue, isComplete || snapshot.isInForce { compile() }
         deadlines.reconcile = nil
         let mayWrite = proxy.mayWrite(now: now)
         deadlines.proxy = proxy.deadline
@@ -103,6 +104,8 @@ extension NodeController {
     }
 
     private mutating func compile() {
+        mustCompile = false
+        compilations += 1
         let ours = settings.nodeName
         // Once a snapshot was in force the kernel holds this agent's work, and no earlier one's routes.
         var (changed, routesDiffer) = compileRoutes(isFirst: !hasCompiled)

@@ -24,6 +24,10 @@ package struct NodeController: Sendable {
 
     package internal(set) var state = ClusterState()
     var dirty = Dirty()
+    /// Something other than the state came in that decides what is compiled: addresses, proxies, pods that are known.
+    var mustCompile = true
+    /// How often everything was compiled that was out of date (tested: not more often than needed).
+    package internal(set) var compilations = 0
     package internal(set) var compiler: Compiler
     package internal(set) var routes: RouteCompiler
     package internal(set) var proxy: ProxyControl
@@ -113,7 +117,7 @@ package struct NodeController: Sendable {
         case .source(let index, let event): take(event, from: index)
         case .addresses(let addresses):
             nodeInputs.addresses = addresses
-            hasAddresses = true
+            (hasAddresses, mustCompile) = (true, true)
             serviceAddresses.reset(local: nodeInputs.interfaceAddresses, programs: compiler.programs)
         case .proxies(let proxies, let outdated): take(proxies, outdated)
         case .applied(let result, let jitter): applied(result, jitter)

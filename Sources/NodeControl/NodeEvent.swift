@@ -45,7 +45,8 @@ package enum NodeAction: Sendable {
     case tendProxies(isNeeded: Bool, ProxySuccession)
     /// Asks a proxy to end once it has finished what it does.
     case drain(pid: UInt32)
-    case follow(PodScope)
+    /// `round` comes back with `.podsKnown`.
+    case follow(PodScope, round: Int)
     /// Which health-check servers must run.
     case healthChecks([ObjectName: HealthCheck], NodeProgram)
     case loadSnapshot

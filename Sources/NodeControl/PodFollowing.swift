@@ -6,7 +6,9 @@ import Compile
 
 struct PodFollowing {
     var scope = PodScope.none
-    /// Sources that have told all pods of this node.
+    /// Counts how often following began: what a source tells of an earlier time says nothing about now.
+    var round = 0
+    /// Sources that have told all pods of this node in this round.
     var told: Set<Int> = []
     /// Until when whoever observes wants names.
     var observedUntil: Duration?
@@ -16,13 +18,23 @@ extension NodeController {
     var knowsPods: Bool { settings.podSources.isSubset(of: pods.told) }
 
     mutating func followPods() {
-        if let end = pods.observedUntil, end <= now { pods.observedUntil = nil }
+        if let end = pods.observedUntil, end <= now {
+            pods.observedUntil = nil
+            flowNames.forget()
+        }
         deadlines.pods = pods.observedUntil
         let forRoutes = routes.isNeeded && settings.proxy != .off
         let wanted: PodScope = forRoutes ? .all : pods.observedUntil != nil ? .ofNode : .none
         guard wanted != pods.scope else { return }
+        if pods.scope == .none { pods.round += 1 }
         pods.scope = wanted
         if wanted == .none { pods.told = [] }
-        act(.follow(wanted))
+        act(.follow(wanted, round: pods.round))
+    }
+
+    mutating func notePodsKnown(of source: Int, _ round: Int) {
+        guard pods.scope != .none, round == pods.round else { return }
+        pods.told.insert(source)
+        mustCompile = true
     }
 }

@@ -47,6 +47,7 @@ extension NodeController {
     /// Which programs changed, after taking down what they do not have any more.
     mutating func noted(_ changes: ProgramChanges) -> Set<ServicePortID> {
         for (id, old) in changes.old { removedBackends.note(old: old, new: compiler.programs[id], now: now) }
+        flowNames.update(changes, programs: compiler.programs)
         return changes.upserts.union(changes.removals)
     }
 

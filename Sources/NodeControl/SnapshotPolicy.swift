@@ -62,7 +62,7 @@ extension NodeController {
             snapshot.unconfirmed.insert(object.id)
             if object.isOfAPIServer { snapshot.apiServer.insert(object.id) }
         }
-        snapshot.isInForce = true
+        (snapshot.isInForce, mustCompile) = (true, true)
         snapshot.writtenAt = now - age
         tellSnapshot("the source is away; a snapshot with \(objects.count) objects is in force")
         if hasAddresses { reconciler.sourceIsComplete() }

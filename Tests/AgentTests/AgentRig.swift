@@ -60,8 +60,14 @@ struct AgentRig: Sendable {
         let record = HealthCheckRecord()
         healthChecks = record
         let dataplane = dataplane
+        var following: (@Sendable (PodScope, Int) -> Void)?
+        if let follow { following = { scope, _ in follow(scope) } }
         var environment = NodeAgent.Environment(
-            sources: [AgentSource(name: "test", events: events, owner: (), follow: follow)],
+            sources: [
+                AgentSource(
+                    name: "test", events: events, owner: (),
+                    follow: following)
+            ],
             openDataplane: {
                 OpenDataplane(
                     writer: dataplane, parts: [.init(dataplane, fullAudit: .rolling)], reason: "a test wants it")
@@ -82,7 +88,7 @@ struct AgentRig: Sendable {
     func send(_ objects: ClusterObject...) { feed.yield(.changes(objects.map { .upsert($0) })) }
     func delete(_ id: ObjectID) { feed.yield(.changes([.delete(id)])) }
     func synced() { feed.yield(.synced) }
-    func podsKnown() { feed.yield(.podsKnown) }
+    func podsKnown(round: Int = 1) { feed.yield(.podsKnown(round: round)) }
     func report(_ problems: [SourceProblem]) { feed.yield(.problems(problems)) }
 
     func ask<Answer: Decodable>(_ type: Answer.Type, _ question: AdminRequest.Question) async throws -> Answer {

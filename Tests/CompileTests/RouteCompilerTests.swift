@@ -301,15 +301,35 @@ import Testing
                     } else {
                         switch cluster.edit(using: &random) {
                         case .upsert(.service(var service)):
-                            for index in service.ports.indices { service.ports[index].appProtocol = "http" }
+                            for index in service.ports.indices {
+                                service.ports[index].appProtocol = random.oneIn(2) ? "http" : nil
+                            }
+                            if random.oneIn(3) { service.annotations["heddle.io/warmup"] = "never" }
                             shop.add(.service(service))
+                        case .upsert(.endpointSlice(var slice)):
+                            // Some endpoints have the address of a Service, which may be routed.
+                            let addresses = shop.state.services.values.flatMap(\.clusterIPs).sorted()
+                            if let address = addresses.randomElement(using: &random), random.oneIn(3),
+                                address.family == slice.addressType.family
+                            {
+                                slice.endpoints.append(.init(address, conditions: [.ready, .serving]))
+                            }
+                            shop.add(.endpointSlice(slice))
                         case .upsert(let object): shop.add(object)
                         case .delete(let id): shop.remove(id)
                         }
                     }
                 }
-                let before = shop.compiler.snapshot
-                #expect(shop.compile() == (shop.compiler.snapshot.generation > before.generation))
+                let (before, findings) = (shop.compiler.snapshot, shop.compiler.findings)
+                let differs = shop.compile()
+                var after = shop.compiler.snapshot
+                #expect(differs == (after.generation > before.generation))
+                after.generation = before.generation
+                #expect(differs == (after != before))
+                #expect(shop.changes.findings == (shop.compiler.findings != findings))
+                // One that another service has as well may be among them.
+                let (now, new) = (Set(shop.compiler.findings), Set(shop.changes.newFindings))
+                #expect(new.isSubset(of: now) && new.isSuperset(of: now.subtracting(findings)))
                 var fresh = RouteCompiler(node: NodeFacts(name: "node-a", zone: "z1"))
                 let all = shop.state.knownServices.union(shop.state.routes.values.flatMap { $0.parents.map(\.service) })
                 _ = fresh.update(

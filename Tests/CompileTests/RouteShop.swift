@@ -11,13 +11,16 @@ struct Shop {
     /// This node's addresses, and what of Heddle listens there.
     var own = OwnSockets()
     private var dirty = Dirty()
+    /// What the last compilation said of itself.
+    private(set) var changes = RouteChanges()
 
     mutating func add(_ object: ClusterObject) { dirty.formUnion(state.apply(.upsert(object))) }
     mutating func remove(_ id: ObjectID) { dirty.formUnion(state.apply(.delete(id))) }
     @discardableResult mutating func compile() -> Bool {
         defer { dirty = Dirty() }
-        return compiler.update(
+        changes = compiler.update(
             dirty.services, pods: dirty.pods, node: NodeFacts(name: "node-a", zone: "z1"), own: own, from: state)
+        return changes.snapshot
     }
 
     mutating func addService(_ name: String, in namespace: String = "shop", ports: [Service.Port] = [http]) {

@@ -19,14 +19,14 @@ import Testing
     @Test func noPodIsFollowedUnlessItIsWanted() async throws {
         try await withSource(prepare: prepare) { server, recorder in
             try await soon("synced") { recorder.now.synced == 1 }
-            #expect(server.requests(.pods).isEmpty && recorder.now.podsKnown == 0)
+            #expect(server.requests(.pods).isEmpty && recorder.now.podsKnown == [])
 
-            recorder.source.follow(.ofNode)
-            try await soon("the node's pods") { recorder.now.podsKnown == 1 }
+            recorder.source.follow(.ofNode, round: 1)
+            try await soon("the node's pods") { recorder.now.podsKnown == [1] }
             #expect(names(recorder) == ["here"])
             #expect(server.requests(.pods).allSatisfy { $0.query["fieldSelector"] == "spec.nodeName=node-1" })
 
-            recorder.source.follow(.all)
+            recorder.source.follow(.all, round: 1)
             try await soon("all pods") { names(recorder) == ["here", "there"] }
             #expect(recorder.source.status.map(\.resource).suffix(2) == ["pods", "pods of other nodes"])
             // A pod without a node is in neither set; it comes once it has one.
@@ -34,13 +34,15 @@ import Testing
             server.put(.pods, pod("nowhere", on: "node-1", address: "10.1.0.3"))
             try await soon("scheduled") { names(recorder) == ["here", "nowhere", "there"] }
 
-            recorder.source.follow(.ofNode)
+            recorder.source.follow(.ofNode, round: 1)
             try await soon("others are gone") { names(recorder) == ["here", "nowhere"] }
-            recorder.source.follow(.none)
+            recorder.source.follow(.none, round: 1)
             try await soon("all are gone") { names(recorder) == [] && server.watchers(.pods) == 0 }
             #expect(!recorder.source.status.map(\.resource).contains { $0.hasPrefix("pods") })
-            recorder.source.follow(.ofNode)
-            try await soon("known again") { recorder.now.podsKnown == 2 && names(recorder) == ["here", "nowhere"] }
+            recorder.source.follow(.ofNode, round: 2)
+            try await soon("known again") {
+                recorder.now.podsKnown == [1, 2] && names(recorder) == ["here", "nowhere"]
+            }
         }
     }
 
@@ -48,8 +50,22 @@ import Testing
     @Test func forbiddenPodsAreSaid() async throws {
         try await withSource(prepare: prepare) { server, recorder in
             server.fail(.pods, .status(403, reason: "Forbidden"))
-            recorder.source.follow(.ofNode)
-            try await soon("told") { recorder.now.podsKnown >= 1 }
+            recorder.source.follow(.ofNode, round: 7)
+            try await soon("told") { recorder.now.podsKnown.first == 7 }
         }
+    }
+
+    /// Whoever is told to stop does not tell what waited: it would count for the next round.
+    @Test func whatWasCompleteInAnEarlierRoundIsNotTold() async {
+        let mailbox = EventMailbox(awaiting: [])
+        mailbox.followPods(round: 1)
+        await mailbox.send([], completing: .pod)
+        mailbox.followPods(round: nil)
+        await mailbox.send([], completing: .pod)
+        mailbox.followPods(round: 2)
+        mailbox.finish()
+        var events: [SourceEvent] = []
+        while let event = await mailbox.next() { events.append(event) }
+        #expect(!events.contains { if case .podsKnown = $0 { true } else { false } })
     }
 }

@@ -12,7 +12,8 @@ final class Recorder: Sendable {
         var cluster = ClusterState()
         var batches: [[Change]] = []
         var synced = 0
-        var podsKnown = 0
+        /// The rounds in which the pods of the node were complete.
+        var podsKnown: [Int] = []
         /// Services and slices known when `synced` came.
         var atSync: (services: Int, slices: Int)?
         var problems: [SourceProblem] = []
@@ -43,7 +44,7 @@ final class Recorder: Sendable {
                 case .synced:
                     state.synced += 1
                     state.atSync = (state.cluster.services.count, state.cluster.slices.count)
-                case .podsKnown: state.podsKnown += 1
+                case .podsKnown(let round): state.podsKnown.append(round)
                 case .problems(let problems): state.problems = problems
                 }
             }

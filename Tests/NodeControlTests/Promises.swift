@@ -1,5 +1,6 @@
 /// What an agent promises at every moment, checked from outside: from what the cluster was, what the kernel holds and
 /// what the proxies have, not from what the controller thinks.
+import Cluster
 import Compile
 import DataplaneIR
 import HandOver
@@ -24,15 +25,21 @@ struct Promises {
     /// Since when there is room for every service.
     var roomSince: Duration?
     /// The agent was told the pods of its node, who are the clients of routes.
-    var knowsPods = false
+    var knowsPods: Bool { followedRound != nil && followedRound == knownRound }
+    /// In which pods are followed now, and the last one of which all are known.
+    private var followedRound: Int?
+    private var knownRound: Int?
     private var handedOverBlindly: String?
     var actedOnHalfAList = false
 
     mutating func agentStarted() {
         firstWriteAt = nil
         (handedOverAt, lastPublished, neededSince, hasBeenUp) = ([:], nil, nil, false)
-        knowsPods = false
+        (followedRound, knownRound) = (nil, nil)
     }
+
+    mutating func follows(_ scope: PodScope, _ round: Int) { followedRound = scope == .none ? nil : round }
+    mutating func podsAreKnown(_ round: Int) { knownRound = max(knownRound ?? 0, round) }
 
     mutating func learn(_ world: World) {
         for proxy in [.off, .up, .down] as [CompilerOptions.L7Proxy] {

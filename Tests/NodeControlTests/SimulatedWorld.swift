@@ -9,7 +9,9 @@ import RouteIR
 import TestSupport
 
 enum WorldEvent {
-    case edit, deliver, watchBreaks, watchIsBack, listGoesOn, podsKnown
+    case edit, deliver, watchBreaks, watchIsBack, listGoesOn, somebodyObserves
+    /// For the agent that started then.
+    case podsKnown(round: Int, agent: Duration)
     case proxyComes, proxyDies
     case proxyAnswers(SimulatedProxies.Answer)
     case othersChangeTheKernel, roomChanges, agentRestarts, nodeRestarts, addressesChange, nothing

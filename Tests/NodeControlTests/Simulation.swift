@@ -141,9 +141,13 @@ struct Simulation {
         case .tendProxies(let isNeeded, let succession):
             if isNeeded { promises.proxyIsNeeded(now) } else { promises.neededSince = nil }
             if isNeeded, succession.needsSuccessor { agenda.add(.proxyComes, at: now + delay(upTo: 3000)) }
-        case .follow(let scope):
-            if scope != .all { promises.knowsPods = false }
-            if scope == .all { agenda.add(.podsKnown, at: now + delay(upTo: 2000)) }
+        case .follow(let scope, let round):
+            promises.follows(scope, round)
+            // A list may take longer than whoever wanted it waits.
+            let time = isStormy && random.oneIn(3) ? 20_000 : 2000
+            if scope != .none {
+                agenda.add(.podsKnown(round: round, agent: agentStartedAt), at: now + delay(upTo: time))
+            }
         case .loadSnapshot: controller.take(.snapshot(findSnapshot()), now: now)
         case .saveSnapshot(let state): savedSnapshot = state.objects
         case .drain, .healthChecks, .tell, .log, .measure: break
@@ -176,6 +180,7 @@ struct Simulation {
         case 13: agenda.add(.agentRestarts, at: at)
         case 14 where random.oneIn(2): agenda.add(.nodeRestarts, at: at)
         case 16: agenda.add(.addressesChange, at: at)
+        case 20..<24: agenda.add(.somebodyObserves, at: at)
         case 17..<20: agenda.add(.nothing, at: at + .seconds(20))
         default: agenda.add(.edit, at: at)
         }
@@ -194,9 +199,11 @@ struct Simulation {
             world.isAway = false
             if world.isListed { deliver() } else { listAnew() }
         case .listGoesOn: goOnListing()
-        case .podsKnown:
-            promises.knowsPods = true
-            controller.take(.source(0, .podsKnown), now: now)
+        case .somebodyObserves: controller.take(.observed, now: now)
+        case .podsKnown(let round, let agent):
+            guard agent == agentStartedAt else { break }
+            promises.podsAreKnown(round)
+            controller.take(.source(0, .podsKnown(round: round)), now: now)
         case .proxyComes: proxies.come(now, &agenda, using: &random)
         case .proxyDies: if isStormy { proxies.die(using: &random) }
         case .proxyAnswers(let answer): proxies.answer(answer, isStormy, using: &random)

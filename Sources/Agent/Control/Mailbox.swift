@@ -66,8 +66,9 @@ struct AgentSource: Sendable {
     let watches: @Sendable () -> [AgentStatus.Watch]
     /// Tells whoever owns an object; does not wait.
     let record: @Sendable (ObjectEvent) -> Void
-    /// Says which pods are wanted from now on; nil: the source tells all there are with everything else.
-    let follow: (@Sendable (PodScope) -> Void)?
+    /// Says which pods are wanted from now on, and the number of the round; nil: the source tells all there are with
+    /// everything else.
+    let follow: (@Sendable (PodScope, Int) -> Void)?
     /// Kept alive as long as the events are wanted.
     private let owner: any Sendable
 
@@ -75,7 +76,7 @@ struct AgentSource: Sendable {
         name: String, events: AsyncStream<SourceEvent>, owner: any Sendable,
         watches: @escaping @Sendable () -> [AgentStatus.Watch] = { [] },
         record: @escaping @Sendable (ObjectEvent) -> Void = { _ in },
-        follow: (@Sendable (PodScope) -> Void)? = nil, run: @escaping @Sendable () async -> Void = {}
+        follow: (@Sendable (PodScope, Int) -> Void)? = nil, run: @escaping @Sendable () async -> Void = {}
     ) {
         self.follow = follow
         self.name = name

@@ -34,8 +34,8 @@ extension NodeAgent {
         case .publish(let snapshot): environment.proxy?.publish(snapshot)
         case .tendProxies(let isNeeded, let succession): environment.proxy?.update(isNeeded, succession)
         case .drain(let pid): environment.proxy?.drain(pid)
-        case .follow(let scope):
-            for source in environment.sources { source.follow?(scope) }
+        case .follow(let scope, let round):
+            for source in environment.sources { source.follow?(scope, round) }
         case .healthChecks(let checks, let node): environment.healthChecks(checks, node)
         case .loadSnapshot: controller.take(.snapshot(findSnapshot()), now: now)
         case .saveSnapshot(let state): environment.snapshot.save?(state)

@@ -54,7 +54,7 @@ extension NodeAgent {
             let drift = try look()
             if drift.isEmpty { return true }
             report(drift, in: name)
-            controller.take(.drift, now: now)
+            take(.drift)
         } catch {
             log.warning("comparing \(name) with the kernel failed: \(error)")
         }

@@ -209,7 +209,8 @@ actor NodeAgent {
             runAudit()
         }
         if let at = deadlines.comparison, at <= now { continueComparison() }
-        // Also arms the timer again; a tick that came early is no harm.
-        settle()
+        // What they found has been put into the queue. A tick that came early is no harm.
+        armTimer()
+        publish()
     }
 }

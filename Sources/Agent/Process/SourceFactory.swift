@@ -39,7 +39,7 @@ enum SourceFactory {
         return AgentSource(
             name: source.name, events: source.events, owner: source,
             watches: { source.status.map(AgentStatus.Watch.init) + droppedEvents(source) },
-            record: { source.record($0) }, follow: { source.follow($0) }
+            record: { source.record($0) }, follow: { source.follow($0, round: $1) }
         ) { await source.run() }
     }
 }

@@ -15,13 +15,13 @@ package struct OwnSockets: Equatable, Sendable {
         self.ports = ports
     }
 
-    /// Why nothing is sent to `address`, as the end of a sentence; nil: it may be an endpoint. `routed`: cluster IPs of
-    /// routed services, where a connection of the proxy would come back to it.
-    package func refusal(of address: SocketAddress, routed: Set<IPAddress>) -> String? {
+    /// Why nothing is sent to `address`, as the end of a sentence; nil: it may be an endpoint. `isRouted`: it is
+    /// a cluster IP of a routed service, where a connection of the proxy would come back to it.
+    package func refusal(of address: SocketAddress, isRouted: Bool) -> String? {
         guard address.address.isOfOneMachine else { return "it is a loopback, link-local or multicast address" }
         if let owner = ports[address.port], addresses.contains(address.address) {
             return "\(owner) of this node is there"
         }
-        return routed.contains(address.address) ? "it is the cluster IP of a routed Service" : nil
+        return isRouted ? "it is the cluster IP of a routed Service" : nil
     }
 }

@@ -5,14 +5,16 @@ import DataplaneIR
 import RouteIR
 
 extension RouteCompiler {
-    mutating func upstream(
-        _ id: UpstreamID, _ state: borrowing ClusterState, _ virtual: Set<IPAddress>
-    ) -> Upstream {
+    mutating func upstream(_ id: UpstreamID, _ state: borrowing ClusterState) -> Upstream {
+        made += 1
         var upstream = Upstream(id: id)
+        var refused: [(SocketAddress, String)] = []
+        var slices: [EndpointSlice] = []
+        defer { noteRefused(id, refused.isEmpty ? [] : findings(refused, slices)) }
         guard let service = state.services[id.object],
             let port = service.ports.first(where: { $0.port == id.service.port && $0.transport == .tcp })
         else { return upstream }
-        let slices = state.slices(of: id.object).filter(options.handles)
+        slices = state.slices(of: id.object).filter(options.handles)
         // A pod of a dual-stack service is one endpoint, not two.
         let family = service.clusterIPs.first?.family ?? slices.compactMap(\.addressType.family).first ?? .ipv4
         let candidates = mergedCandidates(
@@ -21,12 +23,11 @@ extension RouteCompiler {
         let range = service.internalTrafficPolicy == .local ? selection.localRange : selection.clusterRange
         let places = Dictionary(
             slices.flatMap(\.endpoints).map { ($0.address, $0) }, uniquingKeysWith: { first, _ in first })
-        var refused: [(SocketAddress, String)] = []
         upstream.endpoints = selection.backends.enumerated().compactMap { index, backend in
             let isSelected = range.contains(index)
             let isDraining = !isSelected && backend.state.isSuperset(of: [.serving, .terminating])
             guard isSelected || isDraining else { return nil }
-            if let reason = own.refusal(of: backend.address, routed: virtual) {
+            if let reason = refusal(of: backend.address) {
                 refused.append((backend.address, reason))
                 return nil
             }
@@ -35,7 +36,6 @@ extension RouteCompiler {
                 backend.address, zone: place?.zone, node: place?.nodeName,
                 isDraining: isDraining)
         }.sorted { $0.address < $1.address }
-        endpointFindings[id] = refused.isEmpty ? nil : findings(refused, slices)
         upstream.wire = wire(of: port, id)
         upstream.policy = ServicePolicy(service).policy
         return upstream
@@ -58,20 +58,26 @@ extension RouteCompiler {
     }
 
     /// Why requests never go to an endpoint; nil: they may.
-    package func refusal(of endpoint: SocketAddress) -> String? { own.refusal(of: endpoint, routed: routedAddresses) }
+    package func refusal(of endpoint: SocketAddress) -> String? {
+        own.refusal(of: endpoint, isRouted: references.isRouted(endpoint.address))
+    }
+
+    private mutating func noteRefused(_ id: UpstreamID, _ findings: [Finding]) {
+        changes.replace(endpointFindings[id] ?? [], with: findings)
+        endpointFindings[id] = findings.isEmpty ? nil : findings
+    }
 
     /// `touched` learns the addresses that may have become an endpoint's, or are none any more.
     mutating func replace(_ id: UpstreamID, _ new: Upstream?, _ touched: inout Set<IPAddress>) {
-        if new == nil { endpointFindings[id] = nil }
+        if new == nil { noteRefused(id, []) }
         guard snapshot.upstreams[id] != new else { return }
+        changes.snapshot = true
         for endpoint in snapshot.upstreams[id]?.endpoints ?? [] {
-            let address = endpoint.address.address
-            let rest = (targets[address] ?? 0) - 1
-            targets[address] = rest > 0 ? rest : nil
-            touched.insert(address)
+            targets.remove(endpoint.address.address)
+            touched.insert(endpoint.address.address)
         }
         for endpoint in new?.endpoints ?? [] {
-            targets[endpoint.address.address, default: 0] += 1
+            targets.add(endpoint.address.address)
             touched.insert(endpoint.address.address)
         }
         snapshot.upstreams[id] = new
@@ -83,24 +89,15 @@ extension RouteCompiler {
         case .http(.http1), .other: return .http1
         case .unknown:
             // Nothing is said: what a GRPCRoute sends there is gRPC.
-            let isCalled = snapshot.services.values.contains { service in
-                service.rulesOfAllClients.contains { rule in
-                    rule.kind == .grpc && rule.backends.contains { $0.target == .upstream(id) }
-                }
-            }
-            return isCalled ? .h2c : .http1
+            return references.isCalledByGRPC(id) ? .h2c : .http1
         }
     }
 
-    mutating func updatePolicyFindings(_ upstreams: Set<UpstreamID>, _ state: borrowing ClusterState) {
-        let services = Set(upstreams.map(\.object))
-        policyFindings = policyFindings.filter { services.contains($0.key) }
-        for name in services {
-            guard let service = state.services[name], !service.annotations.isEmpty else {
-                policyFindings[name] = nil
-                continue
-            }
-            let findings = ServicePolicy(service).findings
+    mutating func updatePolicyFindings(of names: Set<ObjectName>, _ state: borrowing ClusterState) {
+        for name in names {
+            let service = references.upstreams(of: name).isEmpty ? nil : state.services[name]
+            let findings = service.map { $0.annotations.isEmpty ? [] : ServicePolicy($0).findings } ?? []
+            changes.replace(policyFindings[name] ?? [], with: findings)
             policyFindings[name] = findings.isEmpty ? nil : findings
         }
     }
@@ -114,7 +111,7 @@ extension RouteCompiler {
         var differs = false
         lookups = addresses.count
         for address in addresses {
-            let isTarget = targets[address] != nil
+            let isTarget = targets.contains(address)
             // Of two pods with one address the older is about to go.
             var workload: Workload?
             for pod in state.pods(at: address) {
@@ -127,8 +124,4 @@ extension RouteCompiler {
         }
         return differs
     }
-}
-
-extension RoutedService {
-    fileprivate var rulesOfAllClients: [RouteRule] { (producerRoutes ?? []) + consumerRoutes.values.flatMap(\.self) }
 }

@@ -5,33 +5,45 @@ package import Cluster
 import DataplaneIR
 package import RouteIR
 
+/// What an update of routes changed.
+package struct RouteChanges: Equatable, Sendable {
+    /// The snapshot is another.
+    package var snapshot = false
+    /// Some came or went.
+    package var findings = false
+    package var newFindings: [Finding] = []
+
+    package init() {}
+
+    mutating func replace(_ old: [Finding], with new: [Finding]) {
+        guard old != new else { return }
+        findings = true
+        newFindings += Set(new).subtracting(old)
+    }
+}
+
 package struct RouteCompiler: Sendable {
     /// Its generation grows with every update that changed something.
     package internal(set) var snapshot: ProxySnapshot
     let options: CompilerOptions
     var node: NodeFacts
-    /// Services that routes are attached to.
-    private var parents: [ObjectName: Parent] = [:]
+    private var parents: [ObjectName: RouteParent] = [:]
     /// Services that rules name, and by whose routes.
     private var users: [ObjectName: Set<ObjectName>] = [:]
     /// Of each service in `users`: what a reference to it depends on.
     private var seen: [ObjectName: Service] = [:]
+    var references = RouteReferences()
     var policyFindings: [ObjectName: [Finding]] = [:]
     var endpointFindings: [UpstreamID: [Finding]] = [:]
     var own = OwnSockets()
-    /// How many endpoints have an address.
-    var targets: [IPAddress: Int] = [:]
+    /// The addresses of endpoints.
+    var targets = Tally<IPAddress>()
+    /// Of the update under way.
+    var changes = RouteChanges()
     /// Addresses that the last update looked up: a change of pods must cost the change (tested).
     package internal(set) var lookups = 0
-
-    private struct Parent: Sendable {
-        var services: [RoutedService] = []
-        /// Of its own and of its rules' backends.
-        var upstreams: Set<UpstreamID> = []
-        /// Services named by rules, whether or not they exist.
-        var named: Set<ObjectName> = []
-        var findings: [Finding] = []
-    }
+    /// Services with routes and upstreams that all updates together made anew: a change must cost the change (tested).
+    package internal(set) var made = 0
 
     package init(node: NodeFacts, options: CompilerOptions = CompilerOptions()) {
         self.node = node
@@ -39,7 +51,7 @@ package struct RouteCompiler: Sendable {
         snapshot = ProxySnapshot(node: ProxyNode(name: node.name, zone: node.zone))
     }
 
-    /// What is wrong with routes and with the annotations of services they use.
+    /// What is wrong with routes and with the annotations of services they use. A walk over everything.
     package var findings: [Finding] {
         parents.sorted { $0.key < $1.key }.flatMap(\.value.findings)
             + policyFindings.sorted { $0.key < $1.key }.flatMap(\.value)
@@ -47,65 +59,74 @@ package struct RouteCompiler: Sendable {
     }
     /// Whether any route is attached to a service, which is what a proxy is needed for.
     package var isNeeded: Bool { !snapshot.services.isEmpty }
+    /// Whether a routed service has an address of it.
+    package func isRouted(_ family: AddressFamily) -> Bool { references.isRouted(family) }
 
-    /// Brings the snapshot up to date; false if nothing changed. `pods`: addresses of pods that came, went or changed.
+    /// Brings the snapshot up to date. `pods`: addresses of pods that came, went or changed.
     package mutating func update(
         _ dirty: Set<ObjectName>, pods: Set<IPAddress>, node: NodeFacts, own: OwnSockets,
         from state: borrowing ClusterState
-    ) -> Bool {
+    ) -> RouteChanges {
         lookups = 0
+        changes = RouteChanges()
         let nodeDiffers = node != self.node || own != self.own
-        guard nodeDiffers || !pods.isEmpty || !dirty.isEmpty else { return false }
+        let services = dirty.filter { parents[$0] != nil || users[$0] != nil || !state.routes(of: $0).isEmpty }
+        guard nodeDiffers || !pods.isEmpty || !services.isEmpty else { return changes }
         (self.node, self.own) = (node, own)
         let wasNeeded = isNeeded
         var touched = pods
-        var differs = false
-        if nodeDiffers || !dirty.isEmpty {
-            differs = updateServices(dirty, nodeDiffers: nodeDiffers, state, &touched)
-        }
+        if nodeDiffers || !services.isEmpty { updateServices(services, nodeDiffers: nodeDiffers, state, &touched) }
         if isNeeded, nodeDiffers || !wasNeeded { touched.formUnion(state.podAddresses.values.joined()) }
-        if updateWorkloads(at: touched, state) { differs = true }
-        if differs { snapshot.generation += 1 }
-        return differs
+        if updateWorkloads(at: touched, state) { changes.snapshot = true }
+        if changes.snapshot { snapshot.generation += 1 }
+        return changes
     }
 
     private mutating func updateServices(
         _ dirty: Set<ObjectName>, nodeDiffers: Bool, _ state: borrowing ClusterState, _ touched: inout Set<IPAddress>
-    ) -> Bool {
-        let before = (snapshot.services, snapshot.upstreams, snapshot.node)
-        snapshot.node = ProxyNode(name: node.name, zone: node.zone)
-        var upstreams = Set(snapshot.upstreams.keys.filter { nodeDiffers || dirty.contains($0.object) })
+    ) {
+        let proxyNode = ProxyNode(name: node.name, zone: node.zone)
+        if snapshot.node != proxyNode { (snapshot.node, changes.snapshot) = (proxyNode, true) }
         var queue = dirty
         for name in dirty where users[name] != nil && !isSameTarget(seen[name], state.services[name]) {
             queue.formUnion(users[name] ?? [])
         }
-        let virtualBefore = routedAddresses
-        for name in queue { upstreams.formUnion(compileParent(name, state)) }
-        // A connection of the proxy to an address that is routed would come back to it.
-        let virtual = routedAddresses
-        if virtual != virtualBefore { upstreams.formUnion(snapshot.upstreams.keys) }
-        let wanted = parents.values.reduce(into: Set<UpstreamID>()) { $0.formUnion($1.upstreams) }
-        for id in snapshot.upstreams.keys where !wanted.contains(id) { replace(id, nil, &touched) }
-        upstreams.formUnion(wanted.filter { snapshot.upstreams[$0] == nil })
-        for id in upstreams where wanted.contains(id) { replace(id, upstream(id, state, virtual), &touched) }
-        updatePolicyFindings(wanted, state)
-        return before != (snapshot.services, snapshot.upstreams, snapshot.node)
-    }
-
-    var routedAddresses: Set<IPAddress> {
-        Set(snapshot.services.values.flatMap { $0.frontends.map(\.address) })
+        var outdated = RouteReferences.Changes()
+        for name in queue { compileParent(name, state, &outdated) }
+        for name in dirty { outdated.upstreams.formUnion(references.upstreams(of: name)) }
+        for address in outdated.addresses {
+            // A connection of the proxy to an address that is routed would come back to it. Few endpoints have one.
+            if !references.isRouted(address) {
+                outdated.upstreams.formUnion(endpointFindings.keys)
+            } else if targets.contains(address) {
+                outdated.upstreams.formUnion(snapshot.upstreams.keys)
+            }
+        }
+        if nodeDiffers { outdated.upstreams.formUnion(snapshot.upstreams.keys) }
+        for id in outdated.upstreams {
+            replace(id, references.isWanted(id) ? upstream(id, state) : nil, &touched)
+        }
+        updatePolicyFindings(of: Set(outdated.upstreams.map(\.object)), state)
     }
 
     // MARK: Services and rules
 
-    /// Returns the upstreams that must be made anew.
-    private mutating func compileParent(_ name: ObjectName, _ state: borrowing ClusterState) -> Set<UpstreamID> {
+    private mutating func compileParent(
+        _ name: ObjectName, _ state: borrowing ClusterState, _ outdated: inout RouteReferences.Changes
+    ) {
         let old = parents[name]
         let routes = state.routes(of: name)
+        guard old != nil || !routes.isEmpty else { return }
+        made += 1
         let new = routes.isEmpty ? nil : compile(name, routes, state)
         parents[name] = new
-        for service in old?.services ?? [] { snapshot.services[service.id] = nil }
-        for service in new?.services ?? [] { snapshot.services[service.id] = service }
+        if old?.services ?? [] != new?.services ?? [] {
+            for service in old?.services ?? [] { snapshot.services[service.id] = nil }
+            for service in new?.services ?? [] { snapshot.services[service.id] = service }
+            changes.snapshot = true
+        }
+        changes.replace(old?.findings ?? [], with: new?.findings ?? [])
+        references.replace(old, with: new, &outdated)
         for used in old?.named.subtracting(new?.named ?? []) ?? [] {
             users[used]?.remove(name)
             if users[used]?.isEmpty == true { (users[used], seen[used]) = (nil, nil) }
@@ -114,12 +135,10 @@ package struct RouteCompiler: Sendable {
             users[used, default: []].insert(name)
             seen[used] = state.services[used]
         }
-        // A new kind of route may change what an upstream speaks.
-        return old?.services == new?.services ? [] : (new?.upstreams ?? [])
     }
 
-    private func compile(_ name: ObjectName, _ routes: [Route], _ state: borrowing ClusterState) -> Parent {
-        var result = Parent()
+    private func compile(_ name: ObjectName, _ routes: [Route], _ state: borrowing ClusterState) -> RouteParent {
+        var result = RouteParent()
         guard let service = state.services[name], options.handles(service) else {
             result.findings = routes.map {
                 Finding(
@@ -151,9 +170,7 @@ package struct RouteCompiler: Sendable {
             routed.frontends = service.clusterIPs.map { SocketAddress($0, port.port) }.sorted()
             if !attached.producer.isEmpty { routed.producerRoutes = rules(attached.producer) }
             routed.consumerRoutes = attached.consumers.mapValues(rules)
-            result.services.append(routed)
-            result.upstreams.insert(routed.ownUpstream)
-            result.upstreams.formUnion(routed.targets)
+            result.add(routed)
         }
         result.named = Set(
             routes.flatMap(\.rules).flatMap { rule in
@@ -205,22 +222,6 @@ private func target(_ reference: Route.BackendReference, _ services: [ObjectName
     }
     return .upstream(
         UpstreamID(RoutedServiceID(namespace: reference.name.namespace, name: reference.name.name, port: port)))
-}
-
-extension UpstreamID {
-    var object: ObjectName { ObjectName(service.namespace, service.name) }
-}
-
-extension RoutedService {
-    /// Every upstream its rules name, also for mirroring.
-    fileprivate var targets: [UpstreamID] {
-        let rules = (producerRoutes ?? []) + consumerRoutes.values.flatMap(\.self)
-        let filters = rules.flatMap { $0.filters + $0.backends.flatMap(\.filters) }
-        let mirrors = filters.compactMap { if case .mirror(let mirror) = $0 { mirror.target } else { nil } }
-        return (rules.flatMap { $0.backends.map(\.target) } + mirrors).compactMap { target in
-            if case .upstream(let id) = target { id } else { nil }
-        }
-    }
 }
 
 extension Route.Rule {

@@ -1,5 +1,5 @@
-/// Names for what was seen of live traffic. Kept from one question to the next: whoever observes asks several times a
-/// second.
+/// Names for what was seen of live traffic. Made when they are asked for first, and from then on kept up to date with
+/// what changes, as long as somebody observes: whoever does asks several times a second.
 import Addressing
 import Cluster
 import Compile
@@ -9,24 +9,57 @@ import Reconcile
 
 /// Services by frontend; pods are looked up by their addresses.
 struct FlowNames: Sendable {
-    fileprivate struct Dialled: Hashable, Sendable {
+    private struct Dialled: Hashable, Sendable {
         /// nil: any address of the node.
         let address: IPAddress?
         let port: UInt16
         let transport: FlowTransport
+
+        init(_ frontend: Frontend, _ id: ServicePortID) {
+            (address, port, transport) = (frontend.address, frontend.port, .known(id.transport))
+        }
+        init(_ address: IPAddress?, _ port: UInt16, _ transport: FlowTransport) {
+            (self.address, self.port, self.transport) = (address, port, transport)
+        }
     }
-    fileprivate var services: [Dialled: ServicePortName] = [:]
-    fileprivate var generation: UInt64?
+    private var services: [Dialled: ServicePortName] = [:]
+    private var isKept = false
+    /// Programs whose frontends were looked at: a change must cost the change (tested).
+    private(set) var looks = 0
 
     fileprivate func service(at dialled: SocketAddress, _ transport: FlowTransport) -> ServicePortName? {
-        services[Dialled(address: dialled.address, port: dialled.port, transport: transport)]
-            ?? services[Dialled(address: nil, port: dialled.port, transport: transport)]
+        services[Dialled(dialled.address, dialled.port, transport)] ?? services[Dialled(nil, dialled.port, transport)]
+    }
+
+    fileprivate mutating func keep(_ programs: some Sequence<ServiceProgram>, _ own: [ServiceProgram]) {
+        guard !isKept else { return }
+        isKept = true
+        for program in programs { add(program) }
+        for program in own { add(program) }
+    }
+
+    /// What they replace goes first: a frontend may pass from one service to another.
+    mutating func update(_ changes: ProgramChanges, programs: [ServicePortID: ServiceProgram]) {
+        guard isKept else { return }
+        for old in changes.old.values { remove(old) }
+        for id in changes.upserts { if let new = programs[id] { add(new) } }
+    }
+
+    mutating func forget() { self = FlowNames() }
+
+    private mutating func add(_ program: ServiceProgram) {
+        looks += 1
+        for frontend in program.frontends { services[Dialled(frontend, program.id)] = ServicePortName(program.id) }
+    }
+    private mutating func remove(_ program: ServiceProgram) {
+        looks += 1
+        for frontend in program.frontends { services[Dialled(frontend, program.id)] = nil }
     }
 }
 
 extension NodeController {
     package mutating func named(_ events: FlowEvents) -> FlowEvents {
-        refreshFlowNames(needsServices: events.events.contains { $0.service == nil })
+        if events.events.contains(where: { $0.service == nil }) { keepFlowNames() }
         var events = events
         for index in events.events.indices {
             let event = events.events[index]
@@ -40,7 +73,7 @@ extension NodeController {
     }
 
     package mutating func named(_ report: TrafficReport) -> TrafficReport {
-        refreshFlowNames(needsServices: report.backends.contains { $0.service == nil })
+        if report.backends.contains(where: { $0.service == nil }) { keepFlowNames() }
         var report = report
         for index in report.backends.indices {
             if let dialled = report.backends[index].dialled {
@@ -64,16 +97,5 @@ extension NodeController {
         pod(at: address) ?? (node.localAddresses.contains(address) ? .node : nil)
     }
 
-    private mutating func refreshFlowNames(needsServices: Bool) {
-        guard needsServices, flowNames.generation != reconciler.status.applied else { return }
-        flowNames.generation = reconciler.status.applied
-        flowNames.services = [:]
-        for program in compiler.programs.values + settings.ownPrograms {
-            for frontend in program.frontends {
-                let key = FlowNames.Dialled(
-                    address: frontend.address, port: frontend.port, transport: .known(program.id.transport))
-                flowNames.services[key] = ServicePortName(program.id)
-            }
-        }
-    }
+    private mutating func keepFlowNames() { flowNames.keep(compiler.programs.values, settings.ownPrograms) }
 }
