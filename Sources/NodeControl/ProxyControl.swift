@@ -98,7 +98,8 @@ package struct ProxyControl: Sendable {
         _ ids: Set<ServicePortID>, _ programs: [ServicePortID: ServiceProgram], routes: ProxySnapshot?, now: Duration
     ) -> ProxySnapshot? {
         let wanted = ids.filter { programs[$0]?.isProxied == true }
-        let isMore = !wanted.isSubset(of: proxied)
+        // What was held back goes to the proxy now, whatever the kernel was to be told meanwhile.
+        let isMore = owesRoutes || !wanted.isSubset(of: proxied)
         proxied.subtract(ids)
         proxied.formUnion(wanted)
         defer {

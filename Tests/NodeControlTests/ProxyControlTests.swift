@@ -96,6 +96,21 @@ import Testing
         #expect(control.mayWrite(now: .seconds(2)) == true)
     }
 
+    /// The kernel may have been told of it while pods were unknown, and have refused it.
+    @Test func theKernelWaitsForRoutesThatWereHeldBack() {
+        var control = ProxyControl(nodeName: "n", generation: 100)
+        control.proxies = [proxy(99)]
+        _ = control.step(isNeeded: true, knowsPods: false, isFirst: true, now: .zero)
+        _ = control.changed([id], [id: program(isProxied: true)], routes: snapshot("web"), now: .zero)
+        _ = control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .seconds(40))
+        let handed = control.changed([], [:], routes: snapshot("web"), now: .seconds(40))
+        let mayWrite = control.mayWrite(now: .seconds(40))
+        #expect(handed?.generation == 101 && !mayWrite)
+        control.proxies = [proxy(101)]
+        let mayWriteThen = control.mayWrite(now: .seconds(40))
+        #expect(mayWriteThen)
+    }
+
     @Test func aProxyThatDoesNotTakeItHoldsNothingUpForLong() {
         var control = ProxyControl(nodeName: "n", generation: 100)
         control.proxies = [proxy(100)]
