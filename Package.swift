@@ -85,19 +85,18 @@ let package = Package(
         // L2: kernel interfaces and formats.
         library("YAML", ["CLibyaml"], linker: yamlLibraries),
         library("Posix", ["CLinux"]),
-        library("Netns", ["CLinux"]),
+        library("Netns", ["CLinux", "Posix"]),
         library("Netlink", ["Addressing", "CLibmnl", "CLinux"], linker: [.linkedLibrary("mnl")]),
         library("Nftables", ["Addressing", "Netlink", "CLibnftnl", "CLibmnl"], linker: nftLibraries),
-        library("BPF", ["CLibbpf", "CLinux"], linker: bpfLibraries),
+        library("BPF", ["CLibbpf", "CLinux", "Posix"], linker: bpfLibraries),
         library("BPFPrograms", ["BPF", "CDataplaneABI"], plugins: ["BPFObjects"]),
         // L3: effects.
-        library("Manifests", ["Addressing", "Cluster", "YAML", "CLinux"]),
+        library("Manifests", ["Addressing", "Cluster", "Posix", "YAML"]),
         library(
             "LinuxDataplane",
             [
                 "Addressing", "DataplaneIR", "Observation", "Reconcile", "BPF", "BPFPrograms", "CDataplaneABI",
-                "CLibbpf",
-                "CLibnftnl", "CLinux", "Netlink", "Netns", "Nftables", "Posix",
+                "CLibbpf", "CLibnftnl", "CLinux", "Netlink", "Netns", "Nftables", "Posix",
             ]),
         library("Telemetry"),
 
@@ -116,7 +115,7 @@ let package = Package(
             name: "heddle-bench",
             dependencies: [
                 "Addressing", "Cluster", "Compile", "DataplaneIR", "HandOver", "LinuxDataplane", "Observation",
-                "PullJSON", "Reconcile", "RouteIR",
+                "Posix", "PullJSON", "Reconcile", "RouteIR",
             ],
             swiftSettings: strict),
         tests("Addressing", ["Addressing", "TestSupport"]),
@@ -172,7 +171,7 @@ if !isSet("HEDDLE_CORE") {
             ["Addressing", "Balancing", "CLinux", "HTTPWire", "Posix", "RouteIR", "Telemetry"] + nio + frames),
         library("AdminServer", ["Posix"] + nio),
         library("HandOverLink", ["AdminServer", "HandOver", "Posix", "RouteIR"] + nio),
-        library("KubernetesClient", ["CLinux", "Cluster", "PullJSON", "YAML"] + nio + tls),
+        library("KubernetesClient", ["CLinux", "Cluster", "Posix", "PullJSON", "YAML"] + nio + tls),
         library(
             "Agent",
             [

@@ -38,8 +38,9 @@ struct AdminClient {
         defer { close(descriptor) }
         var answer: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 65536)
-        guard write(descriptor, request, request.utf8.count) == request.utf8.count else {
-            throw CommandFailure("writing to \(socket) failed: \(String(cString: strerror(errno)))")
+        let outcome = writeAll(Array(request.utf8), to: descriptor)
+        guard outcome.code == 0 else {
+            throw CommandFailure("writing to \(socket) failed: \(String(cString: strerror(outcome.code)))")
         }
         while true {
             let count = read(descriptor, &chunk, chunk.count)

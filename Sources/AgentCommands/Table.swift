@@ -1,6 +1,7 @@
 /// Aligned columns for people, and the printing of everything.
 import FoundationEssentials
 import Glibc
+import Posix
 import Telemetry
 
 struct Table {
@@ -63,15 +64,7 @@ enum Output {
 
     private static func put(_ text: String, _ descriptor: Int32) {
         // Names, annotations, paths and log lines are other people's; only our own colours may do something.
-        var text = text.terminalSafe(keeping: Paint.sequenceLength)
-        text.withUTF8 { bytes in
-            var at = 0
-            while at < bytes.count {
-                let count = write(descriptor, bytes.baseAddress.map { $0 + at }, bytes.count - at)
-                guard count > 0 else { return }
-                at += count
-            }
-        }
+        _ = writeAll(Array(text.terminalSafe(keeping: Paint.sequenceLength).utf8), to: descriptor)
     }
 }
 

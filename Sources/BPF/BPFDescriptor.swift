@@ -1,6 +1,7 @@
 /// Owned file descriptors of kernel objects, and their pins in a bpf file system.
 import CLibbpf
 import Glibc
+import Posix
 
 /// Closes its file descriptor when the last user lets go. The kernel object lives on while it is pinned or attached.
 package final class BPFDescriptor: Sendable {
@@ -92,17 +93,8 @@ package final class BPFDescriptor: Sendable {
 
     /// Kernel memory the map takes; 0 where the kernel does not tell.
     package var memory: Int {
-        let file = open("/proc/self/fdinfo/\(fd)", O_RDONLY | O_CLOEXEC)
-        guard file >= 0 else { return 0 }
-        defer { close(file) }
-        return withUnsafeTemporaryAllocation(byteCount: 1024, alignment: 1) { buffer in
-            let count = max(read(file, buffer.baseAddress, buffer.count), 0)
-            let text = String(decoding: UnsafeRawBufferPointer(buffer)[..<count], as: UTF8.self)
-            for line in text.split(separator: "\n") where line.hasPrefix("memlock:") {
-                let value = line.dropFirst(8).drop { $0 == " " || $0 == "\t" }
-                return Int(value) ?? 0
-            }
-            return 0
-        }
+        let lines = (readSmallFile("/proc/self/fdinfo/\(fd)") ?? "").split(separator: "\n")
+        guard let line = lines.first(where: { $0.hasPrefix("memlock:") }) else { return 0 }
+        return Int(line.dropFirst(8).drop { $0 == " " || $0 == "\t" }) ?? 0
     }
 }

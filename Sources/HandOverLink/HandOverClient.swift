@@ -199,17 +199,6 @@ package final class HandOverClient: Sendable {
     }
 
     private func send(_ message: HandOverMessage, _ descriptor: Int32) -> Bool {
-        let bytes = HandOverFrame.encode(message)
-        return bytes.withUnsafeBytes { raw in
-            var sent = 0
-            while sent < raw.count {
-                let count = Glibc.send(
-                    descriptor, raw.baseAddress.map { $0 + sent }, raw.count - sent, Int32(MSG_NOSIGNAL))
-                if count < 0, errno == EINTR { continue }
-                guard count > 0 else { return false }
-                sent += count
-            }
-            return true
-        }
+        sendAll(HandOverFrame.encode(message), to: descriptor).code == 0
     }
 }

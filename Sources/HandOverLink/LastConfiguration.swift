@@ -1,7 +1,8 @@
 /// The last configuration on disk, for a start while the agent is away: one frame of the hand-over, with its checksum,
-/// written beside the old one and renamed into its place.
+/// replaced as a whole.
 import Glibc
 import HandOver
+import Posix
 package import RouteIR
 
 package struct LastConfiguration: Sendable {
@@ -15,20 +16,12 @@ package struct LastConfiguration: Sendable {
 
     /// nil: there is none yet.
     package func read() throws(Failure) -> ProxySnapshot? {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else {
-            if errno == ENOENT { return nil }
-            throw failure("read", errno)
-        }
-        defer { close(descriptor) }
-        var bytes: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 64 << 10)
-        while true {
-            let count = Glibc.read(descriptor, &chunk, chunk.count)
-            if count < 0 { throw failure("read", errno) }
-            if count == 0 { break }
-            bytes += chunk[..<count]
-            guard bytes.count <= HandOverFrame.maximumLength + HandOverFrame.headerLength else { break }
+        let bytes: [UInt8]
+        do throws(PosixError) {
+            bytes = try readFile(path, upTo: HandOverFrame.headerLength + HandOverFrame.maximumLength)
+        } catch {
+            if error.code == ENOENT { return nil }
+            throw failure("read", error)
         }
         do throws(WireError) {
             if let (message, _) = try HandOverFrame.decode(bytes.span), case .update(let update) = message,
@@ -49,27 +42,13 @@ package struct LastConfiguration: Sendable {
                 "the configuration has \(bytes.count) bytes, more than the \(HandOverFrame.maximumLength) that \(path) "
                     + "may hold: it keeps the last one that fitted")
         }
-        let temporary = path + ".new"
-        let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else { throw failure("write", errno) }
-        let isWritten = bytes.withUnsafeBytes { raw in
-            var written = 0
-            while written < raw.count {
-                let count = Glibc.write(descriptor, raw.baseAddress.map { $0 + written }, raw.count - written)
-                guard count > 0 else { return false }
-                written += count
-            }
-            return fsync(descriptor) == 0
+        do throws(PosixError) { try DurableFile(path).replace { (put) throws(PosixError) in try put(bytes) } } catch {
+            throw failure("write", error)
         }
-        let code = errno
-        close(descriptor)
-        guard isWritten else { throw failure("write", code) }
-        guard rename(temporary, path) == 0 else { throw failure("write", errno) }
     }
 
-    private func failure(_ verb: String, _ code: Int32) -> Failure {
+    private func failure(_ verb: String, _ error: PosixError) -> Failure {
         Failure(
-            "cannot \(verb) the configuration on disk, \(path): \(String(cString: strerror(code))); "
-                + "pass another --state-file")
+            "cannot \(verb) the configuration on disk, \(path): \(error.reason); pass another --state-file")
     }
 }

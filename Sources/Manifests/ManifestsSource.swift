@@ -1,8 +1,8 @@
 /// A directory of manifests as a source of cluster objects: everything in it at the start, then every change as it
 /// happens. One thread of its own sleeps in `poll` on inotify and does all the work.
 package import Cluster
-import CLinux
 import Glibc
+import Posix
 import Synchronization
 
 package final class ManifestsSource: Sendable {
@@ -10,7 +10,7 @@ package final class ManifestsSource: Sendable {
     package let events: AsyncStream<SourceEvent>
     /// Closing it wakes the thread to its end.
     private let wakeWriter: Int32
-    private let thread: Mutex<pthread_t?>
+    private let thread: Mutex<JoinableThread?>
 
     /// Starts reading `directory`, which need not exist yet. Fails if the kernel grants no file descriptors or thread.
     package init(directory: String, maximumFileBytes: Int = 64 << 20) throws(SourceError) {
@@ -21,39 +21,27 @@ package final class ManifestsSource: Sendable {
         }
         let (wakeReader, writer) = (sockets[0], sockets[1])
         let (stream, continuation) = AsyncStream<SourceEvent>.makeStream()
-        let start = Unmanaged.passRetained(
-            ThreadStart(
-                ManifestsLoop(
-                    directory: ManifestDirectory(path: directory, maximumBytes: maximumFileBytes),
-                    watch: DirectoryWatch(path: directory), wake: wakeReader, continuation: continuation)))
-        var id = pthread_t()
-        let error = pthread_create(
-            &id, nil,
-            { argument in
-                guard let argument else { return nil }
-                clinux_name_thread("heddle-source")
-                let start = Unmanaged<ThreadStart>.fromOpaque(argument).takeRetainedValue()
-                start.run()
-                return nil
-            }, start.toOpaque())
-        guard error == 0 else {
-            start.release()
+        let start = ThreadStart(
+            ManifestsLoop(
+                directory: ManifestDirectory(path: directory, maximumBytes: maximumFileBytes),
+                watch: DirectoryWatch(path: directory), wake: wakeReader, continuation: continuation))
+        do throws(PosixError) {
+            thread = Mutex(try JoinableThread("heddle-source") { start.run() })
+        } catch {
             close(writer)
-            throw SourceError("cannot start a thread: \(message(error)); raise the limit of processes")
+            throw SourceError("cannot start a thread: \(error.reason); raise the limit of processes")
         }
         events = stream
         wakeWriter = writer
-        thread = Mutex(id)
     }
     deinit { stop() }
 
     /// Ends the stream and the thread; returns when the thread is gone.
     package func stop() {
         thread.withLock { thread in
-            guard let id = thread else { return }
+            guard let running = thread.take() else { return }
             close(wakeWriter)
-            pthread_join(id, nil)
-            thread = nil
+            running.join()
         }
     }
 }
@@ -64,7 +52,8 @@ package struct SourceError: Error, CustomStringConvertible {
 }
 
 /// Carries the loop to its thread.
-private final class ThreadStart {
+// @unchecked: from then on only that thread touches it.
+private final class ThreadStart: @unchecked Sendable {
     private var loop: ManifestsLoop?
 
     init(_ loop: consuming ManifestsLoop) { self.loop = consume loop }

@@ -2,6 +2,7 @@
 /// how the agent learns the pods of its node without asking anyone.
 import CLinux
 import Glibc
+import Posix
 
 package struct CgroupTree: Sendable {
     package let path: String
@@ -86,19 +87,8 @@ private func childDirectories(of path: String) throws(NetnsError) -> [String] {
 
 /// The file's bytes; none when opening or reading fails with one of `absentWhen`.
 func readWholeFile(_ path: String, absentWhen: Set<Int32>) throws(NetnsError) -> [UInt8] {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else {
-        if absentWhen.contains(errno) { return [] }
-        throw NetnsError("open \(path)", code: errno)
+    do throws(PosixError) { return try readFile(path, upTo: .max) } catch {
+        if absentWhen.contains(error.code) { return [] }
+        throw NetnsError("read \(path)", code: error.code)
     }
-    defer { close(descriptor) }
-    var bytes: [UInt8] = []
-    while true {
-        let chunk = [UInt8](unsafeUninitializedCapacity: 16384) { buffer, count in
-            count = max(0, read(descriptor, buffer.baseAddress, buffer.count))
-        }
-        bytes += chunk
-        if chunk.isEmpty { break }
-    }
-    return bytes
 }

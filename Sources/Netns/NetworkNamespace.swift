@@ -1,6 +1,7 @@
 /// A network namespace held open by a file descriptor: find one, make one, run code inside.
 import CLinux
 import Glibc
+import Posix
 
 package final class NetworkNamespace: Sendable {
     /// Two namespaces are the same one exactly when their IDs are equal; the number is not used again while a
@@ -45,7 +46,7 @@ package final class NetworkNamespace: Sendable {
     /// A fresh one without a name, with loopback up. It lives as long as this object, sockets opened in it, or
     /// processes in it.
     package static func anonymous() throws(NetnsError) -> NetworkNamespace {
-        try onFreshThread(refusal: { $0 }) { () throws(NetnsError) in
+        try onFreshThread(refusal: refused) { () throws(NetnsError) in
             try enterFresh("create a network namespace")
             return try current()
         }
@@ -59,7 +60,7 @@ package final class NetworkNamespace: Sendable {
             open(path, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0), "create network namespace file \(path)")
         close(file)
         do throws(NetnsError) {
-            return try onFreshThread(refusal: { $0 }) { () throws(NetnsError) in
+            return try onFreshThread(refusal: refused) { () throws(NetnsError) in
                 try enterFresh("create network namespace \(name)")
                 try check(clinux_bind_mount("/proc/thread-self/ns/net", path), "mount network namespace \(path)")
                 return try current()
@@ -88,6 +89,8 @@ package final class NetworkNamespace: Sendable {
         if unlink(path) != 0, errno != ENOENT { throw NetnsError("remove \(path)", code: errno) }
     }
 
+    private static func refused(_ error: PosixError) -> NetnsError { NetnsError("start a thread", code: error.code) }
+
     private static func enterFresh(_ operation: String) throws(NetnsError) {
         try check(clinux_unshare_network(), operation)
         try check(clinux_loopback_up(), "set up loopback")
@@ -98,7 +101,7 @@ package final class NetworkNamespace: Sendable {
     package func run<R: ~Copyable, E: Error>(
         refusal: (NetnsError) -> E, _ body: () throws(E) -> R
     ) throws(E) -> R {
-        try onFreshThread(refusal: refusal) { () throws(E) in
+        try onFreshThread(refusal: { refusal(Self.refused($0)) }) { () throws(E) in
             guard clinux_enter_network(descriptor) == 0 else {
                 throw refusal(NetnsError("enter network namespace \(id.inode)", code: errno))
             }

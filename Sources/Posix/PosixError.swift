@@ -12,8 +12,7 @@ package struct PosixError: Error, Hashable, Sendable, CustomStringConvertible {
     }
     package var reason: String { code == 0 ? description : String(cString: strerror(code)) }
     /// `cannot OPERATION: No such file or directory`
-    static func errno(_ operation: String) -> PosixError {
-        let code = Glibc.errno
-        return PosixError("cannot \(operation): \(String(cString: strerror(code)))", code: code)
+    package static func errno(_ operation: String, _ code: Int32 = Glibc.errno) -> PosixError {
+        PosixError("cannot \(operation): \(String(cString: strerror(code)))", code: code)
     }
 }

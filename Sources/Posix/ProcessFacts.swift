@@ -54,19 +54,3 @@ package final class ProcessHandle: Sendable {
     /// Which program it runs; nil where that may not be looked at.
     package var program: FileIdentity? { FileIdentity(path: "/proc/\(pid)/exe") }
 }
-
-/// nil: it cannot be read.
-func readSmallFile(_ path: String) -> String? {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { return nil }
-    defer { close(descriptor) }
-    var bytes: [UInt8] = []
-    var chunk = [UInt8](repeating: 0, count: 16384)
-    while bytes.count < 1 << 20 {
-        let count = read(descriptor, &chunk, chunk.count)
-        guard count >= 0 else { return nil }
-        if count == 0 { break }
-        bytes += chunk[..<count]
-    }
-    return String(decoding: bytes, as: UTF8.self)
-}

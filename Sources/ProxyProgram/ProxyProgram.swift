@@ -28,14 +28,13 @@ package enum ProxyProgram {
             try await process.run()
             return 0
         } catch {
-            let text = "heddle-proxy: \(error)\n"
-            _ = Array(text.utf8).withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
+            _ = writeAll(Array("heddle-proxy: \(error)\n".utf8), to: STDERR_FILENO)
             return error is OptionError ? 2 : 1
         }
     }
 
     private static func tell(_ text: String) -> Int32 {
-        _ = Array(text.utf8).withUnsafeBytes { write(STDOUT_FILENO, $0.baseAddress, $0.count) }
+        _ = writeAll(Array(text.utf8), to: STDOUT_FILENO)
         return 0
     }
 }

@@ -97,16 +97,7 @@ final class SpanExporter: SpanSink {
         let head =
             "POST /v1/traces HTTP/1.1\r\nhost: \(endpoint)\r\ncontent-type: application/json\r\n"
             + "content-length: \(body.utf8.count)\r\nconnection: close\r\n\r\n"
-        let bytes = Array((head + body).utf8)
-        let isSent = bytes.withUnsafeBytes { raw in
-            var sent = 0
-            while sent < raw.count {
-                let count = send(descriptor, raw.baseAddress.map { $0 + sent }, raw.count - sent, Int32(MSG_NOSIGNAL))
-                guard count > 0 else { return false }
-                sent += count
-            }
-            return true
-        }
+        let isSent = sendAll(Array((head + body).utf8), to: descriptor).code == 0
         // The answer says nothing that could be acted on, but closing before it would reset the connection. It is
         // short; a collector that goes on and on is not listened to.
         var chunk = [UInt8](repeating: 0, count: 4096)

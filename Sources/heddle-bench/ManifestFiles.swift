@@ -2,6 +2,7 @@
 import Addressing
 import Cluster
 import Glibc
+import Posix
 
 func manifest(_ service: Service, _ slice: EndpointSlice) -> String {
     let addresses = service.clusterIPs.map { "\"\($0)\"" }.joined(separator: ", ")
@@ -37,10 +38,9 @@ func replaceFile(_ directory: String, _ name: String, _ text: String) throws {
     let temporary = directory + "/." + name + ".new"
     let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0o644)
     guard descriptor >= 0 else { throw SocketFailure("create \(temporary)") }
-    var copy = text
-    let written = copy.withUTF8 { write(descriptor, $0.baseAddress, $0.count) }
+    let outcome = writeAll(Array(text.utf8), to: descriptor)
     close(descriptor)
-    guard written == text.utf8.count, rename(temporary, directory + "/" + name) == 0 else {
+    guard outcome.code == 0, rename(temporary, directory + "/" + name) == 0 else {
         throw SocketFailure("write \(name)")
     }
 }

@@ -3,6 +3,7 @@
 import Addressing
 import Glibc
 import HandOver
+import Posix
 import RouteIR
 
 struct CanaryConfiguration {
@@ -60,7 +61,6 @@ struct CanaryConfiguration {
         let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
         guard descriptor >= 0 else { throw SocketFailure("create \(path)") }
         defer { close(descriptor) }
-        let written = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
-        guard written == bytes.count else { throw SocketFailure("write \(path)") }
+        guard writeAll(bytes, to: descriptor).code == 0 else { throw SocketFailure("write \(path)") }
     }
 }

@@ -1,5 +1,6 @@
 /// Percentiles of measured durations, and the one line of JSON each measurement prints.
 import Glibc
+import Posix
 
 func monotonicNanoseconds() -> UInt64 {
     var time = timespec()
@@ -48,6 +49,6 @@ func printResult(_ fields: [(String, any CustomStringConvertible)]) {
         default: "\"\(name)\": \"\(value)\""
         }
     }
-    var line = "{" + text.joined(separator: ", ") + "}\n"
-    line.withUTF8 { _ = write(STDOUT_FILENO, $0.baseAddress, $0.count) }
+    let line = "{" + text.joined(separator: ", ") + "}\n"
+    _ = writeAll(Array(line.utf8), to: STDOUT_FILENO)
 }

@@ -6,7 +6,7 @@ import Cluster
 import Compile
 import FoundationEssentials
 import Logging
-import Netns
+import Posix
 import NodeControl
 import Synchronization
 import Telemetry

@@ -1,6 +1,7 @@
 /// What connections and bodies cost in memory, and what happens when descriptors run out.
 import Addressing
 import Glibc
+import Posix
 import RouteIR
 import TestSupport
 import Testing
@@ -14,7 +15,7 @@ import Testing
         let size = gigabytes << 30
         let (listener, address) = try listen(at: SocketAddress(IPAddress(v4: 0x7f00_0001), 0))
         defer { close(listener) }
-        try TestSupport.startThread {
+        try startThread {
             let descriptor = accept(listener, nil, nil)
             var buffer: [UInt8] = []
             _ = readMessage(descriptor, &buffer)

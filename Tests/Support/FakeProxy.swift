@@ -19,9 +19,11 @@ package final class FakeProxy: Sendable {
     package func refuse(_ reason: String?) { state.withLock { $0.refusal = reason } }
 
     package init(socket path: String, pid: UInt32 = 4242) throws(TestFailure) {
-        do throws(PosixError) { descriptor = try UnixSocket.connect(path) } catch { throw TestFailure("\(error)") }
-        send(.hello(version: "fake", pid: pid, generation: 0))
-        try startThread { self.loop() }
+        do throws(PosixError) {
+            descriptor = try UnixSocket.connect(path)
+            send(.hello(version: "fake", pid: pid, generation: 0))
+            try startThread { self.loop() }
+        } catch { throw TestFailure("\(error)") }
     }
 
     /// Hangs up.

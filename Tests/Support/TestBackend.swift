@@ -1,6 +1,7 @@
 /// A backend whose every byte the test decides: blocking sockets, a thread a connection, no HTTP library.
 package import Addressing
 import Glibc
+import Posix
 import Synchronization
 
 package final class TestBackend: Sendable {
@@ -236,21 +237,4 @@ package func readMore(_ descriptor: Int32, _ buffer: inout [UInt8]) -> Bool {
     guard count > 0 else { return false }
     buffer += chunk[..<count]
     return true
-}
-
-private final class ThreadBody: Sendable {
-    let body: @Sendable () -> Void
-    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-}
-package func startThread(_ body: @escaping @Sendable () -> Void) throws(TestFailure) {
-    var thread = pthread_t()
-    let code = pthread_create(
-        &thread, nil,
-        { argument in
-            guard let argument else { preconditionFailure("pthread_create lost its argument") }
-            Unmanaged<ThreadBody>.fromOpaque(argument).takeRetainedValue().body()
-            return nil
-        }, Unmanaged.passRetained(ThreadBody(body)).toOpaque())
-    guard code == 0 else { throw TestFailure("no thread") }
-    pthread_detach(thread)
 }

@@ -1,6 +1,7 @@
 /// The file of `--config`: a YAML mapping of option names to values; lists for options that take several.
 import Glibc
 import Options
+import Posix
 import YAML
 
 func readConfigurationFile(_ path: String) throws(ConfigurationError) -> [ConfigurationEntry] {
@@ -38,19 +39,11 @@ private func configurationEntries(_ root: YAMLNode) throws(YAMLError) -> [Config
 }
 
 private func readBytes(_ path: String) throws(ConfigurationError) -> [UInt8] {
-    let refused = { ConfigurationError("cannot read configuration file \(path): \(String(cString: strerror(errno)))") }
-    let file = open(path, O_RDONLY | O_CLOEXEC)
-    guard file >= 0 else { throw refused() }
-    defer { close(file) }
-    // Far more than all options together need; a device or a wrong file ends here.
-    let limit = 1 << 20
-    var bytes: [UInt8] = []
-    var chunk = [UInt8](repeating: 0, count: 16384)
-    while bytes.count <= limit {
-        let count = read(file, &chunk, chunk.count)
-        guard count >= 0 else { throw refused() }
-        if count == 0 { return bytes }
-        bytes += chunk[..<count]
+    do throws(PosixError) { return try readFile(path, limit: 1 << 20) } catch {
+        // Far more than all options together need; a device or a wrong file ends here.
+        throw ConfigurationError(
+            error.code == EFBIG
+                ? "configuration file \(path) is larger than 1 MiB; this cannot be the right file"
+                : "cannot read configuration file \(path): \(error.reason)")
     }
-    throw ConfigurationError("configuration file \(path) is larger than 1 MiB; this cannot be the right file")
 }

@@ -10,7 +10,7 @@ import Compile
 import DataplaneIR
 import HandOver
 import Logging
-import Netns
+import Posix
 import NodeControl
 import Reconcile
 

@@ -1,6 +1,6 @@
 /// Word from the kernel that somebody else changed our objects, from a thread that blocks in netlink.
 import LinuxDataplane
-import Netns
+import Posix
 
 /// Waits for such changes. The monitor was made for being waited on by one thread while the dataplane's thread pauses
 /// it around large commits: both only make system calls on one descriptor.
@@ -24,7 +24,7 @@ actor ForeignChangeWatcher {
     private let thread: KernelThread
     nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
 
-    init() throws(NetnsError) { thread = try KernelThread(name: "heddle-monitor") }
+    init() throws(PosixError) { thread = try KernelThread(name: "heddle-monitor") }
 
     /// Never returns: the thread ends with the process.
     func run(_ changes: ForeignChanges, _ deliver: @Sendable (_ dataplane: String) -> Void) {

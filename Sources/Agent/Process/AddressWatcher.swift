@@ -4,13 +4,13 @@ import Glibc
 import Logging
 import NodeControl
 import Netlink
-import Netns
+import Posix
 
 actor AddressWatcher {
     private let thread: KernelThread
     nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
 
-    init() throws(NetnsError) { thread = try KernelThread(name: "heddle-address") }
+    init() throws(PosixError) { thread = try KernelThread(name: "heddle-address") }
 
     /// Never returns: the thread ends with the process.
     func run(log: Logger, _ deliver: @Sendable (Set<LocalAddress>) -> Void) {

@@ -6,6 +6,7 @@ import Glibc
 import LinuxDataplane
 import Logging
 import Options
+import Posix
 
 package enum AgentProgram {
     package static let version = heddleVersion
@@ -82,22 +83,11 @@ package enum AgentProgram {
     private static func help() -> Int32 { tell(AgentConfiguration.usage) }
 
     private static func tell(_ text: String, status: Int32 = 0) -> Int32 {
-        put(text, STDOUT_FILENO)
+        _ = writeAll(Array(text.utf8), to: STDOUT_FILENO)
         return status
     }
     private static func complain(_ sentence: String, status: Int32) -> Int32 {
-        put("heddle-agent: \(sentence)\n", STDERR_FILENO)
+        _ = writeAll(Array("heddle-agent: \(sentence)\n".utf8), to: STDERR_FILENO)
         return status
-    }
-    private static func put(_ text: String, _ descriptor: Int32) {
-        var text = text
-        text.withUTF8 { bytes in
-            var at = 0
-            while at < bytes.count {
-                let count = write(descriptor, bytes.baseAddress.map { $0 + at }, bytes.count - at)
-                guard count > 0 else { return }
-                at += count
-            }
-        }
     }
 }

@@ -7,6 +7,7 @@ import Glibc
 import LinuxDataplane
 import Logging
 import Netns
+import Posix
 import Telemetry
 
 actor CanaryWatch {
@@ -22,7 +23,7 @@ actor CanaryWatch {
     private var hasSeenPods = false
     private var known: CanaryResult = .passed
 
-    init(cgroup: String?, isEBPF: Bool, board: StatusBoard, metrics: AgentMetrics, log: Logger) throws(NetnsError) {
+    init(cgroup: String?, isEBPF: Bool, board: StatusBoard, metrics: AgentMetrics, log: Logger) throws(PosixError) {
         thread = try KernelThread(name: "heddle-canary")
         self.cgroup = cgroup
         self.isEBPF = isEBPF

@@ -3,7 +3,7 @@
 import AdminServer
 import DataplaneIR
 import Glibc
-import Netns
+import Posix
 import Observation
 
 actor FlowWatch {
@@ -39,7 +39,7 @@ actor FlowWatch {
     /// `open` is called on this actor's thread.
     init(
         timers: ServerLoop, open: @escaping @Sendable () throws(DataplaneError) -> [any FlowTracer]
-    ) throws(NetnsError) {
+    ) throws(PosixError) {
         thread = try KernelThread(name: "heddle-flows")
         (messages, mailbox) = AsyncStream.makeStream()
         self.timers = timers

@@ -6,6 +6,7 @@ import DataplaneIR
 import Glibc
 import LinuxDataplane
 import NodeControl
+import Posix
 
 enum HostSettings {
     private static let netfilter = "/proc/sys/net/netfilter/"
@@ -68,21 +69,14 @@ enum HostSettings {
         return PortRanges.nodePortWarning(ephemeral: range, reserved: reserved).map { [$0] } ?? []
     }
 
-    private static func text(_ path: String) -> String? {
-        let file = open(path, O_RDONLY | O_CLOEXEC)
-        guard file >= 0 else { return nil }
-        defer { close(file) }
-        var bytes = [UInt8](repeating: 0, count: 4096)
-        let count = Glibc.read(file, &bytes, bytes.count)
-        return count >= 0 ? String(decoding: bytes.prefix(count).filter { $0 != 0x0a }, as: UTF8.self) : nil
-    }
+    private static func text(_ path: String) -> String? { readSmallFile(path)?.filter { $0 != "\n" } }
     private static func read(_ path: String) -> Int? { text(path).flatMap { Int($0) } }
 
     private static func write(_ text: String, _ path: String) -> String? {
         let file = open(path, O_WRONLY | O_CLOEXEC)
         guard file >= 0 else { return String(cString: strerror(errno)) }
         defer { close(file) }
-        let bytes = Array(text.utf8)
-        return Glibc.write(file, bytes, bytes.count) == bytes.count ? nil : String(cString: strerror(errno))
+        let outcome = writeAll(Array(text.utf8), to: file)
+        return outcome.code == 0 ? nil : String(cString: strerror(outcome.code))
     }
 }

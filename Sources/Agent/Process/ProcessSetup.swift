@@ -1,7 +1,7 @@
 /// What the process asks of the system before it does anything else.
 import CLinux
 import Glibc
-import Netns
+import Posix
 import Options
 
 /// A start that failed; the sentence says what is missing and what to do.

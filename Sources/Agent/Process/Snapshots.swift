@@ -5,7 +5,7 @@ import DataplaneIR
 import Glibc
 import LinuxDataplane
 import Logging
-import Netns
+import Posix
 import Observation
 import Synchronization
 
@@ -22,7 +22,7 @@ struct Snapshots: Sendable {
     private let end: (stream: AsyncStream<Void>, continuation: AsyncStream<Void>.Continuation)
     let access: SnapshotAccess
 
-    init(_ configuration: AgentConfiguration, source: String, log: Logger) throws(NetnsError) {
+    init(_ configuration: AgentConfiguration, source: String, log: Logger) throws(PosixError) {
         let file = SnapshotFile(
             directory: configuration.stateDirectory, node: configuration.nodeName, source: source)
         store = try SnapshotStore(file)

@@ -1,7 +1,7 @@
 /// The snapshot's file. Written beside and renamed, so that a crash at any moment leaves the old file or the new one.
 import Cluster
 import Glibc
-import Netns
+import Posix
 
 /// On a thread of its own: encoding a large cluster takes a second, and syncing a file may take longer.
 actor SnapshotStore {
@@ -9,7 +9,7 @@ actor SnapshotStore {
     nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
     private let file: SnapshotFile
 
-    init(_ file: SnapshotFile) throws(NetnsError) {
+    init(_ file: SnapshotFile) throws(PosixError) {
         thread = try KernelThread(name: "heddle-snapshot")
         self.file = file
     }
@@ -42,19 +42,14 @@ struct SnapshotFile: Sendable {
     }
 
     func write(_ objects: [ClusterObject], at time: Double) throws(SnapshotError) {
-        let temporary = path + ".new"
-        let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else { throw .system("cannot make \(temporary)") }
-        do throws(SnapshotError) {
-            defer { close(descriptor) }
-            let header = SnapshotHeader(node: node, source: source, writtenAt: time)
-            try SnapshotFormat.write(header, objects) { (bytes) throws(SnapshotError) in try put(bytes, descriptor) }
-            guard fsync(descriptor) == 0 else { throw SnapshotError.system("cannot sync \(temporary)") }
+        let header = SnapshotHeader(node: node, source: source, writtenAt: time)
+        do throws(PosixError) {
+            try DurableFile(path).replace { (put) throws(PosixError) in
+                try SnapshotFormat.write(header, objects, to: put)
+            }
         } catch {
-            unlink(temporary)
-            throw error
+            throw SnapshotError(error.description)
         }
-        guard rename(temporary, path) == 0 else { throw .system("cannot rename \(temporary)") }
     }
 
     /// nil: there is none.
@@ -72,35 +67,9 @@ struct SnapshotFile: Sendable {
 
     /// The file's first bytes; nil: there is none.
     private func bytes(upTo limit: Int) throws(SnapshotError) -> [UInt8]? {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else {
-            if errno == ENOENT { return nil }
-            throw .system("cannot be opened")
+        do throws(PosixError) { return try readFile(path, upTo: limit) } catch {
+            if error.code == ENOENT { return nil }
+            throw SnapshotError("cannot be read: \(error.reason)")
         }
-        defer { close(descriptor) }
-        var bytes: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: min(limit, 1 << 20))
-        while bytes.count < limit {
-            let count = Glibc.read(descriptor, &chunk, min(chunk.count, limit - bytes.count))
-            guard count >= 0 else { throw .system("cannot be read") }
-            if count == 0 { break }
-            bytes += chunk[..<count]
-        }
-        return bytes
-    }
-
-    private func put(_ bytes: [UInt8], _ descriptor: Int32) throws(SnapshotError) {
-        var rest = bytes[...]
-        while !rest.isEmpty {
-            let count = rest.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
-            guard count > 0 else { throw .system("cannot be written") }
-            rest = rest.dropFirst(count)
-        }
-    }
-}
-
-extension SnapshotError {
-    fileprivate static func system(_ what: String) -> SnapshotError {
-        SnapshotError("\(what): \(String(cString: strerror(errno)))")
     }
 }

@@ -3,6 +3,7 @@
 import AdminAPI
 import ArgumentParser
 import Glibc
+import Posix
 
 struct BugReport: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -64,7 +65,7 @@ struct BugReport: ParsableCommand {
             let shared = ["--api-socket", options.apiSocket, "--bpffs", options.bpffs]
             try add(question.file, Subprocess.output(of: question.arguments + shared), to: archive)
         }
-        for path in Self.paths { try add("node" + path, contents(path) ?? "cannot be read\n", to: archive) }
+        for path in Self.paths { try add("node" + path, readSmallFile(path) ?? "cannot be read\n", to: archive) }
         for process in processes() {
             try add("processes/\(process.name)-\(process.pid).txt", process.text, to: archive)
         }
@@ -78,12 +79,12 @@ struct BugReport: ParsableCommand {
     private func processes() -> [(pid: Int, name: String, text: String)] {
         var found: [(pid: Int, name: String, text: String)] = []
         for pid in directory("/proc").compactMap({ Int($0) }).sorted() {
-            let name = contents("/proc/\(pid)/comm")?.filter { $0 != "\n" } ?? ""
+            let name = readSmallFile("/proc/\(pid)/comm")?.filter { $0 != "\n" } ?? ""
             guard name == "heddle-agent" || name == "heddle-proxy" else { continue }
-            let command = (contents("/proc/\(pid)/cmdline") ?? "").replacing("\0", with: " ")
+            let command = (readSmallFile("/proc/\(pid)/cmdline") ?? "").replacing("\0", with: " ")
             var text = "command: \(command)\nopen files: \(directory("/proc/\(pid)/fd").count)\n"
             for file in ["status", "limits", "cgroup", "io"] {
-                text += "\n\(file):\n" + (contents("/proc/\(pid)/\(file)") ?? "cannot be read\n")
+                text += "\n\(file):\n" + (readSmallFile("/proc/\(pid)/\(file)") ?? "cannot be read\n")
             }
             found.append((pid, name, text))
         }
@@ -101,12 +102,5 @@ struct BugReport: ParsableCommand {
             if !name.hasPrefix(".") { names.append(name) }
         }
         return names
-    }
-
-    private func contents(_ path: String) -> String? {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return nil }
-        defer { close(descriptor) }
-        return Subprocess.readAll(descriptor, limit: 1 << 20)
     }
 }

@@ -4,6 +4,7 @@ import Cluster
 import Glibc
 import NIOPosix
 import NIOSSL
+import Posix
 
 actor Credentials {
     struct Current: Sendable {
@@ -120,7 +121,9 @@ actor Credentials {
         }
     }
     private func read(_ path: String) throws(AccessError) -> [UInt8] {
-        do throws(FileError) { return try readFile(path) } catch { throw AccessError(error.description) }
+        do throws(PosixError) { return try readFile(path, limit: 1 << 20) } catch {
+            throw AccessError(error.description)
+        }
     }
 }
 

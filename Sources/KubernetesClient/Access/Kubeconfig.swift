@@ -1,11 +1,12 @@
 /// A kubeconfig file: which cluster, and who we are there.
+import Posix
 import YAML
 
 extension ClusterAccess {
     /// Reads the file; of its contexts the current one, unless `context` names another.
     package static func kubeconfig(path: String, context: String? = nil) throws(AccessError) -> ClusterAccess {
         let bytes: [UInt8]
-        do throws(FileError) { bytes = try readFile(path, limit: 4 << 20) } catch {
+        do throws(PosixError) { bytes = try readFile(path, limit: 4 << 20) } catch {
             throw AccessError("\(error.description); pass the path of a readable kubeconfig as --kubeconfig")
         }
         return try kubeconfig(bytes, path: path, context: context)

@@ -2,6 +2,7 @@
 package import DataplaneIR
 import Glibc
 import Netns
+import Posix
 
 package struct SocketOwner: Equatable, Sendable {
     package let pid: Int32
@@ -77,13 +78,7 @@ package struct SocketOwner: Equatable, Sendable {
     private static func firstLine(_ path: String) -> String { String(contents(path).prefix { $0 != "\n" }) }
 
     static func contents(_ path: String) -> String {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return "" }
-        defer { close(descriptor) }
-        var bytes: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 65536)
-        while case let count = read(descriptor, &chunk, chunk.count), count > 0 { bytes += chunk[..<count] }
-        return String(decoding: bytes, as: UTF8.self)
+        String(decoding: (try? readFile(path, upTo: .max)) ?? [], as: UTF8.self)
     }
 
     private static let uidLength = 36

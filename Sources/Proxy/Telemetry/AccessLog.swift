@@ -82,23 +82,9 @@ package final class AccessLog: AccessLogSink {
             defer { state.buffer = [] }
             return state.buffer
         }
-        bytes.withUnsafeBytes { raw in
-            var written = 0
-            while written < raw.count {
-                let count = Glibc.write(descriptor, raw.baseAddress.map { $0 + written }, raw.count - written)
-                if count < 0, errno == EINTR { continue }
-                if count < 0, errno == EAGAIN {
-                    var wanted = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
-                    poll(&wanted, 1, -1)
-                    continue
-                }
-                guard count > 0 else { return lose(raw[written...]) }
-                written += count
-            }
-        }
-    }
-    private func lose(_ rest: Slice<UnsafeRawBufferPointer>) {
-        let lines = rest.reduce(0) { $0 + ($1 == 0x0a ? 1 : 0) }
+        let outcome = writeAll(bytes, to: descriptor)
+        guard outcome.code != 0 else { return }
+        let lines = bytes[outcome.count...].count { $0 == UInt8(ascii: "\n") }
         state.withLock { $0.lost += UInt64(lines) }
     }
 }

@@ -1,6 +1,6 @@
 /// A KernelThread runs all work of its actors, in order, on one thread, and ends when told.
 import Glibc
-import Netns
+import Posix
 import Testing
 
 private actor Worker {

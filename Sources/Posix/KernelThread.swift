@@ -2,7 +2,6 @@
 /// threads as the machine has cores. An actor whose `unownedExecutor` is a KernelThread runs all its code on it.
 ///
 /// A hop there and back costs some 45 µs: hand over whole plans, not single entries.
-import CLinux
 import Glibc
 
 // @unchecked: `state` is only touched with `lock` held; everything else is immutable.
@@ -10,7 +9,7 @@ package final class KernelThread: SerialExecutor, @unchecked Sendable {
     private struct State {
         var jobs: [UnownedJob] = []
         var stopping = false
-        var identity: pthread_t?
+        var thread: JoinableThread?
     }
 
     private let name: String
@@ -19,27 +18,14 @@ package final class KernelThread: SerialExecutor, @unchecked Sendable {
     private var state = State()
 
     /// Starts the thread. It keeps this object alive until `shutdown()`.
-    package init(name: String) throws(NetnsError) {
+    package init(name: String) throws(PosixError) {
         self.name = name
         pthread_mutex_init(lock, nil)
         pthread_cond_init(wake, nil)
-        // Held while the thread is created, so that the thread cannot run a job before its identity is known.
+        // Held while the thread is created, so that the thread cannot run a job before it is known.
         pthread_mutex_lock(lock)
         defer { pthread_mutex_unlock(lock) }
-        var thread = pthread_t()
-        let this = Unmanaged.passRetained(self)
-        let code = pthread_create(
-            &thread, nil,
-            { argument in
-                guard let argument else { preconditionFailure("pthread_create lost its argument") }
-                Unmanaged<KernelThread>.fromOpaque(argument).takeRetainedValue().run()
-                return nil
-            }, this.toOpaque())
-        guard code == 0 else {
-            this.release()
-            throw NetnsError("start thread \(name)", code: code)
-        }
-        state.identity = thread
+        state.thread = try JoinableThread(name) { self.run() }
     }
 
     deinit {
@@ -61,19 +47,18 @@ package final class KernelThread: SerialExecutor, @unchecked Sendable {
     /// Runs what was handed over so far, ends the thread and waits. Whoever calls it must know that no actor
     /// on this thread has anything left to do. Not to be called from the thread itself.
     package func shutdown() {
-        let thread = withState { state -> pthread_t? in
+        let thread = withState { state in
             state.stopping = true
-            defer { state.identity = nil }
-            return state.identity
+            return state.thread.take()
         }
         guard let thread else { return }
-        precondition(pthread_equal(thread, pthread_self()) == 0, "thread \(name) cannot wait for its own end")
+        precondition(!thread.isCurrent, "thread \(name) cannot wait for its own end")
         pthread_cond_signal(wake)
-        pthread_join(thread, nil)
+        thread.join()
     }
 
     package func isIsolatingCurrentContext() -> Bool? {
-        withState { state in state.identity.map { pthread_equal($0, pthread_self()) != 0 } ?? false }
+        withState { $0.thread?.isCurrent ?? false }
     }
     package func checkIsolated() {
         precondition(isIsolatingCurrentContext() == true, "this code must run on thread \(name)")
@@ -86,7 +71,6 @@ package final class KernelThread: SerialExecutor, @unchecked Sendable {
     }
 
     private func run() {
-        clinux_name_thread(name)
         while let jobs = nextJobs() {
             for job in jobs { job.runSynchronously(on: asUnownedSerialExecutor()) }
         }

@@ -1,41 +1,4 @@
-/// Small files and base64, without Foundation.
-import Glibc
-
-struct FileError: Error, CustomStringConvertible {
-    let description: String
-}
-
-/// All bytes of a file that must not be larger than `limit`.
-func readFile(_ path: String, limit: Int = 1 << 20) throws(FileError) -> [UInt8] {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw fileError(path) }
-    defer { close(descriptor) }
-    guard let bytes = readToEnd(descriptor, limit: limit) else { throw fileError(path) }
-    guard bytes.count <= limit else { throw FileError(description: "\(path) has more than \(limit) bytes") }
-    return bytes
-}
-
-/// Everything until the end, or a little more than `limit` bytes; nil: errno says why.
-func readToEnd(_ descriptor: Int32, limit: Int) -> [UInt8]? {
-    var bytes: [UInt8] = []
-    while bytes.count <= limit {
-        var count = 0
-        let piece = [UInt8](unsafeUninitializedCapacity: 16384) { buffer, initialized in
-            repeat { count = read(descriptor, buffer.baseAddress, buffer.count) } while count < 0 && errno == EINTR
-            initialized = max(0, count)
-        }
-        guard count >= 0 else { return nil }
-        if count == 0 { break }
-        bytes += piece
-    }
-    return bytes
-}
-
-func errorText(_ code: Int32) -> String { String(cString: strerror(code)) }
-
-private func fileError(_ path: String) -> FileError {
-    FileError(description: "cannot read \(path): \(errorText(errno))")
-}
+/// Base64, without Foundation.
 
 /// The standard alphabet, with padding; line breaks are passed over. nil: not base64.
 func decodeBase64(_ text: String) -> [UInt8]? {

@@ -1,6 +1,7 @@
 /// Running another program and taking what it prints.
 import CLinux
 import Glibc
+import Posix
 
 struct SpawnError: Error, CustomStringConvertible {
     /// The end of a sentence that begins with the program.
@@ -9,7 +10,7 @@ struct SpawnError: Error, CustomStringConvertible {
 
 /// The environment this process was started with. (`environ` itself may be changed by any thread.)
 func ownEnvironment() -> [String: String] {
-    guard let bytes = try? readFile("/proc/self/environ") else { return [:] }
+    guard let bytes = try? readFile("/proc/self/environ", limit: 1 << 20) else { return [:] }
     var result: [String: String] = [:]
     for entry in bytes.split(separator: 0) {
         let parts = entry.split(separator: UInt8(ascii: "="), maxSplits: 1, omittingEmptySubsequences: false)
@@ -97,6 +98,8 @@ private func isReadable(_ descriptor: Int32, until deadline: ContinuousClock.Ins
         return ready > 0
     }
 }
+
+private func errorText(_ code: Int32) -> String { String(cString: strerror(code)) }
 
 private func withCStrings<Result>(
     _ strings: [String], _ body: (UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>) -> Result
