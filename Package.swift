@@ -171,7 +171,7 @@ if !isSet("HEDDLE_CORE") {
             ["Addressing", "Balancing", "CLinux", "HTTPWire", "Posix", "RouteIR", "Telemetry"] + nio + frames),
         library("AdminServer", ["Posix"] + nio),
         library("HandOverLink", ["AdminServer", "HandOver", "Posix", "RouteIR"] + nio),
-        library("KubernetesClient", ["CLinux", "Cluster", "Posix", "PullJSON", "YAML"] + nio + tls),
+        library("KubernetesClient", ["Cluster", "Posix", "PullJSON", "YAML"] + nio + tls),
         library(
             "Agent",
             [

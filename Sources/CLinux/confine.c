@@ -1,6 +1,7 @@
 /* See confine.h. */
 #define _GNU_SOURCE
 #include "confine.h"
+#include "child.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,17 +32,6 @@ struct failure {
 	enum step step;
 	int error;
 };
-
-static void clear_signals(void)
-{
-	struct sigaction usual = { .sa_handler = SIG_DFL };
-	sigset_t none;
-
-	for (int number = 1; number < NSIG; number++)
-		sigaction(number, &usual, NULL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-}
 
 /* Raw calls: glibc's would look for the threads of the process that this one was copied from. */
 static int become(const struct clinux_confined *what, enum step *step)
@@ -111,7 +101,7 @@ pid_t clinux_spawn_confined(const struct clinux_confined *what, const char **fai
 	/* fork: with vfork the change of user would mark the memory that both share as not to be dumped. */
 	child = fork();
 	if (child == 0) {
-		clear_signals();
+		clinux_clear_signals();
 		start(what, program, &failure.step);
 		failure.error = errno;
 		told = write(tell[1], &failure, sizeof(failure));

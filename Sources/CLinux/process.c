@@ -1,6 +1,7 @@
 /* See process.h. */
 #define _GNU_SOURCE
 #include "process.h"
+#include "child.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,23 +16,28 @@ int clinux_spawn_closing_from(posix_spawn_file_actions_t *actions, int first) {
 	return posix_spawn_file_actions_addclosefrom_np(actions, first);
 }
 
-/* The child of a process with threads: system calls only. Returns if it cannot become the program. */
-static void become(char *const argv[], char *const environment[], int output, pid_t parent)
+void clinux_clear_signals(void)
 {
-	struct sigaction as_usual = { .sa_handler = SIG_DFL };
+	struct sigaction usual = { .sa_handler = SIG_DFL };
 	sigset_t none;
 
-	sigemptyset(&none);
 	for (int number = 1; number < NSIG; number++)
-		sigaction(number, &as_usual, NULL);
+		sigaction(number, &usual, NULL);
+	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* The child of a process with threads: system calls only. Returns if it cannot become the program. */
+static void become(char *const argv[], char *const environment[], int output, int joins_errors, pid_t parent)
+{
+	clinux_clear_signals();
 	setpgid(0, 0);
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL))
 		return;
 	/* The parent may have ended before we asked to be told. */
 	if (getppid() != parent)
 		_exit(127);
-	if (dup2(output, STDOUT_FILENO) < 0)
+	if (dup2(output, STDOUT_FILENO) < 0 || (joins_errors && dup2(output, STDERR_FILENO) < 0))
 		return;
 	close(STDIN_FILENO);
 	if (open("/dev/null", O_RDONLY) != STDIN_FILENO)
@@ -40,7 +46,7 @@ static void become(char *const argv[], char *const environment[], int output, pi
 	execvpe(argv[0], argv, environment);
 }
 
-pid_t clinux_spawn_bound(char *const argv[], char *const environment[], int output, int *pidfd)
+pid_t clinux_spawn_bound(char *const argv[], char *const environment[], int output, int joins_errors, int *pidfd)
 {
 	pid_t parent = getpid();
 	int ends[2];
@@ -52,7 +58,7 @@ pid_t clinux_spawn_bound(char *const argv[], char *const environment[], int outp
 		return -1;
 	child = fork();
 	if (child == 0) {
-		become(argv, environment, output, parent);
+		become(argv, environment, output, joins_errors, parent);
 		error = errno;
 		_exit(write(ends[1], &error, sizeof(error)) > 0 ? 127 : 126);
 	}

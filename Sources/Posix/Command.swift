@@ -1,18 +1,85 @@
-/// Running another program and taking what it prints.
+/// Another program, run to its end for what it prints. It gets nothing of ours but the environment that is given to it.
 import CLinux
 import Glibc
-import Posix
 
-struct SpawnError: Error, CustomStringConvertible {
+package struct Command: Sendable {
+    /// Without a slash it is looked for in PATH.
+    private let program: String
+    private let arguments: [String]
+    private let environment: [String: String]
+    private let joinsErrors: Bool
+
+    /// `joinsErrors`: what it says on its standard error is output too; otherwise that goes where ours goes.
+    package init(
+        _ program: String, _ arguments: [String], environment: [String: String] = ownEnvironment(),
+        joinsErrors: Bool = false
+    ) {
+        self.program = program
+        self.arguments = arguments
+        self.environment = environment
+        self.joinsErrors = joinsErrors
+    }
+
     /// The end of a sentence that begins with the program.
-    let description: String
+    package enum End: Equatable, Sendable, CustomStringConvertible {
+        case exited(Int32)
+        case killed(signal: Int32)
+        case late(Duration)
+        case tooLong(limit: Int)
+
+        package var description: String {
+            switch self {
+            case .exited(let status): "ended with exit status \(status)"
+            case .killed(let signal): "was killed by signal \(signal)"
+            case .late(let patience): "did not end within \(patience) and was stopped"
+            case .tooLong(let limit): "printed more than \(limit) bytes and was stopped"
+            }
+        }
+    }
+
+    /// Runs it to its end; what it printed, `limit` bytes at most. One that prints more, or has not ended after
+    /// `patience`, is killed with all it started, and so is one that outlives us. Blocks.
+    package func run(limit: Int, patience: Duration) throws(PosixError) -> (output: [UInt8], end: End) {
+        let deadline = ContinuousClock.now + patience
+        var ends: [Int32] = [-1, -1]
+        guard pipe(&ends) == 0 else { throw .errno("make a pipe") }
+        let (reader, writer) = (ends[0], ends[1])
+        defer { close(reader) }
+        for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+        let started = Result { () throws(PosixError) in try start(output: writer) }
+        close(writer)
+        let (child, end) = try started.get()
+        defer { close(end) }
+
+        let output = readOutput(reader, upTo: limit + 1, until: deadline)
+        let hasEnded = output.count <= limit && isReadable(end, until: deadline)
+        // The group is ours as long as its leader is not waited for.
+        if !hasEnded { kill(-child, SIGKILL) }
+        var status: Int32 = 0
+        while waitpid(child, &status, 0) < 0, errno == EINTR {}
+        if output.count > limit { return (Array(output.prefix(limit)), .tooLong(limit: limit)) }
+        guard hasEnded else { return (output, .late(patience)) }
+        return (output, status & 0x7f == 0 ? .exited(status >> 8 & 0xff) : .killed(signal: status & 0x7f))
+    }
+
+    /// Starts it, to be killed when the thread that called this ends; `end` becomes readable when it has ended.
+    func start(output: Int32) throws(PosixError) -> (pid: pid_t, end: Int32) {
+        var end: Int32 = -1
+        let (child, code) = withCStrings([program] + arguments) { words in
+            withCStrings(environment.map { "\($0.key)=\($0.value)" }) { environment in
+                let child = clinux_spawn_bound(words, environment, output, joinsErrors ? 1 : 0, &end)
+                return (child, errno)
+            }
+        }
+        guard child > 0 else { throw .errno("start \(program)", code) }
+        return (child, end)
+    }
 }
 
 /// The environment this process was started with. (`environ` itself may be changed by any thread.)
-func ownEnvironment() -> [String: String] {
-    guard let bytes = try? readFile("/proc/self/environ", limit: 1 << 20) else { return [:] }
+package func ownEnvironment() -> [String: String] {
     var result: [String: String] = [:]
-    for entry in bytes.split(separator: 0) {
+    for entry in ((try? readFile("/proc/self/environ", upTo: .max)) ?? []).split(separator: 0) {
         let parts = entry.split(separator: UInt8(ascii: "="), maxSplits: 1, omittingEmptySubsequences: false)
         guard parts.count == 2 else { continue }
         result[String(decoding: parts[0], as: UTF8.self)] = String(decoding: parts[1], as: UTF8.self)
@@ -20,71 +87,15 @@ func ownEnvironment() -> [String: String] {
     return result
 }
 
-/// Starts a program that is killed when the thread that called this ends; `end` becomes readable when it has ended.
-func startCommand(
-    _ command: String, _ arguments: [String], environment: [String: String], output: Int32
-) throws(SpawnError) -> (pid: pid_t, end: Int32) {
-    var end: Int32 = -1
-    let (child, error) = withCStrings([command] + arguments) { argv in
-        withCStrings(environment.map { "\($0.key)=\($0.value)" }) { environment in
-            let child = clinux_spawn_bound(argv, environment, output, &end)
-            return (child, errno)
-        }
-    }
-    guard child > 0 else { throw SpawnError(description: "cannot be started: \(errorText(error))") }
-    return (child, end)
-}
-
-/// Runs a program to its end and returns what it wrote to its standard output; its errors go where ours go. One that
-/// has not ended after `patience` is killed with all it started, and so is one that outlives us. Blocks.
-func outputOfCommand(
-    _ command: String, _ arguments: [String], environment: [String: String], limit: Int,
-    patience: Duration = .seconds(60)
-) throws(SpawnError) -> [UInt8] {
-    let deadline = ContinuousClock.now + patience
-    var pipeEnds: [Int32] = [-1, -1]
-    guard pipe(&pipeEnds) == 0 else { throw SpawnError(description: "cannot be started: \(errorText(errno))") }
-    let (reader, writer) = (pipeEnds[0], pipeEnds[1])
-    defer { close(reader) }
-    _ = fcntl(reader, F_SETFD, FD_CLOEXEC)
-    _ = fcntl(writer, F_SETFD, FD_CLOEXEC)
-
-    let started = Result { () throws(SpawnError) in
-        try startCommand(command, arguments, environment: environment, output: writer)
-    }
-    close(writer)
-    let (child, end) = try started.get()
-    defer { close(end) }
-
-    let output = read(reader, limit: limit, until: deadline)
-    let hasEnded = output != nil && isReadable(end, until: deadline)
-    // The group is ours as long as its leader is not waited for.
-    if !hasEnded { kill(-child, SIGKILL) }
-    var status: Int32 = 0
-    while waitpid(child, &status, 0) < 0, errno == EINTR {}
-    guard let output else { throw SpawnError(description: "printed more than \(limit) bytes and was stopped") }
-    guard hasEnded else { throw SpawnError(description: "did not end within \(patience) and was stopped") }
-    guard status == 0 else {
-        let how =
-            status & 0x7f == 0
-            ? "ended with exit status \(status >> 8 & 0xff)" : "was killed by signal \(status & 0x7f)"
-        throw SpawnError(description: how)
-    }
-    return output
-}
-
-/// What comes until the end or the deadline; nil: too much.
-private func read(_ descriptor: Int32, limit: Int, until deadline: ContinuousClock.Instant) -> [UInt8]? {
+/// What comes until the end, the limit or the deadline.
+private func readOutput(_ descriptor: Int32, upTo limit: Int, until deadline: ContinuousClock.Instant) -> [UInt8] {
     var bytes: [UInt8] = []
-    while isReadable(descriptor, until: deadline) {
-        var count = 0
-        bytes += [UInt8](unsafeUninitializedCapacity: 16384) { buffer, initialized in
-            count = read(descriptor, buffer.baseAddress, buffer.count)
-            initialized = max(0, count)
-        }
+    var chunk = [UInt8](repeating: 0, count: 1 << 16)
+    while bytes.count < limit, isReadable(descriptor, until: deadline) {
+        let count = read(descriptor, &chunk, min(chunk.count, limit - bytes.count))
         if count < 0, errno == EINTR { continue }
-        if count <= 0 { break }
-        if bytes.count > limit { return nil }
+        guard count > 0 else { break }
+        bytes += chunk[..<count]
     }
     return bytes
 }
@@ -99,9 +110,8 @@ private func isReadable(_ descriptor: Int32, until deadline: ContinuousClock.Ins
     }
 }
 
-private func errorText(_ code: Int32) -> String { String(cString: strerror(code)) }
-
-private func withCStrings<Result>(
+/// As `argv` and `environ` are: with nil behind the last.
+func withCStrings<Result>(
     _ strings: [String], _ body: (UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>) -> Result
 ) -> Result {
     var pointers: [UnsafeMutablePointer<CChar>?] = strings.map { strdup($0) } + [nil]

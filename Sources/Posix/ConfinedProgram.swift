@@ -48,13 +48,11 @@ package struct ConfinedProgram: Sendable {
 
     /// Starts it with `directory` as its working directory; returns its pid.
     package func start(in directory: Int32) throws(PosixError) -> Int32 {
-        let words = ([path] + arguments).map { strdup($0) } + [nil]
-        defer { for word in words { free(word) } }
         var failed: UnsafePointer<CChar>?
         let pid = path.withCString { path in
-            words.withUnsafeBufferPointer { words in
+            withCStrings([self.path] + arguments) { words in
                 var what = clinux_confined(
-                    path: path, arguments: words.baseAddress, user: user.user, group: user.group, directory: directory)
+                    path: path, arguments: words, user: user.user, group: user.group, directory: directory)
                 return clinux_spawn_confined(&what, &failed)
             }
         }

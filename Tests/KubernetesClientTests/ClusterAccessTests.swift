@@ -1,6 +1,5 @@
 /// Kubeconfigs, pods' own files, and credential plugins.
 import Glibc
-import Synchronization
 import TestSupport
 import Testing
 
@@ -184,29 +183,6 @@ import Testing
     }
     private func isZombie(_ pid: Int32) -> Bool { readText("/proc/\(pid)/stat").contains(") Z ") }
 
-    @Test("A plugin ends with the thread that started it, and so with the agent however that ends")
-    func endsWithCaller() throws {
-        // The thread ends once the pipe is closed.
-        var gate: [Int32] = [-1, -1]
-        #expect(pipe(&gate) == 0)
-        let (reader, writer) = (gate[0], gate[1])
-        defer { close(reader) }
-        let started = Mutex<pid_t>(0)
-        let thread = Thread {
-            let child = try? startCommand("sleep", ["1000"], environment: ownEnvironment(), output: STDERR_FILENO)
-            started.withLock { $0 = child?.pid ?? -1 }
-            var byte: UInt8 = 0
-            _ = Glibc.read(reader, &byte, 1)
-        }
-        try eventually("it runs") { started.withLock { $0 } != 0 }
-        let child = started.withLock { $0 }
-        #expect(child > 0 && kill(child, 0) == 0 && !isZombie(child))
-        close(writer)
-        thread.join()
-        var status: Int32 = 0
-        #expect(waitpid(child, &status, 0) == child && status & 0x7f == SIGKILL)
-    }
-
     @Test("Beside a token file a token is only for the time while that cannot be read, as in client-go")
     func prefersTokenFile() async throws {
         let directory = try TemporaryDirectory()
@@ -244,23 +220,4 @@ import Testing
         let error = #expect(throws: AccessError.self) { try plugin.run() }
         #expect(error?.description.contains(message) == true, "\(error?.description ?? "")")
     }
-}
-
-private final class Thread {
-    private final class Body {
-        let run: @Sendable () -> Void
-        init(_ run: @escaping @Sendable () -> Void) { self.run = run }
-    }
-    private var id = pthread_t()
-
-    init(_ run: @escaping @Sendable () -> Void) {
-        pthread_create(
-            &id, nil,
-            { argument in
-                guard let argument else { return nil }
-                Unmanaged<Body>.fromOpaque(argument).takeRetainedValue().run()
-                return nil
-            }, Unmanaged.passRetained(Body(run)).toOpaque())
-    }
-    func join() { pthread_join(id, nil) }
 }

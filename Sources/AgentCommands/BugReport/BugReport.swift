@@ -63,7 +63,7 @@ struct BugReport: ParsableCommand {
         for question in Self.questions {
             Output.complain("\(question.arguments.joined(separator: " ")) ...\n")
             let shared = ["--api-socket", options.apiSocket, "--bpffs", options.bpffs]
-            try add(question.file, Subprocess.output(of: question.arguments + shared), to: archive)
+            try add(question.file, Self.output(of: question.arguments + shared), to: archive)
         }
         for path in Self.paths { try add("node" + path, readSmallFile(path) ?? "cannot be read\n", to: archive) }
         for process in processes() {
@@ -73,6 +73,19 @@ struct BugReport: ParsableCommand {
         try archive.finish()
         if !TarArchive.isStandardOutput(path) { Output.tell("\(path)\n") }
         if removed > 0 { Output.complain("note: \(removed) values that look like secrets were removed\n") }
+    }
+
+    /// What this program prints with other arguments, errors too, and how it ended: what one command does wrong, or
+    /// waits for, is no harm to the others.
+    private static func output(of arguments: [String]) -> String {
+        let command = Command("/proc/self/exe", arguments, joinsErrors: true)
+        let (output, end): ([UInt8], Command.End)
+        do throws(PosixError) { (output, end) = try command.run(limit: 64 << 20, patience: .seconds(30)) } catch {
+            return "cannot be run: \(error.reason)\n"
+        }
+        let how = if case .exited(let status) = end { "ended with status \(status)" } else { end.description }
+        let text = String(decoding: output, as: UTF8.self)
+        return "$ agentctl \(arguments.joined(separator: " "))\n\(text)\n[\(how)]\n"
     }
 
     /// What /proc says of agents and proxies.

@@ -1,5 +1,5 @@
 /// A program that hands out credentials, as cloud providers ship them (client.authentication.k8s.io).
-import Glibc
+import Posix
 import PullJSON
 
 struct ExecPlugin: Equatable, Sendable {
@@ -18,14 +18,17 @@ struct ExecPlugin: Equatable, Sendable {
 
     /// Runs the program and reads what it prints. Blocks.
     func run() throws(AccessError) -> ExecCredential {
-        let output: [UInt8]
-        do throws(SpawnError) {
-            output = try outputOfCommand(
-                command, arguments, environment: processEnvironment, limit: 1 << 20, patience: patience)
-        } catch {
-            throw AccessError(
-                "the credential plugin \(command) \(error.description); run it by hand to see what it lacks")
+        func failure(_ how: String) -> AccessError {
+            AccessError("the credential plugin \(command) \(how); run it by hand to see what it lacks")
         }
+        let (output, end): ([UInt8], Command.End)
+        do throws(PosixError) {
+            (output, end) = try Command(command, arguments, environment: processEnvironment)
+                .run(limit: 1 << 20, patience: patience)
+        } catch {
+            throw failure("cannot be started: \(error.reason)")
+        }
+        guard end == .exited(0) else { throw failure(end.description) }
         do throws(JSONError) {
             return try ExecCredential(output.span)
         } catch {
