@@ -6,8 +6,8 @@ package struct DurableFile: Sendable {
     package let path: String
     package init(_ path: String) { self.path = path }
 
-    /// `contents` hands over the new contents in as many pieces as it likes; they are readable for the owner only. After
-    /// an error the old ones are there, and nothing beside them.
+    /// `contents` hands over the new contents in as many pieces as it likes; they are readable for the owner only.
+    /// After an error the old ones are there, and nothing beside them.
     package func replace(
         _ contents: (_ put: ([UInt8]) throws(PosixError) -> Void) throws(PosixError) -> Void
     ) throws(PosixError) {

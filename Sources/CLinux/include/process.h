@@ -9,9 +9,9 @@
  * keeps is not closed when we close it. */
 int clinux_spawn_closing_from(posix_spawn_file_actions_t *actions, int first);
 
-/* Runs `argv[0]` (looked for in PATH if it has no slash) with /dev/null to read and `output` to write to, its errors too
- * if `joins_errors`, in a process group of its own, and killed when the thread that called this ends. `pidfd` becomes
- * readable when it has ended. Returns its pid, or -1 with errno. */
+/* Runs `argv[0]` (looked for in PATH if it has no slash) with /dev/null to read and `output` to write to, its errors
+ * too if `joins_errors`, in a process group of its own, and killed when the thread that called this ends. `pidfd`
+ * becomes readable when it has ended. Returns its pid, or -1 with errno. */
 pid_t clinux_spawn_bound(char *const argv[], char *const environment[], int output, int joins_errors, int *pidfd);
 
 /* At most `count` malloc arenas: the default, eight a core, keeps freed memory in each of them. */
