@@ -147,7 +147,7 @@ let package = Package(
             "LinuxDataplane",
             [
                 "Addressing", "Cluster", "Compile", "DataplaneIR", "Observation", "Reconcile", "LinuxDataplane", "BPF",
-                "CDataplaneABI", "CLinux", "Netlink", "Netns", "Nftables", "TestSupport",
+                "CDataplaneABI", "CLinux", "Netlink", "Netns", "Nftables", "Posix", "TestSupport",
             ]),
         tests("Telemetry", ["Telemetry"]),
         tests("Tidy", ["TestSupport"]),

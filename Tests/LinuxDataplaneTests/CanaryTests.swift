@@ -6,6 +6,7 @@ import DataplaneIR
 import Glibc
 import LinuxDataplane
 import Netns
+import Posix
 import Reconcile
 import Testing
 import TestSupport
