@@ -62,10 +62,13 @@ package struct ClusterState: Sendable {
     /// Services that exist or have slices.
     package var knownServices: Set<ObjectName> { Set(services.keys).union(sliceNames.keys) }
 
-    /// Every object that decides what is programmed: what a snapshot keeps.
+    /// Every object that decides what is programmed: what a snapshot keeps. Without a service an EndpointSlice and a
+    /// route decide nothing, and a change of theirs touches nothing.
     package var objects: [ClusterObject] {
-        services.values.map { .service($0) } + slices.values.map { .endpointSlice($0) } + nodes.values.map { .node($0) }
-            + serviceCIDRs.values.map { .serviceCIDR($0) } + routes.values.map { .route($0) }
+        services.values.map { .service($0) }
+            + slices.values.filter { $0.service != nil }.map { .endpointSlice($0) } + nodes.values.map { .node($0) }
+            + serviceCIDRs.values.map { .serviceCIDR($0) }
+            + routes.values.filter { !$0.parents.isEmpty }.map { .route($0) }
     }
 
     /// Takes a change in and says what it touched.

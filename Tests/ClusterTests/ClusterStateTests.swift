@@ -30,6 +30,23 @@ import Testing
         #expect(state.apply(.upsert(.endpointSlice(slice("b", of: "")))).isEmpty)
     }
 
+    /// A snapshot is saved after what touched something, and is of the state all the same.
+    @Test func whatTouchesNothingIsInNoSnapshot() {
+        var state = ClusterState()
+        var route = Route(kind: .http, name: ObjectName("ns", "r"))
+        for change in [ClusterObject.endpointSlice(slice("a", of: nil)), .route(route)] {
+            #expect(state.apply(.upsert(change)).isEmpty && state.objects.isEmpty)
+        }
+        route.parents = [Route.Parent(service: serviceName)]
+        for change in [ClusterObject.endpointSlice(slice("a", of: "web")), .route(route)] {
+            #expect(state.apply(.upsert(change)).services == [serviceName] && state.objects.contains(change))
+        }
+        route.parents = []
+        for change in [ClusterObject.endpointSlice(slice("a", of: nil)), .route(route)] {
+            #expect(state.apply(.upsert(change)).services == [serviceName] && !state.objects.contains(change))
+        }
+    }
+
     @Test func row64_slicesMayComeBeforeTheirServiceAndOutliveIt() {
         var state = ClusterState()
         #expect(state.apply(.upsert(.endpointSlice(slice("a", of: "web")))).services == [serviceName])

@@ -107,9 +107,11 @@ struct World {
     }
 
     /// Pods are in no snapshot.
-    func wasTold(_ objects: [ClusterObject]) -> Bool {
-        let told = told.filter { $0.key.kind != .pod }
-        return objects.count == told.count && objects.allSatisfy { told[$0.id] == $0 }
+    /// The first object that a snapshot has otherwise than it was told; nil: none.
+    func differing(_ snapshot: [ClusterObject]) -> ObjectID? {
+        let saved = Dictionary(snapshot.map { ($0.id, $0) }) { $1 }
+        let told = Dictionary(state.objects.map { ($0.id, $0) }) { $1 }
+        return Set(saved.keys).union(told.keys).filter { saved[$0] != told[$0] }.min { "\($0)" < "\($1)" }
     }
 
     private var state: ClusterState {

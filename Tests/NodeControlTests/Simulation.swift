@@ -316,7 +316,9 @@ struct Simulation {
     private mutating func checkRest() throws(BrokenPromise) {
         let before = plans
         try checkKernel("once quiet", isProxyUp: true)
-        guard world.wasTold(savedSnapshot ?? []) else { throw broken("once quiet the snapshot is of another state") }
+        if let object = world.differing(savedSnapshot ?? []) {
+            throw broken("once quiet the snapshot has another \(object)")
+        }
         let handedOver = Set(controller.proxy.published.services.keys)
         guard handedOver == world.routed || proxies.seen.isEmpty else {
             throw broken("once quiet the proxy has routes of \(handedOver), not of \(world.routed)")

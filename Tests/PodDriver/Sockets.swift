@@ -2,6 +2,7 @@
 /// are results here, not accidents.
 import Addressing
 import Glibc
+import Synchronization
 
 func withSockaddr<R>(
     _ address: SocketAddress, asIPv6 isIPv6: Bool, _ body: (UnsafePointer<sockaddr>, socklen_t) -> R
@@ -48,6 +49,21 @@ func setOption<T: BitwiseCopyable>(_ descriptor: Int32, _ level: Int32, _ name: 
 func newSocket(_ transport: TransportProtocol, isIPv6: Bool) -> Int32 {
     let type = transport == .tcp ? SOCK_STREAM : SOCK_DGRAM
     return socket(isIPv6 ? AF_INET6 : AF_INET, Int32(type.rawValue | SOCK_CLOEXEC.rawValue), 0)
+}
+
+private let lastPort = Mutex(UInt16.random(in: 33000..<60000))
+
+/// For a UDP socket that is to be a flow of its own: with the port of an earlier one it would be that one's flow to the
+/// kernel, and go where that went. Where the kernel chooses this happens once in some ten thousand flows.
+func takeNewPort(_ descriptor: Int32, isIPv6: Bool) {
+    for _ in 0..<100 {
+        let port = lastPort.withLock { port in
+            port = port < 60000 ? port + 1 : 33000
+            return port
+        }
+        let any = SocketAddress(isIPv6 ? IPAddress(high: 0, low: 0) : IPAddress(v4: 0), port)
+        if withSockaddr(any, asIPv6: isIPv6, { bind(descriptor, $0, $1) }) == 0 { return }
+    }
 }
 
 func monotonicNs() -> UInt64 {

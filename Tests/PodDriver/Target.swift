@@ -62,7 +62,10 @@ extension Target {
             setOption(descriptor, Int32(IPPROTO_IP), IP_RECVERR, Int32(1))
             if isIPv6 { setOption(descriptor, Int32(IPPROTO_IPV6), IPV6_RECVERR, Int32(1)) }
         }
-        guard let source else { return 0 }
+        guard let source else {
+            if kind != .tcp { takeNewPort(descriptor, isIPv6: isIPv6) }
+            return 0
+        }
         setOption(descriptor, SOL_SOCKET, SO_REUSEADDR, Int32(1))
         if claimsSource {
             let (ipFreebind, ipv6Freebind): (Int32, Int32) = (15, 78)
