@@ -176,16 +176,22 @@ package struct BPFMapCursor: Sendable {
     package init() {}
 }
 
-extension BPFMap where Value == UInt64 {
-    /// The sum over processors of one entry of a per-processor map.
-    package func sum(_ key: Key) throws(BPFError) -> UInt64 {
+extension BPFMap where Key == UInt32, Value == UInt64 {
+    /// The sums over processors of all entries of a per-processor array, read with one call.
+    package func sums() throws(BPFError) -> [UInt64] {
         let processors = Int(libbpf_num_possible_cpus())
         guard processors > 0 else { throw BPFError("count the processors", Int32(-processors)) }
-        var slots = [UInt64](repeating: 0, count: processors)
-        let result = slots.withUnsafeMutableBytes { slots in
-            withUnsafePointer(to: key) { bpf_map_lookup_elem(descriptor.fd, $0, slots.baseAddress) }
+        var keys = [UInt32](repeating: 0, count: maxEntries)
+        var slots = [UInt64](repeating: 0, count: maxEntries * processors)
+        var count = UInt32(maxEntries)
+        var next = UInt32(0)
+        let result = keys.withUnsafeMutableBytes { keys in
+            slots.withUnsafeMutableBytes {
+                bpf_map_lookup_batch(descriptor.fd, nil, &next, keys.baseAddress, $0.baseAddress, &count, nil)
+            }
         }
-        if result < 0 { throw BPFError("look up in map \(name)", -result) }
-        return slots.reduce(0, &+)
+        // ENOENT: there is nothing behind the last one.
+        if result < 0 && result != -ENOENT { throw BPFError("read map \(name)", -result) }
+        return (0..<Int(count)).map { slots[$0 * processors..<($0 + 1) * processors].reduce(0, &+) }
     }
 }

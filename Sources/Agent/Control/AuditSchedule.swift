@@ -31,7 +31,7 @@ struct AuditSchedule {
         /// Of the next piece: some milliseconds at most where it is hurried, which is what a change may wait.
         var pieceSize: Int {
             if isHurried { return 2048 }
-            return max(fullAudit == .rolling ? 640 : 256, entries / audits + 1)
+            return max(256, entries / audits + 1)
         }
 
         fileprivate func wantsThinPiece(_ now: Duration) -> Bool {

@@ -1,4 +1,4 @@
-/// Tries every two seconds whether connections to services are translated, from a thread that blocks while it does.
+/// Tries every three seconds whether connections to services are translated, from a thread that blocks while it does.
 /// What it finds is only told: nothing is restarted or rewritten for it, the audit repairs what can be repaired.
 import Addressing
 import AdminAPI
@@ -36,7 +36,7 @@ actor CanaryWatch {
     func run() {
         var probes: [AddressFamily: CanaryProbe] = [:]
         while true {
-            sleep(2)
+            sleep(3)
             // Before the first write there is nothing to try.
             guard board.read({ $0.status.sync.generation }) > 0 else { continue }
             tell(result(&probes))

@@ -85,16 +85,14 @@ package final class BPFDataplane: Dataplane {
                 "udp_sockets_unreachable": socketsUnreachable,
             ]) { $1 }
     }
+    private static let reasonNames = (0..<HEDDLE_REASON_COUNT.rawValue).map { String(cString: heddle_reason_name($0)) }
     static func counters(_ reasons: BPFMap<UInt32, UInt64>) throws(DataplaneError) -> [String: UInt64] {
-        var result: [String: UInt64] = [:]
         do throws(BPFError) {
-            for reason in 0..<HEDDLE_REASON_COUNT.rawValue {
-                result[String(cString: heddle_reason_name(reason))] = try reasons.sum(reason)
-            }
+            let sums = try reasons.sums()
+            return Dictionary(uniqueKeysWithValues: zip(reasonNames, sums))
         } catch {
             throw DataplaneError(error)
         }
-        return result
     }
 
     package func capacity() throws(DataplaneError) -> [MapUsage] {
