@@ -56,8 +56,9 @@ final class Endpoint {
     /// Fields of the last head or trailers.
     var lastFields: [TextField] = []
     var received: [UInt32: [UInt8]] = [:]
-    /// Each byte of data is consumed as it comes.
+    /// Each byte of data is consumed as it comes, but for these streams.
     var consumes = true
+    var unreadStreams: Set<UInt32> = []
     var whenWritable: (UInt32) -> Void = { _ in }
 
     init(_ role: HTTP2Machine.Role, limits: HTTP2Limits = HTTP2Limits()) {
@@ -81,7 +82,7 @@ final class Endpoint {
                 case .head, .interim, .trailers, .malformed: lastFields = list.texts
                 case .data(let stream, let range, _):
                     received[stream, default: []] += Array(input[range])
-                    if consumes { machine.consumed(stream, range.count) }
+                    if consumes, !unreadStreams.contains(stream) { machine.consumed(stream, range.count) }
                 case .writable(let stream): whenWritable(stream)
                 default: break
                 }

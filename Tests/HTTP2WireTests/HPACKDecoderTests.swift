@@ -179,10 +179,13 @@ import Testing
         #expect(try decoder.fields(of: block, limit: 40) == nil)
         #expect(try decoder.fields(of: hex("bebf")) == [TextField("c", "d"), TextField("a", "b")])
         // An index costs a byte and may mean four thousand: what is decoded has a limit, whatever comes.
-        let bomb = Array(repeating: UInt8(0xbe), count: 100_000)
         var list = FieldList()
-        let isWithin = try bomb.withUnsafeBytes { bytes in try decoder.decode(bytes, into: &list, limit: 1000) }
+        let long = Array(repeating: UInt8(0xbe), count: 4000 / 34)
+        let isWithin = try long.withUnsafeBytes { bytes in try decoder.decode(bytes, into: &list, limit: 1000) }
         #expect(!isWithin && list.size <= 1000)
+        // Nor is all of it read, which costs more than it says.
+        let bomb = Array(repeating: UInt8(0xbe), count: 4000 / 34 + 1)
+        #expect(throws: HPACKFault.tooLarge) { try decoder.fields(of: bomb, limit: 1000) }
     }
 
     @Test func largeTablesWrapAroundOften() throws {

@@ -49,6 +49,14 @@ import Testing
             ("8.3.1: two hosts", with((":authority", nil)) + [("host", "a"), ("host", "a")], "bad_authority"),
             ("8.1.1: a length that is none", get + [("content-length", "+1")], "bad_content_length"),
             ("8.1.1: two lengths", post + [("content-length", "1"), ("content-length", "2")], "bad_content_length"),
+            (
+                "RFC 9110, 8.6: one length twice", post + [("content-length", "0"), ("content-length", "0")],
+                "bad_content_length"
+            ),
+            (
+                "RFC 9110, 9.3.6: CONNECT with a length",
+                [(":method", "CONNECT"), (":authority", "a:443"), ("content-length", "5")], "bad_content_length"
+            ),
             ("8.1.1: a length and no body", post + [("content-length", "1")], "content_length_and_data"),
             ("8.5: CONNECT with a path", with((":method", "CONNECT"), (":scheme", nil)), "bad_pseudo_field"),
             ("8.5: CONNECT to nobody", [(":method", "CONNECT")], "bad_authority"),
@@ -81,7 +89,7 @@ import Testing
             with((":authority", "a:80")) + [("host", "A")], with((":authority", nil)) + [("host", "a")],
             with((":authority", "[::1]:8080")), get + [("cookie", "a=b"), ("cookie", "c=d")],
             [(":method", "CONNECT"), (":authority", "a:443")],
-            get + [("content-length", "0"), ("content-length", "0")],
+            get + [("content-length", "0")],
             get + [("x", "é"), ("y", "a\tb"), ("z", "")],
         ]) func wellFormedRequests(_ list: [(String, String)])
     {
@@ -117,6 +125,9 @@ import Testing
         for broken in [
             request.filter { $0.0 != ":path" }, request.filter { $0.0 != ":authority" },
             request.map { ($0.0, $0.0 == ":method" ? "GET" : $0.1) },
+            // What an HTTP/1 backend would read as another upgrade, or as a body in front of the tunnel.
+            request.map { ($0.0, $0.0 == ":protocol" ? "websocket, h2c" : $0.1) },
+            request + [("content-length", "3")],
         ] {
             let server = Endpoint.started(.server, limits: limits)
             #expect(server.receive(headers(1, broken)).first?.hasPrefix("malformed") == true)

@@ -69,6 +69,77 @@ import Testing
         }
     }
 
+    /// As gRPC does to measure the path, and as readers do that return the window for each few kilobytes.
+    @Test("a PING and many WINDOW_UPDATEs for each frame that a peer only receives are no flood") func honestReceivers()
+        throws
+    {
+        let server = Endpoint.started(.server)
+        _ = server.receive(settings((4, 1 << 30)) + window(0, 1 << 30) + headers(1, get))
+        try server.respond(1, isLast: false)
+        let ping = frame(Type.ping, 0, 0, Array(repeating: 0, count: 8))
+        let bytes = Array(repeating: UInt8(0), count: 16_384)
+        for _ in 0..<500 {
+            #expect(try server.send(1, bytes) == bytes.count)
+            let updates = (0..<4).flatMap { _ in window(0, 4096) + window(1, 4096) }
+            #expect(server.receive(updates + ping) == [])
+            _ = server.sent()
+        }
+        // All at once, long after: the window that a large answer has used, and its stream is over.
+        _ = try server.send(1, Array(repeating: 0, count: 4 << 20), isLast: true)
+        #expect(server.streamCount == 0)
+        for _ in 0..<1024 { #expect(server.receive(window(0, 4096) + window(1, 4096)) == []) }
+    }
+
+    @Test("a server ends streams as often as we open them") func resetsByAServer() throws {
+        let client = Endpoint.started(.client)
+        for round in 0..<3000 as Range<UInt32> {
+            let stream = try client.open(post, isLast: false)
+            let answer = headers(stream, [(":status", "200")]) + reset(stream, 0)
+            #expect(client.receive(answer) == ["head \(stream) 200 last", "reset \(stream) 0"], "\(round)")
+        }
+        #expect(client.streamCount == 0)
+        // But not streams that are over.
+        #expect(flood(client) { _ in reset(1) } == (1000, "violated 11 reset_flood"))
+    }
+
+    @Test("heads of streams that are reset, or behind our GOAWAY, cost us their decoding") func lateHeads() throws {
+        let server = Endpoint.started(.server)
+        _ = server.receive(headers(1, end: false, post))
+        server.machine.reset(1, .cancel)
+        let trailers = flood(server) { _ in headers(1, [("a", "b")]) }
+        #expect((1000...1004).contains(trailers.count) && trailers.event == "violated 11 control_frame_flood")
+        let other = Endpoint.started(.server)
+        other.machine.beginShutdown()
+        other.machine.finishShutdown()
+        let requests = flood(other) { headers($0 * 2 + 1, get) }
+        #expect((998...1000).contains(requests.count) && requests.event == "violated 11 control_frame_flood")
+        // What is under way when we end streams is no flood.
+        let client = Endpoint.started(.client)
+        for _ in 0..<3000 {
+            let stream = try client.open()
+            client.machine.reset(stream, .cancel)
+            let late = headers(stream, end: false, [(":status", "200")]) + headers(stream, [("a", "b")])
+            #expect(client.receive(late) == [])
+        }
+    }
+
+    @Test("RFC 9113, 10.5.1: a block that means far more than we take is not read to its end") func bombs() {
+        let server = Endpoint.started(.server)
+        let large = [0x40, 1, 0x61, 0x7f, 0xa1, 0x1e] + Array(repeating: UInt8(0x62), count: 4000)
+        #expect(server.receive(frame(Type.headers, 5, 1, block(get) + large)) == ["head 1 last"])
+        // Four times the limit are read: one that is somewhat too long is only malformed.
+        let indices = { (count: Int) in Array(repeating: UInt8(0xbe), count: count) }
+        #expect(server.receive(frame(Type.headers, 5, 3, indices(55))) == ["malformed 3 head_too_long"])
+        #expect(server.receive(frame(Type.headers, 5, 5, indices(70))) == ["violated 11 header_block_too_long"])
+        // Names from the table are copied, too, and inserted again.
+        let other = Endpoint.started(.server)
+        let name = [0x40, 0x7f, 0xa1, 0x1e] + Array(repeating: UInt8(0x62), count: 4000) + [0]
+        _ = other.receive(frame(Type.headers, 5, 1, block(get) + name))
+        #expect(
+            other.receive(frame(Type.headers, 5, 3, (0..<5000).flatMap { _ in [0x7e, 0] as [UInt8] }))
+                == ["violated 11 header_block_too_long"])
+    }
+
     @Test func emptyData() {
         let server = Endpoint.started(.server)
         _ = server.receive(headers(1, end: false, post))

@@ -33,7 +33,12 @@ import Testing
         let server = Endpoint.started(.server)
         _ = server.receive(headers(5, get))
         #expect(server.receive(window(3, 1) + reset(3)) == [])
-        #expect(server.receive(headers(3, get)) == ["violated 5 frame_on_closed_stream"])
+        #expect(server.receive(headers(3, get)) == ["violated 1 bad_stream_id"])
+        // Of those that were used, in contrast, it is known that they are over.
+        let other = Endpoint.started(.server)
+        _ = other.receive(headers(5, get) + headers(7, get))
+        try? other.respond(5)
+        #expect(other.receive(headers(5, get)) == ["violated 5 frame_on_closed_stream"])
     }
 
     @Test("RFC 9113, 5.1: HEADERS behind the peer's own RST_STREAM") func framesBehindAReset() {

@@ -137,6 +137,79 @@ import Testing
         #expect(!updates.contains { $0.hasPrefix("WINDOW_UPDATE 1 ") } && other.unread == 65_000)
     }
 
+    /// What the frames of `sent` give to a stream, or with 0 to the connection.
+    private func opened(_ frames: [String], _ stream: UInt32) -> Int {
+        frames.filter { $0.hasPrefix("WINDOW_UPDATE \(stream) ") }
+            .compactMap { Int($0.split(separator: " ")[2]) }.reduce(0, +)
+    }
+
+    @Test("streams whose windows grew, and that nobody reads any more, take nothing from the others")
+    func readersThatStopHoldNobodyUp() {
+        let server = Endpoint.started(.server)
+        var room: [UInt32: Int] = [0: 1 << 20]
+        func open(_ stream: UInt32) {
+            _ = server.receive(headers(stream, end: false, post))
+            room[stream] = 65_535
+        }
+        /// Frames of 16 KiB as long as the windows let them out. False: they do not.
+        func send(_ stream: UInt32) -> Bool {
+            guard min(room[stream] ?? 0, room[0] ?? 0) >= 16_384 else { return false }
+            #expect(fill(server, stream, 16_384) == ["data \(stream) 16384"])
+            room[stream, default: 0] -= 16_384
+            room[0, default: 0] -= 16_384
+            let frames = server.sent()
+            for stream in room.keys { room[stream, default: 0] += opened(frames, stream) }
+            return true
+        }
+        for stream in [1, 3, 5] as [UInt32] { open(stream) }
+        for _ in 0..<1000 { #expect(send(1) && send(3)) }
+        server.unreadStreams = [1, 3]
+        while send(1) {}
+        while send(3) {}
+        #expect(server.unread > 4 << 20)
+        for _ in 0..<1000 { #expect(send(5)) }
+        // What is unread has an end, whoever ends his streams.
+        for stream in stride(from: UInt32(7), to: 47, by: 2) {
+            open(stream)
+            server.unreadStreams = []
+            for _ in 0..<300 where !send(stream) { break }
+            server.unreadStreams = [1, 3, stream]
+            while send(stream) {}
+            server.machine.reset(stream, .cancel)
+        }
+        #expect(server.unread < 24 << 20, "\(server.unread)")
+        // And what its owner has done with makes room again.
+        server.machine.consumed(1, server.unread)
+        room[0, default: 0] += opened(server.sent(), 0)
+        for _ in 0..<1000 { #expect(send(5)) }
+    }
+
+    @Test("more than four thousand million bytes pass through one stream, and one connection") func longTransfers() {
+        var limits = HTTP2Limits()
+        limits.frame = 1 << 20
+        (limits.streamWindow, limits.connectionWindow) = (limits.largestWindow, limits.largestWindow)
+        var machine = HTTP2Machine(.server, limits: limits)
+        var list = FieldList()
+        var received: UInt64 = 0
+        var isOver = false
+        func receive(_ bytes: [UInt8]) {
+            bytes.withUnsafeBytes { input in
+                var at = 0
+                while let event = machine.next(input, at: &at, into: &list) {
+                    if case .violated = event { isOver = true }
+                    guard case .data(let stream, let range, _) = event else { continue }
+                    received += UInt64(range.count)
+                    machine.consumed(stream, range.count)
+                }
+            }
+            machine.outputWasTaken()
+        }
+        receive(preface + settings() + frame(Type.settings, Flag.ack, 0) + headers(1, end: false, post))
+        let megabyte = frame(Type.data, 0, 1, zeros(1 << 20))
+        for _ in 0..<4200 { receive(megabyte) }
+        #expect(received == 4200 << 20 && !isOver)
+    }
+
     @Test("RFC 9113, 6.9: padding, and data of streams that are gone, use the connection's window up and give it back")
     func everyByteCounts() {
         let server = Endpoint.started(.server)

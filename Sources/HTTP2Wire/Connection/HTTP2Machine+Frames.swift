@@ -18,7 +18,7 @@ extension HTTP2Machine {
             try countControlFrame()
             guard awaitsSettingsAck else { throw .connection(.protocolError, .unexpectedAck) }
             awaitsSettingsAck = false
-            decoder.allow(tableSize: limits.headerTable)
+            decoder.allow(tableSize: headerTable)
         case .ping(let data, let isAck):
             try countControlFrame()
             if isAck { return .pong(data) }
@@ -94,8 +94,12 @@ extension HTTP2Machine {
 
     private mutating func receiveReset(_ stream: UInt32, _ code: HTTP2Code) throws(HTTP2Fault) -> HTTP2Event? {
         if isIdle(stream) { throw .connection(.protocolError, .unexpectedFrame) }
-        guard resets.add(limits.resets, now: now) else { throw .connection(.enhanceYourCalm, .tooManyResets) }
-        guard let index = streams.find(stream) else { return nil }
+        let index = streams.find(stream)
+        // A server ends only what we have asked for: gRPC's does so with each call that it ends first.
+        guard role == .client && index != nil || resets.add(limits.resets, now: now) else {
+            throw .connection(.enhanceYourCalm, .tooManyResets)
+        }
+        guard let index else { return nil }
         remove(at: index)
         return .reset(stream: stream, code)
     }

@@ -6,16 +6,19 @@ extension HTTP2Machine {
         _ fields: inout FieldList
     ) throws(HTTP2Fault) -> HTTP2Event? {
         emptyFrames = 0
-        controlFrames.excuse(1)
         // Whatever is wrong with the stream, the table stays the peer's (RFC 9113, 4.3).
         let isWithin = try decode(place, input, &fields)
         guard let index = streams.find(stream) else {
             guard isIdle(stream) else {
-                if ignoresLateFrames(stream) { return nil }
-                throw .connection(.streamClosed, .streamClosed)
+                // RFC 9113, 5.1.1: numbers that were left out were never opened.
+                if skipped.contains(stream) { throw .connection(.protocolError, .badStreamID) }
+                guard ignoresLateFrames(stream) else { throw .connection(.streamClosed, .streamClosed) }
+                try countControlFrame()
+                return nil
             }
             return try receiveRequest(stream, isLast, isWithin, fields)
         }
+        controlFrames.excuse(1)
         switch streams[index].receiving {
         case .ended: throw .stream(stream, .streamClosed, .streamClosed)
         case .discarded:
@@ -51,7 +54,7 @@ extension HTTP2Machine {
         _ place: FrameReader.Place, _ input: UnsafeRawBufferPointer, _ fields: inout FieldList
     ) throws(HTTP2Fault) -> Bool {
         fields.removeAll()
-        let isWithin: Bool?
+        let isWithin: Result<Bool, HPACKFault>
         switch place {
         case .input(let range): isWithin = decode(UnsafeRawBufferPointer(rebasing: input[range]), &fields)
         case .held(let range):
@@ -59,11 +62,15 @@ extension HTTP2Machine {
             isWithin = held.withUnsafeBytes { decode(UnsafeRawBufferPointer(rebasing: $0[range]), &fields) }
             reader.giveBack(held)
         }
-        guard let isWithin else { throw .connection(.compressionError, .headerBlock) }
-        return isWithin
+        do throws(HPACKFault) { return try isWithin.get() } catch {
+            throw error == .tooLarge
+                ? .connection(.enhanceYourCalm, .headerBlockTooLong) : .connection(.compressionError, .headerBlock)
+        }
     }
-    private mutating func decode(_ block: UnsafeRawBufferPointer, _ fields: inout FieldList) -> Bool? {
-        try? decoder.decode(block, into: &fields, limit: limits.headerList)
+    private mutating func decode(
+        _ block: UnsafeRawBufferPointer, _ fields: inout FieldList
+    ) -> Result<Bool, HPACKFault> {
+        Result { () throws(HPACKFault) in try decoder.decode(block, into: &fields, limit: limits.headerList) }
     }
 
     private func checked<Result>(
@@ -79,9 +86,14 @@ extension HTTP2Machine {
     ) throws(HTTP2Fault) -> HTTP2Event? {
         // RFC 9113, 5.1.1: clients open streams with odd numbers, servers only by promises, which we refuse.
         guard role == .server, !isOwn(stream) else { throw .connection(.protocolError, .badStreamID) }
+        if stream > lastPeerStream + 2 { skipped = lastPeerStream + 1..<stream }
         lastPeerStream = stream
         // Behind our GOAWAY: the client will ask elsewhere (RFC 9113, 6.8).
-        if stream > announcedLast ?? .max { return nil }
+        if stream > announcedLast ?? .max {
+            try countControlFrame()
+            return nil
+        }
+        controlFrames.excuse(1)
         windowUpdates.excuse(4)
         guard peerStreams < limits.streams else { throw .stream(stream, .refusedStream, .tooManyStreams) }
         var fault: HTTP2Fault?

@@ -90,7 +90,9 @@ extension HTTP2Machine {
         output.frame(.data, ends ? .endStream : [], stream: stream, length: length)
         sendWindow -= Int32(length)
         streams[index].sendWindow -= Int32(length)
-        windowUpdates.excuse(4)
+        // Some return the window for each kilobyte, and long after; gRPC measures its windows by a PING behind DATA.
+        windowUpdates.excuse(4 + Int64(length) >> 9, credit: Self.credit)
+        controlFrames.excuse(1)
         if ends { finishSending(at: index) }
         return length
     }

@@ -7,33 +7,47 @@ extension HTTP2Machine {
     /// The owner has done with so much of what it was given in `data` events.
     package mutating func consumed(_ stream: UInt32, _ count: Int) {
         unread -= count
+        let index = streams.find(stream)
+        if index == nil { orphanedGrowth -= min(orphanedGrowth, UInt32(clamping: count)) }
+        orphanedGrowth = min(orphanedGrowth, UInt32(clamping: unread))
         returnConnectionWindow()
-        guard let index = streams.find(stream) else { return }
-        returnWindow(at: index, UInt32(count))
+        if let index { returnWindow(at: index, UInt32(count)) }
     }
 
     /// A stream that has ended needs no window.
     mutating func returnWindow(at index: Int, _ count: UInt32) {
         guard !isOver, !streams[index].hasReceivedAll else { return }
+        let size = streams[index].windowSize
         streams[index].owed += count
-        streams[index].used += count
-        guard streams[index].owed >= streams[index].windowSize / 2 else { return }
-        let growth = growth(of: streams[index].windowSize, used: streams[index].used)
+        streams[index].used = min(size, streams[index].used + count)
+        guard streams[index].owed >= size / 2 else { return }
+        let left = limits.streamGrowth - min(limits.streamGrowth, streamGrowth + orphanedGrowth)
+        let growth = min(growth(of: size, used: streams[index].used), left / 2)
         let increment = streams[index].owed + growth
         if growth > 0 {
             streams[index].windowSize += growth
             streams[index].used = 0
+            streamGrowth += growth
         }
         streams[index].owed = 0
         streams[index].receiveWindow += Int32(increment)
         output.windowUpdate(streams[index].id, increment)
     }
 
+    /// What a stream had beyond its first window is others' again, but for what the owner has not consumed.
+    mutating func returnGrowth(at index: Int) {
+        let growth = streams[index].windowSize - streamWindow
+        streamGrowth -= growth
+        orphanedGrowth = min(orphanedGrowth + growth, UInt32(clamping: unread))
+    }
+
     /// At once, and not when the owner has consumed: one stream that nobody reads must not hold up the others. But
     /// there is an end to what may lie unread.
     mutating func returnConnectionWindow() {
-        guard !isOver, owed >= windowSize / 2, unread < limits.unread else { return }
-        used += owed
+        guard !isOver, owed >= windowSize / 2,
+            unread < limits.unread + Int(streamGrowth + orphanedGrowth)
+        else { return }
+        used = min(windowSize, used + owed)
         // Only for an owner that keeps up: what it leaves lying is bounded by `limits.unread` and one window.
         let growth = unread < Int(windowSize / 2) ? growth(of: windowSize, used: used) : 0
         if growth > 0 {
@@ -46,6 +60,7 @@ extension HTTP2Machine {
         output.windowUpdate(0, increment)
     }
 
+    /// Windows double each time as much as they hold was used.
     private func growth(of size: UInt32, used: UInt32) -> UInt32 {
         used >= size && size < limits.largestWindow ? min(size, limits.largestWindow - size) : 0
     }

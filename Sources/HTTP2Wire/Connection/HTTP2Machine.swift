@@ -10,6 +10,8 @@ package struct HTTP2Machine: ~Copyable {
     }
     static let largestWindow = Int64(Int32.max)
     static let largestStream: UInt32 = 0x7fff_ffff
+    /// How many frames may come later than the work that explains them.
+    static let credit: Int64 = 1 << 16
 
     package let role: Role
     package let limits: HTTP2Limits
@@ -33,6 +35,8 @@ package struct HTTP2Machine: ~Copyable {
     var streams = StreamTable()
     /// The highest ID that each side has used; lower ones are closed if they are not in the table (RFC 9113, 5.1.1).
     var lastPeerStream: UInt32 = 0
+    /// The numbers that the peer's newest stream has left out.
+    var skipped: Range<UInt32> = 0..<0
     var lastOwnStream: UInt32 = 0
     var peerStreams: UInt32 = 0
     var ownStreams: UInt32 = 0
@@ -48,6 +52,9 @@ package struct HTTP2Machine: ~Copyable {
     var used: UInt32 = 0
     /// Delivered and not consumed.
     package internal(set) var unread = 0
+    /// What the windows of streams have grown by; of streams that are gone, as far as their bytes are unread.
+    var streamGrowth: UInt32 = 0
+    var orphanedGrowth: UInt32 = 0
     /// Streams that wait for windows, the eldest first; some may be gone.
     var waiting: [UInt32] = []
     var mayWake = false
@@ -83,7 +90,7 @@ package struct HTTP2Machine: ~Copyable {
     private mutating func begin() {
         if role == .client { output.append(UnsafeRawBufferPointer(FrameReader.preface)) }
         var settings = HTTP2Settings()
-        settings.headerTableSize = UInt32(limits.headerTable)
+        settings.headerTableSize = UInt32(headerTable)
         if role == .server { settings.maxConcurrentStreams = limits.streams }
         settings.initialWindowSize = streamWindow
         settings.maxFrameSize = UInt32(limits.frame)
@@ -97,6 +104,8 @@ package struct HTTP2Machine: ~Copyable {
     }
     /// Not smaller than what holds before SETTINGS arrive, so that no stream begins with too much.
     var streamWindow: UInt32 { max(65_535, limits.streamWindow) }
+    /// No larger than a table can be here.
+    var headerTable: Int { min(limits.headerTable, DynamicTable.maximumLimit) }
 
     // MARK: For the owner
 
@@ -118,7 +127,8 @@ package struct HTTP2Machine: ~Copyable {
             + output.capacity + lists
     }
 
-    /// `output` was taken: it is empty again, and without memory if the connection rests.
+    /// `output` was taken: it is empty again, and without memory if the connection rests. Who only moves it to another
+    /// buffer must stop reading while that is full: a peer that does not read is told by answers that nobody takes.
     package mutating func outputWasTaken() {
         output.removeAll(keeping: streams.count == 0 ? 256 : 64 << 10)
         waitingAnswers = 0
@@ -201,6 +211,7 @@ package struct HTTP2Machine: ~Copyable {
     }
     mutating func remove(at index: Int) {
         if isOwn(streams[index].id) { ownStreams -= 1 } else { peerStreams -= 1 }
+        returnGrowth(at: index)
         streams.remove(at: index)
         if streams.count == 0 { waiting = [] }
     }
@@ -208,6 +219,8 @@ package struct HTTP2Machine: ~Copyable {
     /// RST_STREAM. True: the owner knew the stream.
     @discardableResult mutating func endStream(_ stream: UInt32, _ code: HTTP2Code) -> Bool {
         output.resetStream(stream, code)
+        // Heads that are under way: interim ones, the final one and trailers.
+        controlFrames.excuse(4, credit: Self.credit)
         guard let index = streams.find(stream) else {
             remember(stream)
             return false

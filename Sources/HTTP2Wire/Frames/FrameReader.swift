@@ -182,6 +182,9 @@ struct FrameReader: Sendable {
         case .pushPromise:
             // RFC 9113, 8.4: clients do not push, and we ask servers not to.
             throw .connection(.protocolError, .pushRefused)
+        case .headers where header.length > maxBlockSize + 261:
+            // Priority and padding are no part of the block.
+            throw .connection(.enhanceYourCalm, .headerBlockTooLong)
         case .continuation:
             guard blockStream != 0 else { throw .connection(.protocolError, .unexpectedContinuation) }
             continuations += 1

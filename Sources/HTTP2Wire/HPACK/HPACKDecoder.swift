@@ -11,6 +11,8 @@ package enum HPACKFault: String, Error, Hashable, Sendable, CaseIterable {
     case badSizeUpdate = "hpack_size_update"
     /// The table was made smaller, and the first block afterwards does not say so (RFC 7541, 4.2).
     case missingSizeUpdate = "hpack_size_update_missing"
+    /// So many times what we take that only somebody who means harm can have sent it.
+    case tooLarge = "hpack_too_large"
 }
 
 package struct HPACKDecoder: Sendable {
@@ -33,6 +35,10 @@ package struct HPACKDecoder: Sendable {
         awaitsUpdate = table.limit > allowed
     }
 
+    /// A list that is longer than its limit is read on, for the table's sake, up to so many times the limit: each byte
+    /// of a block may mean four thousand to copy.
+    static let mostOfLimit = 4
+
     /// Appends the fields of a whole block. False: they are more than `limit` (RFC 9113, 6.5.2), and those beyond it
     /// were left out; the table is what the peer thinks it is (10.5.1).
     package mutating func decode(
@@ -42,6 +48,7 @@ package struct HPACKDecoder: Sendable {
         var isBeginning = true
         var updates = 0
         var isWithin = true
+        var leftOut = 0
         while input.at < block.count {
             let first = block[input.at]
             if first & 0xe0 == 0x20 {
@@ -63,7 +70,9 @@ package struct HPACKDecoder: Sendable {
             }
             if list.size > limit || !isWithin {
                 isWithin = false
+                leftOut += list.store.count - start + DynamicTable.overhead
                 list.dropLast(to: start)
+                if leftOut > limit * (Self.mostOfLimit - 1) { throw .tooLarge }
             }
         }
         return isWithin

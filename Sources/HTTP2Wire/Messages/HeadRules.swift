@@ -86,8 +86,8 @@ enum HeadRules {
             guard isTrailers else { throw Malformed(.connectionField) }
         case .contentLength:
             guard let length = list.withValue(field, { number($0) }) else { throw Malformed(.badContentLength) }
-            // Said twice, it must be the same (RFC 9110, 8.6).
-            guard facts.contentLength ?? length == length else { throw Malformed(.badContentLength) }
+            // Once: RFC 9110, 8.6, lets us refuse what the next one may read otherwise, also as HTTP/1 is read here.
+            guard facts.contentLength == nil else { throw Malformed(.badContentLength) }
             facts.contentLength = length
         default: break
         }
@@ -105,10 +105,13 @@ enum HeadRules {
         if facts.protocol != nil {
             // RFC 8441, 4: only with CONNECT, and only if we have said that we know it.
             guard facts.isCONNECT, allowsProtocol else { throw Malformed(.extendedConnectNotOffered) }
-            guard let name = facts.protocol.map(value), !name.isEmpty, facts.authority != nil else {
-                throw Malformed(.badPseudoField)
-            }
+            guard let name = facts.protocol.map(value), !name.isEmpty, name.allSatisfy(FieldGrammar.isToken),
+                facts.authority != nil
+            else { throw Malformed(.badPseudoField) }
         }
+        // What goes through a tunnel is no content (RFC 9110, 9.3.6): an HTTP/1 server would take the first bytes of
+        // the tunnel for a body, and the rest for requests.
+        if facts.isCONNECT, facts.contentLength ?? 0 > 0 { throw Malformed(.badContentLength) }
         let isTunnel = facts.isCONNECT && facts.protocol == nil
         let scheme = facts.scheme.map(value)
         let path = facts.path.map(value)
