@@ -40,10 +40,10 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
-        .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
         .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
         .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.2"),
-        // Tests only: a gRPC client and server that are not ours.
+        // Tests only: HTTP/2, a gRPC client and server that are not ours.
+        .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
         .package(url: "https://github.com/grpc/grpc-swift-2", from: "2.4.3"),
         .package(url: "https://github.com/grpc/grpc-swift-nio-transport", from: "2.9.2"),
         .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
@@ -168,7 +168,7 @@ if !isSet("HEDDLE_CORE") {
     package.targets += [
         library(
             "Proxy",
-            ["Addressing", "Balancing", "CLinux", "HTTPWire", "Posix", "RouteIR", "Telemetry"] + nio + frames),
+            ["Addressing", "Balancing", "CLinux", "HTTP2Wire", "HTTPWire", "Posix", "RouteIR", "Telemetry"] + nio),
         library("AdminServer", ["Posix"] + nio),
         library("HandOverLink", ["AdminServer", "HandOver", "Posix", "RouteIR"] + nio),
         library("KubernetesClient", ["Cluster", "Posix", "PullJSON", "YAML"] + nio + tls),

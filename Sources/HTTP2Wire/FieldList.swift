@@ -67,6 +67,27 @@ package struct FieldList: Sendable {
         append(known, name, value, known == .other && !FieldGrammar.isName(name) ? marks.union(.badName) : marks)
     }
 
+    /// As above, of a name that may have capitals, as in HTTP/1.
+    package mutating func append(
+        lowercasing name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, marks: FieldMarks = []
+    ) {
+        let start = store.count
+        store.write(upTo: max(1, name.count)) { target in
+            for index in 0..<name.count { target[index] = name[index] &- 0x41 < 26 ? name[index] | 0x20 : name[index] }
+            return name.count
+        }
+        let (known, isName) = store.withBytes { bytes in
+            let name = UnsafeRawBufferPointer(rebasing: bytes[start...])
+            let known = FieldName.recognise(name)
+            return (known, known != .other || FieldGrammar.isName(name))
+        }
+        store.append(value)
+        var marks = marks
+        if !isName { marks.insert(.badName) }
+        if !FieldGrammar.isValue(value) { marks.insert(.badValue) }
+        finish(known, from: start, nameCount: name.count, marks)
+    }
+
     package mutating func append(_ name: FieldName, _ value: UnsafeRawBufferPointer, marks: FieldMarks = []) {
         let text = UnsafeRawBufferPointer(start: name.text.utf8Start, count: name.text.utf8CodeUnitCount)
         append(name, text, value, marks)

@@ -19,7 +19,7 @@ func readField(_ bytes: UnsafeRawBufferPointer, _ line: ByteRange) throws(WireVi
 }
 
 /// Eight bytes at a time as long as they are plain; the odd tab or letter above ASCII is looked at alone.
-private func checkValue(_ bytes: UnsafeRawBufferPointer, _ start: Int, _ end: Int) throws(WireViolation) {
+func checkValue(_ bytes: UnsafeRawBufferPointer, _ start: Int, _ end: Int) throws(WireViolation) {
     var at = start
     while at < end {
         if at + 8 <= end {

@@ -1,72 +1,135 @@
-/// Writes a head in HTTP/1's form from fields that came by other means, as with HTTP/2. Nothing a field contains can
-/// end its line: what HTTP/1 could not carry is refused, never mended.
+/// Writes a head in HTTP/1's form from fields that came by other means, as with HTTP/2, and says where they lie in it:
+/// nobody has to read it again. Nothing a field contains can end its line: what HTTP/1 could not carry is refused,
+/// never mended.
 
 package struct HeadWriter: Sendable {
+    /// As many as `HeadEdit` can drop.
+    package static let maximumFields = 128
+
     package private(set) var bytes: [UInt8] = []
+    private var head = MessageHead()
     /// HTTP/2 may send a cookie in crumbs (RFC 9113, 8.2.3); in HTTP/1 they are one field.
     private var cookie: [UInt8] = []
 
     package init() {}
 
-    package mutating func reset() {
-        bytes.removeAll(keepingCapacity: true)
-        cookie.removeAll(keepingCapacity: true)
-    }
+    // MARK: The start line
 
-    package mutating func requestLine(method: String, target: String) throws(WireViolation) {
-        try append(method, .badMethod, allows: isTokenByte)
+    package mutating func begin(
+        method: UnsafeRawBufferPointer, target: UnsafeRawBufferPointer
+    ) throws(WireViolation) {
+        reset()
+        bytes += method
         bytes.append(0x20)
-        try append(target, .badTarget) { $0 > 0x20 && $0 != 0x7f }
+        bytes += target
         add(" HTTP/1.1\r\n")
+        head.startLineEnd = bytes.count
+        var head = take()
+        let line = ByteRange(0, bytes.count - 2)
+        let result: Result<Void, WireViolation> = bytes.withUnsafeBytes { raw in
+            Result { () throws(WireViolation) in try readRequestLine(raw, line, into: &head) }
+        }
+        try result.get()
+        self.head = head
     }
 
-    package mutating func statusLine(_ status: UInt16, reason: String) {
+    package mutating func begin(status: UInt16, reason: String) {
+        reset()
         add("HTTP/1.1 ")
-        bytes += "\(status)".utf8
+        for divisor: UInt16 in [100, 10, 1] { bytes.append(UInt8(truncatingIfNeeded: status / divisor % 10 + 0x30)) }
         bytes.append(0x20)
         bytes += reason.utf8
         add("\r\n")
+        head.startLineEnd = bytes.count
+        head.status = status
     }
 
-    package mutating func field(_ name: String, _ value: String) throws(WireViolation) {
-        if name.utf8.count == 6, name == "cookie" {
-            let before = bytes.count
-            try append(value, .badHeaderValue, allows: isValueByte)
+    private mutating func reset() {
+        bytes.removeAll(keepingCapacity: true)
+        cookie.removeAll(keepingCapacity: true)
+        head = MessageHead()
+        head.headers.reserveCapacity(16)
+    }
+    /// Out of the writer, so that it can change while the bytes are looked at.
+    private mutating func take() -> MessageHead {
+        var taken = MessageHead()
+        swap(&taken, &head)
+        return taken
+    }
+
+    // MARK: Fields
+
+    /// The name in lower case; `known` is what it is called here.
+    package mutating func field(
+        _ known: HeaderName, _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer
+    ) throws(WireViolation) {
+        try checkValue(value, 0, value.count)
+        if let first = value.first, let last = value.last, isBlank(first) || isBlank(last) {
+            throw WireViolation(400, .badHeaderValue)
+        }
+        guard known != .cookie else {
             if !cookie.isEmpty { cookie += "; ".utf8 }
-            cookie += bytes[before...]
-            bytes.removeSubrange(before...)
+            cookie += value
             return
         }
-        guard !name.isEmpty else { throw WireViolation(400, .badHeaderName) }
-        try append(name, .badHeaderName, allows: isTokenByte)
-        add(": ")
-        try append(value, .badHeaderValue, allows: isValueByte)
-        add("\r\n")
+        if known == .other {
+            guard !name.isEmpty, name.allSatisfy(isTokenByte) else { throw WireViolation(400, .badHeaderName) }
+        }
+        try line(known, name) { $0 += value }
     }
 
-    /// The empty line.
-    package mutating func end() {
+    package mutating func field(_ known: HeaderName, _ value: StaticString) throws(WireViolation) {
+        try field(
+            known, text(of: known), UnsafeRawBufferPointer(start: value.utf8Start, count: value.utf8CodeUnitCount))
+    }
+    package mutating func field(_ known: HeaderName, _ value: UnsafeRawBufferPointer) throws(WireViolation) {
+        try field(known, text(of: known), value)
+    }
+    private func text(of known: HeaderName) -> UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(start: known.text.utf8Start, count: known.text.utf8CodeUnitCount)
+    }
+
+    private mutating func line(
+        _ known: HeaderName, _ name: UnsafeRawBufferPointer, _ writeValue: (inout [UInt8]) -> Void
+    ) throws(WireViolation) {
+        guard head.headers.count < Self.maximumFields else { throw WireViolation(431, .tooManyHeaders) }
+        let start = bytes.count
+        bytes += name
+        add(": ")
+        let value = bytes.count
+        writeValue(&bytes)
+        let end = bytes.count
+        add("\r\n")
+        head.append(
+            HeaderLine(
+                name: ByteRange(start, value - 2), value: ByteRange(value, end),
+                end: UInt32(truncatingIfNeeded: end + 2),
+                known: known))
+    }
+
+    // MARK: The end
+
+    /// The empty line, and what the fields say together.
+    package mutating func end(_ role: HeadParser.Role) throws(WireViolation) -> MessageHead {
         if !cookie.isEmpty {
-            add("cookie: ")
-            bytes += cookie
-            add("\r\n")
+            let cookie = cookie
+            try line(.cookie, text(of: .cookie)) { $0 += cookie }
         }
         add("\r\n")
+        head.end = bytes.count
+        var head = take()
+        let result: Result<Void, WireViolation> = bytes.withUnsafeBytes { raw in
+            Result { () throws(WireViolation) in
+                try readConnection(raw, &head)
+                try readFraming(raw, &head)
+                if role == .request { try checkRequest(raw, &head) }
+            }
+        }
+        try result.get()
+        return head
     }
 
     private mutating func add(_ text: StaticString) {
         bytes += UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount)
-    }
-
-    private mutating func append(
-        _ text: String, _ detail: WireFault, allows: (UInt8) -> Bool
-    ) throws(WireViolation) {
-        var text = text
-        let isAllowed = text.withUTF8 { utf8 in
-            for byte in utf8 where !allows(byte) { return false }
-            bytes += utf8
-            return true
-        }
-        guard isAllowed else { throw WireViolation(400, detail) }
     }
 }

@@ -42,6 +42,4 @@ package enum WireFault: String, Hashable, Sendable, CaseIterable {
     case badChunk = "bad_chunk"
     case badTrailer = "bad_trailer"
     case tooManyInterimAnswers = "too_many_interim_answers"
-    /// Of HTTP/2, where the library that reads it does not say more.
-    case badMessage = "bad_message"
 }

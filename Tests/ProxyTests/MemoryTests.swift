@@ -196,6 +196,29 @@ import Testing
         }
     }
 
+    /// Its windows let everything out, its socket takes nothing more: what the kernel does not take stays with the
+    /// backends.
+    @Test func openWindowsOfAnUnreadSocketHoldLittle() async throws {
+        let size = 16 << 20
+        let backend = try TestBackend("one") { request in
+            .reply(200, body: request.target == "/" ? "small" : String(repeating: "x", count: size))
+        }
+        defer { backend.stop() }
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
+            let client = try rig.connectHTTP2()
+            client.peer.send(HTTP2Peer.settings, [0, 4, 0x7f, 0xff, 0xff, 0xff])
+            client.peer.send(HTTP2Peer.windowUpdate, client.peer.word(0x7fff_0000))
+            for _ in 0..<8 { client.begin("/evil") }
+            try eventually("all have begun") { backend.requests.count == 8 }
+            let last = try settled { rig.engine.stats.held }
+            #expect(last < 2 << 20, "\(last) bytes are held")
+            #expect(rig.engine.stats.active == 8)
+            #expect(try rig.get("/").text == "small")
+            client.reset()
+            try eventually("everything is given back") { rig.engine.stats.held == 0 }
+        }
+    }
+
     /// Heads are under no window: only what is not read at all shows.
     @Test func headsForNobodyHaveAnEnd() async throws {
         let backend = try TestBackend("one") { request in

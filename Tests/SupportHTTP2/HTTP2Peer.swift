@@ -29,7 +29,9 @@ package final class HTTP2Peer {
 
     package let descriptor: Int32
     private var buffer: [UInt8] = []
-    private var decoder = HPACKDecoder(allocator: ByteBufferAllocator())
+    private var decoder = HPACKDecoder(
+        allocator: ByteBufferAllocator(), maxDynamicTableSize: HPACKDecoder.maxDynamicTableSize,
+        maxHeaderListSize: 64 << 10)
     /// Gives back the window of what comes.
     package var acknowledges = true
 
@@ -75,22 +77,36 @@ package final class HTTP2Peer {
     package func sendData(_ stream: UInt32, _ bytes: [UInt8], end: Bool = false) {
         send(Self.data, flags: end ? 1 : 0, stream: stream, bytes)
     }
+    package func sendMaxHeaderList(_ size: UInt32) { send(Self.settings, [0, 6] + word(size)) }
     package func sendReset(_ stream: UInt32, _ code: UInt32) { send(Self.reset, stream: stream, word(code)) }
 
     // MARK: Receiving
 
-    /// The next frame that is not housekeeping, which is answered here; nil: the connection has ended.
+    private func read() -> HTTP2TestFrame? {
+        while buffer.count < 9 { guard readMore(descriptor, &buffer) else { return nil } }
+        let length = Int(buffer[0]) << 16 | Int(buffer[1]) << 8 | Int(buffer[2])
+        while buffer.count < 9 + length { guard readMore(descriptor, &buffer) else { return nil } }
+        defer { buffer.removeFirst(9 + length) }
+        return HTTP2TestFrame(
+            type: buffer[3], flags: buffer[4],
+            stream: buffer[5..<9].reduce(0) { $0 << 8 | UInt32($1) } & 0x7fff_ffff,
+            payload: Array(buffer[9..<9 + length]))
+    }
+
+    /// The next frame that is not housekeeping, which is answered here; nil: the connection has ended. A head in several
+    /// frames is one.
     package func next() -> HTTP2TestFrame? {
         while true {
-            while buffer.count < 9 { guard readMore(descriptor, &buffer) else { return nil } }
-            let length = Int(buffer[0]) << 16 | Int(buffer[1]) << 8 | Int(buffer[2])
-            while buffer.count < 9 + length { guard readMore(descriptor, &buffer) else { return nil } }
-            let frame = HTTP2TestFrame(
-                type: buffer[3], flags: buffer[4],
-                stream: buffer[5..<9].reduce(0) { $0 << 8 | UInt32($1) } & 0x7fff_ffff,
-                payload: Array(buffer[9..<9 + length]))
-            buffer.removeFirst(9 + length)
+            guard var frame = read() else { return nil }
+            let length = frame.payload.count
             switch frame.type {
+            case Self.headers:
+                while frame.flags & 4 == 0 {
+                    guard let more = read(), more.type == Self.continuation else { return nil }
+                    frame.payload += more.payload
+                    frame.flags |= more.flags & 4
+                }
+                return frame
             case Self.settings: if frame.flags & 1 == 0 { send(Self.settings, flags: 1) }
             case Self.ping: if frame.flags & 1 == 0 { send(Self.ping, flags: 1, frame.payload) }
             case Self.windowUpdate: break
@@ -141,6 +157,8 @@ package final class HTTP2TestBackend: Sendable {
     private let state = Mutex(State())
     /// Whether windows are given back: false is a backend that does not read.
     private let acknowledges: Bool
+    /// Its SETTINGS_MAX_HEADER_LIST_SIZE.
+    private let maxHeaderList: UInt32?
 
     package var requests: [Request] { state.withLock(\.requests) }
     package var connections: Int { listener.connections }
@@ -151,17 +169,18 @@ package final class HTTP2TestBackend: Sendable {
 
     package init(
         _ name: String, at address: SocketAddress = SocketAddress(IPAddress(v4: 0x7f00_0001), 0),
-        acknowledges: Bool = true, _ respond: @escaping @Sendable (Request) -> Action
+        acknowledges: Bool = true, maxHeaderList: UInt32? = nil, _ respond: @escaping @Sendable (Request) -> Action
     ) throws {
         self.name = name
         self.respond = respond
         self.acknowledges = acknowledges
+        self.maxHeaderList = maxHeaderList
         listener = try TestListener(at: address)
         try listener.start { self.serve($0, $1) }
     }
     /// Says who it is and what it got.
-    package convenience init(_ name: String) throws {
-        try self.init(name) { request in
+    package convenience init(_ name: String, maxHeaderList: UInt32? = nil) throws {
+        try self.init(name, maxHeaderList: maxHeaderList) { request in
             .reply(
                 200, [("x-backend", name), ("content-type", "text/plain")],
                 body: "\(request.target) \(request.body.count)")
@@ -174,7 +193,7 @@ package final class HTTP2TestBackend: Sendable {
         let peer = HTTP2Peer(descriptor)
         peer.acknowledges = acknowledges
         guard peer.readPreface() else { return }
-        peer.send(HTTP2Peer.settings)
+        if let maxHeaderList { peer.sendMaxHeaderList(maxHeaderList) } else { peer.send(HTTP2Peer.settings) }
         var requests: [UInt32: Request] = [:]
         while let frame = peer.next() {
             var request = requests[frame.stream] ?? Request(connection: connection)

@@ -4,7 +4,6 @@ import Balancing
 import Glibc
 import HTTPWire
 import NIOCore
-import NIOHTTP2
 import RouteIR
 
 final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientConnection {
@@ -107,7 +106,7 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         deadline = nil
         shard.replaced(self)
         do {
-            try HTTP2Downstream(shard, arrival).install(in: channel, as: .server)
+            try channel.pipeline.syncOperations.addHandler(HTTP2Downstream(shard, arrival))
             channel.pipeline.syncOperations.removeHandler(self, promise: nil)
             channel.pipeline.syncOperations.fireChannelRead(NIOAny(bytes))
             channel.pipeline.syncOperations.fireChannelReadComplete()
@@ -199,7 +198,8 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
             exchange.machine.closesConnection()
             exchange.refuse(violation.status, .downstreamProtocolError, "http1.codec_error")
         } else {
-            shard.report(violation, arrival, details: "http1.codec_error")
+            shard.report(
+                violation.detail.rawValue, arrival, status: violation.status, details: "http1.codec_error")
             let status = violation.status
             write(
                 ByteBuffer(

@@ -1,10 +1,9 @@
 /// A client's connection that speaks HTTP/2: each stream is a request with an exchange of its own, so that each is
 /// balanced for itself.
 import Balancing
+import HTTP2Wire
 import HTTPWire
 import NIOCore
-import NIOHPACK
-import NIOHTTP2
 import RouteIR
 
 final class HTTP2Downstream: HTTP2Connection, ClientConnection {
@@ -20,8 +19,6 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
         case closing(since: Moment)
     }
     fileprivate let arrival: Arrival
-    fileprivate var heads = HTTP2Heads(.client)
-    private var lastStream = HTTP2StreamID.rootStream
     private var draining = Draining.no
     private var idleSince: Moment
     /// Of `arrival.held`: what the channel keeps, and the connection itself.
@@ -31,7 +28,7 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
     init(_ shard: Shard, _ arrival: Arrival) {
         self.arrival = arrival
         idleSince = shard.now
-        super.init(shard)
+        super.init(shard, .server) { $0.unread = 16 << 20 }
     }
 
     override func began(_ context: ChannelHandlerContext) {
@@ -63,18 +60,25 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
     override var readsAlways: Bool { false }
     override var unread: Int { arrival.held - ownHeld - queued }
 
-    override func opened(_ id: HTTP2StreamID) -> HTTP2Stream? {
-        lastStream = max(lastStream, id)
-        return HTTP2RequestStream(id, on: self)
+    // MARK: From the client
+
+    override func opened(_ id: UInt32) -> HTTP2Stream? { HTTP2RequestStream(id, on: self) }
+    override func malformed(_ id: UInt32, _ fault: HTTP2Fault) {
+        let stream = HTTP2RequestStream(id, on: self)
+        add(stream)
+        stream.refuse(fault.kind == .headTooLong ? 431 : 400, fault.kind.rawValue)
     }
     override func streamEnded() {
         idleSince = shard.now
-        // NIO's handler takes a connection without streams for closed once it has said goodbye.
-        switch draining {
-        case .announced, .last: if streams.isEmpty { closeGently() }
-        case .no, .closing: break
-        }
+        if case .last = draining, streams.isEmpty { closeGently() }
     }
+    /// Requests under way say so in their own records.
+    override func violated(_ fault: HTTP2Fault) {
+        shard.stats.violations[fault.kind.rawValue, default: 0] += 1
+        guard streams.isEmpty else { return }
+        shard.report(fault.kind.rawValue, arrival, status: 0, details: "http2.violation")
+    }
+    override func endAfterViolation() { closeGently() }
 
     // MARK: The end
 
@@ -83,31 +87,26 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
         guard case .no = draining else { return }
         if streams.isEmpty { return stopAccepting() }
         draining = .announced
-        send(.rootStream, .goAway(lastStreamID: .maxID, errorCode: .noError, opaqueData: nil))
-        scheduleFlush()
+        machine.beginShutdown()
+        flushLater()
     }
     private func stopAccepting() {
         draining = .last
-        send(.rootStream, .goAway(lastStreamID: lastStream, errorCode: .noError, opaqueData: nil))
-        scheduleFlush()
+        machine.finishShutdown()
+        flushLater()
         if streams.isEmpty { closeGently() }
     }
     /// Closing at once would reset the connection if the client has sent anything since, and so destroy answers.
     private func closeGently() {
         draining = .closing(since: shard.now)
-        scheduleFlush()
-        shard.loop.assumeIsolated().execute { self.context?.close(mode: .output, promise: nil) }
+        flushLater()
+        shard.loop.assumeIsolated().execute { self.closeOutput() }
     }
     func abort() { close() }
 
-    override func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        if case .closing = draining { return }
-        super.errorCaught(context: context, error: error)
-    }
-
     func checkDeadline(_ now: Moment) {
         // What was waited for may have gone without a word to this connection, as copies of requests do.
-        acknowledgeConnection()
+        returnHeldWindows()
         switch draining {
         case .announced: return stopAccepting()
         case .closing(let since): if now.since(since) > .seconds(2) { close() }
@@ -125,63 +124,51 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
 private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
     private var exchange: Exchange?
     private var downstream: HTTP2Downstream? { connection as? HTTP2Downstream }
-    /// Headers of the answer itself went out.
-    private var hasAnswered = false
-    /// Of a body whose length was said.
-    private var rest: UInt64?
 
     // MARK: From the client
 
-    override func receivedHeaders(_ headers: HPACKHeaders, isLast: Bool) {
+    override func receivedHead(_ facts: HeadFacts, isLast: Bool) {
         guard let downstream else { return }
+        let shard = downstream.shard
         do throws(WireViolation) {
-            if let exchange {
-                guard isLast else { throw WireViolation(400, .badTrailer) }
-                exchange.requestEnded(trailers: try downstream.heads.trailers(headers))
-                return exchange.flushRequest()
-            }
-            guard !hasAnswered else { return }
-            let (head, bytes) = try downstream.heads.request(headers, hasBody: !isLast)
-            let exchange = Exchange(downstream.shard, sink: self, head: head, bytes: bytes, arrival: downstream.arrival)
+            let (head, bytes) = try shard.heads.request(shard.fields, facts, hasBody: !isLast)
+            let exchange = Exchange(shard, sink: self, head: head, bytes: bytes, arrival: downstream.arrival)
             self.exchange = exchange
-            rest = head.contentLength
-            if isLast, let rest, rest > 0 { throw WireViolation(400, .badContentLength) }
             exchange.start()
-        } catch { refuse(error) }
+        } catch { refuse(error.status, error.detail.rawValue) }
     }
 
     override func receivedData(_ bytes: ByteBuffer, isLast: Bool) {
         guard let exchange else { return }
-        if let length = rest {
-            let count = UInt64(bytes.readableBytes)
-            guard count <= length, !isLast || count == length else {
-                return refuse(WireViolation(400, .badContentLength))
-            }
-            rest = length - count
-        }
         if bytes.readableBytes > 0 || isLast { exchange.requestBody(bytes, isLast: isLast) }
         exchange.flushRequest()
     }
 
+    override func receivedTrailers() {
+        guard let exchange, let shard = downstream?.shard else { return }
+        exchange.requestEnded(trailers: shard.heads.trailers(shard.fields))
+        exchange.flushRequest()
+    }
+
     override func wasReset(_ cause: HTTP2Reset) {
-        let exchange = exchange
+        guard let exchange else { return }
         self.exchange = nil
-        exchange?.clientClosed()
+        guard case .violation(let fault) = cause else { return exchange.clientClosed() }
+        exchange.record.failure = fault.kind.rawValue
+        exchange.giveUp(.downstreamProtocolError, "http2.violation")
     }
     override func becameWritable() { exchange?.clientIsWritable() }
 
-    private func refuse(_ violation: WireViolation) {
+    /// A request that cannot be read. Nothing has come of it yet, and its rest is not read.
+    func refuse(_ status: UInt16, _ fault: String) {
         guard let downstream else { return }
         let shard = downstream.shard
-        shard.stats.violations[violation.detail.rawValue, default: 0] += 1
-        if let exchange {
-            exchange.record.failure = violation.detail.rawValue
-            return exchange.refuse(violation.status, .downstreamProtocolError, "http2.violation")
-        }
-        shard.report(violation, downstream.arrival, details: "http2.violation")
-        hasAnswered = true
-        sendHeaders([":status": "\(violation.status)", "content-length": "0"], isLast: true)
-        // What is malformed is not read to its end.
+        shard.stats.violations[fault, default: 0] += 1
+        shard.report(fault, downstream.arrival, status: status, details: "http2.violation")
+        shard.heads.setAnswer(status)
+        let answer = shard.heads.list
+        // A client that takes no head as short as this gets the reset alone.
+        try? sendHead(answer, isLast: true)
         resetAfterSending(.noError)
     }
 
@@ -197,19 +184,21 @@ private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
 
     func writeHead(_ bytes: ByteBuffer, isLast: Bool) throws(WireViolation) {
         // Without a connection the exchange has been told that the client is gone.
-        guard let downstream else { return }
-        let (headers, status) = try downstream.heads.response(bytes, limit: downstream.maxFrameSize)
-        if status >= 200 { hasAnswered = true }
-        sendHeaders(headers, isLast: isLast)
+        guard let shard = downstream?.shard else { return }
+        try shard.heads.setResponse(bytes)
+        let answer = shard.heads.list
+        do throws(SendRefusal) { try sendHead(answer, isLast: isLast) } catch {
+            throw WireViolation(502, error == .headTooLong ? .headTooLong : .badHeaderValue)
+        }
     }
-    func writeBody(_ bytes: ByteBuffer, isLast: Bool) { if !isEnded { sendData(bytes, isLast: isLast) } }
+    func writeBody(_ bytes: ByteBuffer, isLast: Bool) { sendData(bytes, isLast: isLast) }
 
     func finished(_ exchange: Exchange, keepsAlive: Bool, trailers: ByteBuffer?) {
         self.exchange = nil
-        if !isEnded, let downstream {
-            do throws(WireViolation) {
-                endBody(try downstream.heads.trailers(trailers, limit: downstream.maxFrameSize))
-            } catch { return reset(.internalError) }
+        if !isEnded, let shard = downstream?.shard {
+            shard.heads.setTrailers(trailers ?? ByteBuffer())
+            let fields = shard.heads.list
+            do throws(SendRefusal) { try endBody(fields) } catch { return reset(.internalError) }
         }
         // The rest of a request that was answered before its end is of no use to anyone.
         if !exchange.machine.isRequestComplete { resetAfterSending(.noError) }

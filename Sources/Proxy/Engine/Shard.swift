@@ -2,6 +2,7 @@
 /// locked and no request crosses from one thread to another.
 package import Addressing
 import Balancing
+import HTTP2Wire
 import HTTPWire
 import NIOCore
 import RouteIR
@@ -28,7 +29,12 @@ final class Shard: @unchecked Sendable {
     /// Reused for every head that is written.
     var scratch: [UInt8] = []
     var edit = HeadEdit()
+    /// Of the message that an HTTP/2 connection is reading.
+    var fields = FieldList()
+    var heads = HTTP2Heads()
     let patterns = PatternCache()
+    /// Connections of HTTP/2 with something to send, once this turn of the loop is over.
+    private var unflushed: [HTTP2Connection] = []
 
     init(
         loop: any EventLoop, options: EngineOptions, table: RoutingTable, logs: (any AccessLogSink)?,
@@ -51,6 +57,17 @@ final class Shard: @unchecked Sendable {
     /// Until `endTurn` it stays the same moment: what is done about some bytes asks for the time a dozen times.
     func beginTurn() { turn = clock }
     func endTurn() { turn = nil }
+
+    /// One task for all connections: what came by many of them in one turn of the loop leaves together.
+    func flushLater(_ connection: HTTP2Connection) {
+        unflushed.append(connection)
+        guard unflushed.count == 1 else { return }
+        loop.assumeIsolated().execute {
+            var due: [HTTP2Connection] = []
+            swap(&due, &self.unflushed)
+            for connection in due { connection.flushNow() }
+        }
+    }
 
     /// Takes a new table into use. Requests under way keep what they began with; connections to endpoints that are no
     /// longer wanted are closed as soon as they are idle.
@@ -101,13 +118,13 @@ final class Shard: @unchecked Sendable {
     }
     var connectionCount: Int { connections.count }
 
-    /// A message that could not be read, so that no exchange came of it.
-    func report(_ violation: WireViolation, _ arrival: Arrival, details: String) {
+    /// A message that could not be read, so that no exchange came of it. `status`: what the client was answered, or 0.
+    func report(_ fault: String, _ arrival: Arrival, status: UInt16, details: String) {
         var record = RequestRecord(began: now, arrival)
-        record.status = violation.status
+        record.status = status
         record.flags = .downstreamProtocolError
         record.details = details
-        record.failure = violation.detail.rawValue
+        record.failure = fault
         let (source, service) = arrival.entries(in: table)
         record.source = source
         record.service = service?.name

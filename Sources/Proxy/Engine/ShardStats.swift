@@ -20,7 +20,7 @@ package struct ShardStats: Sendable {
     package var limited: [ProxyLimit: UInt64] = [:]
     /// Bytes kept on behalf of clients.
     package var held = 0
-    /// What clients did wrong, by `WireFault`.
+    /// What clients did wrong, by `WireFault` and `HTTP2FaultKind`.
     package var violations: [String: UInt64] = [:]
 
     package static func + (a: ShardStats, b: ShardStats) -> ShardStats {

@@ -1,6 +1,7 @@
 /// Tries: choosing an endpoint, getting a connection, and what happens when it comes to nothing (spec 6.3).
 import Addressing
 import Balancing
+import HTTP2Wire
 import HTTPWire
 import NIOCore
 import RouteIR
@@ -139,7 +140,7 @@ extension Exchange {
             let cancels: Bool
             switch failure {
             case .timeout, .violation: cancels = true
-            case .unreachable, .refused, .reset, .closed, .unsendable: cancels = false
+            case .unreachable, .refused, .reset, .closed, .unsendable, .malformed: cancels = false
             }
             giveBack(remains, .connectionFailure, cancels: cancels)
             switch next {
@@ -167,10 +168,16 @@ extension Exchange {
             reply(503, .upstreamClosed, details, "the endpoint closed the connection without an answer")
         case .unsendable(let violation):
             record.failure = violation.detail.rawValue
+            guard violation.status == 431 else {
+                return reply(502, [], "request_not_sendable", "the route makes of it what HTTP/2 cannot say")
+            }
             reply(431, [], "request_headers_too_large", "more headers than the endpoint's HTTP/2 takes")
         case .violation(let violation):
             record.failure = violation.detail.rawValue
             reply(502, .upstreamProtocolError, "upstream_protocol_error", "the endpoint's answer is not HTTP")
+        case .malformed(let fault):
+            record.failure = fault.kind.rawValue
+            reply(502, .upstreamProtocolError, "upstream_protocol_error", "the endpoint's answer is not HTTP/2")
         case .timeout:
             reply(504, .upstreamTimeout, "upstream_per_try_timeout", "no answer within the time of a try")
         }
@@ -180,6 +187,9 @@ extension Exchange {
         switch failure {
         case .violation(let violation):
             record.failure = violation.detail.rawValue
+            abort(.upstreamProtocolError, "upstream_protocol_error", .connectionFailure)
+        case .malformed(let fault):
+            record.failure = fault.kind.rawValue
             abort(.upstreamProtocolError, "upstream_protocol_error", .connectionFailure)
         default: abort(.upstreamReset, "upstream_reset_after_response_started", .connectionFailure)
         }

@@ -53,14 +53,10 @@ enum Connector {
         let bootstrap = ClientBootstrap(group: shard.loop)
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             .channelOption(.socketOption(.so_keepalive), value: 1)
-        switch wire {
-        case .http1:
-            return bootstrap.channelOption(.allowRemoteHalfClosure, value: true)
-                .channelOption(.recvAllocator, value: ReadSizes.allocator)
-                .channelOption(.maxMessagesPerRead, value: ReadSizes.readsPerTurn)
-        // It reads frames, and its streams end by themselves.
-        case .h2c: return bootstrap
-        }
+            .channelOption(.recvAllocator, value: ReadSizes.allocator)
+            .channelOption(.maxMessagesPerRead, value: ReadSizes.readsPerTurn)
+        // Streams of HTTP/2 end by themselves.
+        return wire == .http1 ? bootstrap.channelOption(.allowRemoteHalfClosure, value: true) : bootstrap
     }
 
     private static func failure(_ error: any Error) -> Failure {

@@ -3,6 +3,7 @@
 import Addressing
 import Balancing
 import Glibc
+import HTTP2Wire
 import HTTPWire
 import NIOCore
 import RouteIR
@@ -297,5 +298,7 @@ enum UpstreamFailure {
     /// The request's head or trailer cannot be sent to an endpoint of HTTP/2.
     case unsendable(WireViolation)
     case violation(WireViolation)
+    /// The same of an endpoint that speaks HTTP/2, whose stream was reset for it.
+    case malformed(HTTP2Fault)
     case timeout
 }

@@ -1,19 +1,16 @@
 /// A connection to an endpoint that speaks HTTP/2: many exchanges at once, each on a stream of its own.
 import Addressing
 import Balancing
+import HTTP2Wire
 import HTTPWire
 import NIOCore
-import NIOHPACK
-import NIOHTTP2
 import RouteIR
 
 final class HTTP2Upstream: HTTP2Connection {
     let address: SocketAddress
     let host: EndpointBalancer.HostID
     fileprivate let pool: UpstreamPool
-    fileprivate var heads = HTTP2Heads(.backend)
     private var waiting: [Exchange] = []
-    private var nextStream = HTTP2StreamID(1)
     /// What the endpoint allows; until it has said so, what RFC 9113 recommends as the least.
     private var maxStreams = 100
     /// nil: it is being made.
@@ -28,7 +25,8 @@ final class HTTP2Upstream: HTTP2Connection {
         self.host = host
         self.pool = pool
         idleSince = shard.now
-        super.init(shard)
+        // What it sent waits on the accounts of the clients it is for, and a slow one must not hold up the others.
+        super.init(shard, .client) { $0.unread = .max }
     }
 
     /// Streams under way and those that wait for the connection to be made.
@@ -42,7 +40,7 @@ final class HTTP2Upstream: HTTP2Connection {
 
     func connect() {
         Connector.connect(to: address, speaking: .h2c, within: pool.policy.connectTimeout, on: shard) { channel in
-            try self.install(in: channel, as: .client)
+            try channel.pipeline.syncOperations.addHandler(self)
         } then: { result in
             if case .failure(let failure) = result { self.failed(failure) }
         }
@@ -74,14 +72,12 @@ final class HTTP2Upstream: HTTP2Connection {
     func serve(_ exchange: Exchange) {
         if let link { exchange.connected(stream(link)) } else { waiting.append(exchange) }
     }
-    /// A stream's number is given here and its first frame must go out at once: numbers only rise.
-    private func stream(_ link: Connector.Link) -> HTTP2UpstreamStream {
-        defer { nextStream = nextStream.advanced(by: 2) }
-        return HTTP2UpstreamStream(nextStream, on: self, link)
-    }
-    fileprivate func begin(_ stream: HTTP2UpstreamStream) {
+    private func stream(_ link: Connector.Link) -> HTTP2UpstreamStream { HTTP2UpstreamStream(on: self, link) }
+    fileprivate func open(_ stream: HTTP2UpstreamStream, _ head: FieldList, isLast: Bool) throws(SendRefusal) {
+        stream.id = try machine.open(head, isLast: isLast)
         served += 1
         add(stream)
+        stream.wrote(isLast: isLast)
     }
 
     /// Nothing new; ends when what is under way has ended.
@@ -92,21 +88,23 @@ final class HTTP2Upstream: HTTP2Connection {
 
     // MARK: From the endpoint
 
-    override func receivedSettings(_ settings: HTTP2Settings) {
-        for setting in settings where setting.parameter == .maxConcurrentStreams { maxStreams = max(1, setting.value) }
+    override func receivedSettings() {
+        if let limit = machine.peer.maxConcurrentStreams { maxStreams = max(1, Int(limit)) }
         pool.serveWaiting()
     }
-    override func receivedGoAway(lastStream: HTTP2StreamID) {
+    /// Streams that it has not looked at are reset after this.
+    override func receivedGoAway() {
         isDraining = true
-        for id in streams.keys.sorted() where id > lastStream { remove(id)?.wasReset(.refused) }
         if streamCount == 0 { close() }
+    }
+    override func violated(_ fault: HTTP2Fault) {
+        if fault.stream == 0 { isDraining = true }
     }
     override func streamEnded() {
         idleSince = shard.now
         if isDraining || !hasRoom, streamCount == 0 {
             // What was sent last goes out first.
-            scheduleFlush()
-            shard.loop.assumeIsolated().execute { self.close() }
+            shard.loop.assumeIsolated().execute { self.closeAfterSending() }
         } else {
             pool.serveWaiting()
         }
@@ -126,44 +124,54 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
     let link: Connector.Link?
     private var upstream: HTTP2Upstream? { connection as? HTTP2Upstream }
 
-    fileprivate init(_ id: HTTP2StreamID, on connection: HTTP2Upstream, _ link: Connector.Link) {
+    fileprivate init(on connection: HTTP2Upstream, _ link: Connector.Link) {
         host = connection.host
         address = connection.address
         self.link = link
-        super.init(id, on: connection)
+        super.init(0, on: connection)
     }
 
     // MARK: For the exchange
 
-    func begin(_ exchange: Exchange) {
-        self.exchange = exchange
-        upstream?.begin(self)
-    }
+    func begin(_ exchange: Exchange) { self.exchange = exchange }
     var isClosed: Bool { isOver }
     var pendingBytes: Int { queued }
 
     func send(head: ByteBuffer, isLast: Bool) {
         // Without a connection the exchange has been told.
         guard let upstream, let link else { return }
-        do throws(WireViolation) {
-            sendHeaders(
-                try upstream.heads.request(head, scheme: link.scheme, limit: upstream.maxFrameSize), isLast: isLast)
-        } catch {
-            // The endpoint has not heard of this stream.
-            let exchange = exchange
-            self.exchange = nil
-            upstream.remove(id)
-            exchange?.failed(.unsendable(error))
+        do throws(WireViolation) { try upstream.shard.heads.setRequest(head, scheme: link.scheme) } catch {
+            return give(up: .unsendable(error))
+        }
+        let fields = upstream.shard.heads.list
+        do throws(SendRefusal) { try upstream.open(self, fields, isLast: isLast) } catch {
+            switch error {
+            case .headTooLong, .malformed: give(up: .unsendable(violation(error)))
+            // Not from inside the exchange, which is not ready for another try yet.
+            case .closed, .wrongState, .tooManyStreams, .goingAway, .extendedConnectNotOffered:
+                upstream.shard.loop.assumeIsolated().execute { self.give(up: .refused) }
+            }
         }
     }
-    func send(body: ByteBuffer, isLast: Bool) { if !isEnded { sendData(body, isLast: isLast) } }
-    func endBody(trailers: ByteBuffer?) {
-        guard !isEnded, let upstream else { return }
-        do throws(WireViolation) {
-            endBody(try upstream.heads.trailers(trailers, limit: upstream.maxFrameSize))
-        } catch { fail(.unsendable(error), code: .cancel) }
+    /// The endpoint has not heard of this stream.
+    private func give(up failure: UpstreamFailure) {
+        let exchange = exchange
+        self.exchange = nil
+        exchange?.failed(failure)
     }
-    private func fail(_ failure: UpstreamFailure, code: HTTP2ErrorCode) {
+    private func violation(_ refusal: SendRefusal) -> WireViolation {
+        refusal == .headTooLong ? WireViolation(431, .headTooLong) : WireViolation(502, .badHeaderValue)
+    }
+
+    func send(body: ByteBuffer, isLast: Bool) { if id > 0 { sendData(body, isLast: isLast) } }
+    func endBody(trailers: ByteBuffer?) {
+        guard id > 0, !isEnded, let shard = upstream?.shard else { return }
+        shard.heads.setTrailers(trailers ?? ByteBuffer())
+        let fields = shard.heads.list
+        do throws(SendRefusal) { try endBody(fields) } catch { cannotSendTrailers(error) }
+    }
+    override func cannotSendTrailers(_ refusal: SendRefusal) { fail(.unsendable(violation(refusal)), code: .cancel) }
+    private func fail(_ failure: UpstreamFailure, code: HTTP2Code) {
         let exchange = exchange
         self.exchange = nil
         reset(code)
@@ -179,20 +187,21 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
 
     // MARK: From the endpoint
 
-    override func receivedHeaders(_ headers: HPACKHeaders, isLast: Bool) {
-        guard let exchange, let upstream else { return }
+    override func receivedInterim(_ facts: HeadFacts) {
+        guard let exchange, let shard = upstream?.shard else { return }
+        hasAnswered = true
         do throws(WireViolation) {
-            if exchange.machine.hasAnswer {
-                guard isLast else { throw WireViolation(502, .badTrailer) }
-                return finish(trailers: try upstream.heads.trailers(headers))
-            }
-            hasAnswered = true
-            let (head, bytes) = try upstream.heads.response(
-                headers, hasBody: !isLast, addsLength: !exchange.speaksHTTP2 && exchange.method != .head)
-            if head.status < 200 {
-                guard !isLast else { throw WireViolation(502, .badStatusLine) }
-                return try exchange.interimHead(head, bytes)
-            }
+            let (head, bytes) = try shard.heads.response(shard.fields, facts, hasBody: false, addsLength: false)
+            try exchange.interimHead(head, bytes)
+        } catch { fail(.violation(error), code: .protocolError) }
+    }
+
+    override func receivedHead(_ facts: HeadFacts, isLast: Bool) {
+        guard let exchange, let shard = upstream?.shard else { return }
+        hasAnswered = true
+        do throws(WireViolation) {
+            let (head, bytes) = try shard.heads.response(
+                shard.fields, facts, hasBody: !isLast, addsLength: !exchange.speaksHTTP2 && exchange.method != .head)
             exchange.responseHead(head, bytes, BodyReader(isLast ? .none : head.responseBody(to: exchange.method)))
             if isLast { finish(trailers: nil) } else { exchange.flushResponse() }
         } catch { fail(.violation(error), code: .protocolError) }
@@ -200,13 +209,15 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
 
     override func receivedData(_ bytes: ByteBuffer, isLast: Bool) {
         guard let exchange else { return }
-        guard exchange.machine.hasAnswer else {
-            return fail(.violation(WireViolation(502, .badMessage)), code: .protocolError)
-        }
         if bytes.readableBytes > 0 {
             exchange.responseBytes(bytes, payload: bytes.readableBytes, isLast: isLast)
         }
         if isLast { finish(trailers: nil) } else { exchange.flushResponse() }
+    }
+
+    override func receivedTrailers() {
+        guard let shard = upstream?.shard else { return }
+        finish(trailers: shard.heads.trailers(shard.fields))
     }
 
     private func finish(trailers: ByteBuffer?) {
@@ -223,9 +234,12 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
         self.exchange = nil
         switch cause {
         case .refused: exchange?.failed(.refused)
-        case .violation: exchange?.failed(.violation(WireViolation(502, .badMessage)))
         case .byPeer: exchange?.failed(.reset)
         case .connectionClosed: exchange?.failed(.closed)
+        case .violation(let fault) where fault.stream != 0: exchange?.failed(.malformed(fault))
+        case .violation(let fault):
+            exchange?.record.failure = fault.kind.rawValue
+            exchange?.failed(.closed)
         }
     }
     override func becameWritable() { exchange?.upstreamIsWritable() }

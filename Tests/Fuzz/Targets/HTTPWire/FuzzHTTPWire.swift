@@ -37,30 +37,66 @@ private func read(_ bytes: [UInt8], _ role: HeadParser.Role, splitAt split: Int)
     return reading
 }
 
-/// Fields that came with HTTP/2, with 0x01 between them: what is accepted stands in the head as it was given, and
-/// nothing else does.
+/// Fields that came with HTTP/2, with 0x01 between them: what is accepted stands in the head as it was given, nothing
+/// else does, and the head reads as the writer said.
 private func translate(_ bytes: [UInt8]) {
-    let texts = bytes.split(separator: 1, omittingEmptySubsequences: false).map { String(decoding: $0, as: UTF8.self) }
+    let texts = bytes.split(separator: 1, omittingEmptySubsequences: false).map { Array($0) }
     var writer = HeadWriter()
-    var given: [(name: String, value: String)] = [("host", "a")]
+    var given: [(name: [UInt8], value: [UInt8])] = [(Array("host".utf8), [0x61])]
+    let written: MessageHead
     do throws(WireViolation) {
-        try writer.requestLine(method: "GET", target: texts[0])
-        try writer.field("host", "a")
-        for index in stride(from: 1, to: texts.count - 1, by: 2) where texts[index] != "cookie" {
-            try writer.field(texts[index], texts[index + 1])
-            given.append((texts[index], texts[index + 1]))
+        try writer.begin(method: Array("GET".utf8), target: texts[0])
+        try writer.field(.host, "a")
+        for index in stride(from: 1, to: texts.count - 1, by: 2) where texts[index] != Array("cookie".utf8) {
+            let (name, value) = (texts[index], texts[index + 1])
+            try writer.field(name, value)
+            given.append((name, value))
         }
+        written = try writer.end(.request)
     } catch { return }
-    writer.end()
-    var parser = HeadParser(.request)
-    guard (try? parser.parse(writer.bytes.span)) == true else { return }
-    precondition(parser.head.end == writer.bytes.count, "a field ends the head")
+    var parser = HeadParser(.request, limits: .none)
+    do throws(WireViolation) {
+        let isWhole = try parser.parse(writer.bytes.span)
+        precondition(isWhole && parser.head.end == writer.bytes.count, "a field ends the head")
+    } catch { preconditionFailure("a head of the writer's is refused: \(error)") }
     precondition(parser.head.headers.count == given.count, "a field became two")
-    for (line, field) in zip(parser.head.headers, given) {
-        precondition(writer.bytes[line.name.range].elementsEqual(field.name.utf8), "a name changed")
-        let value = Array(field.value.utf8)
-        let trimmed = value.drop { $0 == 0x20 || $0 == 9 }.reversed().drop { $0 == 0x20 || $0 == 9 }.reversed()
-        precondition(writer.bytes[line.value.range].elementsEqual(trimmed), "a value changed")
+    precondition(parser.head.target == written.target && parser.head.path == written.path, "the target is another one")
+    for ((read, line), field) in zip(zip(parser.head.headers, written.headers), given) {
+        precondition(read.name == line.name && read.value == line.value && read.end == line.end, "a field is elsewhere")
+        precondition(writer.bytes[read.name.range].elementsEqual(field.name), "a name changed")
+        precondition(writer.bytes[read.value.range].elementsEqual(field.value), "a value changed")
+    }
+}
+
+extension HeadWriter {
+    fileprivate mutating func begin(method: [UInt8], target: [UInt8]) throws(WireViolation) {
+        let result: Result<Void, WireViolation> = method.withUnsafeBytes { method in
+            target.withUnsafeBytes { target in
+                Result { () throws(WireViolation) in try begin(method: method, target: target) }
+            }
+        }
+        try result.get()
+    }
+    fileprivate mutating func field(_ name: [UInt8], _ value: [UInt8]) throws(WireViolation) {
+        let result: Result<Void, WireViolation> = name.withUnsafeBytes { name in
+            value.withUnsafeBytes { value in
+                Result { () throws(WireViolation) in
+                    guard !name.isEmpty else { throw WireViolation(400, .badHeaderName) }
+                    try field(HeaderName.recognise(name), name, value)
+                }
+            }
+        }
+        try result.get()
+    }
+}
+
+extension HeadParser.Limits {
+    fileprivate static var none: Self {
+        var limits = Self()
+        limits.startLine = .max
+        limits.head = .max
+        limits.headers = .max
+        return limits
     }
 }
 
