@@ -93,8 +93,8 @@ package final class HTTP2Peer {
             payload: Array(buffer[9..<9 + length]))
     }
 
-    /// The next frame that is not housekeeping, which is answered here; nil: the connection has ended. A head in several
-    /// frames is one.
+    /// The next frame that is not housekeeping, which is answered here; nil: the connection has ended. A head comes as
+    /// one frame.
     package func next() -> HTTP2TestFrame? {
         while true {
             guard var frame = read() else { return nil }
