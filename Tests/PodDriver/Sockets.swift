@@ -51,15 +51,19 @@ func newSocket(_ transport: TransportProtocol, isIPv6: Bool) -> Int32 {
     return socket(isIPv6 ? AF_INET6 : AF_INET, Int32(type.rawValue | SOCK_CLOEXEC.rawValue), 0)
 }
 
-private let lastPort = Mutex(UInt16.random(in: 33000..<60000))
+private let lastPorts = Mutex<[TransportProtocol: UInt16]>([:])
 
-/// For a UDP socket that is to be a flow of its own: with the port of an earlier one it would be that one's flow to the
-/// kernel, and go where that went. Where the kernel chooses this happens once in some ten thousand flows.
-func takeNewPort(_ descriptor: Int32, isIPv6: Bool) {
+/// For a socket that is to be a flow of its own: with the port of an earlier one it would be that one's flow to the
+/// kernel, and go where that went. UDP has no end that the kernel sees. Of TCP, an ACK that arrives behind the RST that
+/// ended the connection makes the next one from that port the same flow, for ten seconds. Where the kernel chooses the
+/// port, either happens once in some ten thousand flows; ports for TCP are outside of what it chooses for a storm.
+func takeNewPort(_ descriptor: Int32, _ transport: TransportProtocol, isIPv6: Bool) {
+    let ports: Range<UInt16> = transport == .tcp ? 10000..<30000 : 33000..<60000
     for _ in 0..<100 {
-        let port = lastPort.withLock { port in
-            port = port < 60000 ? port + 1 : 33000
-            return port
+        let port = lastPorts.withLock { last in
+            let port = last[transport].map { $0 + 1 } ?? .random(in: ports)
+            last[transport] = ports.contains(port) ? port : ports.lowerBound
+            return last[transport] ?? port
         }
         let any = SocketAddress(isIPv6 ? IPAddress(high: 0, low: 0) : IPAddress(v4: 0), port)
         if withSockaddr(any, asIPv6: isIPv6, { bind(descriptor, $0, $1) }) == 0 { return }

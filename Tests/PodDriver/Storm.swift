@@ -24,7 +24,7 @@ final class Storm {
             withUnsafeTemporaryAllocation(byteCount: Target.answerSize, alignment: 8) { buffer in
                 while !isStopped.load(ordering: .relaxed) {
                     let start = monotonicNs()
-                    let attempt = target.attempt(buffer)
+                    let attempt = target.attempt(buffer, isOneOfMany: true)
                     let end = monotonicNs()
                     attempt.end()
                     let index = attempt.error == 0 ? Self.index(buffer[..<attempt.count], &names) : 0

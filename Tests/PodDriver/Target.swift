@@ -41,16 +41,17 @@ extension Target {
     /// No answer is longer.
     static let answerSize = 256
 
-    func attempt(_ buffer: UnsafeMutableRawBufferPointer) -> Attempt {
+    /// `isOneOfMany`: a storm has more TCP connections than there are ports.
+    func attempt(_ buffer: UnsafeMutableRawBufferPointer, isOneOfMany: Bool = false) -> Attempt {
         var attempt = Attempt(descriptor: newSocket(kind == .tcp ? .tcp : .udp, isIPv6: isIPv6))
-        attempt.error = attempt.descriptor < 0 ? errno : prepare(attempt.descriptor)
+        attempt.error = attempt.descriptor < 0 ? errno : prepare(attempt.descriptor, isOneOfMany)
         if attempt.error == 0, kind != .udp { attempt.error = connect(attempt.descriptor) }
         if attempt.error == 0, kind != .tcp { attempt.error = ask(attempt.descriptor) }
         if attempt.error == 0 { receive(&attempt, buffer) }
         return attempt
     }
 
-    private func prepare(_ descriptor: Int32) -> Int32 {
+    private func prepare(_ descriptor: Int32, _ isOneOfMany: Bool) -> Int32 {
         let timeout = timeval(tv_sec: timeoutMs / 1000, tv_usec: timeoutMs % 1000 * 1000)
         setOption(descriptor, SOL_SOCKET, SO_RCVTIMEO, timeout)
         setOption(descriptor, SOL_SOCKET, SO_SNDTIMEO, timeout)
@@ -63,7 +64,9 @@ extension Target {
             if isIPv6 { setOption(descriptor, Int32(IPPROTO_IPV6), IPV6_RECVERR, Int32(1)) }
         }
         guard let source else {
-            if kind != .tcp { takeNewPort(descriptor, isIPv6: isIPv6) }
+            if kind != .tcp || !isOneOfMany {
+                takeNewPort(descriptor, kind == .tcp ? .tcp : .udp, isIPv6: isIPv6)
+            }
             return 0
         }
         setOption(descriptor, SOL_SOCKET, SO_REUSEADDR, Int32(1))
