@@ -266,11 +266,12 @@ if isSet("HEDDLE_FUZZ") {
             linkerSettings: [.unsafeFlags(["-use-ld=lld"])])
     }
     package.targets += [
-        fuzzer("fuzz-framing", "Framing", ["PullJSON"]),
-        fuzzer("fuzz-hand-over", "HandOver", ["HandOver"]),
-        fuzzer("fuzz-http-wire", "HTTPWire", ["HTTPWire"]),
-        fuzzer("fuzz-http2-wire", "HTTP2Wire", ["HTTP2Wire"]),
-        fuzzer("fuzz-manifests", "Manifests", ["Cluster", "Manifests"]),
-        fuzzer("fuzz-objects-json", "ObjectsJSON", ["Cluster", "Manifests", "PullJSON", "YAML"]),
+        .target(name: "FuzzSupport", path: "Tests/Fuzz/Targets/Support", swiftSettings: strict),
+        fuzzer("fuzz-framing", "Framing", ["FuzzSupport", "PullJSON"]),
+        fuzzer("fuzz-hand-over", "HandOver", ["FuzzSupport", "HandOver"]),
+        fuzzer("fuzz-http-wire", "HTTPWire", ["FuzzSupport", "HTTPWire"]),
+        fuzzer("fuzz-http2-wire", "HTTP2Wire", ["FuzzSupport", "HTTP2Wire"]),
+        fuzzer("fuzz-manifests", "Manifests", ["Cluster", "FuzzSupport", "Manifests"]),
+        fuzzer("fuzz-objects-json", "ObjectsJSON", ["Cluster", "FuzzSupport", "Manifests", "PullJSON", "YAML"]),
     ]
 }

@@ -1,15 +1,18 @@
 /// Fuzzes how lists and watches are cut up while they come: wherever the network cuts, the pieces are the same, and a
 /// list that is valid as a whole is one for the framer.
+import FuzzSupport
 import PullJSON
 
-private func fuzz(_ bytes: [UInt8]) {
-    guard let first = bytes.first else { return }
-    let text = Array(bytes.dropFirst())
-    let size = Int(first) % 32 + 1
-    precondition(items(text, size) == items(text, max(text.count, 1)), "a list depends on where it is cut")
-    precondition(lines(text, size) == lines(text, max(text.count, 1)), "events depend on where they are cut")
-    guard let count = countedByReader(text) else { return }
-    precondition(items(text, size)?.count == count, "a valid list of \(count) is cut up wrongly")
+@main enum FuzzFraming: Fuzzer {
+    static func fuzz(_ bytes: [UInt8]) {
+        guard let first = bytes.first else { return }
+        let text = Array(bytes.dropFirst())
+        let size = Int(first) % 32 + 1
+        precondition(items(text, size) == items(text, max(text.count, 1)), "a list depends on where it is cut")
+        precondition(lines(text, size) == lines(text, max(text.count, 1)), "events depend on where they are cut")
+        guard let count = countedByReader(text) else { return }
+        precondition(items(text, size)?.count == count, "a valid list of \(count) is cut up wrongly")
+    }
 }
 
 /// nil: no list, or not all of it.
@@ -64,24 +67,4 @@ private func countedByReader(_ text: [UInt8]) -> Int? {
         try reader.finish()
         return count
     } catch { return nil }
-}
-
-// SwiftPM does not know libFuzzer: it renames `main`, so libFuzzer's own is never entered and is driven from here.
-private typealias Body = @convention(c) (UnsafePointer<UInt8>?, Int) -> CInt
-@_silgen_name("LLVMFuzzerRunDriver")
-private func runFuzzer(
-    _ argc: UnsafeMutablePointer<CInt>,
-    _ argv: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?>, _ body: Body
-) -> CInt
-
-@_cdecl("LLVMFuzzerTestOneInput")
-package func fuzzOne(_ data: UnsafePointer<UInt8>?, _ size: Int) -> CInt {
-    fuzz(Array(UnsafeBufferPointer(start: data, count: size)))
-    return 0
-}
-@_cdecl("fuzz_framing_main")
-package func fuzzMain(_ argc: CInt, _ argv: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?) -> CInt {
-    var argc = argc
-    var argv = argv
-    return runFuzzer(&argc, &argv) { fuzzOne($0, $1) }
 }

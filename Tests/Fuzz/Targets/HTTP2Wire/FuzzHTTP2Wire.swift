@@ -1,5 +1,6 @@
 /// Fuzzes HTTP/2: no bytes may crash it or make it hold more than its limits, a connection read in two pieces is the
 /// connection read in one, and a header block that was decoded is the same list when it is encoded again.
+import FuzzSupport
 import HTTP2Wire
 
 /// What a machine told, with the data of a stream in one piece.
@@ -101,37 +102,19 @@ private func compress(_ block: [UInt8]) {
     }
 }
 
-private func fuzz(_ bytes: [UInt8]) {
-    guard let first = bytes.first else { return }
-    let message = Array(bytes.dropFirst())
-    compress(message)
-    let settings: [UInt8] = [0, 0, 0, 4, 0, 0, 0, 0, 0]
-    for role in [HTTP2Machine.Role.server, .client] {
-        let start = role == .server ? Array("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".utf8) + settings : settings
-        let input = start + message
-        let isQuiet = first & 1 != 0
-        let whole = run(role, input, splitAt: input.count, isQuiet: isQuiet)
-        let split = run(role, input, splitAt: min(start.count + Int(first), input.count), isQuiet: isQuiet)
-        precondition(whole == split, "a split changes the connection")
+@main enum FuzzHTTP2Wire: Fuzzer {
+    static func fuzz(_ bytes: [UInt8]) {
+        guard let first = bytes.first else { return }
+        let message = Array(bytes.dropFirst())
+        compress(message)
+        let settings: [UInt8] = [0, 0, 0, 4, 0, 0, 0, 0, 0]
+        for role in [HTTP2Machine.Role.server, .client] {
+            let start = role == .server ? Array("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".utf8) + settings : settings
+            let input = start + message
+            let isQuiet = first & 1 != 0
+            let whole = run(role, input, splitAt: input.count, isQuiet: isQuiet)
+            let split = run(role, input, splitAt: min(start.count + Int(first), input.count), isQuiet: isQuiet)
+            precondition(whole == split, "a split changes the connection")
+        }
     }
-}
-
-// SwiftPM does not know libFuzzer: it renames `main`, so libFuzzer's own is never entered and is driven from here.
-private typealias Body = @convention(c) (UnsafePointer<UInt8>?, Int) -> CInt
-@_silgen_name("LLVMFuzzerRunDriver")
-private func runFuzzer(
-    _ argc: UnsafeMutablePointer<CInt>,
-    _ argv: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?>, _ body: Body
-) -> CInt
-
-@_cdecl("LLVMFuzzerTestOneInput")
-package func fuzzOne(_ data: UnsafePointer<UInt8>?, _ size: Int) -> CInt {
-    fuzz(Array(UnsafeBufferPointer(start: data, count: size)))
-    return 0
-}
-@_cdecl("fuzz_http2_wire_main")
-package func fuzzMain(_ argc: CInt, _ argv: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?) -> CInt {
-    var argc = argc
-    var argv = argv
-    return runFuzzer(&argc, &argv) { fuzzOne($0, $1) }
 }

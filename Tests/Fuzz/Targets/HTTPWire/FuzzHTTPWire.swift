@@ -1,5 +1,6 @@
 /// Fuzzes the HTTP/1 codec: no bytes may crash it, a message read in two pieces is the message read in one, and a head
 /// that passed and is written again reads the same.
+import FuzzSupport
 import HTTPWire
 
 private struct Reading: Equatable {
@@ -100,40 +101,23 @@ extension HeadParser.Limits {
     }
 }
 
-private func fuzz(_ bytes: [UInt8]) {
-    guard let first = bytes.first else { return }
-    let message = Array(bytes.dropFirst())
-    translate(message)
-    for role in [HeadParser.Role.request, .response] {
-        let whole = read(message, role, splitAt: message.count)
-        let split = read(message, role, splitAt: min(Int(first), message.count))
-        // A fault may be seen earlier in pieces, but it is one.
-        precondition((whole.fault == nil) == (split.fault == nil), "a split changes the verdict")
-        if whole.fault == nil { precondition(whole == split, "a split changes the message") }
-        var parser = HeadParser(role)
-        guard whole.fault == nil, whole.end > 0, (try? parser.parse(message.span)) == true else { continue }
-        var written: [UInt8] = []
-        message.withUnsafeBytes { HeadEdit().write(parser.head, $0, to: &written) }
-        precondition(written.elementsEqual(message[parser.head.start..<parser.head.end]), "a head changed on its way")
+@main enum FuzzHTTPWire: Fuzzer {
+    static func fuzz(_ bytes: [UInt8]) {
+        guard let first = bytes.first else { return }
+        let message = Array(bytes.dropFirst())
+        translate(message)
+        for role in [HeadParser.Role.request, .response] {
+            let whole = read(message, role, splitAt: message.count)
+            let split = read(message, role, splitAt: min(Int(first), message.count))
+            // A fault may be seen earlier in pieces, but it is one.
+            precondition((whole.fault == nil) == (split.fault == nil), "a split changes the verdict")
+            if whole.fault == nil { precondition(whole == split, "a split changes the message") }
+            var parser = HeadParser(role)
+            guard whole.fault == nil, whole.end > 0, (try? parser.parse(message.span)) == true else { continue }
+            var written: [UInt8] = []
+            message.withUnsafeBytes { HeadEdit().write(parser.head, $0, to: &written) }
+            let original = message[parser.head.start..<parser.head.end]
+            precondition(written.elementsEqual(original), "a head changed on its way")
+        }
     }
-}
-
-// SwiftPM does not know libFuzzer: it renames `main`, so libFuzzer's own is never entered and is driven from here.
-private typealias Body = @convention(c) (UnsafePointer<UInt8>?, Int) -> CInt
-@_silgen_name("LLVMFuzzerRunDriver")
-private func runFuzzer(
-    _ argc: UnsafeMutablePointer<CInt>,
-    _ argv: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?>, _ body: Body
-) -> CInt
-
-@_cdecl("LLVMFuzzerTestOneInput")
-package func fuzzOne(_ data: UnsafePointer<UInt8>?, _ size: Int) -> CInt {
-    fuzz(Array(UnsafeBufferPointer(start: data, count: size)))
-    return 0
-}
-@_cdecl("fuzz_http_wire_main")
-package func fuzzMain(_ argc: CInt, _ argv: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?) -> CInt {
-    var argc = argc
-    var argv = argv
-    return runFuzzer(&argc, &argv) { fuzzOne($0, $1) }
 }
