@@ -7,25 +7,13 @@ import TestSupport
 import Testing
 
 @Suite(.requiresKernel(.root, .netns, .cgroup2, .bpf)) struct ConfinedProxyTests {
-    private let route = """
-        apiVersion: gateway.networking.k8s.io/v1
-        kind: HTTPRoute
-        metadata: {name: all, namespace: default}
-        spec:
-          parentRefs: [{group: "", kind: Service, name: web}]
-          rules: [{backendRefs: [{name: web, port: 80}]}]
-        """
     private let user: uid_t = 65534
 
     @Test(arguments: DataplaneKind.allCases) func itServesAndMayNothingElse(dataplane: DataplaneKind) throws {
         try Lab.with { lab in
             let node = try lab.addNode()
             let (client, server) = (try node.addPod("client"), try node.addPod("server"))
-            let backend = try server.namespace().run {
-                try TestBackend("web", at: SocketAddress(server.v4, TestService.targetPort)) { _ in
-                    .reply(200, body: "ok")
-                }
-            }
+            let backend = try server.serveHTTP("ok")
             defer { backend.stop() }
             let web = TestService(name: "web", number: 10, pods: [server])
             let manifests = try ManifestFolder()
@@ -33,7 +21,7 @@ import Testing
             let agent = try RunningAgent(on: node, dataplane, manifests, options: ["--proxy-user", "\(user)"])
             // As an earlier release, whose proxy was root, left it.
             try writeText("root's", to: agent.directory.path + "/state/proxy-config")
-            try manifests.write("route", route)
+            try manifests.writeRoute(of: "web", to: "web")
             let ask = { try client.run(["curl", "-s", "--max-time", "5", "http://\(web.v4)/"]) }
             try eventually("the proxy answers") { try ask() == "ok" && agent.proxies().count == 1 }
             let first = try #require(try agent.proxies().first)

@@ -1,5 +1,6 @@
 /// A directory of manifests under edit, as a user would keep it.
 import Addressing
+import Netns
 import TestSupport
 
 final class ManifestFolder: ServiceSource {
@@ -14,6 +15,20 @@ final class ManifestFolder: ServiceSource {
 
     /// A dual-stack Service on port 80, TCP and UDP, with one slice a family.
     func write(_ service: TestService) throws { try write(service.name, service.yaml) }
+
+    /// An HTTPRoute that leads everything for one Service to another, or makes the proxy see what stays there.
+    func writeRoute(of service: String, to backend: String) throws {
+        try write(
+            "route",
+            """
+            apiVersion: gateway.networking.k8s.io/v1
+            kind: HTTPRoute
+            metadata: {name: all, namespace: default}
+            spec:
+              parentRefs: [{group: "", kind: Service, name: \(service)}]
+              rules: [{backendRefs: [{name: \(backend), port: 80}]}]
+            """)
+    }
 }
 
 struct TestService {
@@ -72,5 +87,11 @@ extension Pod {
     func serve() throws {
         try listen(.tcp, TestService.targetPort)
         try listen(.udp, TestService.targetPort)
+    }
+    /// The same for HTTP, with this body. Whoever starts it stops it.
+    func serveHTTP(_ body: String) throws -> TestBackend {
+        try namespace().run {
+            try TestBackend(name, at: SocketAddress(v4, TestService.targetPort)) { _ in .reply(200, body: body) }
+        }
     }
 }

@@ -7,15 +7,6 @@ import TestSupport
 import Testing
 
 @Suite(.requiresKernel(.root, .netns, .cgroup2, .bpf)) struct ProxyTakeoverTests {
-    private let route = """
-        apiVersion: gateway.networking.k8s.io/v1
-        kind: HTTPRoute
-        metadata: {name: all, namespace: default}
-        spec:
-          parentRefs: [{group: "", kind: Service, name: web}]
-          rules: [{backendRefs: [{name: web, port: 80}]}]
-        """
-
     @Test(arguments: DataplaneKind.allCases) func nothingIsLost(dataplane: DataplaneKind) throws {
         try Lab.with { lab in
             let node = try lab.addNode()
@@ -31,7 +22,7 @@ import Testing
             let web = TestService(name: "web", number: 10, pods: [server])
             let manifests = try ManifestFolder()
             try manifests.write(web)
-            try manifests.write("route", route)
+            try manifests.writeRoute(of: "web", to: "web")
             let agent = try RunningAgent(on: node, dataplane, manifests)
             chmod(agent.directory.path, 0o711)
             let url = "http://\(web.v4)/"
@@ -82,11 +73,7 @@ import Testing
         try Lab.with { lab in
             let node = try lab.addNode()
             let (client, server) = (try node.addPod("client"), try node.addPod("server"))
-            let backend = try server.namespace().run {
-                try TestBackend("web", at: SocketAddress(server.v4, TestService.targetPort)) { _ in
-                    .reply(200, body: "ok")
-                }
-            }
+            let backend = try server.serveHTTP("ok")
             defer { backend.stop() }
             let web = TestService(name: "web", number: 10, pods: [server])
             let manifests = try ManifestFolder()
@@ -105,7 +92,7 @@ import Testing
             // Nothing is routed: nobody is started, nobody ends.
             #expect(old.isRunning && foreign.isRunning)
 
-            try manifests.write("route", route)
+            try manifests.writeRoute(of: "web", to: "web")
             let url = "http://\(web.v4)/"
             try eventually("the installed one serves alone") {
                 try agent.proxies().count == 1 && client.run(["curl", "-s", "--max-time", "5", url]) == "ok"
@@ -138,16 +125,12 @@ import Testing
         try Lab.with { lab in
             let node = try lab.addNode()
             let (client, server) = (try node.addPod("client"), try node.addPod("server"))
-            let backend = try server.namespace().run {
-                try TestBackend("web", at: SocketAddress(server.v4, TestService.targetPort)) { _ in
-                    .reply(200, body: "ok")
-                }
-            }
+            let backend = try server.serveHTTP("ok")
             defer { backend.stop() }
             let web = TestService(name: "web", number: 10, pods: [server])
             let manifests = try ManifestFolder()
             try manifests.write(web)
-            try manifests.write("route", route)
+            try manifests.writeRoute(of: "web", to: "web")
             let agent = try RunningAgent(on: node, .nftables, manifests)
             let ask = { try client.run(["curl", "-s", "--max-time", "5", "http://\(web.v4)/"]) }
             try eventually("the proxy answers") { try ask() == "ok" && agent.proxies().count == 1 }

@@ -12,16 +12,6 @@ private let olderPrograms = getenv("HEDDLE_OLDER_BIN_DIR").map { String(cString:
     .requiresKernel(.root, .netns, .cgroup2, .bpf),
     .enabled(if: olderPrograms != nil, "HEDDLE_OLDER_BIN_DIR names no directory with the programs of a release"))
 struct ReleaseUpgradeTests {
-    /// Only who has the routes comes to `routed`.
-    private let route = """
-        apiVersion: gateway.networking.k8s.io/v1
-        kind: HTTPRoute
-        metadata: {name: all, namespace: default}
-        spec:
-          parentRefs: [{group: "", kind: Service, name: web}]
-          rules: [{backendRefs: [{name: routed, port: 80}]}]
-        """
-
     @Test(arguments: DataplaneKind.allCases) func noRequestIsLostOrRoutedWrongly(dataplane: DataplaneKind) throws {
         let older = try #require(olderPrograms)
         try Lab.with { lab in
@@ -29,20 +19,14 @@ struct ReleaseUpgradeTests {
             let (client, plain, routed) = (
                 try node.addPod("client"), try node.addPod("plain"), try node.addPod("routed")
             )
-            let backends = try [plain, routed].map { pod in
-                let answer = pod.name + "\n"
-                return try pod.namespace().run {
-                    try TestBackend(pod.name, at: SocketAddress(pod.v4, TestService.targetPort)) { _ in
-                        .reply(200, body: answer)
-                    }
-                }
-            }
+            let backends = try [plain, routed].map { try $0.serveHTTP($0.name + "\n") }
             defer { for backend in backends { backend.stop() } }
             let web = TestService(name: "web", number: 10, pods: [plain])
             let manifests = try ManifestFolder()
             try manifests.write(web)
             try manifests.write(TestService(name: "routed", number: 11, pods: [routed]))
-            try manifests.write("route", route)
+            // Only who has the routes comes there.
+            try manifests.writeRoute(of: "web", to: "routed")
             let agent = try RunningAgent(on: node, dataplane, manifests, programs: older)
             chmod(agent.directory.path, 0o711)
             let url = "http://\(web.v4)/"
