@@ -53,8 +53,17 @@ static __always_inline struct heddle_observer *observer_state(void)
 	return bpf_map_lookup_elem(&observer, &zero);
 }
 
-/* An event to be filled in and submitted; NULL: nobody wants it, or there are too many, which is counted. */
-static __always_inline struct heddle_flow_event *begin_event(void)
+/* The agent's own service: no namespace of Kubernetes begins like this. */
+static __always_inline bool is_own(__u32 svc_id)
+{
+	const struct heddle_service_name *name = bpf_map_lookup_elem(&service_names, &svc_id);
+
+	return name && name->name_space[0] == '@';
+}
+
+/* An event to be filled in and submitted; NULL: nobody wants it, or there are too many, which is counted. What the
+ * agent tries for itself is little, and none of what the limit is for. */
+static __always_inline struct heddle_flow_event *begin_event(__u32 svc_id)
 {
 	struct heddle_observer *o = observer_state();
 	struct heddle_flow_event *event;
@@ -68,7 +77,7 @@ static __always_inline struct heddle_flow_event *begin_event(void)
 		o->count = 0;
 	}
 	event = NULL;
-	if (__sync_fetch_and_add(&o->count, 1) < o->rate)
+	if (is_own(svc_id) || __sync_fetch_and_add(&o->count, 1) < o->rate)
 		event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) {
 		__sync_fetch_and_add(&o->dropped, 1);
@@ -188,7 +197,7 @@ static __always_inline void begin_connection(struct sock *sk, const struct heddl
 		connection->pid = task->tgid;
 		bpf_probe_read_kernel(connection->command, sizeof(connection->command), task->comm);
 	}
-	event = begin_event();
+	event = begin_event(origin->svc_id);
 	if (!event)
 		return;
 	event->kind = HEDDLE_FLOW_CONNECT;
@@ -212,7 +221,7 @@ static __always_inline void end_connection(struct sock *sk, const struct heddle_
 		__sync_fetch_and_add(&t->failures, 1);
 	if (!failed && tcp && connection)
 		count_bytes(connection, &key, sk, tcp);
-	event = begin_event();
+	event = begin_event(origin->svc_id);
 	if (!event)
 		return;
 	event->kind = failed ? HEDDLE_FLOW_FAILED : HEDDLE_FLOW_CLOSED;
@@ -283,7 +292,7 @@ static __always_inline void tell(struct bpf_sock_addr *ctx, const struct heddle_
 
 	if (t)
 		__sync_fetch_and_add(error ? &t->failures : &t->connections, 1);
-	event = begin_event();
+	event = begin_event(origin->svc_id);
 	if (!event)
 		return;
 	event->kind = kind;

@@ -15,6 +15,10 @@ package enum Canary {
         }
     }
 
+    package static func isDialled(_ address: SocketAddress) -> Bool {
+        address == addresses(address.address.family).dialled
+    }
+
     package static func program(_ family: AddressFamily) -> ServiceProgram {
         let addresses = addresses(family)
         return ServiceProgram(

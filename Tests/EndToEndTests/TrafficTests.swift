@@ -135,6 +135,17 @@ import TestSupport
         }
     }
 
+    /// The agent's own connections, two every other second, are shown on demand, and nobody is told that they were not.
+    @Test(arguments: DataplaneKind.allCases) func whatTheAgentTriesCountsForNoLimit(dataplane: DataplaneKind) throws {
+        try Lab.with { lab in
+            let rig = try TrafficRig(lab, dataplane)
+            let observer = try EventLog(rig.agent, "--rate", "1", "--all")
+            let own = try observer.events(8) { $0.service?.isOwn == true }
+            #expect(observer.lost == 0 && own.allSatisfy { $0.kind == .connect || $0.kind == .closed })
+            try observer.stop()
+        }
+    }
+
     /// Programs that the dataplane attaches anew come behind those that look on, which must then move.
     @Test func theOrderOfProgramsIsKept() throws {
         try Lab.with { lab in
