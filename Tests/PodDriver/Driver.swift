@@ -3,6 +3,7 @@
 ///     listen tcp|udp ADDRESS:PORT NAME       answers NAME|CLIENT|PORT; port 0 takes a free one
 ///     unlisten tcp|udp ADDRESS:PORT
 ///     flow KIND DESTINATION [count= timeout= source= mapped claimed]   one connection after the other
+///     crowd DESTINATION count=               TCP connections, each from a network namespace of its own without a route
 ///     open ID KIND DESTINATION [...]         a socket kept open by hand
 ///     ask ID                                 one exchange on it: as `flow`, with the names that getpeername, recvfrom
 ///                                            and getsockname say
@@ -17,6 +18,7 @@
 /// KIND is `tcp`, `udp` (sendto on an unconnected socket) or `udp-connected`.
 import Addressing
 import Glibc
+import Netns
 
 final class Driver {
     private let server: Server
@@ -54,6 +56,12 @@ final class Driver {
             return Output()
         case "flow":
             return Output(lines: flow(try command.target(), count: try command.number("count", default: 1)))
+        case "crowd":
+            let target = try command.target(kind: .tcp)
+            for _ in 0..<(try command.number("count", default: 1)) {
+                try NetworkNamespace.anonymous().run { _ = flow(target, count: 1) }
+            }
+            return Output()
         case "storm":
             let id = try command.word("an ID")
             storms[id] = Storm(try command.target(), threads: try command.number("threads", default: 1))

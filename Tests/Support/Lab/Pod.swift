@@ -77,6 +77,11 @@ package final class Pod {
                     + (isMapped ? " mapped" : "")))
     }
 
+    /// Makes `count` TCP connections, each from a network namespace of its own without a route.
+    package func crowd(to destination: SocketAddress, count: Int) throws(TestFailure) {
+        _ = try send("crowd \(destination) count=\(count)")
+    }
+
     /// Opens a socket and keeps it; the first exchange is in `opening`.
     package func open(
         _ kind: Kind, to destination: SocketAddress, timeoutMs: Int = 1000, isMapped: Bool = false
