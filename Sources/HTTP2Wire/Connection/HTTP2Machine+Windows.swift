@@ -45,7 +45,7 @@ extension HTTP2Machine {
     /// there is an end to what may lie unread.
     mutating func returnConnectionWindow() {
         guard !isOver, owed >= windowSize / 2,
-            unread < limits.unread + Int(streamGrowth + orphanedGrowth)
+            unread - Int(streamGrowth + orphanedGrowth) < limits.unread
         else { return }
         used = min(windowSize, used + owed)
         // Only for an owner that keeps up: what it leaves lying is bounded by `limits.unread` and one window.
