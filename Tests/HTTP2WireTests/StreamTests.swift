@@ -142,6 +142,8 @@ import Testing
         #expect(
             client.receive(frame(Type.goAway, 0, 0, number(1) + number(0) + [1, 2, 3]))
                 == ["goAway 1 0", "reset 3 7", "reset 5 7"])
+        // What a server says of streams that it has not begun, as it says, is nobody's, and harms no other.
+        #expect(client.receive(headers(3, end: false, [(":status", "200")]) + data(3, "x") + reset(5)) == [])
         #expect(!client.isFinished)
         #expect(client.receive(headers(1, [(":status", "200")])) == ["head 1 200 last"] && client.isFinished)
         #expect(client.receive(frame(Type.goAway, 0, 0, number(3) + number(0))) == ["violated 1 goaway_raised"])

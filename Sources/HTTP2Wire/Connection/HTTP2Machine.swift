@@ -237,10 +237,10 @@ package struct HTTP2Machine: ~Copyable {
         eldestReset = (eldestReset + 1) % resetByUs.count
     }
 
-    /// Of a closed stream: what was under way when we ended it, or is behind our GOAWAY, is no mistake (RFC 9113, 5.1
+    /// Of a closed stream: what was under way when we ended it, or is behind a GOAWAY, is no mistake (RFC 9113, 5.1
     /// and 6.8).
     func ignoresLateFrames(_ stream: UInt32) -> Bool {
-        resetByUs.contains(stream) || !isOwn(stream) && stream > announcedLast ?? .max
+        resetByUs.contains(stream) || stream > (isOwn(stream) ? peerAnnouncedLast : announcedLast) ?? .max
     }
 }
 
