@@ -121,7 +121,7 @@ let package = Package(
         tests("Addressing", ["Addressing", "TestSupport"]),
         tests("PullJSON", ["PullJSON", "TestSupport"]),
         tests("HTTPWire", ["HTTPWire", "TestSupport"]),
-        tests("HTTP2Wire", ["HTTP2Wire", "TestSupport"]),
+        tests("HTTP2Wire", ["Addressing", "HTTP2Wire", "Posix", "TestSupport"]),
         tests("Options", ["Addressing", "Options"]),
         tests("Cluster", ["Addressing", "Cluster", "Manifests", "PullJSON", "RouteIR", "TestSupport", "YAML"]),
         tests("DataplaneIR", ["Addressing", "DataplaneIR"]),

@@ -113,6 +113,7 @@ final class Endpoint {
 
     // `#expect` takes no values that cannot be copied.
     var isFinished: Bool { machine.isFinished }
+    var acceptsStreams: Bool { machine.acceptsStreams }
     var streamCount: Int { machine.streamCount }
     var awaitsSettings: Bool { machine.awaitsSettings }
     var unread: Int { machine.unread }

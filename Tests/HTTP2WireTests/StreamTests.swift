@@ -1,5 +1,5 @@
 /// The life of streams (RFC 9113, 5.1), of settings and of connections.
-import HTTP2Wire
+@testable import HTTP2Wire
 import Testing
 
 @Suite struct StreamTests {
@@ -156,6 +156,15 @@ import Testing
         #expect(other.receive(headers(1, [(":status", "200")])) == ["violated 1 bad_stream_id"])
         let server = Endpoint.started(.server)
         #expect(throws: SendRefusal.goingAway) { try server.open() }
+    }
+
+    @Test("RFC 9113, 5.1.1: numbers run out, and then another connection is needed") func numbersRunOut() throws {
+        let client = Endpoint.started(.client)
+        client.machine.lastOwnStream = 0x7fff_fffd
+        #expect(try client.open() == 0x7fff_ffff)
+        #expect(!client.acceptsStreams)
+        #expect(throws: SendRefusal.goingAway) { try client.open() }
+        #expect(client.receive(headers(0x7fff_ffff, [(":status", "200")])) == ["head 2147483647 200 last"])
     }
 
     @Test func whatIsMalformedIsNotSent() throws {

@@ -5,7 +5,7 @@ extension HTTP2Machine {
 
     /// A client's request: the number of its stream.
     package mutating func open(_ fields: FieldList, isLast: Bool) throws(SendRefusal) -> UInt32 {
-        guard acceptsStreams, role == .client, lastOwnStream < Self.largestStream - 1 else { throw .goingAway }
+        guard acceptsStreams, role == .client else { throw .goingAway }
         guard ownStreams < peer.maxConcurrentStreams ?? .max else { throw .tooManyStreams }
         try checkSize(fields)
         let facts = try checked { () throws(Malformed) in try HeadRules.request(fields) }

@@ -116,7 +116,10 @@ package struct HTTP2Machine: ~Copyable {
             || streams.count == 0
                 && (announcedLast.map { $0 < Self.largestStream } ?? false || peerAnnouncedLast != nil)
     }
-    package var acceptsStreams: Bool { !isOver && peerAnnouncedLast == nil && announcedLast == nil }
+    /// False for good once nobody may open streams any more, also because the numbers have run out (RFC 9113, 5.1.1).
+    package var acceptsStreams: Bool {
+        !isOver && peerAnnouncedLast == nil && announcedLast == nil && lastOwnStream < Self.largestStream - 1
+    }
     /// The peer has not acknowledged our SETTINGS: after a while, `end(.settingsTimeout)` (RFC 9113, 6.5.3).
     package var awaitsSettings: Bool { awaitsSettingsAck }
 
