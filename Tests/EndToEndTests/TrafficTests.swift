@@ -135,7 +135,7 @@ import TestSupport
         }
     }
 
-    /// The agent's own connections, two every other second, are shown on demand, and nobody is told that they were not.
+    /// The agent's own connections are shown on demand, and nobody is told that they were not.
     @Test(arguments: DataplaneKind.allCases) func whatTheAgentTriesCountsForNoLimit(dataplane: DataplaneKind) throws {
         try Lab.with { lab in
             let rig = try TrafficRig(lab, dataplane)

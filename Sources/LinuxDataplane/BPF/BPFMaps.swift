@@ -14,9 +14,15 @@ final class BPFMaps {
     static let independent: Set<String> = [
         "affinity_shares", "socket_origin", "socket_flows", "proxy_clients", "proxy_shares", "proxy_dialled", "reasons",
     ]
-    /// Maps about sockets that are open, whatever the schema version: what is in them depends on no other map.
-    private static let lasting: [(name: String, key: Int, value: Int)] = [
-        ("socket_origin", MemoryLayout<Int32>.size, MemoryLayout<heddle_origin>.stride)
+    /// Maps about sockets that are open or about to be, whatever the schema version: what is in them depends on no map
+    /// but those it stands with here. Another meaning needs another size or name.
+    private static let lasting: [[(name: String, key: Int, value: Int)]] = [
+        [("socket_origin", MemoryLayout<Int32>.size, MemoryLayout<heddle_origin>.stride)],
+        [
+            ("proxy_clients", MemoryLayout<heddle_handshake>.stride, MemoryLayout<heddle_client>.stride),
+            ("proxy_shares", MemoryLayout<UInt64>.stride, MemoryLayout<UInt32>.stride),
+        ],
+        [("proxy_dialled", MemoryLayout<Int32>.size, MemoryLayout<heddle_dialled>.stride)],
     ]
 
     let descriptors: [String: BPFDescriptor]
@@ -73,13 +79,17 @@ final class BPFMaps {
         return try BPFMaps(descriptors)
     }
 
-    /// Of a predecessor with another schema version: what its open sockets need. Their layout has not changed since.
+    /// Of a predecessor with another schema version: what its open sockets need.
     static func lasting(in directory: String) throws(BPFError) -> [String: BPFDescriptor] {
         var result: [String: BPFDescriptor] = [:]
-        for (name, key, value) in lasting {
-            guard let found = try BPFDescriptor.pinned(at: "\(directory)/\(name)") else { continue }
-            let sizes = try found.mapSizes()
-            if sizes.key == key, sizes.value == value { result[name] = found }
+        for maps in lasting {
+            var found: [String: BPFDescriptor] = [:]
+            for (name, key, value) in maps {
+                guard let map = try BPFDescriptor.pinned(at: "\(directory)/\(name)") else { continue }
+                let sizes = try map.mapSizes()
+                if sizes.key == key, sizes.value == value { found[name] = map }
+            }
+            if found.count == maps.count { result.merge(found) { $1 } }
         }
         return result
     }
