@@ -90,6 +90,24 @@ import Testing
         for _ in 0..<1024 { #expect(server.receive(window(0, 4096) + window(1, 4096)) == []) }
     }
 
+    @Test("a window opened byte by byte costs a frame for each; small windows are another thing") func dribble() throws
+    {
+        func server(_ window: UInt32) throws -> Endpoint {
+            let server = Endpoint.started(.server)
+            _ = server.receive(settings((4, window)) + headers(1, get))
+            try server.respond(1, isLast: false)
+            server.whenWritable = { stream in
+                _ = try? server.send(stream, Array(repeating: 0, count: 10_000))
+            }
+            _ = try server.send(1, Array(repeating: 0, count: 10_000))
+            _ = server.sent()
+            return server
+        }
+        let end = flood(try server(0)) { _ in window(1, 1) + window(0, 1) }
+        #expect(end.event == "violated 11 control_frame_flood" && end.count < 1000)
+        #expect(flood(try server(1023)) { _ in window(1, 511) + window(0, 511) } == (3000, ""))
+    }
+
     @Test("a server ends streams as often as we open them") func resetsByAServer() throws {
         let client = Endpoint.started(.client)
         for round in 0..<3000 as Range<UInt32> {

@@ -90,8 +90,9 @@ extension HTTP2Machine {
         output.frame(.data, ends ? .endStream : [], stream: stream, length: length)
         sendWindow -= Int32(length)
         streams[index].sendWindow -= Int32(length)
-        // Some return the window for each kilobyte, and long after; gRPC measures its windows by a PING behind DATA.
-        windowUpdates.excuse(4 + Int64(length) >> 9, credit: Self.credit)
+        // Some return the window for each few hundred bytes, and long after; but who opens it byte by byte has us cut
+        // data up for it. gRPC measures its windows by a PING behind DATA.
+        windowUpdates.excuse((length == count ? 4 : 0) + Int64(length) >> 7, credit: Self.credit)
         controlFrames.excuse(1)
         if ends { finishSending(at: index) }
         return length
