@@ -194,7 +194,8 @@ private func request(_ field: String) -> [UInt8] { frame(Type.headers, 5, 1, blo
         // 5.1.2: one more than we allow.
         let crowded = Endpoint.started(.server)
         let events = (0...100 as ClosedRange<UInt32>).flatMap { crowded.receive(headers($0 * 2 + 1, get)) }
-        #expect(events.count == 100 && crowded.sent() == ["RST_STREAM 201 7"])
+        #expect(events.count == 101 && events.last == "failed 201 7 too_many_streams")
+        #expect(crowded.sent() == ["RST_STREAM 201 7"])
     }
 
     @Test(

@@ -77,7 +77,7 @@ import Testing
         let server = Endpoint.started(.server, limits: limits)
         #expect(
             server.receive(headers(1, get) + headers(3, get) + headers(5, end: false, post) + data(5, "x"))
-                == ["head 1 last", "head 3 last"])
+                == ["head 1 last", "head 3 last", "failed 5 7 too_many_streams"])
         #expect(server.sent() == ["RST_STREAM 5 7"])
         try server.respond(1)
         #expect(server.receive(headers(7, get)) == ["head 7 last"])

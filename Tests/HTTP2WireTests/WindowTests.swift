@@ -143,6 +143,19 @@ import Testing
             .compactMap { Int($0.split(separator: " ")[2]) }.reduce(0, +)
     }
 
+    @Test("a window does not grow for an owner that leaves it full") func slowOwners() {
+        let server = Endpoint.started(.server)
+        server.consumes = false
+        _ = server.receive(headers(1, end: false, post))
+        for _ in 0..<200 {
+            _ = fill(server, 1, 49_152)
+            server.machine.consumed(1, 49_152)
+        }
+        let largest = server.sent().filter { $0.hasPrefix("WINDOW_UPDATE 1 ") }
+            .compactMap { Int($0.split(separator: " ")[2]) }.max()
+        #expect(largest == 49_152)
+    }
+
     @Test("streams whose windows grew, and that nobody reads any more, take nothing from the others")
     func readersThatStopHoldNobodyUp() {
         let server = Endpoint.started(.server)

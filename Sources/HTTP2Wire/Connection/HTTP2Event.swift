@@ -14,7 +14,7 @@ package enum HTTP2Event: Sendable {
     case malformed(stream: UInt32, HTTP2Fault)
     /// By the peer; `refusedStream` also if its GOAWAY says that it did nothing with the request.
     case reset(stream: UInt32, HTTP2Code)
-    /// By us, for a mistake of the peer's.
+    /// By us, for a mistake of the peer's; the owner may not have heard of the stream (`tooManyStreams`).
     case failed(stream: UInt32, HTTP2Fault)
     /// There is room for data again that `sendData` did not take.
     case writable(stream: UInt32)

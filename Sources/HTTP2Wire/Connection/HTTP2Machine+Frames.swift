@@ -86,7 +86,7 @@ extension HTTP2Machine {
         case .head, .ended: return nil
         }
         unread += range.count
-        if isLast { finishReceiving(at: index) }
+        if isLast { finishReceiving(at: index) } else { watchReader(at: index) }
         return .data(stream: stream, range, isLast: isLast)
     }
 
@@ -95,9 +95,12 @@ extension HTTP2Machine {
     private mutating func receiveReset(_ stream: UInt32, _ code: HTTP2Code) throws(HTTP2Fault) -> HTTP2Event? {
         if isIdle(stream) { throw .connection(.protocolError, .unexpectedFrame) }
         let index = streams.find(stream)
-        // A server ends only what we have asked for: gRPC's does so with each call that it ends first.
-        guard role == .client && index != nil || resets.add(limits.resets, now: now) else {
-            throw .connection(.enhanceYourCalm, .tooManyResets)
+        if role == .server {
+            guard resets.add(limits.resets, now: now) else { throw .connection(.enhanceYourCalm, .tooManyResets) }
+        } else if index == nil {
+            // A server ends only what we have asked for: gRPC's does so with each call that it ends first, and we may
+            // have ended it meanwhile.
+            try countControlFrame()
         }
         guard let index else { return nil }
         remove(at: index)

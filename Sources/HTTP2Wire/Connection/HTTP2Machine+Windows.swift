@@ -34,6 +34,13 @@ extension HTTP2Machine {
         output.windowUpdate(streams[index].id, increment)
     }
 
+    /// A window that the owner leaves half full is not what holds the stream up, and does not grow.
+    mutating func watchReader(at index: Int) {
+        let stream = streams[index]
+        let waiting = Int(stream.windowSize) - Int(stream.receiveWindow) - Int(stream.owed)
+        if waiting > Int(stream.windowSize / 2) { streams[index].used = 0 }
+    }
+
     /// What a stream had beyond its first window is others' again, but for what the owner has not consumed.
     mutating func returnGrowth(at index: Int) {
         let growth = streams[index].windowSize - streamWindow

@@ -151,7 +151,7 @@ package struct HTTP2Machine: ~Copyable {
                 guard let piece = try reader.next(input, &at) else { return nil }
                 if let event = try take(piece, input, &fields) { return event }
             } catch {
-                if let event = fail(error) { return event }
+                return fail(error)
             }
         }
     }
@@ -164,16 +164,16 @@ package struct HTTP2Machine: ~Copyable {
     // MARK: Faults
 
     /// A stream error ends the stream, everything else the connection (RFC 9113, 5.4).
-    mutating func fail(_ fault: HTTP2Fault) -> HTTP2Event? {
+    mutating func fail(_ fault: HTTP2Fault) -> HTTP2Event {
         // No frame but PRIORITY may be sent on an idle stream, not even its reset.
         guard fault.stream != 0, !isIdle(fault.stream) else { return violated(fault) }
         // RFC 9113, 10.5: work begun and thrown away costs the same whoever ends it.
         guard resets.add(limits.resets, now: now) else {
             return violated(.connection(.enhanceYourCalm, .tooManyResets))
         }
-        let wasKnown = endStream(fault.stream, fault.code)
-        if answered() { return violated(.connection(.enhanceYourCalm, .peerDoesNotRead)) }
-        return wasKnown ? .failed(stream: fault.stream, fault) : nil
+        endStream(fault.stream, fault.code)
+        return answered()
+            ? violated(.connection(.enhanceYourCalm, .peerDoesNotRead)) : .failed(stream: fault.stream, fault)
     }
 
     private mutating func violated(_ fault: HTTP2Fault) -> HTTP2Event {
@@ -219,18 +219,14 @@ package struct HTTP2Machine: ~Copyable {
         if streams.count == 0 { waiting = [] }
     }
 
-    /// RST_STREAM. True: the owner knew the stream.
-    @discardableResult mutating func endStream(_ stream: UInt32, _ code: HTTP2Code) -> Bool {
+    /// RST_STREAM.
+    mutating func endStream(_ stream: UInt32, _ code: HTTP2Code) {
         output.resetStream(stream, code)
         // Heads that are under way: interim ones, the final one and trailers.
         controlFrames.excuse(4, credit: Self.credit)
-        guard let index = streams.find(stream) else {
-            remember(stream)
-            return false
-        }
+        guard let index = streams.find(stream) else { return remember(stream) }
         if !streams[index].hasReceivedAll { remember(stream) }
         remove(at: index)
-        return true
     }
 
     private mutating func remember(_ stream: UInt32) {
