@@ -205,7 +205,7 @@ if !isSet("HEDDLE_CORE") {
         tests(
             "Proxy",
             [
-                "Addressing", "Balancing", "HTTP2TestSupport", "HTTPWire", "Posix", "Proxy", "RouteIR",
+                "Addressing", "Balancing", "HTTP2TestSupport", "HTTP2Wire", "HTTPWire", "Posix", "Proxy", "RouteIR",
                 "Telemetry", "TestSupport", .product(name: "NIOEmbedded", package: "swift-nio"),
                 .product(name: "GRPCCore", package: "grpc-swift-2"),
                 .product(name: "GRPCNIOTransportHTTP2Posix", package: "grpc-swift-nio-transport"),

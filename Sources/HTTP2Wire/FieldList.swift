@@ -35,6 +35,12 @@ package struct FieldList: Sendable {
     package var size: Int { store.count + 32 * fields.count }
     package var isEmpty: Bool { fields.isEmpty }
 
+    /// For a list that is kept: what it takes, and no more.
+    package mutating func reserve(bytes: Int, fields count: Int) {
+        store.write(upTo: bytes) { _ in 0 }
+        fields.reserveCapacity(count)
+    }
+
     package mutating func removeAll() {
         store.removeAll()
         fields.removeAll(keepingCapacity: true)

@@ -15,6 +15,8 @@ package struct HeadEdit: Sendable {
     private var lines: [Added] = []
     /// In place of the original start line, with its CRLF.
     private var startLine: [UInt8]?
+    /// In place of a request's; its start line is then of HTTP/1.1.
+    private var target: [UInt8]?
 
     package init() {}
 
@@ -23,9 +25,11 @@ package struct HeadEdit: Sendable {
         text.removeAll(keepingCapacity: true)
         lines.removeAll(keepingCapacity: true)
         startLine = nil
+        target = nil
     }
 
     package mutating func replaceStartLine(_ line: [UInt8]) { startLine = line }
+    package mutating func replaceTarget(_ text: [UInt8]) { target = text }
 
     package mutating func drop(at index: Int) { dropped |= 1 &<< UInt128(truncatingIfNeeded: index) }
     package func isDropped(_ index: Int) -> Bool { dropped &>> UInt128(truncatingIfNeeded: index) & 1 != 0 }
@@ -77,10 +81,73 @@ package struct HeadEdit: Sendable {
         lines.append(Added(nameEnd: nameEnd, end: text.count, start: start))
     }
 
+    // MARK: The edited head, in parts
+
+    package struct Field {
+        package let known: HeaderName
+        package let name: UnsafeRawBufferPointer
+        package let value: UnsafeRawBufferPointer
+        package let isSecret: Bool
+    }
+
+    /// The fields that stay, and behind them those that were added.
+    package func forEachField(_ head: MessageHead, _ bytes: UnsafeRawBufferPointer, _ body: (Field) -> Void) {
+        for (index, line) in head.headers.enumerated() where !isDropped(index) {
+            body(
+                Field(
+                    known: line.known, name: UnsafeRawBufferPointer(rebasing: bytes[line.name.range]),
+                    value: UnsafeRawBufferPointer(rebasing: bytes[line.value.range]), isSecret: line.isSecret))
+        }
+        text.withUnsafeBytes { text in
+            for line in lines where !line.isDropped {
+                let name = UnsafeRawBufferPointer(rebasing: text[line.start..<line.nameEnd])
+                body(
+                    Field(
+                        known: HeaderName.recognise(name), name: name,
+                        value: UnsafeRawBufferPointer(rebasing: text[line.nameEnd + 2..<line.end - 2]),
+                        isSecret: false))
+            }
+        }
+    }
+
+    package func withTarget(
+        _ head: MessageHead, _ bytes: UnsafeRawBufferPointer, _ body: (UnsafeRawBufferPointer) -> Void
+    ) {
+        if let target {
+            target.withUnsafeBytes(body)
+        } else {
+            body(UnsafeRawBufferPointer(rebasing: bytes[head.target.range]))
+        }
+    }
+
+    /// Of the one Host there is.
+    package func withHost(
+        _ head: MessageHead, _ bytes: UnsafeRawBufferPointer, _ body: (UnsafeRawBufferPointer) -> Void
+    ) {
+        for (index, line) in head.headers.enumerated() where line.known == .host && !isDropped(index) {
+            return body(UnsafeRawBufferPointer(rebasing: bytes[line.value.range]))
+        }
+        text.withUnsafeBytes { text in
+            for line in lines where !line.isDropped && line.nameEnd - line.start == 4 {
+                let name = UnsafeRawBufferPointer(rebasing: text[line.start..<line.nameEnd])
+                guard HeaderName.recognise(name) == .host else { continue }
+                return body(UnsafeRawBufferPointer(rebasing: text[line.nameEnd + 2..<line.end - 2]))
+            }
+        }
+    }
+
+    // MARK: As a whole
+
     /// The edited head. `bytes` are those it was parsed from.
     package func write(_ head: MessageHead, _ bytes: UnsafeRawBufferPointer, to output: inout [UInt8]) {
         var run = head.start
-        if let startLine {
+        if let target {
+            output += bytes[head.methodText.range]
+            output.append(0x20)
+            output += target
+            output += " HTTP/1.1\r\n".utf8
+            run = head.startLineEnd
+        } else if let startLine {
             output += startLine
             run = head.startLineEnd
         }

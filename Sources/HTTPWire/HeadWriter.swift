@@ -10,6 +10,7 @@ package struct HeadWriter: Sendable {
     private var head = MessageHead()
     /// HTTP/2 may send a cookie in crumbs (RFC 9113, 8.2.3); in HTTP/1 they are one field.
     private var cookie: [UInt8] = []
+    private var cookieIsSecret = false
 
     package init() {}
 
@@ -47,6 +48,7 @@ package struct HeadWriter: Sendable {
     private mutating func reset() {
         bytes.removeAll(keepingCapacity: true)
         cookie.removeAll(keepingCapacity: true)
+        cookieIsSecret = false
         head = MessageHead()
         head.headers.reserveCapacity(16)
     }
@@ -61,7 +63,7 @@ package struct HeadWriter: Sendable {
 
     /// The name in lower case; `known` is what it is called here.
     package mutating func field(
-        _ known: HeaderName, _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer
+        _ known: HeaderName, _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, isSecret: Bool = false
     ) throws(WireViolation) {
         try checkValue(value, 0, value.count)
         if let first = value.first, let last = value.last, isBlank(first) || isBlank(last) {
@@ -70,12 +72,13 @@ package struct HeadWriter: Sendable {
         guard known != .cookie else {
             if !cookie.isEmpty { cookie += "; ".utf8 }
             cookie += value
+            cookieIsSecret = cookieIsSecret || isSecret
             return
         }
         if known == .other {
             guard !name.isEmpty, name.allSatisfy(isTokenByte) else { throw WireViolation(400, .badHeaderName) }
         }
-        try line(known, name) { $0 += value }
+        try line(known, name, isSecret) { $0 += value }
     }
 
     package mutating func field(_ known: HeaderName, _ value: StaticString) throws(WireViolation) {
@@ -90,7 +93,7 @@ package struct HeadWriter: Sendable {
     }
 
     private mutating func line(
-        _ known: HeaderName, _ name: UnsafeRawBufferPointer, _ writeValue: (inout [UInt8]) -> Void
+        _ known: HeaderName, _ name: UnsafeRawBufferPointer, _ isSecret: Bool, _ writeValue: (inout [UInt8]) -> Void
     ) throws(WireViolation) {
         guard head.headers.count < Self.maximumFields else { throw WireViolation(431, .tooManyHeaders) }
         let start = bytes.count
@@ -104,7 +107,7 @@ package struct HeadWriter: Sendable {
             HeaderLine(
                 name: ByteRange(start, value - 2), value: ByteRange(value, end),
                 end: UInt32(truncatingIfNeeded: end + 2),
-                known: known))
+                known: known, isSecret: isSecret))
     }
 
     // MARK: The end
@@ -113,7 +116,7 @@ package struct HeadWriter: Sendable {
     package mutating func end(_ role: HeadParser.Role) throws(WireViolation) -> MessageHead {
         if !cookie.isEmpty {
             let cookie = cookie
-            try line(.cookie, text(of: .cookie)) { $0 += cookie }
+            try line(.cookie, text(of: .cookie), cookieIsSecret) { $0 += cookie }
         }
         add("\r\n")
         head.end = bytes.count

@@ -23,6 +23,8 @@ package struct HeaderLine: Hashable, Sendable, BitwiseCopyable {
     /// After the line's CRLF; the line begins where its name does.
     package var end: UInt32
     package var known: HeaderName
+    /// No table of header compression may take it in, here and further on (RFC 7541, 7.1.3).
+    package var isSecret = false
 }
 
 package enum HTTPMethod: UInt8, Sendable {

@@ -135,6 +135,24 @@ import TestSupport
         }
     }
 
+    /// What a client does not take says nothing of the endpoint.
+    @Test func whatTheClientDoesNotTakeEjectsNobody() async throws {
+        let backend = try TestBackend("one") { _ in
+            .reply(200, headers: "x-big: \(String(repeating: "a", count: 4000))\r\n", body: "x")
+        }
+        defer { backend.stop() }
+        let pool = upstream("cart", [backend]) { $0.outlierDetection = UpstreamPolicy.OutlierDetection() }
+        try await ProxyRig.with(nil, [pool]) { rig in
+            let client = try rig.connectHTTP2()
+            defer { client.hangUp() }
+            client.peer.sendMaxHeaderList(1000)
+            for _ in 0..<8 { #expect(try client.ask("/").status == 502) }
+            #expect(rig.engine.stats.ejections == 0)
+            #expect(try rig.get("/").status == 200)
+            #expect(rig.log.records.first?.failure == "head_too_long")
+        }
+    }
+
     /// The client has got nothing by then, so another try is allowed, and it takes the body as well.
     @Test func anAnswerThatDoesNotFitIsTriedAgainWithTheBody() async throws {
         let backend = try TestBackend("one") { _ in

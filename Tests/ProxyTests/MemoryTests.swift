@@ -134,6 +134,32 @@ import Testing
         }
     }
 
+    /// Requests that were given up leave heads and resets behind, for a connection that takes nothing.
+    @Test func anEndpointThatDoesNotReadLosesItsConnection() async throws {
+        let (evil, _) = try listener { descriptor in
+            let peer = HTTP2Peer(descriptor)
+            guard peer.readPreface() else { return }
+            peer.send(HTTP2Peer.settings)
+            var wanted = pollfd(fd: descriptor, events: 0, revents: 0)
+            poll(&wanted, 1, 60_000)
+        }
+        defer { evil.stop() }
+        let upstream = Upstream(id: upstreamID("cart"), wire: .h2c, endpoints: [Endpoint(evil.address)])
+        try await ProxyRig.with(nil, [upstream]) { rig in
+            var generator = SeededGenerator()
+            for _ in 0..<600 where evil.connections < 2 {
+                // What compression cannot make short.
+                let noise = (0..<40_000).map { _ in "~^{}|".randomElement(using: &generator).map(String.init) ?? "" }
+                let client = try rig.connect()
+                client.send("GET / HTTP/1.1\r\nHost: a\r\nX-Noise: \(noise.joined())\r\n\r\n")
+                try eventually("it is sent") { rig.engine.stats.active == 1 || evil.connections > 1 }
+                client.reset()
+                try eventually("it is given up") { rig.engine.stats.active == 0 }
+            }
+            #expect(evil.connections >= 2)
+        }
+    }
+
     // MARK: Tenants
 
     /// A path that keeps every pattern busy is answered 500; the loop has time for others (counted in steps, see

@@ -1,6 +1,7 @@
 /// What connections and bodies cost in memory, and what happens when descriptors run out.
 import Addressing
 import Glibc
+import HTTP2TestSupport
 import Posix
 import RouteIR
 import TestSupport
@@ -41,6 +42,44 @@ import Testing
             }
             #expect(received >= size)
             #expect(peak - early < 16 << 20, "\((peak - early) >> 20) MiB more after \(received >> 20) MiB")
+        }
+    }
+
+    /// The queue of such a stream never gets empty; what is out of it must go all the same.
+    @Test func aLongBodyReadInSmallStepsTakesNoMemory() async throws {
+        let size = 96 << 20
+        let (listener, address) = try listen(at: SocketAddress(IPAddress(v4: 0x7f00_0001), 0))
+        defer { close(listener) }
+        try startThread {
+            let descriptor = accept(listener, nil, nil)
+            var buffer: [UInt8] = []
+            _ = readMessage(descriptor, &buffer)
+            deliver(descriptor, "HTTP/1.1 200 OK\r\ncontent-length: \(size)\r\n\r\n")
+            let piece = [UInt8](repeating: 0x78, count: 1 << 20)
+            for _ in 0..<(size >> 20) { deliver(descriptor, piece) }
+            close(descriptor)
+        }
+        let backend = Upstream(id: upstreamID("cart"), endpoints: [Endpoint(address)])
+        try await ProxyRig.with(nil, [backend]) { rig in
+            let client = try rig.connectHTTP2()
+            defer { client.hangUp() }
+            client.peer.acknowledges = false
+            let stream = client.begin("/")
+            var (received, owed, early, peak) = (0, 0, 0, 0)
+            while received < size, let frame = client.peer.next() {
+                guard frame.type == HTTP2Peer.data else { continue }
+                received += frame.payload.count
+                owed += frame.payload.count
+                guard owed >= 20_000 else { continue }
+                let increment = client.peer.word(UInt32(owed))
+                client.peer.send(HTTP2Peer.windowUpdate, increment)
+                client.peer.send(HTTP2Peer.windowUpdate, stream: stream, increment)
+                owed = 0
+                if early == 0, received > 16 << 20 { early = residentBytes() }
+                peak = max(peak, residentBytes())
+            }
+            #expect(received == size)
+            #expect(peak - early < 24 << 20, "\((peak - early) >> 20) MiB more")
         }
     }
 

@@ -326,7 +326,11 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
 extension Downstream: ResponseSink {
     var isWritable: Bool { context?.channel.isWritable ?? true }
     var speaksHTTP2: Bool { false }
-    func writeHead(_ bytes: ByteBuffer, isLast: Bool) { write(bytes) }
+    func forwardHead(_ head: MessageHead, _ bytes: ByteBuffer, isLast: Bool) {
+        // With room for a short body, which leaves together with its head.
+        write(shard.edited(head, bytes, room: head.contentLength.map { $0 <= 4096 ? Int($0) : 0 } ?? 0))
+    }
+    func writeHead(_ text: ByteBuffer, isLast: Bool) { write(text) }
     func writeBody(_ bytes: ByteBuffer, isLast: Bool) { write(bytes) }
     private func write(_ bytes: ByteBuffer) {
         var bytes = bytes

@@ -28,7 +28,7 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
     init(_ shard: Shard, _ arrival: Arrival) {
         self.arrival = arrival
         idleSince = shard.now
-        super.init(shard, .server) { $0.unread = 16 << 20 }
+        super.init(shard, .server)
     }
 
     override func began(_ context: ChannelHandlerContext) {
@@ -182,11 +182,18 @@ private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
 
     var speaksHTTP2: Bool { true }
 
-    func writeHead(_ bytes: ByteBuffer, isLast: Bool) throws(WireViolation) {
+    func forwardHead(_ head: MessageHead, _ bytes: ByteBuffer, isLast: Bool) throws(WireViolation) {
         // Without a connection the exchange has been told that the client is gone.
         guard let shard = downstream?.shard else { return }
-        try shard.heads.setResponse(bytes)
-        let answer = shard.heads.list
+        shard.heads.setResponse(head, bytes, shard.edit)
+        try send(shard.heads.list, isLast: isLast)
+    }
+    func writeHead(_ text: ByteBuffer, isLast: Bool) throws(WireViolation) {
+        guard let shard = downstream?.shard else { return }
+        try shard.heads.setResponse(text)
+        try send(shard.heads.list, isLast: isLast)
+    }
+    private func send(_ answer: FieldList, isLast: Bool) throws(WireViolation) {
         do throws(SendRefusal) { try sendHead(answer, isLast: isLast) } catch {
             throw WireViolation(502, error == .headTooLong ? .headTooLong : .badHeaderValue)
         }
@@ -195,11 +202,7 @@ private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
 
     func finished(_ exchange: Exchange, keepsAlive: Bool, trailers: ByteBuffer?) {
         self.exchange = nil
-        if !isEnded, let shard = downstream?.shard {
-            shard.heads.setTrailers(trailers ?? ByteBuffer())
-            let fields = shard.heads.list
-            do throws(SendRefusal) { try endBody(fields) } catch { return reset(.internalError) }
-        }
+        do throws(SendRefusal) { try endBody(trailers) } catch { return reset(.internalError) }
         // The rest of a request that was answered before its end is of no use to anyone.
         if !exchange.machine.isRequestComplete { resetAfterSending(.noError) }
         flush()

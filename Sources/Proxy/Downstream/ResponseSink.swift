@@ -2,12 +2,14 @@
 import HTTPWire
 import NIOCore
 
-/// Heads and trailers have HTTP/1's form; a side that speaks HTTP/2 translates.
+/// Each side writes a head once, in its own form: what came, as `shard.edit` changes it. Trailers are lines of HTTP/1.
 protocol ResponseSink: AnyObject {
     var speaksHTTP2: Bool { get }
     var isWritable: Bool { get }
     /// `isLast`: no body follows. Throws if this side cannot send such a head; then it has sent nothing.
-    func writeHead(_ bytes: ByteBuffer, isLast: Bool) throws(WireViolation)
+    func forwardHead(_ head: MessageHead, _ bytes: ByteBuffer, isLast: Bool) throws(WireViolation)
+    /// One of the proxy's own, in HTTP/1's form.
+    func writeHead(_ text: ByteBuffer, isLast: Bool) throws(WireViolation)
     func writeBody(_ bytes: ByteBuffer, isLast: Bool)
     func flush()
     /// Body bytes of the request are not wanted for now; wanted again.

@@ -16,7 +16,9 @@ extension Exchange {
             throw WireViolation(502, .tooManyInterimAnswers)
         }
         guard head.minorVersion >= 1, let sink else { return }
-        try sink.writeHead(editedInterim(interim, bytes), isLast: false)
+        editInterim(interim, bytes)
+        // One that the client does not take is left out.
+        do throws(WireViolation) { try sink.forwardHead(interim, bytes, isLast: false) } catch { return }
         sink.flush()
         if !sink.isWritable { machine.stream?.pause() }
     }
@@ -30,9 +32,10 @@ extension Exchange {
         timers.attempt?.cancel()
         let form = self.form(of: answer, body)
         if form?.endsWithConnection == true || !machine.isRequestComplete { machine.closesConnection() }
+        editAnswer(answer, bytes, form)
         do throws(WireViolation) {
-            try sink.writeHead(editedAnswer(answer, bytes, form), isLast: body.isComplete && form != nil)
-        } catch { return failed(.violation(error)) }
+            try sink.forwardHead(answer, bytes, isLast: body.isComplete && form != nil)
+        } catch { return failed(.unwanted(error, status: answer.status)) }
         if let began = machine.began { record.upstreamTime = shard.now.since(began) }
         record.status = answer.status
         if isGRPC { record.grpcStatus = answer.value(.grpcStatus).map { GRPCStatus(bytes.array($0)) } }

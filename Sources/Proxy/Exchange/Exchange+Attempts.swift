@@ -22,6 +22,9 @@ extension Exchange {
     /// `isFirst`: it has waited, and its turn has come.
     func attempt(isFirst: Bool = false) {
         guard let pool = target?.pool, machine.mayBegin else { return }
+        guard pool.upstream.wire == target?.head?.wire else {
+            return reply(503, .noUpstream, "protocol_changed", "\(pool.id) speaks another protocol by now")
+        }
         guard pool.load.mayRequest(pool.policy) else { return overflow() }
         guard let host = pool.pick(hash: target?.hash, tried: machine.tries.failed) else {
             return reply(503, .noHealthyUpstream, "no_healthy_upstream", "\(pool.id) has no ready endpoint")
@@ -139,10 +142,12 @@ extension Exchange {
             // The upstream has let go of it where it has ended by itself.
             let cancels: Bool
             switch failure {
-            case .timeout, .violation: cancels = true
+            case .timeout, .violation, .unwanted: cancels = true
             case .unreachable, .refused, .reset, .closed, .unsendable, .malformed: cancels = false
             }
-            giveBack(remains, .connectionFailure, cancels: cancels)
+            var outcome = RequestOutcome.connectionFailure
+            if case .unwanted(_, let status) = failure { outcome = RequestOutcome(status: status) }
+            giveBack(remains, outcome, cancels: cancels)
             switch next {
             case .again: attempt()
             case .retry where mayRetryNow: retry()
@@ -175,6 +180,9 @@ extension Exchange {
         case .violation(let violation):
             record.failure = violation.detail.rawValue
             reply(502, .upstreamProtocolError, "upstream_protocol_error", "the endpoint's answer is not HTTP")
+        case .unwanted(let violation, _):
+            record.failure = violation.detail.rawValue
+            reply(502, [], "response_headers_too_large", "the answer has more headers than the client takes")
         case .malformed(let fault):
             record.failure = fault.kind.rawValue
             reply(502, .upstreamProtocolError, "upstream_protocol_error", "the endpoint's answer is not HTTP/2")

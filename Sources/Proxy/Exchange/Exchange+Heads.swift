@@ -7,8 +7,8 @@ import RouteIR
 extension Exchange {
     // MARK: The request
 
-    /// The head as the backend gets it.
-    func editedHead(_ plan: RulePlan, _ backend: BackendPlan) -> ByteBuffer {
+    /// Into `shard.edit`: what the backend gets otherwise than it came.
+    func edit(_ plan: RulePlan, _ backend: BackendPlan) {
         shard.edit.reset()
         bytes.withUnsafeReadableBytes { raw in
             shard.edit.dropHopByHop(head, raw, keepsUpgrade: form == .upgrade)
@@ -18,9 +18,14 @@ extension Exchange {
             for edit in backend.filters.requestHeaders { apply(edit, to: head, raw) }
         }
         editTarget(backend.filters.rewrite ?? plan.filters.rewrite)
-        shard.scratch.removeAll(keepingCapacity: true)
-        bytes.withUnsafeReadableBytes { shard.edit.write(head, $0, to: &shard.scratch) }
-        return ByteBuffer(bytes: shard.scratch)
+    }
+
+    /// With the changes in `shard.edit`, written once in the endpoint's form.
+    func editedHead(for wire: Upstream.Wire) -> RequestHead {
+        switch wire {
+        case .http1: return .http1(shard.edited(head, bytes))
+        case .h2c: return .http2(shard.heads.request(head, bytes, shard.edit, scheme: "http"))
+        }
     }
 
     /// `set`, `add`, `remove`, in that order. What frames the message is not the route's to change.
@@ -91,7 +96,7 @@ extension Exchange {
         for header in context.headers { shard.edit.add(header.name, header.value) }
     }
 
-    /// A new start line where the path changes, the target was absolute or the client speaks HTTP/1.0.
+    /// A new target where the path changes, the target was absolute or the client speaks HTTP/1.0.
     private func editTarget(_ rewrite: Rewrite?) {
         if let hostname = rewrite?.hostname {
             shard.edit.drop(.host, in: head)
@@ -105,27 +110,27 @@ extension Exchange {
         // Without a path OPTIONS asks about the server (RFC 9112, 3.2.4).
         let isAboutServer = head.path.isEmpty && head.query == nil && method == .options
         let path = head.path.isEmpty ? [UInt8(ascii: isAboutServer ? "*" : "/")] : bytes.array(head.path)
-        var line = bytes.array(head.methodText) + [UInt8(ascii: " ")] + (rewrite?.path?.applied(to: path) ?? path)
-        if let query = head.query { line += [UInt8(ascii: "?")] + bytes.array(query) }
-        shard.edit.replaceStartLine(line + " HTTP/1.1\r\n".utf8)
+        var target = rewrite?.path?.applied(to: path) ?? path
+        if let query = head.query { target += [UInt8(ascii: "?")] + bytes.array(query) }
+        shard.edit.replaceTarget(target)
     }
 
     // MARK: The answer
 
-    func editedInterim(_ interim: MessageHead, _ bytes: ByteBuffer) -> ByteBuffer {
+    func editInterim(_ interim: MessageHead, _ bytes: ByteBuffer) {
         shard.edit.reset()
-        return written(interim, bytes) { raw in
+        bytes.withUnsafeReadableBytes { raw in
             sayOwnVersion(interim, raw)
             shard.edit.dropHopByHop(interim, raw, keepsUpgrade: false)
         }
     }
 
     /// `form` nil: a tunnel.
-    func editedAnswer(
+    func editAnswer(
         _ answer: MessageHead, _ bytes: ByteBuffer, _ form: ExchangeMachine<any UpstreamStream>.Answer?
-    ) -> ByteBuffer {
+    ) {
         shard.edit.reset()
-        return written(answer, bytes) { raw in
+        bytes.withUnsafeReadableBytes { raw in
             sayOwnVersion(answer, raw)
             shard.edit.dropHopByHop(answer, raw, keepsUpgrade: form == nil)
             for edit in target?.backend?.filters.responseHeaders ?? [] { apply(edit, to: answer, raw) }
@@ -133,12 +138,12 @@ extension Exchange {
             if let cors = plan?.filters.cors { addCORS(cors, to: answer, raw) }
             if let setCookie = target?.setCookie { shard.edit.add("set-cookie", setCookie.utf8) }
             if form?.chunks == .removed || answer.status == 204 { shard.edit.drop(.transferEncoding, in: answer) }
-            if form != nil {
-                if !machine.keepsAlive {
-                    shard.edit.add("connection", "close".utf8)
-                } else if head.minorVersion == 0 {
-                    shard.edit.add("connection", "keep-alive".utf8)
-                }
+            // HTTP/2 has no such field.
+            guard form != nil, !speaksHTTP2 else { return }
+            if !machine.keepsAlive {
+                shard.edit.add("connection", "close".utf8)
+            } else if head.minorVersion == 0 {
+                shard.edit.add("connection", "keep-alive".utf8)
             }
         }
     }
@@ -160,19 +165,15 @@ extension Exchange {
         }
         for header in corsHeaders(cors) { shard.edit.add(header.0, header.1) }
     }
+}
 
-    private func written(
-        _ head: MessageHead, _ bytes: ByteBuffer, _ change: (UnsafeRawBufferPointer) -> Void
-    ) -> ByteBuffer {
-        shard.scratch.removeAll(keepingCapacity: true)
-        bytes.withUnsafeReadableBytes { raw in
-            change(raw)
-            shard.edit.write(head, raw, to: &shard.scratch)
-        }
-        // With room for a short body, which leaves together with its head.
-        let body = head.contentLength.map { $0 <= 4096 ? Int($0) : 0 } ?? 0
-        var buffer = ByteBufferAllocator().buffer(capacity: shard.scratch.count + body)
-        buffer.writeBytes(shard.scratch)
+extension Shard {
+    /// In HTTP/1's form, as `edit` changes it.
+    func edited(_ head: MessageHead, _ bytes: ByteBuffer, room: Int = 0) -> ByteBuffer {
+        scratch.removeAll(keepingCapacity: true)
+        bytes.withUnsafeReadableBytes { edit.write(head, $0, to: &scratch) }
+        var buffer = ByteBufferAllocator().buffer(capacity: scratch.count + room)
+        buffer.writeBytes(scratch)
         return buffer
     }
 }

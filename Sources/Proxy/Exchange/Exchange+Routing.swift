@@ -105,8 +105,8 @@ extension Exchange {
         machine.mayTry(retryPolicy, isIdempotent: method.isIdempotent)
         chooseHash(pool.policy)
         if pool.upstream.wire == .h2c { sendsHTTP2() }
-        let edited = editedHead(plan, backend)
-        target?.head = edited
+        edit(plan, backend)
+        target?.head = editedHead(for: pool.upstream.wire)
         let mirrors = (plan.filters.mirrors, backend.filters.mirrors)
         if !mirrors.0.isEmpty || !mirrors.1.isEmpty { startMirrors(mirrors.0 + mirrors.1, plan) }
         if let timeout = requestTimeout(plan) { timers.request = schedule(timeout) { $0.timedOut() } }
@@ -240,7 +240,9 @@ extension Exchange {
             let copy = Exchange(
                 shard, sink: MirrorSink.shared, head: head, bytes: bytes, arrival: arrival, mirrorOf: self)
             copy.plan = plan
-            copy.target = Target(pool: pool, backend: nil, head: target?.head ?? ByteBuffer())
+            let wire = pool.upstream.wire
+            let head = target?.head.flatMap { $0.wire == wire ? $0 : nil }
+            copy.target = Target(pool: pool, backend: nil, head: head ?? editedHead(for: wire))
             shard.mirrorBegan(copy, to: pool)
             copies.append(copy)
             if pool.upstream.wire == .h2c { sendsHTTP2() }
@@ -266,7 +268,8 @@ final class MirrorSink: ResponseSink, Sendable {
     static let shared = MirrorSink()
     var speaksHTTP2: Bool { false }
     var isWritable: Bool { true }
-    func writeHead(_ bytes: ByteBuffer, isLast: Bool) {}
+    func forwardHead(_ head: MessageHead, _ bytes: ByteBuffer, isLast: Bool) {}
+    func writeHead(_ text: ByteBuffer, isLast: Bool) {}
     func writeBody(_ bytes: ByteBuffer, isLast: Bool) {}
     func flush() {}
     func pauseRequest() {}

@@ -40,8 +40,7 @@ final class Exchange {
         let backend: BackendPlan?
         var hash: UInt64?
         var setCookie: String?
-        /// As the endpoint gets it.
-        var head = ByteBuffer()
+        var head: RequestHead?
     }
     enum RequestForm {
         /// The body with the marks of HTTP/1's chunks, if it has any.

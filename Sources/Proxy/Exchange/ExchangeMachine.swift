@@ -176,7 +176,7 @@ struct ExchangeMachine<Stream> {
         case .unsendable: return .unsendable
         case .unreachable: isUntouched = true
         case .refused: isUntouched = !hasAnswered
-        case .closed, .reset, .timeout, .violation, .malformed: isUntouched = false
+        case .closed, .reset, .timeout, .violation, .malformed, .unwanted: isUntouched = false
         }
         let remains = leave(for: .choosing(isRetry: false))
         // A server may close an idle connection while a request is on its way. It may as well have read it, so this is

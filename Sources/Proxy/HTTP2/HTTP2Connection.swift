@@ -14,7 +14,7 @@ class HTTP2Connection: ChannelDuplexHandler {
     /// read must not fill the memory, and must not hold up the others either.
     private static let crowdedWatermark = 4 << 10
     private static let connectionWatermark = 1 << 20
-    /// Windows stay shut while so much that came over the connection waits.
+    /// Of whole bodies that wait here.
     static let maximumUnread = 4 << 20
     /// Shorter pieces are copied behind the heads of their frames, which costs less than writing them apart.
     private static let longPiece = 4 << 10
@@ -75,6 +75,8 @@ class HTTP2Connection: ChannelDuplexHandler {
     var unread: Int { 0 }
     /// Also from a peer that does not read.
     var readsAlways: Bool { true }
+    /// Heads and the like that wait for a peer that does not read; data waits with its streams.
+    var unsentLimit: Int { .max }
 
     // MARK: Receiving
 
@@ -187,6 +189,7 @@ class HTTP2Connection: ChannelDuplexHandler {
         flushLater()
     }
 
+    func unstall(_ stream: HTTP2Stream) { stalled.removeAll { $0 === stream } }
     func stall(_ stream: HTTP2Stream) {
         guard !stream.isStalled else { return }
         stream.isStalled = true
@@ -204,10 +207,13 @@ class HTTP2Connection: ChannelDuplexHandler {
     func flushNow() {
         flushIsDue = false
         guard let context else { return }
-        // What the channel has no room for stays with the machine, which ends a connection that takes no answers.
+        // What the channel has no room for stays with the machine.
         if context.channel.isWritable { takeOutput() }
         context.flush()
-        if !context.channel.isWritable { pendingChanged(to: context.channel.pendingBytes + machine.output.count) }
+        // The kernel may have had news of the connection's end.
+        guard self.context != nil, !context.channel.isWritable else { return }
+        guard machine.output.count <= unsentLimit else { return close() }
+        pendingChanged(to: context.channel.pendingBytes + machine.output.count)
     }
 
     private func takeOutput() {

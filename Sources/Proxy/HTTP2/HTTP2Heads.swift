@@ -6,9 +6,10 @@ import NIOCore
 
 struct HTTP2Heads {
     private var writer = HeadWriter()
-    // Limited where they came from, and edits only add to them.
-    private var requests = HeadParser(.request, limits: .unlimited)
-    private var responses = HeadParser(.response, limits: .unlimited)
+    /// Of answers, which nobody keeps.
+    private var answer = ByteBuffer()
+    /// Of the proxy's own answers.
+    private var parser = HeadParser(.response)
     /// What is sent next.
     private(set) var list = FieldList()
 
@@ -62,13 +63,15 @@ struct HTTP2Heads {
             }
         }.get()
         let head = try writer.end(.response)
-        return (head, ByteBuffer(bytes: writer.bytes))
+        answer.clear()
+        answer.writeBytes(writer.bytes)
+        return (head, answer)
     }
 
     private mutating func write(_ field: Field, _ bytes: UnsafeRawBufferPointer) throws(WireViolation) {
         try writer.field(
             field.name.header, UnsafeRawBufferPointer(rebasing: bytes[field.nameRange]),
-            UnsafeRawBufferPointer(rebasing: bytes[field.valueRange]))
+            UnsafeRawBufferPointer(rebasing: bytes[field.valueRange]), isSecret: field.marks.contains(.neverIndexed))
     }
 
     /// Fields after a body, each line with its CRLF, and the empty line.
@@ -91,33 +94,36 @@ struct HTTP2Heads {
         return lines
     }
 
-    // MARK: To HTTP/2, into `list`
+    // MARK: To HTTP/2; what is sent at once into `list`
 
-    /// An edited head.
-    mutating func setRequest(_ bytes: ByteBuffer, scheme: String) throws(WireViolation) {
-        requests.reset()
-        guard try requests.parse(bytes) else { throw WireViolation(431, .headTooLong) }
-        let head = requests.head
-        list.removeAll()
+    /// A list of its own, for it is kept for another try.
+    func request(_ head: MessageHead, _ bytes: ByteBuffer, _ edit: HeadEdit, scheme: StaticString) -> FieldList {
+        var list = FieldList()
+        list.reserve(bytes: bytes.readableBytes + 256, fields: head.headers.count + 8)
         bytes.withUnsafeReadableBytes { raw in
             list.append(.method, UnsafeRawBufferPointer(rebasing: raw[head.methodText.range]))
-            list.append(.scheme, scheme)
-            list.append(.path, UnsafeRawBufferPointer(rebasing: raw[head.target.range]))
-            list.append(.authority, UnsafeRawBufferPointer(rebasing: raw[head.authority.range]))
-            append(head, raw)
+            list.append(.scheme, UnsafeRawBufferPointer(start: scheme.utf8Start, count: scheme.utf8CodeUnitCount))
+            edit.withTarget(head, raw) { list.append(.path, $0) }
+            edit.withHost(head, raw) { list.append(.authority, $0) }
+            list.append(head, raw, edit)
+        }
+        return list
+    }
+
+    mutating func setResponse(_ head: MessageHead, _ bytes: ByteBuffer, _ edit: HeadEdit) {
+        list.removeAll()
+        bytes.withUnsafeReadableBytes { raw in
+            // Behind `HTTP/1.1 `.
+            list.append(.status, UnsafeRawBufferPointer(rebasing: raw[head.start + 9..<head.start + 12]))
+            list.append(head, raw, edit)
         }
     }
 
-    mutating func setResponse(_ bytes: ByteBuffer) throws(WireViolation) {
-        responses.reset()
-        guard try responses.parse(bytes) else { throw WireViolation(502, .headTooLong) }
-        let head = responses.head
-        list.removeAll()
-        bytes.withUnsafeReadableBytes { raw in
-            let status = head.startLineEnd >= 12 ? raw[head.start + 9..<head.start + 12] : raw[..<0]
-            list.append(.status, UnsafeRawBufferPointer(rebasing: status))
-            append(head, raw)
-        }
+    /// An answer of the proxy's own.
+    mutating func setResponse(_ text: ByteBuffer) throws(WireViolation) {
+        parser.reset()
+        guard try parser.parse(text) else { throw WireViolation(502, .headTooLong) }
+        setResponse(parser.head, text, HeadEdit())
     }
 
     /// An answer without a body.
@@ -127,30 +133,35 @@ struct HTTP2Heads {
         list.append(.contentLength, "0")
     }
 
-    mutating func setTrailers(_ bytes: ByteBuffer) {
+    /// Lines with their CRLFs.
+    mutating func setTrailers(_ lines: ByteBuffer) {
         list.removeAll()
-        bytes.withUnsafeReadableBytes { raw in
-            for line in raw.split(separator: 0x0a) {
+        lines.withUnsafeReadableBytes { raw in
+            var start = 0
+            while let end = raw[start...].firstIndex(of: 0x0a) {
+                let line = raw[start..<end]
+                start = end + 1
                 guard let colon = line.firstIndex(of: UInt8(ascii: ":")) else { continue }
-                var value = line[(colon + 1)...]
-                while let byte = value.last, byte == 0x0d || byte == 0x20 || byte == 0x09 { value.removeLast() }
-                value = value.drop { $0 == 0x20 || $0 == 0x09 }
+                var (first, last) = (colon + 1, end)
+                while first < last, isBlank(raw[first]) { first += 1 }
+                while last > first, isBlank(raw[last - 1]) { last -= 1 }
                 list.append(
-                    lowercasing: UnsafeRawBufferPointer(rebasing: line[..<colon]),
-                    UnsafeRawBufferPointer(rebasing: value))
+                    lowercasing: UnsafeRawBufferPointer(rebasing: raw[line.startIndex..<colon]),
+                    UnsafeRawBufferPointer(rebasing: raw[first..<last]))
             }
         }
     }
+    private func isBlank(_ byte: UInt8) -> Bool { byte == 0x20 || byte == 0x09 || byte == 0x0d }
+}
 
-    private mutating func append(_ head: MessageHead, _ raw: UnsafeRawBufferPointer) {
-        for line in head.headers {
-            switch line.known {
-            case .host, .connection, .keepAlive, .proxyConnection, .transferEncoding, .upgrade: continue
-            default: break
+extension FieldList {
+    fileprivate mutating func append(_ head: MessageHead, _ raw: UnsafeRawBufferPointer, _ edit: HeadEdit) {
+        edit.forEachField(head, raw) { field in
+            switch field.known {
+            // Said in other ways, or of the connection.
+            case .host, .connection, .keepAlive, .proxyConnection, .transferEncoding, .upgrade: break
+            default: append(lowercasing: field.name, field.value, marks: field.isSecret ? .neverIndexed : [])
             }
-            list.append(
-                lowercasing: UnsafeRawBufferPointer(rebasing: raw[line.name.range]),
-                UnsafeRawBufferPointer(rebasing: raw[line.value.range]))
         }
     }
 }
@@ -191,15 +202,5 @@ extension FieldName {
         case .upgrade: .upgrade
         default: .other
         }
-    }
-}
-
-extension HeadParser.Limits {
-    fileprivate static var unlimited: Self {
-        var limits = Self()
-        limits.startLine = .max
-        limits.head = .max
-        limits.headers = .max
-        return limits
     }
 }

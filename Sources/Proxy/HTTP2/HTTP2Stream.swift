@@ -18,7 +18,8 @@ enum HTTP2Reset {
 class HTTP2Stream {
     /// How the sending side ends, once everything is out.
     private enum Ending {
-        case open, data, trailers(FieldList)
+        /// Trailers as lines of HTTP/1: a list of fields may have far more memory than it needs.
+        case open, data, trailers(ByteBuffer)
         /// END_STREAM is out.
         case sent
     }
@@ -62,6 +63,8 @@ class HTTP2Stream {
     var isOver: Bool { connection == nil }
     /// Nothing more can be sent.
     var isEnded: Bool { if case .open = ending { isOver } else { true } }
+    /// Nothing waits to be sent either.
+    var hasSentAll: Bool { if case .sent = ending { true } else { isOver } }
 
     // MARK: For the peer
 
@@ -100,21 +103,34 @@ class HTTP2Stream {
         let size = bytes.readableBytes
         guard size > 0 else { return }
         pieces.append(bytes.storageCapacity > 4 * size ? ByteBuffer(bytes: bytes.readableBytesView) : bytes)
-        queued += size
-        connection.queued += size
+        count(size, connection)
         isFull = isFull || queued > connection.watermark || pieces.count - first > Self.maximumPieces
         if !connection.isWritable { connection.stall(self) }
     }
 
-    /// Ends the body, with fields behind it unless there are none.
-    func endBody(_ trailers: FieldList) throws(SendRefusal) {
-        guard !trailers.isEmpty else { return sendData(ByteBuffer(), isLast: true) }
+    private func count(_ bytes: Int, _ connection: HTTP2Connection) {
+        queued += bytes
+        connection.queued += bytes
+    }
+
+    /// Ends the body, with fields behind it: lines with their CRLFs.
+    func endBody(_ trailers: ByteBuffer?) throws(SendRefusal) {
         guard let connection, !isEnded else { return }
+        guard let trailers else { return sendData(ByteBuffer(), isLast: true) }
         guard first == pieces.count else {
             ending = .trailers(trailers)
-            return
+            return count(trailers.readableBytes, connection)
         }
-        try connection.machine.sendTrailers(id, trailers)
+        try send(trailers, connection)
+    }
+    private func send(_ trailers: ByteBuffer, _ connection: HTTP2Connection) throws(SendRefusal) {
+        connection.shard.heads.setTrailers(trailers)
+        let fields = connection.shard.heads.list
+        if fields.isEmpty {
+            _ = try connection.machine.sendData(id, UnsafeRawBufferPointer(start: nil, count: 0), isLast: true)
+        } else {
+            try connection.machine.sendTrailers(id, fields)
+        }
         wrote(isLast: true)
     }
 
@@ -128,13 +144,18 @@ class HTTP2Stream {
             guard connection.isWritable else { return connection.stall(self) }
             connection.write(&pieces[first], of: self, isLast: isLast)
             let rest = pieces[first].readableBytes
-            queued -= size - rest
-            connection.queued -= size - rest
+            count(rest - size, connection)
             if rest > 0 {
                 if !connection.isWritable { connection.stall(self) }
                 break
             }
+            // What is out has no claim to its memory, whenever the queue comes to its end.
+            pieces[first] = ByteBuffer()
             first += 1
+        }
+        if first > 16, first < pieces.count, 2 * first > pieces.count {
+            pieces.removeFirst(first)
+            first = 0
         }
         if first == pieces.count { finishQueue(connection) }
         guard isFull, queued < connection.watermark / 2, pieces.count - first <= Self.maximumPieces else { return }
@@ -148,11 +169,10 @@ class HTTP2Stream {
         switch ending {
         case .open, .sent: break
         case .data: return sentAll()
-        case .trailers(let fields):
-            do throws(SendRefusal) { try connection.machine.sendTrailers(id, fields) } catch {
-                return cannotSendTrailers(error)
-            }
-            return sentAll()
+        case .trailers(let trailers):
+            count(-trailers.readableBytes, connection)
+            do throws(SendRefusal) { try send(trailers, connection) } catch { cannotSendTrailers(error) }
+            return
         }
         if let lastCode { reset(lastCode) }
     }
@@ -206,10 +226,11 @@ class HTTP2Stream {
         endIfOver()
     }
 
-    /// While too much lies here that came over this connection, its windows stay as they are.
+    /// A whole body may wait for its endpoint without being paused: while too much of that lies here, the connection's
+    /// window stays as it is.
     func returnWindow() {
         guard unconsumed > 0, !isPaused, let connection else { return }
-        guard connection.unread < HTTP2Connection.maximumUnread else {
+        guard !peerHasEnded || connection.unread < HTTP2Connection.maximumUnread else {
             connection.holdsWindows = true
             return
         }
@@ -221,6 +242,7 @@ class HTTP2Stream {
     /// Taken out of its connection.
     func left(_ connection: HTTP2Connection) {
         self.connection = nil
+        if isStalled { connection.unstall(self) }
         if unconsumed > 0 { connection.machine.consumed(id, unconsumed) }
         connection.queued -= queued
         (pieces, first, queued) = ([], 0, 0)

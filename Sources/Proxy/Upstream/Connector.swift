@@ -10,8 +10,6 @@ enum Connector {
     struct Link {
         /// Our end of it.
         let local: SocketAddress?
-        /// Of URIs on this connection: plaintext.
-        let scheme = "http"
 
         init(_ channel: any Channel) { local = SocketAddress(channel.localAddress) }
     }

@@ -88,7 +88,7 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
         needsFlush = true
         context?.write(wrapOutboundOut(bytes), promise: nil)
     }
-    func send(head: ByteBuffer, isLast: Bool) { write(head) }
+    func send(head: RequestHead, isLast: Bool) { if case .http1(let text) = head { write(text) } }
     func send(body: ByteBuffer, isLast: Bool) {
         guard let exchange, exchange.hasPlainBody, exchange.head.isChunked else { return write(body) }
         if body.readableBytes > 0 {
@@ -300,5 +300,7 @@ enum UpstreamFailure {
     case violation(WireViolation)
     /// The same of an endpoint that speaks HTTP/2, whose stream was reset for it.
     case malformed(HTTP2Fault)
+    /// Of an answer with this status, whose head the client does not take: no fault of the endpoint's.
+    case unwanted(WireViolation, status: UInt16)
     case timeout
 }

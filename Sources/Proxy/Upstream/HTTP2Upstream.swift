@@ -32,7 +32,7 @@ final class HTTP2Upstream: HTTP2Connection {
     /// Streams under way and those that wait for the connection to be made.
     var streamCount: Int { streams.count + waiting.count }
     var hasRoom: Bool {
-        !isDraining && !isClosed && streamCount < maxStreams
+        !isDraining && !isClosed && machine.acceptsStreams && streamCount < maxStreams
             && pool.policy.maxRequestsPerConnection.map { served < $0 } ?? true
     }
 
@@ -89,7 +89,7 @@ final class HTTP2Upstream: HTTP2Connection {
     // MARK: From the endpoint
 
     override func receivedSettings() {
-        if let limit = machine.peer.maxConcurrentStreams { maxStreams = max(1, Int(limit)) }
+        if let limit = machine.peer.maxConcurrentStreams { maxStreams = Int(limit) }
         pool.serveWaiting()
     }
     /// Streams that it has not looked at are reset after this.
@@ -97,6 +97,8 @@ final class HTTP2Upstream: HTTP2Connection {
         isDraining = true
         if streamCount == 0 { close() }
     }
+    /// Its requests go elsewhere and leave their heads and resets behind: there is an end to that.
+    override var unsentLimit: Int { 1 << 20 }
     override func violated(_ fault: HTTP2Fault) {
         if fault.stream == 0 { isDraining = true }
     }
@@ -137,13 +139,9 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
     var isClosed: Bool { isOver }
     var pendingBytes: Int { queued }
 
-    func send(head: ByteBuffer, isLast: Bool) {
+    func send(head: RequestHead, isLast: Bool) {
         // Without a connection the exchange has been told.
-        guard let upstream, let link else { return }
-        do throws(WireViolation) { try upstream.shard.heads.setRequest(head, scheme: link.scheme) } catch {
-            return give(up: .unsendable(error))
-        }
-        let fields = upstream.shard.heads.list
+        guard let upstream, case .http2(let fields) = head else { return }
         do throws(SendRefusal) { try upstream.open(self, fields, isLast: isLast) } catch {
             switch error {
             case .headTooLong, .malformed: give(up: .unsendable(violation(error)))
@@ -165,10 +163,8 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
 
     func send(body: ByteBuffer, isLast: Bool) { if id > 0 { sendData(body, isLast: isLast) } }
     func endBody(trailers: ByteBuffer?) {
-        guard id > 0, !isEnded, let shard = upstream?.shard else { return }
-        shard.heads.setTrailers(trailers ?? ByteBuffer())
-        let fields = shard.heads.list
-        do throws(SendRefusal) { try endBody(fields) } catch { cannotSendTrailers(error) }
+        guard id > 0 else { return }
+        do throws(SendRefusal) { try endBody(trailers) } catch { cannotSendTrailers(error) }
     }
     override func cannotSendTrailers(_ refusal: SendRefusal) { fail(.unsendable(violation(refusal)), code: .cancel) }
     private func fail(_ failure: UpstreamFailure, code: HTTP2Code) {
@@ -226,7 +222,7 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
         self.exchange = nil
         exchange.responseComplete(trailers: trailers)
         // The endpoint wants no more of the request.
-        if !isEnded { reset(.cancel) }
+        if !hasSentAll { reset(.cancel) }
     }
 
     override func wasReset(_ cause: HTTP2Reset) {

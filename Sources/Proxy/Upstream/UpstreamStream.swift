@@ -1,7 +1,22 @@
 /// What an exchange wants of the endpoint's side: a connection of HTTP/1 or a stream of HTTP/2.
 import Addressing
 import Balancing
+import HTTP2Wire
 import NIOCore
+import RouteIR
+
+/// A request's head as its endpoint gets it, kept for another try.
+enum RequestHead {
+    case http1(ByteBuffer)
+    case http2(FieldList)
+
+    var wire: Upstream.Wire {
+        switch self {
+        case .http1: .http1
+        case .http2: .h2c
+        }
+    }
+}
 
 protocol UpstreamStream: AnyObject {
     var address: SocketAddress { get }
@@ -16,7 +31,7 @@ protocol UpstreamStream: AnyObject {
     var hasAnswered: Bool { get }
     func begin(_ exchange: Exchange)
     /// What cannot be sent is told as a failure, `.unsendable`.
-    func send(head: ByteBuffer, isLast: Bool)
+    func send(head: RequestHead, isLast: Bool)
     func send(body: ByteBuffer, isLast: Bool)
     func endBody(trailers: ByteBuffer?)
     func flush()
