@@ -1,6 +1,7 @@
 /// What clients of HTTP/2 do wrong, or too much of: windows that stay shut, floods, heads that HTTP/1 could not carry.
 import Addressing
 import HTTP2TestSupport
+import HTTP2Wire
 import RouteIR
 import Testing
 import TestSupport
@@ -71,6 +72,24 @@ import TestSupport
             client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \(body.utf8.count)\r\n\r\n" + body)
             let answer = try #require(client.answer())
             #expect(answer.text.hasPrefix("4800000 ") && answer.body.count == 200_008)
+        }
+    }
+
+    /// Who uses what was offered must not go over the bound of a connection.
+    @Test(arguments: [(512, 4 << 20), (16, 512 << 10)])
+    func windowsKnowTheMemoryLimit(megabytes: Int, window: UInt32) async throws {
+        let backend = try TestBackend("one")
+        defer { backend.stop() }
+        var options = EngineOptions()
+        options.memoryLimit = megabytes << 20
+        try await ProxyRig.with(nil, [upstream("cart", [backend])], options: options) { rig in
+            let client = try rig.connectHTTP2()
+            defer { client.hangUp() }
+            #expect(try client.ask("/").status == 200)
+            let windows = rig.engine.collect { shard in
+                shard.connections.values.compactMap { ($0 as? HTTP2Connection)?.machine.limits.largestWindow }
+            }
+            #expect(windows.flatMap { $0 } == [window])
         }
     }
 

@@ -41,6 +41,11 @@ class HTTP2Connection: ChannelDuplexHandler {
         // What a slow reader can cost at first; windows grow for those that keep up.
         limits.streamWindow = 256 << 10
         limits.continuations = 5
+        // A client that uses what it was offered must not lose its connection for it.
+        let most = shard.limits.connection
+        limits.largestWindow = min(limits.largestWindow, UInt32(clamping: max(most / 8, 256 << 10)))
+        limits.streamGrowth = min(limits.streamGrowth, UInt32(clamping: most / 4))
+        limits.unread = min(limits.unread, most / 2)
         change(&limits)
         machine = HTTP2Machine(role, limits: limits)
     }
