@@ -160,7 +160,10 @@ extension FieldList {
             switch field.known {
             // Said in other ways, or of the connection.
             case .host, .connection, .keepAlive, .proxyConnection, .transferEncoding, .upgrade: break
-            default: append(lowercasing: field.name, field.value, marks: field.isSecret ? .neverIndexed : [])
+            // Not `[]`, which is made by code that knows no types, at the cost of the rest of it.
+            default:
+                let marks = field.isSecret ? FieldMarks.neverIndexed : FieldMarks(rawValue: 0)
+                append(lowercasing: field.name, field.value, marks: marks)
             }
         }
     }
