@@ -11,7 +11,7 @@ struct ManifestRescan {
         var looks = 0
     }
     /// Files looked at each time, beside symbolic links.
-    private static let piece = 1024
+    private static let piece = 512
     /// All of them are looked at within so many times.
     private static let longestRound = 20
 
