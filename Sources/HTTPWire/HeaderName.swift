@@ -47,6 +47,7 @@ package enum HeaderName: UInt8, Sendable, BitwiseCopyable, CaseIterable {
 
     /// The field of this name, `.other` if it is none of ours.
     package static func recognise(_ name: UnsafeRawBufferPointer) -> HeaderName {
+        guard !name.isEmpty else { return .other }
         // Length and last letter leave one candidate or two.
         let candidates: (HeaderName, HeaderName)
         switch (name.count, lowercased(name[name.count - 1])) {

@@ -69,6 +69,16 @@ import Testing
         #expect(server.receive(data(1, "x")) == ["violated 5 frame_on_closed_stream"])
     }
 
+    @Test("a client that has reset more streams than it remembers takes what comes late for harmless")
+    func aSharedConnectionOutlivesManyResets() throws {
+        var limits = HTTP2Limits()
+        limits.rememberedResets = 2
+        let client = Endpoint.started(.client, limits: limits)
+        for _ in 0..<3 { client.machine.reset(try client.open(), .cancel) }
+        #expect(client.receive(headers(1, [(":status", "200")]) + data(1, "x")) == [])
+        #expect(try client.open() == 7)
+    }
+
     @Test("RFC 9113, 5.1.2: more streams than we allow are refused, and no harm is done") func streamsAreLimited()
         throws
     {

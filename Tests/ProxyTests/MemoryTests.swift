@@ -222,6 +222,22 @@ import Testing
         }
     }
 
+    /// The answer is complete, and its request on no account any more.
+    @Test func whatTheClientDoesNotTakeOfAnAnswerHasAnEnd() async throws {
+        let backend = try TestBackend("one") { _ in .reply(200, body: String(repeating: "x", count: 70_000)) }
+        defer { backend.stop() }
+        var options = EngineOptions()
+        options.streamIdleTimeout = .seconds(1)
+        try await ProxyRig.with(nil, [upstream("cart", [backend])], options: options) { rig in
+            let client = try rig.connectHTTP2()
+            client.peer.acknowledges = false
+            let stream = client.begin("/")
+            #expect(client.partial(stream, bytes: 65_535)?.body.count == 65_535)
+            #expect(client.answer(stream)?.reset == 8)
+            client.hangUp()
+        }
+    }
+
     /// Its windows let everything out, its socket takes nothing more: what the kernel does not take stays with the
     /// backends.
     @Test func openWindowsOfAnUnreadSocketHoldLittle() async throws {

@@ -18,8 +18,9 @@ extension HTTP2Machine {
     mutating func returnWindow(at index: Int, _ count: UInt32) {
         guard !isOver, !streams[index].hasReceivedAll else { return }
         let size = streams[index].windowSize
+        let keptUp = waiting(at: index) <= Int(size / 2)
         streams[index].owed += count
-        streams[index].used = min(size, streams[index].used + count)
+        streams[index].used = keptUp ? min(size, streams[index].used + count) : 0
         guard streams[index].owed >= size / 2 else { return }
         let left = limits.streamGrowth - min(limits.streamGrowth, streamGrowth + orphanedGrowth)
         let growth = min(growth(of: size, used: streams[index].used), left / 2)
@@ -36,9 +37,11 @@ extension HTTP2Machine {
 
     /// A window that the owner leaves half full is not what holds the stream up, and does not grow.
     mutating func watchReader(at index: Int) {
-        let stream = streams[index]
-        let waiting = Int(stream.windowSize) - Int(stream.receiveWindow) - Int(stream.owed)
-        if waiting > Int(stream.windowSize / 2) { streams[index].used = 0 }
+        if waiting(at: index) > Int(streams[index].windowSize / 2) { streams[index].used = 0 }
+    }
+    /// Received, and not consumed yet.
+    private func waiting(at index: Int) -> Int {
+        Int(streams[index].windowSize) - Int(streams[index].receiveWindow) - Int(streams[index].owed)
     }
 
     /// What a stream had beyond its first window is others' again, but for what the owner has not consumed.

@@ -43,6 +43,8 @@ package struct HTTP2Machine: ~Copyable {
     /// Reset by us while the peer could still send, the eldest overwritten.
     var resetByUs: [UInt32] = []
     var eldestReset = 0
+    /// There were more of them than are remembered.
+    var hasForgottenResets = false
 
     // Windows of the connection.
     var sendWindow: Int32 = 65_535
@@ -232,6 +234,7 @@ package struct HTTP2Machine: ~Copyable {
     private mutating func remember(_ stream: UInt32) {
         guard !resetByUs.contains(stream) else { return }
         if resetByUs.count < limits.rememberedResets { return resetByUs.append(stream) }
+        hasForgottenResets = true
         resetByUs[eldestReset] = stream
         eldestReset = (eldestReset + 1) % resetByUs.count
     }
@@ -239,7 +242,9 @@ package struct HTTP2Machine: ~Copyable {
     /// Of a closed stream: what was under way when we ended it, or is behind a GOAWAY, is no mistake (RFC 9113, 5.1
     /// and 6.8).
     func ignoresLateFrames(_ stream: UInt32) -> Bool {
-        resetByUs.contains(stream) || stream > (isOwn(stream) ? peerAnnouncedLast : announcedLast) ?? .max
+        // A server's connection is shared: who gives up many requests at once must not end those of others.
+        if role == .client, hasForgottenResets, isOwn(stream) { return true }
+        return resetByUs.contains(stream) || stream > (isOwn(stream) ? peerAnnouncedLast : announcedLast) ?? .max
     }
 }
 

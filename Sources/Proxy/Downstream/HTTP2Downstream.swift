@@ -174,7 +174,9 @@ private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
 
     /// Neither side has sent anything for too long. A call may well be silent (gRPC has deadlines and pings for that).
     func wasIdle() {
-        guard let exchange, !exchange.isGRPC else { return }
+        // What is left of an answer that is complete, and that the client does not take.
+        guard let exchange else { return reset(.cancel) }
+        guard !exchange.isGRPC else { return }
         exchange.refuse(504, .idleTimeout, "stream_idle_timeout")
     }
 

@@ -11,7 +11,8 @@ final class Exchange {
     /// Until the end; a weak reference would make every use of the client's side slower.
     private(set) var sink: (any ResponseSink)?
     let head: MessageHead
-    let bytes: ByteBuffer
+    /// Empty after an end without a connection.
+    private(set) var bytes: ByteBuffer
     let arrival: Arrival
     let table: RoutingTable
     let source: WorkloadEntry?
@@ -265,6 +266,11 @@ final class Exchange {
             var finished = RequestRecord(began: record.began, arrival)
             swap(&finished, &record)
             shard.finish(finished)
+        }
+        // Whoever makes a connection for it keeps the exchange until that has failed; its heads are on no account.
+        if remains.host != nil, remains.stream == nil {
+            bytes = ByteBuffer()
+            target?.head = nil
         }
     }
 

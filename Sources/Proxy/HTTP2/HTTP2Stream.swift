@@ -98,11 +98,15 @@ class HTTP2Stream {
         enqueue(bytes, connection)
     }
 
-    /// What lies in a much larger buffer would keep all of that.
+    /// What lies in a much larger buffer would keep all of that, for as long as the peer likes.
+    private func compact(_ piece: inout ByteBuffer) {
+        if piece.storageCapacity > 4 * piece.readableBytes { piece = ByteBuffer(bytes: piece.readableBytesView) }
+    }
     private func enqueue(_ bytes: ByteBuffer, _ connection: HTTP2Connection) {
         let size = bytes.readableBytes
         guard size > 0 else { return }
-        pieces.append(bytes.storageCapacity > 4 * size ? ByteBuffer(bytes: bytes.readableBytesView) : bytes)
+        pieces.append(bytes)
+        compact(&pieces[pieces.count - 1])
         count(size, connection)
         isFull = isFull || queued > connection.watermark || pieces.count - first > Self.maximumPieces
         if !connection.isWritable { connection.stall(self) }
@@ -146,6 +150,7 @@ class HTTP2Stream {
             let rest = pieces[first].readableBytes
             count(rest - size, connection)
             if rest > 0 {
+                compact(&pieces[first])
                 if !connection.isWritable { connection.stall(self) }
                 break
             }

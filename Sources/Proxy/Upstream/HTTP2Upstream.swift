@@ -54,7 +54,7 @@ final class HTTP2Upstream: HTTP2Connection {
         let waiting = waiting
         self.waiting = []
         for exchange in waiting { exchange.connected(stream(link)) }
-        if isDraining, streams.isEmpty { close() }
+        closeIfUseless()
         // Some of them may have given up meanwhile, and their places are free.
         pool.serveWaiting()
     }
@@ -90,7 +90,7 @@ final class HTTP2Upstream: HTTP2Connection {
 
     override func receivedSettings() {
         if let limit = machine.peer.maxConcurrentStreams { maxStreams = Int(limit) }
-        pool.serveWaiting()
+        if !closeIfUseless() { pool.serveWaiting() }
     }
     /// Streams that it has not looked at are reset after this.
     override func receivedGoAway() {
@@ -104,12 +104,15 @@ final class HTTP2Upstream: HTTP2Connection {
     }
     override func streamEnded() {
         idleSince = shard.now
-        if isDraining || !hasRoom, streamCount == 0 {
-            // What was sent last goes out first.
-            shard.loop.assumeIsolated().execute { self.closeAfterSending() }
-        } else {
-            pool.serveWaiting()
-        }
+        if !closeIfUseless() { pool.serveWaiting() }
+    }
+    /// One that will get no stream: its last one has ended, or the endpoint allows none.
+    @discardableResult
+    private func closeIfUseless() -> Bool {
+        guard !hasRoom, streamCount == 0 else { return false }
+        // What was sent last goes out first.
+        shard.loop.assumeIsolated().execute { if self.streamCount == 0 { self.closeAfterSending() } }
+        return true
     }
     override func closed() {
         isClosed = true
