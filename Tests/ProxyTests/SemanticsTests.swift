@@ -83,6 +83,26 @@ private final class RecordingBackend: Sendable {
         }
     }
 
+    /// Whatever form the target came in, in which there may be no Host that a filter would replace.
+    @Test func aRouteNamesTheOneHost() async throws {
+        let backend = try TestBackend("one")
+        defer { backend.stop() }
+        let edit = HeaderEdit(set: [HeaderField("Host", "b")])
+        let filters: [(name: String, filters: [RouteFilter])] = [
+            ("b", [.requestHeaders(edit)]), ("c", [.requestHeaders(edit), .rewrite(Rewrite(hostname: "c"))]),
+        ]
+        for (name, filters) in filters {
+            let rules = [rule(to: [("cart", 1)], filters: filters)]
+            try await ProxyRig.with(rules, [upstream("cart", [backend])]) { rig in
+                for request in ["/x HTTP/1.1\r\nHost: a\r\n", "http://a/x HTTP/1.1\r\nHost: a\r\n", "/x HTTP/1.0\r\n"] {
+                    let answer = try rig.ask("GET \(request)\r\n")
+                    let seen = answer.text.lowercased().split(separator: "\r\n").filter { $0.hasPrefix("host:") }
+                    #expect(seen == ["host: \(name)"], "\(request)")
+                }
+            }
+        }
+    }
+
     @Test func optionsOfTheServerMeetsTheRuleForAll() async throws {
         let backend = try TestBackend("one")
         defer { backend.stop() }

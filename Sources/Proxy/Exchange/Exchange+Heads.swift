@@ -10,14 +10,20 @@ extension Exchange {
     /// Into `shard.edit`: what the backend gets otherwise than it came.
     func edit(_ plan: RulePlan, _ backend: BackendPlan) {
         shard.edit.reset()
+        let rewrite = backend.filters.rewrite ?? plan.filters.rewrite
         bytes.withUnsafeReadableBytes { raw in
             shard.edit.dropHopByHop(head, raw, keepsUpgrade: form == .upgrade)
+            nameHost()
             addForwarding()
             addTrace()
             for edit in plan.filters.requestHeaders { apply(edit, to: head, raw) }
             for edit in backend.filters.requestHeaders { apply(edit, to: head, raw) }
+            if let hostname = rewrite?.hostname {
+                shard.edit.drop("host", in: head, raw)
+                shard.edit.add("host", hostname.utf8)
+            }
         }
-        editTarget(backend.filters.rewrite ?? plan.filters.rewrite)
+        editTarget(rewrite?.path)
     }
 
     /// With the changes in `shard.edit`, written once in the endpoint's form.
@@ -96,21 +102,21 @@ extension Exchange {
         for header in context.headers { shard.edit.add(header.name, header.value) }
     }
 
+    /// Before the filters, which may name another.
+    private func nameHost() {
+        guard !head.has(.host) || head.isAbsoluteTarget else { return }
+        shard.edit.drop(.host, in: head)
+        let host = head.isAbsoluteTarget ? bytes.text(head.authority) : service?.service.id.hostname ?? "unknown"
+        shard.edit.add("host", host.utf8)
+    }
+
     /// A new target where the path changes, the target was absolute or the client speaks HTTP/1.0.
-    private func editTarget(_ rewrite: Rewrite?) {
-        if let hostname = rewrite?.hostname {
-            shard.edit.drop(.host, in: head)
-            shard.edit.add("host", hostname.utf8)
-        } else if !head.has(.host) || head.isAbsoluteTarget {
-            shard.edit.drop(.host, in: head)
-            let host = head.isAbsoluteTarget ? bytes.text(head.authority) : service?.service.id.hostname ?? "unknown"
-            shard.edit.add("host", host.utf8)
-        }
-        guard rewrite?.path != nil || head.isAbsoluteTarget || head.minorVersion == 0 else { return }
+    private func editTarget(_ edit: PathEdit?) {
+        guard edit != nil || head.isAbsoluteTarget || head.minorVersion == 0 else { return }
         // Without a path OPTIONS asks about the server (RFC 9112, 3.2.4).
         let isAboutServer = head.path.isEmpty && head.query == nil && method == .options
         let path = head.path.isEmpty ? [UInt8(ascii: isAboutServer ? "*" : "/")] : bytes.array(head.path)
-        var target = rewrite?.path?.applied(to: path) ?? path
+        var target = edit?.applied(to: path) ?? path
         if let query = head.query { target += [UInt8(ascii: "?")] + bytes.array(query) }
         shard.edit.replaceTarget(target)
     }
