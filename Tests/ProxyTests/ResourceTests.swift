@@ -10,12 +10,9 @@ import Testing
 @testable import Proxy
 
 @Suite(.serialized) struct ResourceTests {
-    /// `HEDDLE_BODY_GIB` makes it longer than the one that every run can afford.
-    @Test func aLongBodyTakesNoMemory() async throws {
-        let gigabytes = ProcessEnvironment.number("HEDDLE_BODY_GIB") ?? 1
-        let size = gigabytes << 30
+    /// An endpoint that answers one request, with so many bytes: as fast as they are taken, and in no memory.
+    private func serveOnce(_ size: Int) throws -> (listener: Int32, address: SocketAddress) {
         let (listener, address) = try listen(at: SocketAddress(IPAddress(v4: 0x7f00_0001), 0))
-        defer { close(listener) }
         try startThread {
             let descriptor = accept(listener, nil, nil)
             var buffer: [UInt8] = []
@@ -25,6 +22,15 @@ import Testing
             for _ in 0..<(size >> 20) { deliver(descriptor, piece) }
             close(descriptor)
         }
+        return (listener, address)
+    }
+
+    /// `HEDDLE_BODY_GIB` makes it longer than the one that every run can afford.
+    @Test func aLongBodyTakesNoMemory() async throws {
+        let gigabytes = ProcessEnvironment.number("HEDDLE_BODY_GIB") ?? 1
+        let size = gigabytes << 30
+        let (listener, address) = try serveOnce(size)
+        defer { close(listener) }
         var backend = Upstream(id: upstreamID("cart"), endpoints: [Endpoint(address)])
         backend.policy.connectTimeout = .seconds(5)
         try await ProxyRig.with(nil, [backend]) { rig in
@@ -48,17 +54,8 @@ import Testing
     /// The queue of such a stream never gets empty; what is out of it must go all the same.
     @Test func aLongBodyReadInSmallStepsTakesNoMemory() async throws {
         let size = 96 << 20
-        let (listener, address) = try listen(at: SocketAddress(IPAddress(v4: 0x7f00_0001), 0))
+        let (listener, address) = try serveOnce(size)
         defer { close(listener) }
-        try startThread {
-            let descriptor = accept(listener, nil, nil)
-            var buffer: [UInt8] = []
-            _ = readMessage(descriptor, &buffer)
-            deliver(descriptor, "HTTP/1.1 200 OK\r\ncontent-length: \(size)\r\n\r\n")
-            let piece = [UInt8](repeating: 0x78, count: 1 << 20)
-            for _ in 0..<(size >> 20) { deliver(descriptor, piece) }
-            close(descriptor)
-        }
         let backend = Upstream(id: upstreamID("cart"), endpoints: [Endpoint(address)])
         try await ProxyRig.with(nil, [backend]) { rig in
             let client = try rig.connectHTTP2()
