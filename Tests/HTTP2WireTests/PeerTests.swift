@@ -211,8 +211,12 @@ private struct PeerConnection: ~Copyable {
             """, to: path + "/conf")
         let nginx = try ChildProcess(["nginx", "-e", path + "/errors", "-c", path + "/conf"], descriptors: [0, 1, 2])
         defer { nginx.signal(SIGTERM) }
-        try eventually("nginx listens") { access(path + "/socket", F_OK) == 0 }
-        let descriptor = try UnixSocket.connect(path + "/socket")
+        // It makes the name before it listens.
+        var descriptor: Int32 = -1
+        try eventually("nginx takes a connection") {
+            descriptor = try UnixSocket.connect(path + "/socket")
+            return true
+        }
         defer { close(descriptor) }
 
         var client = PeerConnection(.client)
