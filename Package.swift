@@ -6,6 +6,7 @@ import PackageDescription
 //   HEDDLE_STATIC  link Debian's static C libraries (the release image)
 //   HEDDLE_CORE    only what needs no SwiftNIO: compiler and dataplanes, for quick kernel work; `pure`: without those
 //   HEDDLE_FUZZ    the fuzz targets (scripts/fuzz)
+//   HEDDLE_BENCH   HTTP2Wire beside swift-nio-http2 (scripts/bench http2)
 let isSet = { (name: String) in Context.environment[name] != nil }
 
 let strict: [SwiftSetting] =
@@ -114,8 +115,8 @@ let package = Package(
         .executableTarget(
             name: "heddle-bench",
             dependencies: [
-                "Addressing", "Cluster", "Compile", "DataplaneIR", "HandOver", "LinuxDataplane", "Observation",
-                "Posix", "PullJSON", "Reconcile", "RouteIR",
+                "Addressing", "Cluster", "Compile", "DataplaneIR", "HandOver", "HTTP2Wire", "LinuxDataplane",
+                "Observation", "Posix", "PullJSON", "Reconcile", "RouteIR",
             ],
             swiftSettings: strict),
         tests("Addressing", ["Addressing", "TestSupport"]),
@@ -246,6 +247,13 @@ if !isSet("HEDDLE_CORE") {
                 "Reconcile", "RouteIR", "TestSupport", "YAML",
             ]),
     ]
+    if isSet("HEDDLE_BENCH") {
+        package.targets.append(
+            .executableTarget(
+                name: "bench-http2",
+                dependencies: ["HTTP2Wire", .product(name: "NIOEmbedded", package: "swift-nio")] + nio + frames,
+                path: "Tests/Benchmarks/HTTP2", swiftSettings: strict))
+    }
 }
 
 // The first answer of scripts/test: values and functions, tested without a kernel.

@@ -17,6 +17,13 @@ func socketAddress(_ name: String, in arguments: [String]) throws -> SocketAddre
     return value
 }
 
+func socketAddresses(_ name: String, in arguments: [String]) throws -> [SocketAddress] {
+    try option(name, in: arguments).split(separator: ",").map { text in
+        guard let address = SocketAddress(String(text)) else { throw Usage() }
+        return address
+    }
+}
+
 func run(_ arguments: [String]) throws {
     switch arguments.first {
     case "programming":
@@ -36,10 +43,7 @@ func run(_ arguments: [String]) throws {
         try benchSteadily(try socketAddress("target", in: arguments), rate: try number("rate", in: arguments))
     case "answer":
         var server = TrafficServer()
-        for text in try option("addresses", in: arguments).split(separator: ",") {
-            guard let address = SocketAddress(String(text)) else { throw Usage() }
-            try server.listen(at: address)
-        }
+        for address in try socketAddresses("addresses", in: arguments) { try server.listen(at: address) }
         try server.run()
     case "edits":
         let backends = try (0..<2).map { try socketAddress("backend\($0)", in: arguments) }
@@ -52,20 +56,22 @@ func run(_ arguments: [String]) throws {
             services: try number("services", in: arguments), endpoints: try number("endpoints", in: arguments))
         try writeManifests(cluster, to: try option("out", in: arguments))
     case "proxy-snapshot":
-        let addresses = { (name: String) in
-            try option(name, in: arguments).split(separator: ",").map { text in
-                guard let address = SocketAddress(String(text)) else { throw Usage() }
-                return address
-            }
-        }
         let configuration = CanaryConfiguration(
-            frontend: try socketAddress("frontend", in: arguments), stable: try addresses("stable"),
-            canary: try addresses("canary"), speaksHTTP2: try option("wire", in: arguments) == "h2c")
+            frontend: try socketAddress("frontend", in: arguments),
+            stable: try socketAddresses("stable", in: arguments),
+            canary: try socketAddresses("canary", in: arguments),
+            speaksHTTP2: try option("wire", in: arguments) == "h2c")
         try configuration.write(to: try option("out", in: arguments))
     case "rate":
         try benchRate(
             try socketAddress("target", in: arguments), rate: try number("rate", in: arguments),
             seconds: try number("seconds", in: arguments))
+    case "grpc-server": try serveGRPC(at: try socketAddresses("addresses", in: arguments))
+    case "grpc-streams":
+        try benchGRPCStreams(
+            try socketAddress("target", in: arguments), streams: try number("streams", in: arguments),
+            underWay: try number("under-way", in: arguments), size: try number("size", in: arguments),
+            messages: try number("messages", in: arguments))
     case "serve":
         let name = (try? number("name", in: arguments)).map { UInt8(truncatingIfNeeded: $0) }
         serve(try listen(at: try socketAddress("address", in: arguments)), name: name)
@@ -77,8 +83,8 @@ do {
     try run(Array(CommandLine.arguments.dropFirst()))
 } catch is Usage {
     print(
-        "usage: heddle-bench programming|traffic|steadily|answer|edits|decode|manifests|proxy-snapshot|rate|serve, "
-            + "with the options scripts/bench gives it")
+        "usage: heddle-bench programming|traffic|steadily|answer|edits|decode|manifests|proxy-snapshot|rate|serve|"
+            + "grpc-server|grpc-streams, with the options scripts/bench gives it")
     exit(2)
 } catch {
     print("heddle-bench: \(error)")

