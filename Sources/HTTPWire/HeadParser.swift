@@ -27,7 +27,14 @@ package struct HeadParser: Sendable {
     package init(_ role: Role, limits: Limits = Limits()) {
         self.role = role
         self.limits = limits
-        head.headers.reserveCapacity(24)
+    }
+
+    /// The head that is whole. Nothing is left of it here: a connection may rest for long before its next message.
+    package mutating func takeHead() -> MessageHead {
+        var whole = MessageHead()
+        swap(&whole, &head)
+        reset()
+        return whole
     }
 
     /// Before the next message.

@@ -50,7 +50,6 @@ package struct HeadWriter: Sendable {
         cookie.removeAll(keepingCapacity: true)
         cookieIsSecret = false
         head = MessageHead()
-        head.headers.reserveCapacity(16)
     }
     /// Out of the writer, so that it can change while the bytes are looked at.
     private mutating func take() -> MessageHead {

@@ -100,6 +100,7 @@ package struct MessageHead: Sendable {
     }
 
     mutating func append(_ line: HeaderLine) {
+        if headers.capacity == 0 { headers.reserveCapacity(16) }
         headers.append(line)
         present |= 1 << UInt32(line.known.rawValue)
     }

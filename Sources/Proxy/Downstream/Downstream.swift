@@ -28,6 +28,7 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     private var buffer = ByteBuffer()
     /// Written, but not flushed yet.
     private var outgoing = ByteBuffer()
+    private var socket = DirectSocket()
     private var exchange: Exchange?
     private var isPaused = false
     private var wantsRead = false
@@ -56,11 +57,15 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     /// The channel is active already (`Listener`).
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
+        socket = DirectSocket(context.channel)
         shard.opened(self)
         charge(\.connection, MemoryLimits.http1Connection)
         deadline = shard.now + shard.options.idleTimeout
     }
-    func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
+    func handlerRemoved(context: ChannelHandlerContext) {
+        self.context = nil
+        socket = DirectSocket()
+    }
 
     // MARK: Reading
 
@@ -123,7 +128,8 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         isConsuming = true
         defer {
             isConsuming = false
-            let waiting = buffer.readableBytes > 0 ? buffer.storageCapacity : 0
+            if buffer.readableBytes == 0 { releaseBuffer() }
+            let waiting = buffer.storageCapacity
             if waiting != charged.incoming { charge(\.incoming, waiting) }
         }
         while buffer.readableBytes > 0 {
@@ -151,11 +157,16 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         }
     }
 
+    private func releaseBuffer() {
+        var empty = ByteBuffer()
+        swap(&empty, &buffer)
+        shard.buffers.giveBack(empty)
+    }
+
     private func takeHead() throws(WireViolation) -> Bool {
         guard try parser.parse(buffer) else { return false }
-        let head = parser.head
+        let head = parser.takeHead()
         guard let bytes = buffer.readSlice(length: head.end) else { return false }
-        parser.reset()
         body = BodyReader(head.requestBody)
         phase = body.isComplete ? .answering : .body
         deadline = shard.now + shard.options.streamIdleTimeout
@@ -317,7 +328,6 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         deadline = shard.now + .seconds(2)
         guard let context else { return }
         sendOutgoing()
-        context.flush()
         if inputEnded { context.close(promise: nil) } else { context.close(mode: .output, promise: nil) }
         if wantsRead { resumeReading() }
     }
@@ -341,22 +351,38 @@ extension Downstream: ResponseSink {
         } else if isShort {
             outgoing = bytes
         } else {
-            sendOutgoing()
+            queueOutgoing()
             // Long ones at once: what the channel has not seen does not count in `isWritable`.
-            context?.write(wrapOutboundOut(bytes), promise: nil)
+            queue(bytes)
         }
     }
-    private func sendOutgoing() {
+    private func queue(_ bytes: ByteBuffer) {
+        socket.queued()
+        context?.write(wrapOutboundOut(bytes), promise: nil)
+    }
+    private func queueOutgoing() {
         guard outgoing.readableBytes > 0 else { return }
-        context?.write(wrapOutboundOut(outgoing), promise: nil)
+        queue(outgoing)
         outgoing = ByteBuffer()
+    }
+    private func sendOutgoing() {
+        if outgoing.readableBytes > 0 {
+            let count = outgoing.withUnsafeReadableBytes { socket.send($0) }
+            outgoing.moveReaderIndex(forwardBy: count)
+            queueOutgoing()
+            var sent = ByteBuffer()
+            swap(&sent, &outgoing)
+            shard.buffers.giveBack(sent)
+        }
+        guard let context, socket.isQueueing else { return }
+        context.flush()
+        socket.flushed(context.channel)
     }
     func flush() {
         if deadline != nil, phase != .closing { deadline = shard.now + shard.options.streamIdleTimeout }
         sendOutgoing()
-        guard let context else { return }
-        context.flush()
-        if !context.channel.isWritable { charge(\.outgoing, context.channel.pendingBytes) }
+        guard socket.isQueueing, let context, !context.channel.isWritable else { return }
+        charge(\.outgoing, context.channel.pendingBytes)
     }
     func pauseRequest() { isPaused = true }
     func resumeRequest() { resumeReading() }
@@ -375,10 +401,9 @@ extension Downstream: ResponseSink {
     }
     func aborted(_ exchange: Exchange) {
         self.exchange = nil
-        guard let context else { return }
+        guard context != nil else { return }
         // A client that gets nothing at all takes it for an idle connection's end and asks again.
         sendOutgoing()
-        context.flush()
         cut(exchange)
     }
     /// An orderly end would make a part look like the whole where only the end tells; a reset does not.

@@ -60,7 +60,7 @@ enum Listener {
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             .childChannelOption(.socketOption(.so_keepalive), value: 1)
             .childChannelOption(.allowRemoteHalfClosure, value: true)
-            .childChannelOption(.recvAllocator, value: ReadSizes.allocator)
+            .childChannelOption(.recvAllocator, value: ReadAllocator(shard.buffers))
             .childChannelOption(.writeBufferWaterMark, value: ReadSizes.unread)
             .childChannelOption(.maxMessagesPerRead, value: ReadSizes.readsPerTurn)
             .childChannelInitializer { channel in

@@ -125,17 +125,6 @@ package final class ProxyEngine: Sendable {
     package var connectionCount: Int { collect { $0.connectionCount }.reduce(0, +) }
 }
 
-/// Long bodies pass in pieces of up to 256 KB, at half the CPU of NIO's 64 KB. One piece a turn instead of four, so
-/// that a connection holds no more memory than before.
-enum ReadSizes {
-    static let allocator = AdaptiveRecvByteBufferAllocator(minimum: 64, initial: 2048, maximum: 256 << 10)
-    static let readsPerTurn: UInt = 1
-    /// What a client of HTTP/1 may leave unread before its backend has to wait: it counts in no account.
-    static let unread = ChannelOptions.Types.WriteBufferWaterMark(low: 8 << 10, high: 16 << 10)
-    /// Frames of 16 KB leave several at a time.
-    static let unreadFrames = ChannelOptions.Types.WriteBufferWaterMark(low: 32 << 10, high: 64 << 10)
-}
-
 /// Waits on a thread of its own until all loops have done something.
 final class LoopGate: Sendable {
     private let semaphore = Semaphore()

@@ -26,6 +26,7 @@ final class Shard: @unchecked Sendable {
     let limits: MemoryLimits
     private var isDraining = false
     var unknownClients = UnknownClients()
+    let buffers = BufferPool()
     /// Reused for every head that is written.
     var scratch: [UInt8] = []
     var edit = HeadEdit()

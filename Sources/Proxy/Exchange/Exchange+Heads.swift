@@ -178,7 +178,7 @@ extension Shard {
     func edited(_ head: MessageHead, _ bytes: ByteBuffer, room: Int = 0) -> ByteBuffer {
         scratch.removeAll(keepingCapacity: true)
         bytes.withUnsafeReadableBytes { edit.write(head, $0, to: &scratch) }
-        var buffer = ByteBufferAllocator().buffer(capacity: scratch.count + room)
+        var buffer = buffers.take(scratch.count + room)
         buffer.writeBytes(scratch)
         return buffer
     }

@@ -11,7 +11,7 @@ final class Exchange {
     /// Until the end; a weak reference would make every use of the client's side slower.
     private(set) var sink: (any ResponseSink)?
     let head: MessageHead
-    /// Empty after an end without a connection.
+    /// Empty after the end.
     private(set) var bytes: ByteBuffer
     let arrival: Arrival
     let table: RoutingTable
@@ -267,11 +267,17 @@ final class Exchange {
             swap(&finished, &record)
             shard.finish(finished)
         }
-        // Whoever makes a connection for it keeps the exchange until that has failed; its heads are on no account.
-        if remains.host != nil, remains.stream == nil {
-            bytes = ByteBuffer()
-            target?.head = nil
-        }
+        giveHeadsBack()
+    }
+
+    /// Nobody asks for them any more, and some keep an exchange beyond its end: whoever makes a connection for it does
+    /// until that has failed.
+    private func giveHeadsBack() {
+        var given = ByteBuffer()
+        swap(&given, &bytes)
+        shard.buffers.giveBack(given)
+        if case .http1(let text)? = target?.head { shard.buffers.giveBack(text) }
+        target?.head = nil
     }
 
     private func describe() {

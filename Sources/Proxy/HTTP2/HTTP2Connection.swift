@@ -23,6 +23,7 @@ class HTTP2Connection: ChannelDuplexHandler {
 
     let shard: Shard
     private(set) var context: ChannelHandlerContext?
+    private var socket = DirectSocket()
     var machine: HTTP2Machine
     private(set) var streams: [UInt32: HTTP2Stream] = [:]
     /// Data of all streams that windows or the channel have not let out.
@@ -52,9 +53,13 @@ class HTTP2Connection: ChannelDuplexHandler {
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
+        socket = DirectSocket(context.channel)
         if context.channel.isActive { began(context) }
     }
-    func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
+    func handlerRemoved(context: ChannelHandlerContext) {
+        self.context = nil
+        socket = DirectSocket()
+    }
     func channelActive(context: ChannelHandlerContext) { began(context) }
 
     /// The machine has something to send from its beginning.
@@ -101,6 +106,7 @@ class HTTP2Connection: ChannelDuplexHandler {
                 received(event, bytes)
             }
         }
+        shard.buffers.giveBack(bytes)
         flushIfNeeded()
     }
 
@@ -156,6 +162,7 @@ class HTTP2Connection: ChannelDuplexHandler {
 
     func channelInactive(context: ChannelHandlerContext) {
         self.context = nil
+        socket = DirectSocket()
         // First, so that nobody who waits is given a place here.
         closed()
         for id in streams.keys.sorted() { ended(id, .connectionClosed) }
@@ -184,7 +191,7 @@ class HTTP2Connection: ChannelDuplexHandler {
                     let count = try machine.beginData(stream.id, bytes.readableBytes, isLast: isLast)
                     guard count > 0, let piece = bytes.readSlice(length: count) else { break }
                     takeOutput()
-                    context?.write(wrapOutboundOut(piece), promise: nil)
+                    queue(piece)
                 }
             }
         } catch {
@@ -213,23 +220,33 @@ class HTTP2Connection: ChannelDuplexHandler {
         flushIsDue = false
         guard let context else { return }
         // What the channel has no room for stays with the machine.
-        if context.channel.isWritable { takeOutput() }
+        let sent = machine.output.withBytes { $0.isEmpty ? 0 : socket.send($0) }
+        if sent > 0 || context.channel.isWritable { takeOutput(from: sent) }
+        guard socket.isQueueing else { return }
         context.flush()
         // The kernel may have had news of the connection's end.
-        guard self.context != nil, !context.channel.isWritable else { return }
+        guard self.context != nil else { return }
+        socket.flushed(context.channel)
+        guard !context.channel.isWritable else { return }
         guard machine.output.count <= unsentLimit else { return close() }
         pendingChanged(to: context.channel.pendingBytes + machine.output.count)
     }
 
-    private func takeOutput() {
+    /// `start`: what comes before is with the kernel already.
+    private func takeOutput(from start: Int = 0) {
         guard let context, !machine.output.isEmpty else { return }
-        let output = machine.output.withBytes { bytes in
-            var buffer = context.channel.allocator.buffer(capacity: bytes.count)
-            buffer.writeBytes(bytes)
+        let rest = machine.output.withBytes { bytes in
+            guard start < bytes.count else { return ByteBuffer() }
+            var buffer = context.channel.allocator.buffer(capacity: bytes.count - start)
+            buffer.writeBytes(bytes[start...])
             return buffer
         }
         machine.outputWasTaken()
-        context.write(wrapOutboundOut(output), promise: nil)
+        if rest.readableBytes > 0 { queue(rest) }
+    }
+    private func queue(_ bytes: ByteBuffer) {
+        socket.queued()
+        context?.write(wrapOutboundOut(bytes), promise: nil)
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {

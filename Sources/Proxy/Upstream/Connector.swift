@@ -51,7 +51,7 @@ enum Connector {
         let bootstrap = ClientBootstrap(group: shard.loop)
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             .channelOption(.socketOption(.so_keepalive), value: 1)
-            .channelOption(.recvAllocator, value: ReadSizes.allocator)
+            .channelOption(.recvAllocator, value: ReadAllocator(shard.buffers))
             .channelOption(.maxMessagesPerRead, value: ReadSizes.readsPerTurn)
         // Streams of HTTP/2 end by themselves.
         return wire == .http1 ? bootstrap.channelOption(.allowRemoteHalfClosure, value: true) : bootstrap

@@ -31,7 +31,9 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
     private var isPaused = false
     private var wantsRead = false
     private var answerKeepsAlive = false
-    private var needsFlush = false
+    /// Written, but not flushed yet, and so short that it can wait for that.
+    private var outgoing = ByteBuffer()
+    private var socket = DirectSocket()
     /// The endpoint has ended its side in order, which alone ends a body of unknown length.
     private var inputEnded = false
     /// Requests that were sent on this connection.
@@ -68,8 +70,14 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
         }
     }
 
-    func handlerAdded(context: ChannelHandlerContext) { self.context = context }
-    func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
+    func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
+        socket = DirectSocket(context.channel)
+    }
+    func handlerRemoved(context: ChannelHandlerContext) {
+        self.context = nil
+        socket = DirectSocket()
+    }
 
     // MARK: For the exchange
 
@@ -82,11 +90,24 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
         phase = .head
         hasAnswered = false
         served += 1
+        outgoing = ByteBuffer()
         parser.reset()
     }
     private func write(_ bytes: ByteBuffer) {
-        needsFlush = true
+        if outgoing.readableBytes == 0, !socket.isQueueing, bytes.readableBytes <= 4096 {
+            outgoing = bytes
+        } else {
+            queueOutgoing()
+            queue(bytes)
+        }
+    }
+    private func queue(_ bytes: ByteBuffer) {
+        socket.queued()
         context?.write(wrapOutboundOut(bytes), promise: nil)
+    }
+    private func queueOutgoing() {
+        if outgoing.readableBytes > 0 { queue(outgoing) }
+        outgoing = ByteBuffer()
     }
     func send(head: RequestHead, isLast: Bool) { if case .http1(let text) = head { write(text) } }
     func send(body: ByteBuffer, isLast: Bool) {
@@ -105,11 +126,19 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
     }
     func release() { pool.release(self) }
     func flush() {
-        guard needsFlush else { return }
-        needsFlush = false
-        context?.flush()
+        if outgoing.readableBytes > 0 {
+            let count = outgoing.withUnsafeReadableBytes { socket.send($0) }
+            outgoing.moveReaderIndex(forwardBy: count)
+            queueOutgoing()
+        }
+        guard socket.isQueueing, let context else { return }
+        context.flush()
+        socket.flushed(context.channel)
     }
-    func closeOutput() { context?.close(mode: .output, promise: nil) }
+    func closeOutput() {
+        queueOutgoing()
+        context?.close(mode: .output, promise: nil)
+    }
 
     /// The exchange no longer wants the answer.
     func cancel() {
@@ -158,12 +187,19 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
             return
         }
         if buffer.readableBytes == 0 { swap(&buffer, &bytes) } else { buffer.writeBuffer(&bytes) }
+        defer { if buffer.readableBytes == 0 { releaseBuffer() } }
         do throws(WireViolation) { try consume(exchange) } catch {
             phase = .closed
             self.exchange = nil
             close()
             exchange.failed(.violation(error))
         }
+    }
+
+    private func releaseBuffer() {
+        var empty = ByteBuffer()
+        swap(&empty, &buffer)
+        shard.buffers.giveBack(empty)
     }
 
     private func consume(_ exchange: Exchange) throws(WireViolation) {
