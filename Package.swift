@@ -3,7 +3,7 @@ import PackageDescription
 
 // Environment switches, all off by default:
 //   HEDDLE_WERROR  warnings are errors (scripts/test and CI)
-//   HEDDLE_STATIC  link Debian's static C libraries (the release image)
+//   HEDDLE_STATIC  link Debian's static C libraries (the release image); nothing of the tests is built
 //   HEDDLE_CORE    only what needs no SwiftNIO: compiler and dataplanes, for quick kernel work; `pure`: without those
 //   HEDDLE_FUZZ    the fuzz targets (scripts/fuzz)
 //   HEDDLE_BENCH   HTTP2Wire beside swift-nio-http2 (scripts/bench http2)
@@ -247,13 +247,6 @@ if !isSet("HEDDLE_CORE") {
                 "Reconcile", "RouteIR", "TestSupport", "YAML",
             ]),
     ]
-    if isSet("HEDDLE_BENCH") {
-        package.targets.append(
-            .executableTarget(
-                name: "bench-http2",
-                dependencies: ["HTTP2Wire", .product(name: "NIOEmbedded", package: "swift-nio")] + nio + frames,
-                path: "Tests/Benchmarks/HTTP2", swiftSettings: strict))
-    }
 }
 
 // The first answer of scripts/test: values and functions, tested without a kernel.
@@ -282,4 +275,18 @@ if isSet("HEDDLE_FUZZ") {
         fuzzer("fuzz-manifests", "Manifests", ["Cluster", "FuzzSupport", "Manifests"]),
         fuzzer("fuzz-objects-json", "ObjectsJSON", ["Cluster", "FuzzSupport", "Manifests", "PullJSON", "YAML"]),
     ]
+}
+
+if isSet("HEDDLE_STATIC") {
+    package.targets.removeAll { $0.type == .test || $0.path?.hasPrefix("Tests/") ?? false }
+}
+
+if isSet("HEDDLE_BENCH") {
+    package.targets.append(
+        .executableTarget(
+            name: "bench-http2",
+            dependencies: ["HTTP2Wire"]
+                + ["NIOCore", "NIOEmbedded"].map { .product(name: $0, package: "swift-nio") }
+                + ["NIOHTTP2", "NIOHPACK"].map { .product(name: $0, package: "swift-nio-http2") },
+            path: "Tests/Benchmarks/HTTP2", swiftSettings: strict))
 }

@@ -211,7 +211,8 @@ private typealias Client = GRPCClient<HTTP2ClientTransport.Posix>
     @Test func deadlinesAndCancellationReachTheServer() async throws {
         try await withPeers { client, rig, services in
             var options = CallOptions.defaults
-            options.timeout = .milliseconds(200)
+            // Long enough for the call to arrive on a busy machine.
+            options.timeout = .seconds(2)
             let limited = options
             let error = await #expect(throws: RPCError.self) {
                 _ = try await Self.ask(client, "Wait", [1], options: limited)
