@@ -6,7 +6,9 @@ package struct HeadWriter: Sendable {
     /// As many as `HeadEdit` can drop.
     package static let maximumFields = 128
 
-    package private(set) var bytes: [UInt8] = []
+    /// Filled already beyond `count`, so that bytes are written in place.
+    private var store: [UInt8] = []
+    private var count = 0
     private var head = MessageHead()
     /// HTTP/2 may send a cookie in crumbs (RFC 9113, 8.2.3); in HTTP/1 they are one field.
     private var cookie: [UInt8] = []
@@ -14,19 +16,21 @@ package struct HeadWriter: Sendable {
 
     package init() {}
 
+    package var bytes: ArraySlice<UInt8> { store[..<count] }
+
     // MARK: The start line
 
     package mutating func begin(
         method: UnsafeRawBufferPointer, target: UnsafeRawBufferPointer
     ) throws(WireViolation) {
         reset()
-        bytes += method
-        bytes.append(0x20)
-        bytes += target
+        add(method)
+        add(" ")
+        add(target)
         add(" HTTP/1.1\r\n")
-        head.startLineEnd = bytes.count
+        head.startLineEnd = count
         var head = take()
-        let line = ByteRange(0, bytes.count - 2)
+        let line = ByteRange(0, count - 2)
         let result: Result<Void, WireViolation> = bytes.withUnsafeBytes { raw in
             Result { () throws(WireViolation) in try readRequestLine(raw, line, into: &head) }
         }
@@ -36,17 +40,21 @@ package struct HeadWriter: Sendable {
 
     package mutating func begin(status: UInt16, reason: String) {
         reset()
-        add("HTTP/1.1 ")
-        for divisor: UInt16 in [100, 10, 1] { bytes.append(UInt8(truncatingIfNeeded: status / divisor % 10 + 0x30)) }
-        bytes.append(0x20)
-        bytes += reason.utf8
+        add("HTTP/1.1 000 ")
+        var rest = status
+        for at in stride(from: count - 2, to: count - 5, by: -1) {
+            store[at] += UInt8(rest % 10)
+            rest /= 10
+        }
+        var reason = reason
+        reason.withUTF8 { add(UnsafeRawBufferPointer($0)) }
         add("\r\n")
-        head.startLineEnd = bytes.count
+        head.startLineEnd = count
         head.status = status
     }
 
     private mutating func reset() {
-        bytes.removeAll(keepingCapacity: true)
+        count = 0
         cookie.removeAll(keepingCapacity: true)
         cookieIsSecret = false
         head = MessageHead()
@@ -77,7 +85,7 @@ package struct HeadWriter: Sendable {
         if known == .other {
             guard !name.isEmpty, name.allSatisfy(isTokenByte) else { throw WireViolation(400, .badHeaderName) }
         }
-        try line(known, name, isSecret) { $0 += value }
+        try line(known, name, value, isSecret)
     }
 
     package mutating func field(_ known: HeaderName, _ value: StaticString) throws(WireViolation) {
@@ -92,21 +100,19 @@ package struct HeadWriter: Sendable {
     }
 
     private mutating func line(
-        _ known: HeaderName, _ name: UnsafeRawBufferPointer, _ isSecret: Bool, _ writeValue: (inout [UInt8]) -> Void
+        _ known: HeaderName, _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, _ isSecret: Bool
     ) throws(WireViolation) {
         guard head.headers.count < Self.maximumFields else { throw WireViolation(431, .tooManyHeaders) }
-        let start = bytes.count
-        bytes += name
+        let start = count
+        add(name)
         add(": ")
-        let value = bytes.count
-        writeValue(&bytes)
-        let end = bytes.count
+        add(value)
         add("\r\n")
+        let end = count - 2
         head.append(
             HeaderLine(
-                name: ByteRange(start, value - 2), value: ByteRange(value, end),
-                end: UInt32(truncatingIfNeeded: end + 2),
-                known: known, isSecret: isSecret))
+                name: ByteRange(start, start + name.count), value: ByteRange(end - value.count, end),
+                end: UInt32(truncatingIfNeeded: count), known: known, isSecret: isSecret))
     }
 
     // MARK: The end
@@ -115,10 +121,13 @@ package struct HeadWriter: Sendable {
     package mutating func end(_ role: HeadParser.Role) throws(WireViolation) -> MessageHead {
         if !cookie.isEmpty {
             let cookie = cookie
-            try line(.cookie, text(of: .cookie), cookieIsSecret) { $0 += cookie }
+            let result: Result<Void, WireViolation> = cookie.withUnsafeBytes { value in
+                Result { () throws(WireViolation) in try line(.cookie, text(of: .cookie), value, cookieIsSecret) }
+            }
+            try result.get()
         }
         add("\r\n")
-        head.end = bytes.count
+        head.end = count
         var head = take()
         let result: Result<Void, WireViolation> = bytes.withUnsafeBytes { raw in
             Result { () throws(WireViolation) in
@@ -131,7 +140,20 @@ package struct HeadWriter: Sendable {
         return head
     }
 
-    private mutating func add(_ text: StaticString) {
-        bytes += UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount)
+    // MARK: Bytes
+
+    @inline(__always) private mutating func add(_ text: StaticString) {
+        add(UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
+    }
+    @inline(__always) private mutating func add(_ text: UnsafeRawBufferPointer) {
+        if store.count - count < text.count { grow(by: text.count) }
+        store.withUnsafeMutableBytes { target in
+            guard let target = target.baseAddress, let source = text.baseAddress else { return }
+            (target + count).copyMemory(from: source, byteCount: text.count)
+        }
+        count += text.count
+    }
+    private mutating func grow(by size: Int) {
+        store.append(contentsOf: repeatElement(0, count: max(512, store.count, size)))
     }
 }

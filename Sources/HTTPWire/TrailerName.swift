@@ -33,6 +33,36 @@ package func trailerLines(
     _ trailer: UnsafeRawBufferPointer, allows: (UnsafeRawBufferPointer) -> Bool
 ) -> [UInt8]? {
     var kept: [UInt8]?
+    forEachLine(trailer) { start, colon, end in
+        let name = UnsafeRawBufferPointer(rebasing: trailer[start..<colon])
+        if isTrailerName(name), allows(name) {
+            kept?.append(contentsOf: trailer[start..<end])
+        } else if kept == nil {
+            kept = Array(trailer[..<start])
+        }
+    }
+    return kept
+}
+
+/// The value of the first field with this name, without blanks around it.
+package func trailerValue(of name: HeaderName, in trailer: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer? {
+    var value: UnsafeRawBufferPointer?
+    forEachLine(trailer) { start, colon, end in
+        guard value == nil, HeaderName.recognise(.init(rebasing: trailer[start..<colon])) == name else { return }
+        var range = colon + 1..<end
+        while let first = range.first, isBlank(trailer[first]) { range = first + 1..<end }
+        while let last = range.last, isBlank(trailer[last]) || trailer[last] == 0x0d || trailer[last] == 0x0a {
+            range = range.lowerBound..<last
+        }
+        value = UnsafeRawBufferPointer(rebasing: trailer[range])
+    }
+    return value
+}
+
+/// Where each field's line begins, its colon is, and the next line begins; the empty line is no field.
+@inline(__always) private func forEachLine(
+    _ trailer: UnsafeRawBufferPointer, _ body: (_ start: Int, _ colon: Int, _ end: Int) -> Void
+) {
     var start = 0
     while start < trailer.count {
         var end = start
@@ -40,16 +70,7 @@ package func trailerLines(
         end = min(end + 1, trailer.count)
         var colon = start
         while colon < end, trailer[colon] != UInt8(ascii: ":") { colon += 1 }
-        let name = UnsafeRawBufferPointer(rebasing: trailer[start..<colon])
-        // The empty line is no field.
-        if colon < end {
-            if isTrailerName(name), allows(name) {
-                kept?.append(contentsOf: trailer[start..<end])
-            } else if kept == nil {
-                kept = Array(trailer[..<start])
-            }
-        }
+        if colon < end { body(start, colon, end) }
         start = end
     }
-    return kept
 }

@@ -61,4 +61,16 @@ import Testing
         let none = crlf("A: 1\n\n").withUnsafeBytes { trailerLines($0) { _ in false } }
         #expect(none == [])
     }
+
+    @Test(arguments: [
+        ("grpc-status: 0\n\n", "0"), ("Grpc-Status:14\nx: 1\n\n", "14"),
+        ("x: grpc-status: 1\ngrpc-status:\t 2 \n\n", "2"),
+        ("grpc-status: 3\ngrpc-status: 4\n\n", "3"), ("grpc-status:\n\n", ""), ("grpc-status-x: 5\n\n", nil),
+        ("\n", nil),
+    ]) func trailersHaveValues(_ text: String, _ value: String?) {
+        let found = crlf(text).withUnsafeBytes { raw in
+            trailerValue(of: .grpcStatus, in: raw).map { String(decoding: $0, as: UTF8.self) }
+        }
+        #expect(found == value)
+    }
 }

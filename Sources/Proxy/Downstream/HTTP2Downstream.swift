@@ -146,7 +146,7 @@ private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
 
     override func receivedTrailers() {
         guard let exchange, let shard = downstream?.shard else { return }
-        exchange.requestEnded(trailers: shard.heads.trailers(shard.fields))
+        exchange.requestEnded(trailers: HTTP2Heads.trailers(shard.fields))
         exchange.flushRequest()
     }
 

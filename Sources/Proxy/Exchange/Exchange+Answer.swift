@@ -93,10 +93,7 @@ extension Exchange {
         complete(trailers: trailers)
     }
     private func trailingStatus(in trailers: ByteBuffer) -> GRPCStatus? {
-        trailers.getString(at: trailers.readerIndex, length: trailers.readableBytes)?.split(separator: "\r\n")
-            .first { $0.hasPrefix("grpc-status:") }.map {
-                GRPCStatus($0.dropFirst("grpc-status:".utf8.count).trimmed.utf8)
-            }
+        trailers.withUnsafeReadableBytes { trailerValue(of: .grpcStatus, in: $0).map { GRPCStatus($0) } }
     }
     func flushResponse() { sink?.flush() }
     func upstreamEnded() { sink?.tunnelEnded() }

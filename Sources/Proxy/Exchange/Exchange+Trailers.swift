@@ -32,10 +32,12 @@ extension Exchange {
 
     /// Whether a filter of the route sets, adds or removes fields of this name.
     private func isEdited(_ name: UnsafeRawBufferPointer, isRequest: Bool) -> Bool {
-        isEdited(name, plan?.filters, isRequest) || isEdited(name, target?.backend?.filters, isRequest)
+        let (rule, backend) = (plan, target?.backend)
+        return isEdited(name, isRequest ? rule?.filters.requestHeaders : rule?.filters.responseHeaders)
+            || isEdited(name, isRequest ? backend?.filters.requestHeaders : backend?.filters.responseHeaders)
     }
-    private func isEdited(_ name: UnsafeRawBufferPointer, _ filters: FilterPlan?, _ isRequest: Bool) -> Bool {
-        for edit in (isRequest ? filters?.requestHeaders : filters?.responseHeaders) ?? [] {
+    private func isEdited(_ name: UnsafeRawBufferPointer, _ edits: [HeaderEdit]?) -> Bool {
+        for edit in edits ?? [] {
             let fields = edit.set.contains { isSame($0.name, name) } || edit.add.contains { isSame($0.name, name) }
             if fields || edit.remove.contains(where: { isSame($0, name) }) { return true }
         }

@@ -75,7 +75,7 @@ struct HTTP2Heads {
     }
 
     /// Fields after a body, each line with its CRLF, and the empty line.
-    func trailers(_ list: FieldList) -> ByteBuffer {
+    static func trailers(_ list: FieldList) -> ByteBuffer {
         var lines = ByteBufferAllocator().buffer(capacity: list.store.count + 4 * list.fields.count + 2)
         list.store.withBytes { bytes in
             for field in list.fields {
@@ -163,10 +163,28 @@ extension FieldList {
             // Not `[]`, which is made by code that knows no types, at the cost of the rest of it.
             default:
                 let marks = field.isSecret ? FieldMarks.neverIndexed : FieldMarks(rawValue: 0)
-                append(lowercasing: field.name, field.value, marks: marks)
+                let name = field.known.fieldName
+                if name == .other {
+                    append(lowercasing: field.name, field.value, marks: marks)
+                } else {
+                    append(name, field.value, marks: marks)
+                }
             }
         }
     }
+}
+
+/// By the raw value of a `HeaderName`.
+private let fieldNames: [FieldName] = {
+    var names = [FieldName](repeating: .other, count: HeaderName.allCases.count)
+    for name in FieldName.allCases { names[Int(name.header.rawValue)] = name }
+    names[Int(HeaderName.other.rawValue)] = .other
+    return names
+}()
+
+extension HeaderName {
+    /// What HTTP/2 calls it.
+    fileprivate var fieldName: FieldName { fieldNames[Int(rawValue)] }
 }
 
 extension FieldName {

@@ -216,7 +216,7 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
 
     override func receivedTrailers() {
         guard let shard = upstream?.shard else { return }
-        finish(trailers: shard.heads.trailers(shard.fields))
+        finish(trailers: HTTP2Heads.trailers(shard.fields))
     }
 
     private func finish(trailers: ByteBuffer?) {
