@@ -39,6 +39,7 @@ package enum WireFault: String, Hashable, Sendable, CaseIterable {
     case badHost = "bad_host"
     case badConnection = "bad_connection"
     case unsupportedExpectation = "unsupported_expectation"
+    case unsupportedProtocol = "unsupported_protocol"
     case badChunk = "bad_chunk"
     case badTrailer = "bad_trailer"
     case tooManyInterimAnswers = "too_many_interim_answers"

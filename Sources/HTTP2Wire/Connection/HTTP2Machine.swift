@@ -249,5 +249,5 @@ package struct HTTP2Machine: ~Copyable {
 }
 
 extension UnsafeRawBufferPointer {
-    init(_ text: StaticString) { self.init(start: text.utf8Start, count: text.utf8CodeUnitCount) }
+    package init(_ text: StaticString) { self.init(start: text.utf8Start, count: text.utf8CodeUnitCount) }
 }

@@ -104,7 +104,8 @@ enum HeadRules {
         facts.isCONNECT = isEqual(method, "CONNECT")
         if facts.protocol != nil {
             // RFC 8441, 4: only with CONNECT, and only if we have said that we know it.
-            guard facts.isCONNECT, allowsProtocol else { throw Malformed(.extendedConnectNotOffered) }
+            guard facts.isCONNECT else { throw Malformed(.badPseudoField) }
+            guard allowsProtocol else { throw Malformed(.extendedConnectNotOffered) }
             guard let name = facts.protocol.map(value), !name.isEmpty, name.allSatisfy(FieldGrammar.isToken),
                 facts.authority != nil
             else { throw Malformed(.badPseudoField) }

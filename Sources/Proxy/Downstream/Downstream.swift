@@ -36,6 +36,11 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     private var isFirst = true
     private var isDraining = false
     private var inputEnded = false
+    /// Of a tunnel: the client was told that nothing more comes.
+    private var outputEnded = false
+    private var hasFailed = false
+    /// Of a tunnel that the client has left in order: the endpoint still has to take what came last.
+    private var isLeaving = false
     private var isConsuming = false
     private var deadline: Moment?
     /// On the client's account: the connection itself, bytes that wait for their turn, bytes that the client does not
@@ -283,14 +288,32 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         let exchange = exchange
         self.exchange = nil
         guard phase != .replaced else { return }
+        if phase == .tunnel, let exchange, inputEnded || outputEnded, !hasFailed {
+            leaveTunnel(exchange)
+        } else {
+            exchange?.clientClosed()
+        }
         phase = .closing
-        exchange?.clientClosed()
+        if !isLeaving { leave() }
+    }
+    private func leave() {
         uncharge()
         shard.dismiss(arrival)
         shard.closed(self)
     }
+    private func leaveTunnel(_ exchange: Exchange) {
+        // NIO does not tell the end of the input where the output has ended before.
+        if outputEnded { exchange.clientEndedTunnel() }
+        exchange.clientLeftTunnel()
+        guard !exchange.machine.isOver else { return }
+        self.exchange = exchange
+        isLeaving = true
+    }
 
-    func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        hasFailed = true
+        context.close(promise: nil)
+    }
 
     /// Ends after the request under way or the next one: a request may be on its way here, and a connection closed
     /// under it would cost the client an answer. Without one it ends after a while.
@@ -299,7 +322,10 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         if phase == .head, buffer.readableBytes == 0 { deadline = shard.now + shard.options.drainGrace }
         exchange?.machine.closesConnection()
     }
-    func abort() { cut(exchange) }
+    func abort() {
+        hasFailed = true
+        if isLeaving { exchange?.refuse(503, .overflow, "") } else { cut(exchange) }
+    }
     var held: Int { arrival.held }
     var source: MemorySource { arrival.source }
 
@@ -328,7 +354,7 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         deadline = shard.now + .seconds(2)
         guard let context else { return }
         sendOutgoing()
-        if inputEnded { context.close(promise: nil) } else { context.close(mode: .output, promise: nil) }
+        context.endOutput(inputEnded: inputEnded)
         if wantsRead { resumeReading() }
     }
 }
@@ -390,6 +416,7 @@ extension Downstream: ResponseSink {
     func finished(_ exchange: Exchange, keepsAlive: Bool, trailers: ByteBuffer?) {
         guard self.exchange === exchange || self.exchange == nil else { return }
         self.exchange = nil
+        guard !isLeaving else { return leave() }
         flush()
         guard keepsAlive, !inputEnded else { return closeGently() }
         phase = .head
@@ -401,6 +428,7 @@ extension Downstream: ResponseSink {
     }
     func aborted(_ exchange: Exchange) {
         self.exchange = nil
+        guard !isLeaving else { return leave() }
         guard context != nil else { return }
         // A client that gets nothing at all takes it for an idle connection's end and asks again.
         sendOutgoing()
@@ -408,17 +436,20 @@ extension Downstream: ResponseSink {
     }
     /// An orderly end would make a part look like the whole where only the end tells; a reset does not.
     private func cut(_ exchange: Exchange?) {
-        if exchange?.machine.isCut == true, let channel = context?.channel as? any SocketOptionProvider {
-            _ = channel.setSoLinger(linger(l_onoff: 1, l_linger: 0))
-        }
+        if exchange?.machine.isCut == true { context?.channel.resetsAtClose() }
         context?.close(promise: nil)
     }
     func becameTunnel() {
         phase = .tunnel
         deadline = nil
+        // Before anything is sent that could pause it again.
+        resumeReading()
         consume()
         exchange?.flushRequest()
-        resumeReading()
     }
-    func tunnelEnded() { context?.close(mode: .output, promise: nil) }
+    func tunnelEnded() {
+        outputEnded = true
+        sendOutgoing()
+        context?.endOutput(inputEnded: inputEnded)
+    }
 }

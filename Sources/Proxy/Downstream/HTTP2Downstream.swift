@@ -28,7 +28,7 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
     init(_ shard: Shard, _ arrival: Arrival) {
         self.arrival = arrival
         idleSince = shard.now
-        super.init(shard, .server)
+        super.init(shard, .server) { $0.offersExtendedConnect = true }
     }
 
     override func began(_ context: ChannelHandlerContext) {
@@ -140,7 +140,12 @@ private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
 
     override func receivedData(_ bytes: ByteBuffer, isLast: Bool) {
         guard let exchange else { return }
-        if bytes.readableBytes > 0 || isLast { exchange.requestBody(bytes, isLast: isLast) }
+        if exchange.form == .upgrade {
+            if bytes.readableBytes > 0 { exchange.tunnelBytes(bytes) }
+            if isLast { exchange.clientEndedTunnel() }
+        } else if bytes.readableBytes > 0 || isLast {
+            exchange.requestBody(bytes, isLast: isLast)
+        }
         exchange.flushRequest()
     }
 
@@ -155,9 +160,17 @@ private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
         self.exchange = nil
         guard case .violation(let fault) = cause else { return exchange.clientClosed() }
         exchange.record.failure = fault.kind.rawValue
+        guard !exchange.machine.isTunnel else {
+            return exchange.clientLeftTunnel(isInOrder: false, .downstreamProtocolError, "http2.violation")
+        }
         exchange.giveUp(.downstreamProtocolError, "http2.violation")
     }
     override func becameWritable() { exchange?.clientIsWritable() }
+    /// Of a tunnel: the endpoint may still have to take what came last, on this connection's account.
+    override func ended() {
+        guard let exchange, exchange.machine.isTunnel else { return super.ended() }
+        exchange.clientLeftTunnel()
+    }
 
     /// A request that cannot be read. Nothing has come of it yet, and its rest is not read.
     func refuse(_ status: UInt16, _ fault: String) {
@@ -176,7 +189,7 @@ private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
     func wasIdle() {
         // What is left of an answer that is complete, and that the client does not take.
         guard let exchange else { return reset(.cancel) }
-        guard !exchange.isGRPC else { return }
+        guard !exchange.isGRPC, !exchange.machine.isTunnel else { return }
         exchange.refuse(504, .idleTimeout, "stream_idle_timeout")
     }
 
@@ -206,16 +219,17 @@ private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
         self.exchange = nil
         do throws(SendRefusal) { try endBody(trailers) } catch { return reset(.internalError) }
         // The rest of a request that was answered before its end is of no use to anyone.
-        if !exchange.machine.isRequestComplete { resetAfterSending(.noError) }
+        if !peerHasEnded { resetAfterSending(.noError) }
         flush()
+        if hasSentAll { super.ended() }
     }
     func aborted(_ exchange: Exchange) {
         self.exchange = nil
-        reset(.internalError)
+        // RFC 8441, 5: what TCP says with a reset.
+        reset(exchange.machine.wasTunnelCut ? .cancel : .internalError)
     }
     func pauseRequest() { pause() }
     func resumeRequest() { resume() }
-    // Upgrades are HTTP/1's.
-    func becameTunnel() {}
-    func tunnelEnded() {}
+    func becameTunnel() { if peerHasEnded { exchange?.clientEndedTunnel() } }
+    func tunnelEnded() { sendData(ByteBuffer(), isLast: true) }
 }

@@ -29,6 +29,7 @@ extension Exchange {
             giveBack(remains, .init(status: answer.status), cancels: true)
             return retry()
         }
+        if self.form == .upgrade, let fault = handshakeFault(answer, bytes) { return failed(.noWebSocket(fault)) }
         timers.attempt?.cancel()
         let form = self.form(of: answer, body)
         if form?.endsWithConnection == true || !machine.isRequestComplete { machine.closesConnection() }
@@ -39,13 +40,8 @@ extension Exchange {
         if let began = machine.began { record.upstreamTime = shard.now.since(began) }
         record.status = answer.status
         if isGRPC { record.grpcStatus = answer.value(.grpcStatus).map { GRPCStatus(bytes.array($0)) } }
+        guard let form else { return openTunnel() }
         self.body.drop()
-        guard let form else {
-            // The route's time is for an answer, and this was it.
-            timers.request?.cancel()
-            machine.becameTunnel()
-            return sink.becameTunnel()
-        }
         machine.answered(form)
     }
 
@@ -96,7 +92,6 @@ extension Exchange {
         trailers.withUnsafeReadableBytes { trailerValue(of: .grpcStatus, in: $0).map { GRPCStatus($0) } }
     }
     func flushResponse() { sink?.flush() }
-    func upstreamEnded() { sink?.tunnelEnded() }
 
     // MARK: Of our own
 

@@ -95,6 +95,11 @@ extension Exchange {
         if machine.isConnecting(to: host) { failed(.unreachable(failure)) }
     }
 
+    /// The same for what the endpoint's connection has not got.
+    func cannotServe(_ failure: NoWebSocket, _ host: EndpointBalancer.HostID) {
+        if machine.isConnecting(to: host) { failed(.noWebSocket(failure)) }
+    }
+
     private func send(on connection: any UpstreamStream) {
         guard let head = target?.head, machine.connected(connection, to: connection.host) else {
             return connection.release()
@@ -102,10 +107,12 @@ extension Exchange {
         record.upstreamLocal = connection.link?.local
         connection.begin(self)
         let hasBody = self.head.requestBody != .none
-        connection.send(head: head, isLast: !hasBody)
-        if hasBody { sendKeptBody(on: connection) }
+        connection.send(head: head, isLast: !hasBody && form != .upgrade)
+        if hasBody {
+            sendKeptBody(on: connection)
+            if !mayTryAgainLater, body.held > 0 { body.drop() }
+        }
         connection.flush()
-        if !mayTryAgainLater, body.held > 0 { body.drop() }
         resumeRequest()
     }
     private func sendKeptBody(on connection: any UpstreamStream) {
@@ -135,19 +142,17 @@ extension Exchange {
         let hasAnswered = machine.stream?.hasAnswered == true
         switch machine.failed(failure, hasAnswered: hasAnswered, canRepeat: body.isWhole && !isMirror) {
         case .ignored: break
-        case .tunnelEnded: endTunnel()
+        case .tunnelEnded: endpointLeftTunnel(failure)
         case .answerCut: abortAnswer(failure)
         case .unsendable: answer(failure)
         case .tryEnded(let remains, let next):
             // The upstream has let go of it where it has ended by itself.
             let cancels: Bool
             switch failure {
-            case .timeout, .violation, .unwanted: cancels = true
+            case .timeout, .violation, .unwanted, .noWebSocket: cancels = true
             case .unreachable, .refused, .reset, .closed, .unsendable, .malformed: cancels = false
             }
-            var outcome = RequestOutcome.connectionFailure
-            if case .unwanted(_, let status) = failure { outcome = RequestOutcome(status: status) }
-            giveBack(remains, outcome, cancels: cancels)
+            giveBack(remains, outcome(of: failure), cancels: cancels)
             switch next {
             case .again: attempt()
             case .retry where mayRetryNow: retry()
@@ -155,6 +160,16 @@ extension Exchange {
                 markExhausted()
                 answer(failure)
             }
+        }
+    }
+
+    /// What a failed try says of its endpoint.
+    private func outcome(of failure: UpstreamFailure) -> RequestOutcome? {
+        switch failure {
+        case .unwanted(_, let status), .noWebSocket(.ignored(let status)): RequestOutcome(status: status)
+        // What it cannot do is no sign of bad health.
+        case .noWebSocket(.notOffered): nil
+        default: .connectionFailure
         }
     }
 
@@ -186,6 +201,7 @@ extension Exchange {
         case .malformed(let fault):
             record.failure = fault.kind.rawValue
             reply(502, .upstreamProtocolError, "upstream_protocol_error", "the endpoint's answer is not HTTP/2")
+        case .noWebSocket(let failure): answer(failure)
         case .timeout:
             reply(504, .upstreamTimeout, "upstream_per_try_timeout", "no answer within the time of a try")
         }

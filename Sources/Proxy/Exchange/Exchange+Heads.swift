@@ -23,6 +23,7 @@ extension Exchange {
                 shard.edit.add("host", hostname.utf8)
             }
         }
+        if form == .upgrade, let target { editHandshake(for: target.pool.upstream.wire) }
         editTarget(rewrite?.path)
     }
 
@@ -30,7 +31,9 @@ extension Exchange {
     func editedHead(for wire: Upstream.Wire) -> RequestHead {
         switch wire {
         case .http1: return .http1(shard.edited(head, bytes))
-        case .h2c: return .http2(shard.heads.request(head, bytes, shard.edit, scheme: "http"))
+        case .h2c:
+            let isWebSocket = form == .upgrade
+            return .http2(shard.heads.request(head, bytes, shard.edit, scheme: "http", isWebSocket: isWebSocket))
         }
     }
 
@@ -144,6 +147,7 @@ extension Exchange {
             if let cors = plan?.filters.cors { addCORS(cors, to: answer, raw) }
             if let setCookie = target?.setCookie { shard.edit.add("set-cookie", setCookie.utf8) }
             if form?.chunks == .removed || answer.status == 204 { shard.edit.drop(.transferEncoding, in: answer) }
+            if form == nil { editHandshakeAnswer(answer, raw) }
             // HTTP/2 has no such field.
             guard form != nil, !speaksHTTP2 else { return }
             if !machine.keepsAlive {

@@ -104,7 +104,7 @@ extension Exchange {
         target = Target(pool: pool, backend: backend)
         machine.mayTry(retryPolicy, isIdempotent: method.isIdempotent)
         chooseHash(pool.policy)
-        if pool.upstream.wire == .h2c { sendsHTTP2() }
+        if pool.upstream.wire == .h2c { sendsHTTP2ToEndpoint() }
         edit(plan, backend)
         target?.head = editedHead(for: pool.upstream.wire)
         let mirrors = (plan.filters.mirrors, backend.filters.mirrors)

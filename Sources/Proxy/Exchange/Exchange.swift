@@ -41,6 +41,8 @@ final class Exchange {
         let backend: BackendPlan?
         var hash: UInt64?
         var setCookie: String?
+        /// Of a WebSocket between two versions of HTTP: the one that the side of HTTP/1 was sent, or sent itself.
+        var webSocketKey: String?
         var head: RequestHead?
     }
     enum RequestForm {
@@ -74,7 +76,7 @@ final class Exchange {
         isGRPC = bytes.hasPrefix("application/grpc", at: head.value(.contentType))
         speaksHTTP2 = sink.speaksHTTP2
         if speaksHTTP2 {
-            form = .plainBody
+            form = head.wantsUpgrade ? .upgrade : .plainBody
         } else {
             form = head.wantsUpgrade && !bytes.hasPrefix("h2c", at: head.value(.upgrade)) ? .upgrade : .asItCame
         }
@@ -92,9 +94,10 @@ final class Exchange {
     }
 
     /// Brings the client's account up to date: the head, what is kept for another try, what the endpoint does not take.
-    private func account() {
+    func account() {
         guard !machine.isOver else { return }
-        let waiting = machine.stream.map { $0.isWritable ? 0 : $0.pendingBytes } ?? 0
+        let isAlone = machine.tunnelEnds.contains(.clientLeft)
+        let waiting = machine.stream.map { $0.isWritable && !isAlone ? 0 : $0.pendingBytes } ?? 0
         let total = MemoryLimits.request + bytes.storageCapacity + body.held + waiting
         shard.hold(total - held, arrival)
         held = total
@@ -162,12 +165,12 @@ final class Exchange {
         for mirror in mirrors { mirror.flushRequest() }
     }
 
-    private func pauseRequest() {
+    func pauseRequest() {
         if machine.pauseRequest() { sink?.pauseRequest() }
         account()
     }
     func resumeRequest() {
-        guard machine.resumeRequest() else { return }
+        guard machine.isRequestPaused, !awaitsTunnel, machine.resumeRequest() else { return }
         account()
         sink?.resumeRequest()
     }
@@ -176,38 +179,23 @@ final class Exchange {
     /// The client can take more of the answer.
     func clientIsWritable() { machine.stream?.resume() }
 
-    /// Bytes of a tunnel.
-    func tunnelBytes(_ piece: ByteBuffer) {
-        record.bytesReceived += UInt64(piece.readableBytes)
-        guard let stream = machine.stream else { return }
-        stream.send(body: piece, isLast: false)
-        if !stream.isWritable { pauseRequest() }
-    }
-    func clientEndedTunnel() { machine.stream?.closeOutput() }
-
     /// The client is gone.
     func clientClosed() {
-        if machine.isTunnel { endTunnel() } else { giveUp(.downstreamClosed, "downstream_remote_disconnect") }
+        guard machine.isTunnel else { return giveUp(.downstreamClosed, "downstream_remote_disconnect") }
+        clientLeftTunnel(isInOrder: false)
     }
     /// The client broke the rules, or neither side has sent anything for too long: answered if that is still possible.
     func refuse(_ status: UInt16, _ flag: ResponseFlags, _ details: String) {
         switch machine.exit {
         case .reply: reply(status, flag, details, nil)
         case .abort: abort(flag, details, nil)
-        case .endTunnel: endTunnel()
+        case .endTunnel: if let remains = machine.tunnelEnded() { endTunnel(remains) }
         case .none: break
         }
     }
 
     // MARK: The end
 
-    /// One of its sides is closed; that is how tunnels end.
-    func endTunnel() {
-        guard let remains = machine.tunnelEnded() else { return }
-        let sink = sink
-        end(remains, .success, cancels: true)
-        sink?.aborted(self)
-    }
     /// Nobody is there to be told.
     func giveUp(_ flag: ResponseFlags, _ details: String) {
         guard let remains = machine.aborted() else { return }

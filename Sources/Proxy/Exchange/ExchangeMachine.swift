@@ -45,7 +45,8 @@ struct ExchangeMachine<Stream> {
         case answered
         /// `isCut`: of the answer there is a part that must not look like the whole.
         case aborted(isCut: Bool)
-        case tunnel
+        /// `isCut`: before the endpoint had said that it sends no more, or while it was still to take something.
+        case tunnel(isCut: Bool)
     }
     /// What a phase leaves to be given back.
     struct Remains {
@@ -64,6 +65,7 @@ struct ExchangeMachine<Stream> {
     /// For another request, as far as it is known.
     private var keepsConnection: Bool
     private var interim = (answers: 0, bytes: 0)
+    private(set) var tunnelEnds = TunnelEnds()
 
     init(hasBody: Bool, keepsConnection: Bool) {
         isRequestComplete = !hasBody
@@ -75,6 +77,7 @@ struct ExchangeMachine<Stream> {
     var isOver: Bool { if case .ended = phase { true } else { false } }
     var isQueued: Bool { if case .queued = phase { true } else { false } }
     var isTunnel: Bool { if case .tunnel = phase { true } else { false } }
+    var wasTunnelCut: Bool { if case .ended(.tunnel(true)) = phase { true } else { false } }
     /// A head has gone to the client.
     var hasAnswer: Bool {
         switch phase {
@@ -100,7 +103,7 @@ struct ExchangeMachine<Stream> {
     var isCut: Bool {
         switch phase {
         case .answering(_, _, let answer): answer.endsWithConnection
-        case .ended(.aborted(let isCut)): isCut
+        case .ended(.aborted(let isCut)), .ended(.tunnel(let isCut)): isCut
         case .choosing, .queued, .connecting, .asking, .tunnel, .ended: false
         }
     }
@@ -174,9 +177,9 @@ struct ExchangeMachine<Stream> {
         let isUntouched: Bool
         switch failure {
         case .unsendable: return .unsendable
-        case .unreachable: isUntouched = true
+        case .unreachable, .noWebSocket(.notOffered): isUntouched = true
         case .refused: isUntouched = !hasAnswered
-        case .closed, .reset, .timeout, .violation, .malformed, .unwanted: isUntouched = false
+        case .closed, .reset, .timeout, .violation, .malformed, .unwanted, .noWebSocket: isUntouched = false
         }
         let remains = leave(for: .choosing(isRetry: false))
         // A server may close an idle connection while a request is on its way. It may as well have read it, so this is
@@ -274,7 +277,17 @@ struct ExchangeMachine<Stream> {
     }
     /// nil: it is over already.
     mutating func aborted() -> Remains? { isOver ? nil : leave(for: .ended(.aborted(isCut: isCut))) }
-    mutating func tunnelEnded() -> Remains? { isTunnel ? leave(for: .ended(.tunnel)) : nil }
+    mutating func tunnelEnded() -> Remains? {
+        isTunnel ? leave(for: .ended(.tunnel(isCut: !tunnelEnds.hasWholeAnswer))) : nil
+    }
+    /// This side of the tunnel sends no more. False: it said so before.
+    mutating func tunnelHalfEnded(_ side: TunnelEnds) -> Bool { isTunnel && tunnelEnds.insert(side).inserted }
+    /// The connection or stream on this side is gone; the other one may still have to take what was sent to it.
+    mutating func tunnelLeft(_ side: TunnelEnds) -> Remains? {
+        let isNews = tunnelEnds.insert(side).inserted
+        guard !isNews || !tunnelEnds.isComplete || tunnelEnds.haveBothLeft else { return nil }
+        return tunnelEnded()
+    }
 
     private mutating func leave(for next: Phase) -> Remains {
         defer { phase = next }
@@ -287,6 +300,22 @@ struct ExchangeMachine<Stream> {
         case .ended: return Remains()
         }
     }
+}
+
+/// How much of a tunnel is at its end: its two directions, then the connections or streams it runs over.
+struct TunnelEnds: OptionSet {
+    let rawValue: UInt8
+    /// Sends no more.
+    static let client = Self(rawValue: 1)
+    static let endpoint = Self(rawValue: 2)
+    static let clientLeft = Self(rawValue: 4)
+    static let endpointLeft = Self(rawValue: 8)
+
+    /// Both have said so: what is on its way still arrives, and then it is over.
+    var isComplete: Bool { isSuperset(of: [.client, .endpoint]) }
+    var haveBothLeft: Bool { isSuperset(of: [.clientLeft, .endpointLeft]) }
+    /// All that the endpoint will ever send has come.
+    var hasWholeAnswer: Bool { isSuperset(of: [.endpoint, .endpointLeft]) }
 }
 
 /// How often a request was sent and may be, and where it came to nothing.

@@ -15,7 +15,8 @@ struct HTTP2Heads {
 
     // MARK: From HTTP/2
 
-    /// `hasBody`: DATA follows.
+    /// `hasBody`: DATA follows. Who asks for a WebSocket by extended CONNECT (RFC 8441, 5) has the head of the GET that
+    /// asks for one over HTTP/1: one form of it is routed.
     mutating func request(
         _ list: FieldList, _ facts: HeadFacts, hasBody: Bool
     ) throws(WireViolation) -> (MessageHead, ByteBuffer) {
@@ -28,7 +29,9 @@ struct HTTP2Heads {
                 guard let method = value(facts.method), let target = value(facts.path) ?? value(facts.authority) else {
                     throw WireViolation(400, .badTarget)
                 }
-                try writer.begin(method: method, target: target)
+                let isTunnel = facts.protocol != nil
+                try writer.begin(method: isTunnel ? UnsafeRawBufferPointer("GET") : method, target: target)
+                if let name = value(facts.protocol) { try upgrade(to: name) }
                 var host = value(facts.authority)
                 for field in list.fields[facts.fieldsStart...] {
                     if field.name != .host {
@@ -38,11 +41,35 @@ struct HTTP2Heads {
                     }
                 }
                 if let host { try writer.field(.host, host) }
-                if hasBody, facts.contentLength == nil { try writer.field(.transferEncoding, "chunked") }
+                if hasBody, !isTunnel, facts.contentLength == nil { try writer.field(.transferEncoding, "chunked") }
             }
         }.get()
         let head = try writer.end(.request)
         return (head, ByteBuffer(bytes: writer.bytes))
+    }
+
+    private mutating func upgrade(to name: UnsafeRawBufferPointer) throws(WireViolation) {
+        // RFC 9220, 3, for all others.
+        guard WebSocketHandshake.isName(name) else { throw WireViolation(501, .unsupportedProtocol) }
+        try writer.field(.connection, "upgrade")
+        try writer.field(.upgrade, "websocket")
+    }
+
+    /// The answer to extended CONNECT that opens the tunnel, as HTTP/1 says it.
+    mutating func switching(
+        _ list: FieldList, _ facts: HeadFacts
+    ) throws(WireViolation) -> (MessageHead, ByteBuffer) {
+        writer.begin(status: 101, reason: reasonPhrase(101))
+        try writer.field(.connection, "upgrade")
+        try writer.field(.upgrade, "websocket")
+        try list.store.withBytes { bytes in
+            Result { () throws(WireViolation) in
+                for field in list.fields[facts.fieldsStart...] where field.name != .contentLength {
+                    try write(field, bytes)
+                }
+            }
+        }.get()
+        return try answerHead()
     }
 
     /// The answer's head. `hasBody`: DATA follows; else `addsLength` says that it has none, for HTTP/1's sake.
@@ -62,6 +89,9 @@ struct HTTP2Heads {
                 }
             }
         }.get()
+        return try answerHead()
+    }
+    private mutating func answerHead() throws(WireViolation) -> (MessageHead, ByteBuffer) {
         let head = try writer.end(.response)
         answer.clear()
         answer.writeBytes(writer.bytes)
@@ -96,12 +126,19 @@ struct HTTP2Heads {
 
     // MARK: To HTTP/2; what is sent at once into `list`
 
-    /// A list of its own, for it is kept for another try.
-    func request(_ head: MessageHead, _ bytes: ByteBuffer, _ edit: HeadEdit, scheme: StaticString) -> FieldList {
+    /// A list of its own, for it is kept for another try. `isWebSocket`: by extended CONNECT.
+    func request(
+        _ head: MessageHead, _ bytes: ByteBuffer, _ edit: HeadEdit, scheme: StaticString, isWebSocket: Bool = false
+    ) -> FieldList {
         var list = FieldList()
         list.reserve(bytes: bytes.readableBytes + 256, fields: head.headers.count + 8)
         bytes.withUnsafeReadableBytes { raw in
-            list.append(.method, UnsafeRawBufferPointer(rebasing: raw[head.methodText.range]))
+            if isWebSocket {
+                list.append(.method, UnsafeRawBufferPointer("CONNECT"))
+                list.append(.protocol, UnsafeRawBufferPointer("websocket"))
+            } else {
+                list.append(.method, UnsafeRawBufferPointer(rebasing: raw[head.methodText.range]))
+            }
             list.append(.scheme, UnsafeRawBufferPointer(start: scheme.utf8Start, count: scheme.utf8CodeUnitCount))
             edit.withTarget(head, raw) { list.append(.path, $0) }
             edit.withHost(head, raw) { list.append(.authority, $0) }
@@ -113,8 +150,9 @@ struct HTTP2Heads {
     mutating func setResponse(_ head: MessageHead, _ bytes: ByteBuffer, _ edit: HeadEdit) {
         list.removeAll()
         bytes.withUnsafeReadableBytes { raw in
-            // Behind `HTTP/1.1 `.
-            list.append(.status, UnsafeRawBufferPointer(rebasing: raw[head.start + 9..<head.start + 12]))
+            // Behind `HTTP/1.1 `. What switches protocols there has succeeded here (RFC 8441, 5).
+            let status = UnsafeRawBufferPointer(rebasing: raw[head.start + 9..<head.start + 12])
+            list.append(.status, head.status == 101 ? UnsafeRawBufferPointer("200") : status)
             list.append(head, raw, edit)
         }
     }

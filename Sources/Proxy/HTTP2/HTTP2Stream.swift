@@ -42,7 +42,7 @@ class HTTP2Stream {
     /// Received, and still the owner's.
     private var unconsumed = 0
     private var isPaused = false
-    private var peerHasEnded = false
+    private(set) var peerHasEnded = false
     private(set) var lastActivity: Moment
 
     init(_ id: UInt32, on connection: HTTP2Connection) {
@@ -58,6 +58,8 @@ class HTTP2Stream {
     func receivedTrailers() {}
     func wasReset(_ cause: HTTP2Reset) {}
     func becameWritable() {}
+    /// Both sides have sent all.
+    func ended() { connection?.remove(self) }
 
     var isWritable: Bool { !isFull && connection != nil }
     var isOver: Bool { connection == nil }
@@ -190,7 +192,7 @@ class HTTP2Stream {
         endIfOver()
     }
     private func endIfOver() {
-        if case .sent = ending, peerHasEnded { connection?.remove(self) }
+        if case .sent = ending, peerHasEnded { ended() }
     }
 
     func reset(_ code: HTTP2Code) {

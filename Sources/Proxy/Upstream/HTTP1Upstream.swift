@@ -36,6 +36,9 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
     private var socket = DirectSocket()
     /// The endpoint has ended its side in order, which alone ends a body of unknown length.
     private var inputEnded = false
+    /// Of a tunnel: the endpoint was told that nothing more comes.
+    private var outputEnded = false
+    private var hasFailed = false
     /// Requests that were sent on this connection.
     private(set) var served: UInt32 = 0
     private(set) var idleSince: Moment
@@ -136,12 +139,15 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
         socket.flushed(context.channel)
     }
     func closeOutput() {
-        queueOutgoing()
-        context?.close(mode: .output, promise: nil)
+        outputEnded = true
+        flush()
+        context?.endOutput(inputEnded: inputEnded)
     }
 
     /// The exchange no longer wants the answer.
     func cancel() {
+        // An orderly end would make a part look like the whole.
+        if exchange?.machine.wasTunnelCut == true { context?.channel.resetsAtClose() }
         exchange = nil
         phase = .closed
         close()
@@ -302,6 +308,8 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
     }
 
     func channelInactive(context: ChannelHandlerContext) {
+        // NIO does not tell the end of the input where the output has ended before.
+        if phase == .tunnel, outputEnded, !hasFailed { exchange?.upstreamEnded() }
         let exchange = exchange
         let wasInBody = phase == .body
         phase = .closed
@@ -315,12 +323,41 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
         }
     }
 
-    func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        hasFailed = true
+        context.close(promise: nil)
+    }
+}
+
+extension ChannelHandlerContext {
+    /// Ends our side once all is out that was written. NIO does so by itself unless the other side has ended before:
+    /// then it throws away what waits.
+    func endOutput(inputEnded: Bool) {
+        guard inputEnded, channel.pendingBytes > 0 else { return close(mode: .output, promise: nil) }
+        let allIsOut = eventLoop.makePromise(of: Void.self)
+        writeAndFlush(NIOAny(ByteBuffer()), promise: allIsOut)
+        allIsOut.futureResult.assumeIsolated().whenComplete { _ in self.close(promise: nil) }
+    }
 }
 
 extension Channel {
+    /// The other side is to notice that this is no end in order.
+    func resetsAtClose() {
+        _ = (self as? any SocketOptionProvider)?.setSoLinger(linger(l_onoff: 1, l_linger: 0))
+    }
+
     /// Written and not yet taken by the kernel. To be asked on its loop, and only when it matters.
     var pendingBytes: Int { (try? syncOptions?.getOption(.bufferedWritableBytes)) ?? 0 }
+}
+
+/// Why an endpoint's side has no WebSocket for a client that speaks the other version of HTTP.
+enum NoWebSocket {
+    /// Its SETTINGS do not say that it knows extended CONNECT (RFC 8441, 3).
+    case notOffered
+    /// It answered the request as if it asked for nothing more.
+    case ignored(status: UInt16)
+    /// Its 101 does not answer the key (RFC 6455, 4.1).
+    case badAnswer
 }
 
 /// Why an attempt came to nothing.
@@ -338,5 +375,6 @@ enum UpstreamFailure {
     case malformed(HTTP2Fault)
     /// Of an answer with this status, whose head the client does not take: no fault of the endpoint's.
     case unwanted(WireViolation, status: UInt16)
+    case noWebSocket(NoWebSocket)
     case timeout
 }

@@ -17,6 +17,9 @@ final class HTTP2Upstream: HTTP2Connection {
     private var link: Connector.Link?
     private var isDraining = false
     private var isClosed = false
+    /// Its first SETTINGS are there: extended CONNECT may be sent, if they offer it.
+    private var hasSettings = false
+    private var settingsTimer: Scheduled<Void>?
     private(set) var idleSince: Moment
     private(set) var served: UInt32 = 0
 
@@ -29,7 +32,7 @@ final class HTTP2Upstream: HTTP2Connection {
         super.init(shard, .client) { $0.unread = .max }
     }
 
-    /// Streams under way and those that wait for the connection to be made.
+    /// Streams under way and those that wait for the connection to be made, or for its SETTINGS.
     var streamCount: Int { streams.count + waiting.count }
     var hasRoom: Bool {
         !isDraining && !isClosed && machine.acceptsStreams && streamCount < maxStreams
@@ -53,7 +56,7 @@ final class HTTP2Upstream: HTTP2Connection {
         self.link = link
         let waiting = waiting
         self.waiting = []
-        for exchange in waiting { exchange.connected(stream(link)) }
+        for exchange in waiting { serve(exchange) }
         closeIfUseless()
         // Some of them may have given up meanwhile, and their places are free.
         pool.serveWaiting()
@@ -61,6 +64,9 @@ final class HTTP2Upstream: HTTP2Connection {
     private func failed(_ failure: Connector.Failure) {
         isClosed = true
         pool.http2Closed(self)
+        turnAway(failure)
+    }
+    private func turnAway(_ failure: Connector.Failure) {
         let waiting = waiting
         self.waiting = []
         for exchange in waiting { exchange.connectFailed(failure, host) }
@@ -70,7 +76,24 @@ final class HTTP2Upstream: HTTP2Connection {
 
     /// Hands the exchange a stream, now or as soon as there is a connection.
     func serve(_ exchange: Exchange) {
-        if let link { exchange.connected(stream(link)) } else { waiting.append(exchange) }
+        guard let link else { return waiting.append(exchange) }
+        guard exchange.form == .upgrade else { return exchange.connected(stream(link)) }
+        guard hasSettings else { return awaitSettings(exchange) }
+        if machine.peer.enablesConnectProtocol { return exchange.connected(stream(link)) }
+        // Not from inside the exchange.
+        shard.loop.assumeIsolated().execute { exchange.cannotServe(.notOffered, self.host) }
+    }
+
+    /// RFC 8441, 3. A server begins with its SETTINGS (RFC 9113, 3.4), so this is part of making the connection.
+    private func awaitSettings(_ exchange: Exchange) {
+        waiting.append(exchange)
+        guard settingsTimer == nil else { return }
+        let limit = TimeAmount.nanoseconds(Int64(clamping: pool.policy.connectTimeout.wholeNanoseconds))
+        settingsTimer = shard.loop.assumeIsolated().scheduleTask(in: limit) {
+            self.settingsTimer = nil
+            self.turnAway(Connector.Failure(reason: "no SETTINGS", isTimeout: true))
+            if !self.closeIfUseless() { self.pool.serveWaiting() }
+        }
     }
     private func stream(_ link: Connector.Link) -> HTTP2UpstreamStream { HTTP2UpstreamStream(on: self, link) }
     fileprivate func open(_ stream: HTTP2UpstreamStream, _ head: FieldList, isLast: Bool) throws(SendRefusal) {
@@ -90,6 +113,13 @@ final class HTTP2Upstream: HTTP2Connection {
 
     override func receivedSettings() {
         if let limit = machine.peer.maxConcurrentStreams { maxStreams = Int(limit) }
+        if !hasSettings {
+            hasSettings = true
+            settingsTimer?.cancel()
+            let waiting = waiting
+            self.waiting = []
+            for exchange in waiting { serve(exchange) }
+        }
         if !closeIfUseless() { pool.serveWaiting() }
     }
     /// Streams that it has not looked at are reset after this.
@@ -116,7 +146,9 @@ final class HTTP2Upstream: HTTP2Connection {
     }
     override func closed() {
         isClosed = true
+        settingsTimer?.cancel()
         pool.http2Closed(self)
+        turnAway(Connector.Failure(reason: "closed before its SETTINGS"))
     }
 }
 
@@ -148,7 +180,8 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
         do throws(SendRefusal) { try upstream.open(self, fields, isLast: isLast) } catch {
             switch error {
             case .headTooLong, .malformed: give(up: .unsendable(violation(error)))
-            // Not from inside the exchange, which is not ready for another try yet.
+            // Not from inside the exchange, which is not ready for another try yet. What is not offered was not let
+            // through by `serve`.
             case .closed, .wrongState, .tooManyStreams, .goingAway, .extendedConnectNotOffered:
                 upstream.shard.loop.assumeIsolated().execute { self.give(up: .refused) }
             }
@@ -180,8 +213,8 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
         exchange = nil
         reset(.cancel)
     }
-    // No upgrades on HTTP/2, and a stream that was not begun costs nothing.
-    func closeOutput() {}
+    func closeOutput() { send(body: ByteBuffer(), isLast: true) }
+    // A stream that was not begun costs nothing.
     func release() {}
 
     // MARK: From the endpoint
@@ -199,6 +232,7 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
         guard let exchange, let shard = upstream?.shard else { return }
         hasAnswered = true
         do throws(WireViolation) {
+            if exchange.form == .upgrade, facts.status < 300 { return try openTunnel(exchange, facts, isLast) }
             let (head, bytes) = try shard.heads.response(
                 shard.fields, facts, hasBody: !isLast, addsLength: !exchange.speaksHTTP2 && exchange.method != .head)
             exchange.responseHead(head, bytes, BodyReader(isLast ? .none : head.responseBody(to: exchange.method)))
@@ -206,12 +240,32 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
         } catch { fail(.violation(error), code: .protocolError) }
     }
 
+    /// RFC 8441, 5: as on HTTP/1 the endpoint has switched protocols.
+    private func openTunnel(_ exchange: Exchange, _ facts: HeadFacts, _ isLast: Bool) throws(WireViolation) {
+        guard let shard = upstream?.shard else { return }
+        let (head, bytes) = try shard.heads.switching(shard.fields, facts)
+        exchange.responseHead(head, bytes, BodyReader(.none))
+        exchange.flushResponse()
+        if isLast { exchange.upstreamEnded() }
+    }
+
     override func receivedData(_ bytes: ByteBuffer, isLast: Bool) {
         guard let exchange else { return }
+        let isTunnel = exchange.machine.isTunnel
         if bytes.readableBytes > 0 {
-            exchange.responseBytes(bytes, payload: bytes.readableBytes, isLast: isLast)
+            exchange.responseBytes(bytes, payload: bytes.readableBytes, isLast: isLast && !isTunnel)
         }
-        if isLast { finish(trailers: nil) } else { exchange.flushResponse() }
+        guard isLast else { return exchange.flushResponse() }
+        guard isTunnel else { return finish(trailers: nil) }
+        exchange.flushResponse()
+        exchange.upstreamEnded()
+    }
+
+    override func ended() {
+        super.ended()
+        guard let exchange, exchange.machine.isTunnel else { return }
+        self.exchange = nil
+        exchange.failed(.closed)
     }
 
     override func receivedTrailers() {
