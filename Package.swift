@@ -285,8 +285,11 @@ if isSet("HEDDLE_BENCH") {
     package.targets.append(
         .executableTarget(
             name: "bench-http2",
-            dependencies: ["HTTP2Wire"]
-                + ["NIOCore", "NIOEmbedded"].map { .product(name: $0, package: "swift-nio") }
-                + ["NIOHTTP2", "NIOHPACK"].map { .product(name: $0, package: "swift-nio-http2") },
+            dependencies: [
+                "HTTP2Wire", .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOEmbedded", package: "swift-nio"),
+                .product(name: "NIOHPACK", package: "swift-nio-http2"),
+                .product(name: "NIOHTTP2", package: "swift-nio-http2"),
+            ],
             path: "Tests/Benchmarks/HTTP2", swiftSettings: strict))
 }

@@ -39,9 +39,9 @@ TEXT = ("The same backends, features and load for all, each proxy alone on one c
         "(least–most), and Heddle's divided by that of another in the same round. Latencies are differences to the "
         "same requests without a proxy, which is why one can be negative. CPU is that of the proxy. gRPC is HTTP/2 on "
         "both sides; h2load calls (unary), or a client of 16 streams with four messages under way on each, and a "
-        "service gives messages back: both of the benchmark, gRPC byte for byte but without a framework, which would "
-        "be too slow to load a proxy. Envoy counts their messages as Heddle does, HAProxy cannot. Envoy comes from "
-        "PyPI; where that cannot be reached it is missing.")
+        "service gives messages back: both of the benchmark, gRPC byte for byte but without a framework, so that one "
+        "core of load keeps one of a proxy busy. Envoy counts their messages as Heddle does, HAProxy cannot. Envoy "
+        "comes from PyPI; where that cannot be reached it is missing.")
 HTTP1 = ["--h1"]
 # Requests at once on each connection.
 HTTP2 = ["-m", "16"]
