@@ -47,6 +47,25 @@ import Testing
         }
     }
 
+    /// Before there is a tunnel, which a backend that waits for the end would otherwise keep for good.
+    @Test(arguments: WebSocketPair.all) func anEarlyEndIsPassedOn(pair: WebSocketPair) async throws {
+        try await with(pair.backend) { rig, backend in
+            let client = try WebSocketClient(rig, pair.client, "/gate")
+            defer { client.hangUp() }
+            try eventually("the request") { backend.seen.count == 1 }
+            client.endOutput()
+            // Seen by the proxy before it goes on: nothing tells but what comes behind it.
+            let other = try rig.connect()
+            other.send("GET /nothing HTTP/1.0\r\n\r\n")
+            other.hangUp()
+            try eventually("the turn of the loop") { rig.engine.stats.requests >= 2 }
+            backend.gate.signal()
+            client.open()
+            #expect(client.isOpen && client.rest().reset == nil)
+            #expect(backend.seen.first?.ended == true)
+        }
+    }
+
     /// The client has ended its side, and reads what the backend said last when that is long gone.
     @Test(arguments: WebSocketPair.all) func slowReadersGetTheLastWords(pair: WebSocketPair) async throws {
         try await with(pair.backend) { rig, backend in

@@ -445,6 +445,8 @@ extension Downstream: ResponseSink {
         // Before anything is sent that could pause it again.
         resumeReading()
         consume()
+        // It may have said so while there was no tunnel yet.
+        if inputEnded { exchange?.clientEndedTunnel() }
         exchange?.flushRequest()
     }
     func tunnelEnded() {

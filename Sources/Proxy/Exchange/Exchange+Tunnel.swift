@@ -75,7 +75,7 @@ extension Exchange {
     func tunnelBytes(_ piece: ByteBuffer) {
         record.bytesReceived += UInt64(piece.readableBytes)
         guard machine.isTunnel, let stream = machine.stream else {
-            body.keep(piece)
+            body.join(piece)
             return pauseRequest()
         }
         stream.send(body: piece, isLast: false)

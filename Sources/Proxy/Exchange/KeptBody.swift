@@ -15,6 +15,12 @@ struct KeptBody {
         pieces.append(piece)
         bytes += piece.readableBytes
     }
+    /// As above, for pieces as short as the client likes: each would keep the buffer it came in.
+    mutating func join(_ piece: ByteBuffer) {
+        if pieces.isEmpty { pieces.append(ByteBuffer()) }
+        pieces[pieces.count - 1].writeImmutableBuffer(piece)
+        bytes += piece.readableBytes
+    }
     /// A piece that was sent, so that it can be sent again, up to this size of all of them.
     mutating func keep(sent piece: ByteBuffer, limit: Int) {
         guard isWhole else { return }
