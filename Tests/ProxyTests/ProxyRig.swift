@@ -119,8 +119,14 @@ final class TestClient {
     private var buffer: [UInt8] = []
     private var isClosed = false
 
-    init(_ to: SocketAddress, from: IPAddress? = nil) throws {
+    /// `isTight`: the kernel keeps some ten KB for it on either side, not megabytes.
+    init(_ to: SocketAddress, from: IPAddress? = nil, isTight: Bool = false) throws {
         descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        if isTight {
+            var (segment, room) = (Int32(536), Int32(4096))
+            setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_MAXSEG, &segment, socklen_t(MemoryLayout<Int32>.size))
+            setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &room, socklen_t(MemoryLayout<Int32>.size))
+        }
         if let from, SocketAddress(from, 0).withSockaddr({ bind(descriptor, $0, $1) }) != 0 {
             throw TestFailure.errno("bind to \(from)")
         }

@@ -43,6 +43,7 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     private var isLeaving = false
     private var isConsuming = false
     private var deadline: Moment?
+    private var ending = SlowEnding()
     /// On the client's account: the connection itself, bytes that wait for their turn, bytes that the client does not
     /// take.
     private var charged = Charges()
@@ -226,7 +227,7 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
-        if deadline != nil, phase != .head { deadline = shard.now + shard.options.streamIdleTimeout }
+        if phase == .body || phase == .answering { deadline = shard.now + shard.options.streamIdleTimeout }
         exchange?.flushRequest()
     }
 
@@ -280,13 +281,18 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         switch phase {
         case .tunnel: exchange?.clientEndedTunnel()
         case .answering: exchange?.machine.closesConnection()
-        case .head, .body, .closing, .replaced: context.close(promise: nil)
+        // There may be answers that it has not taken yet.
+        case .head: closeGently()
+        case .closing: if ending.isSent { context.close(promise: nil) }
+        case .body, .replaced: context.close(promise: nil)
         }
     }
 
     func channelInactive(context: ChannelHandlerContext) {
         let exchange = exchange
         self.exchange = nil
+        self.context = nil
+        socket = DirectSocket()
         guard phase != .replaced else { return }
         if phase == .tunnel, let exchange, inputEnded || outputEnded, !hasFailed {
             leaveTunnel(exchange)
@@ -330,6 +336,11 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     var source: MemorySource { arrival.source }
 
     func checkDeadline(_ now: Moment) {
+        if phase == .closing, !isLeaving {
+            let unsent = context?.channel.pendingBytes ?? 0
+            if ending.isOver(now, unsent: unsent, patience: shard.options.streamIdleTimeout) { abort() }
+            return
+        }
         guard let deadline, now > deadline else { return }
         self.deadline = nil
         switch phase {
@@ -339,9 +350,9 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         case .body, .answering:
             guard let exchange else { return abort() }
             exchange.refuse(504, .idleTimeout, "stream_idle_timeout")
-        case .head, .closing: abort()
+        case .head: abort()
         // Between the two ends of a tunnel silence is no fault.
-        case .tunnel, .replaced: break
+        case .tunnel, .closing, .replaced: break
         }
     }
 
@@ -351,11 +362,14 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         phase = .closing
         isPaused = false
         buffer.clear()
-        deadline = shard.now + .seconds(2)
-        guard let context else { return }
+        ending = SlowEnding(since: shard.now, unsent: .max)
         sendOutgoing()
-        context.endOutput(inputEnded: inputEnded)
+        context?.whenSent { self.allIsSent() }
         if wantsRead { resumeReading() }
+    }
+    private func allIsSent() {
+        ending = SlowEnding(since: shard.now)
+        context?.endOutput(inputEnded: inputEnded)
     }
 }
 
@@ -418,6 +432,8 @@ extension Downstream: ResponseSink {
         self.exchange = nil
         guard !isLeaving else { return leave() }
         flush()
+        // The kernel may have had news of the connection's end.
+        guard context != nil else { return }
         guard keepsAlive, !inputEnded else { return closeGently() }
         phase = .head
         deadline = shard.now + shard.options.idleTimeout
@@ -436,7 +452,9 @@ extension Downstream: ResponseSink {
     }
     /// An orderly end would make a part look like the whole where only the end tells; a reset does not.
     private func cut(_ exchange: Exchange?) {
-        if exchange?.machine.isCut == true { context?.channel.resetsAtClose() }
+        if let channel = context?.channel, exchange?.machine.isCut == true || channel.pendingBytes > 0 {
+            channel.resetsAtClose()
+        }
         context?.close(promise: nil)
     }
     func becameTunnel() {
@@ -448,6 +466,7 @@ extension Downstream: ResponseSink {
         // It may have said so while there was no tunnel yet.
         if inputEnded { exchange?.clientEndedTunnel() }
         exchange?.flushRequest()
+        if inputEnded { exchange?.clientEndedTunnel() }
     }
     func tunnelEnded() {
         outputEnded = true

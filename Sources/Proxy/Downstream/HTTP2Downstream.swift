@@ -15,8 +15,8 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
         /// The client has been told, and may still have opened streams meanwhile.
         case announced
         case last
-        /// Everything is sent; what still comes is not looked at until the client closes.
-        case closing(since: Moment)
+        /// Nothing more is sent than what lies here; what still comes is not looked at until the client closes.
+        case closing(SlowEnding)
     }
     fileprivate let arrival: Arrival
     private var draining = Draining.no
@@ -98,7 +98,7 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
     }
     /// Closing at once would reset the connection if the client has sent anything since, and so destroy answers.
     private func closeGently() {
-        draining = .closing(since: shard.now)
+        draining = .closing(SlowEnding(since: shard.now, unsent: .max))
         flushLater()
         shard.loop.assumeIsolated().execute { self.closeOutput() }
     }
@@ -109,7 +109,9 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
         returnHeldWindows()
         switch draining {
         case .announced: return stopAccepting()
-        case .closing(let since): if now.since(since) > .seconds(2) { close() }
+        case .closing(var ending):
+            if ending.isOver(now, unsent: pendingBytes, patience: shard.options.streamIdleTimeout) { return close() }
+            draining = .closing(ending)
         case .no: if streams.isEmpty, now.since(idleSince) > shard.options.idleTimeout { stopAccepting() }
         case .last: break
         }

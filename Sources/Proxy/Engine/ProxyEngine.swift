@@ -8,7 +8,7 @@ import Synchronization
 
 package final class ProxyEngine: Sendable {
     private let group: MultiThreadedEventLoopGroup
-    private let shards: [Shard]
+    let shards: [Shard]
     let memoryLimit: Int
     private struct State {
         var table: RoutingTable

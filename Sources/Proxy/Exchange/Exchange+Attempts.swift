@@ -108,11 +108,11 @@ extension Exchange {
         connection.begin(self)
         let hasBody = self.head.requestBody != .none
         connection.send(head: head, isLast: !hasBody && form != .upgrade)
-        if hasBody {
-            sendKeptBody(on: connection)
-            if !mayTryAgainLater, body.held > 0 { body.drop() }
-        }
+        if hasBody { sendKeptBody(on: connection) }
         connection.flush()
+        // The kernel may have had news of the connection's end: what is kept is for the next one then.
+        guard machine.stream === connection else { return }
+        if hasBody, !mayTryAgainLater, body.held > 0 { body.drop() }
         resumeRequest()
     }
     private func sendKeptBody(on connection: any UpstreamStream) {

@@ -173,6 +173,8 @@ class HTTP2Connection: ChannelDuplexHandler {
 
     // MARK: Sending
 
+    /// What the kernel has not taken.
+    var pendingBytes: Int { machine.output.count + (context?.channel.pendingBytes ?? 0) }
     /// The channel takes more than it holds already.
     var isWritable: Bool { context?.channel.isWritable ?? false }
 
@@ -229,7 +231,7 @@ class HTTP2Connection: ChannelDuplexHandler {
         socket.flushed(context.channel)
         guard !context.channel.isWritable else { return }
         guard machine.output.count <= unsentLimit else { return close() }
-        pendingChanged(to: context.channel.pendingBytes + machine.output.count)
+        pendingChanged(to: pendingBytes)
     }
 
     /// `start`: what comes before is with the kernel already.

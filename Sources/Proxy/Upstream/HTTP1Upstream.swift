@@ -330,13 +330,17 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
 }
 
 extension ChannelHandlerContext {
-    /// Ends our side once all is out that was written. NIO does so by itself unless the other side has ended before:
-    /// then it throws away what waits.
+    /// Once the kernel has all that was written: NIO throws away what still waits when a side is closed under it.
+    func whenSent(_ body: @escaping () -> Void) {
+        guard channel.pendingBytes > 0 else { return body() }
+        let sent = eventLoop.makePromise(of: Void.self)
+        sent.futureResult.assumeIsolated().whenSuccess(body)
+        writeAndFlush(NIOAny(ByteBuffer()), promise: sent)
+    }
+
+    /// Ends our side once all is out that was written. NIO does so by itself unless the other side has ended before.
     func endOutput(inputEnded: Bool) {
-        guard inputEnded, channel.pendingBytes > 0 else { return close(mode: .output, promise: nil) }
-        let allIsOut = eventLoop.makePromise(of: Void.self)
-        writeAndFlush(NIOAny(ByteBuffer()), promise: allIsOut)
-        allIsOut.futureResult.assumeIsolated().whenComplete { _ in self.close(promise: nil) }
+        if inputEnded { whenSent { self.close(promise: nil) } } else { close(mode: .output, promise: nil) }
     }
 }
 
