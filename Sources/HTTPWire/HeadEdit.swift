@@ -120,18 +120,18 @@ package struct HeadEdit: Sendable {
         }
     }
 
-    /// Of the one Host there is.
+    /// Of the one Host there is, and whether it is secret.
     package func withHost(
-        _ head: MessageHead, _ bytes: UnsafeRawBufferPointer, _ body: (UnsafeRawBufferPointer) -> Void
+        _ head: MessageHead, _ bytes: UnsafeRawBufferPointer, _ body: (UnsafeRawBufferPointer, Bool) -> Void
     ) {
         for (index, line) in head.headers.enumerated() where line.known == .host && !isDropped(index) {
-            return body(UnsafeRawBufferPointer(rebasing: bytes[line.value.range]))
+            return body(UnsafeRawBufferPointer(rebasing: bytes[line.value.range]), line.isSecret)
         }
         text.withUnsafeBytes { text in
             for line in lines where !line.isDropped && line.nameEnd - line.start == 4 {
                 let name = UnsafeRawBufferPointer(rebasing: text[line.start..<line.nameEnd])
                 guard HeaderName.recognise(name) == .host else { continue }
-                return body(UnsafeRawBufferPointer(rebasing: text[line.nameEnd + 2..<line.end - 2]))
+                return body(UnsafeRawBufferPointer(rebasing: text[line.nameEnd + 2..<line.end - 2]), false)
             }
         }
     }

@@ -21,7 +21,7 @@ package struct HeadWriter: Sendable {
     // MARK: The start line
 
     package mutating func begin(
-        method: UnsafeRawBufferPointer, target: UnsafeRawBufferPointer
+        method: UnsafeRawBufferPointer, target: UnsafeRawBufferPointer, isSecret: Bool = false
     ) throws(WireViolation) {
         reset()
         add(method)
@@ -35,10 +35,11 @@ package struct HeadWriter: Sendable {
             Result { () throws(WireViolation) in try readRequestLine(raw, line, into: &head) }
         }
         try result.get()
+        head.startLineIsSecret = isSecret
         self.head = head
     }
 
-    package mutating func begin(status: UInt16, reason: String) {
+    package mutating func begin(status: UInt16, reason: String, isSecret: Bool = false) {
         reset()
         add("HTTP/1.1 000 ")
         var rest = status
@@ -51,6 +52,7 @@ package struct HeadWriter: Sendable {
         add("\r\n")
         head.startLineEnd = count
         head.status = status
+        head.startLineIsSecret = isSecret
     }
 
     private mutating func reset() {
@@ -92,8 +94,10 @@ package struct HeadWriter: Sendable {
         try field(
             known, text(of: known), UnsafeRawBufferPointer(start: value.utf8Start, count: value.utf8CodeUnitCount))
     }
-    package mutating func field(_ known: HeaderName, _ value: UnsafeRawBufferPointer) throws(WireViolation) {
-        try field(known, text(of: known), value)
+    package mutating func field(
+        _ known: HeaderName, _ value: UnsafeRawBufferPointer, isSecret: Bool
+    ) throws(WireViolation) {
+        try field(known, text(of: known), value, isSecret: isSecret)
     }
     private func text(of known: HeaderName) -> UnsafeRawBufferPointer {
         UnsafeRawBufferPointer(start: known.text.utf8Start, count: known.text.utf8CodeUnitCount)

@@ -64,6 +64,8 @@ package struct MessageHead: Sendable {
     package internal(set) var end = 0
     /// After the start line's CRLF.
     package internal(set) var startLineEnd = 0
+    /// As `HeaderLine.isSecret`, of what HTTP/2 has in pseudo fields.
+    package internal(set) var startLineIsSecret = false
     package internal(set) var minorVersion: UInt8 = 1
     package internal(set) var headers: [HeaderLine] = []
     package internal(set) var connection: ConnectionOptions = []

@@ -43,4 +43,5 @@ package enum WireFault: String, Hashable, Sendable, CaseIterable {
     case badChunk = "bad_chunk"
     case badTrailer = "bad_trailer"
     case tooManyInterimAnswers = "too_many_interim_answers"
+    case incompleteHead = "incomplete_head"
 }

@@ -16,19 +16,22 @@ import Testing
             fields.fields.first { fields.nameText($0) == name }.map { fields.withValue($0) { Array($0) } }
         }
         var names: [String] { fields.fields.map(fields.nameText) }
+        var secret: [String] { fields.fields.filter { $0.marks.contains(.neverIndexed) }.map(fields.nameText) }
     }
 
     /// From a client's machine to a server's, and through `HTTP2Heads`.
     private func pass(
-        _ extra: [(String, [UInt8], FieldMarks)], hasBody: Bool = false, _ edit: HeadEdit = HeadEdit()
+        _ extra: [(String, [UInt8], FieldMarks)], hasBody: Bool = false, _ edit: HeadEdit = HeadEdit(),
+        secret: FieldName? = nil
     ) throws -> Passed {
         var client = HTTP2Machine(.client)
         var server = HTTP2Machine(.server)
         var fields = FieldList()
-        fields.append(.method, "POST")
-        fields.append(.scheme, "http")
-        fields.append(.path, "/a?b=c")
-        fields.append(.authority, "cart")
+        for (name, value) in [(.method, "POST"), (.scheme, "http"), (.path, "/a?b=c")] as [(FieldName, String)] {
+            fields.append(name, value, marks: name == secret ? .neverIndexed : [])
+        }
+        let isOfHost = secret == .host || secret == .authority
+        fields.append(secret == .host ? .host : .authority, "cart", marks: isOfHost ? .neverIndexed : [])
         for (name, value, marks) in extra {
             Array(name.utf8).withUnsafeBytes { name in
                 value.withUnsafeBytes { fields.append(name, $0, marks: marks) }
@@ -92,8 +95,54 @@ import Testing
             ("x-key", Array("secret".utf8), .neverIndexed), plain("x-open", "1"),
             ("cookie", Array("a=1".utf8), .neverIndexed), plain("cookie", "b=2"),
         ])
-        let secret = passed.fields.fields.filter { $0.marks.contains(.neverIndexed) }.map(passed.fields.nameText)
-        #expect(secret == ["x-key", "cookie"])
+        #expect(passed.secret == ["x-key", "cookie"])
+        #expect(try pass([], secret: .path).secret == [":method", ":path"])
+        #expect(try pass([], secret: .method).secret == [":method", ":path"])
+        #expect(try pass([], secret: .authority).secret == [":authority"])
+        #expect(try pass([], secret: .host).secret == [":authority"])
+    }
+
+    @Test func nothingOfAnAnswerThatNoTableMayTakeInLosesThat() throws {
+        var client = HTTP2Machine(.client)
+        var server = HTTP2Machine(.server)
+        var (heads, list, received) = (HTTP2Heads(), FieldList(), FieldList())
+        func secret(_ list: FieldList) -> [String] {
+            list.fields.filter { $0.marks.contains(.neverIndexed) }.map(list.nameText)
+        }
+        for (name, value) in [(.method, "GET"), (.scheme, "http"), (.path, "/")] as [(FieldName, String)] {
+            list.append(name, value)
+        }
+        _ = try client.open(list, isLast: true)
+        client.output.bytes.withUnsafeBytes { bytes in
+            var at = 0
+            while server.next(bytes, at: &at, into: &received) != nil {}
+        }
+        list.removeAll()
+        list.append(.status, "299", marks: .neverIndexed)
+        list.append("x-open", "1")
+        try server.sendHead(1, list, isLast: false)
+        list.removeAll()
+        list.append("x-open", "1")
+        list.append("x-key", "secret", marks: .neverIndexed)
+        try server.sendTrailers(1, list)
+        var passed: [[String]] = []
+        try server.output.bytes.withUnsafeBytes { bytes in
+            var at = 0
+            while let event = client.next(bytes, at: &at, into: &received) {
+                switch event {
+                case .head(_, let facts, _):
+                    let (head, text) = try heads.response(received, facts, hasBody: true, addsLength: false)
+                    heads.setResponse(head, text, HeadEdit())
+                    passed.append(secret(heads.list))
+                case .trailers:
+                    heads.setTrailers(HTTP2Heads.trailers(received))
+                    passed.append(secret(heads.list))
+                    #expect(heads.list.fields.map(heads.list.valueText) == ["1", "secret"])
+                default: break
+                }
+            }
+        }
+        #expect(passed == [[":status"], ["x-key"]])
     }
 
     @Test func editsAreOfBothForms() throws {

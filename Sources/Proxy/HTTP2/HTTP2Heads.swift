@@ -29,18 +29,23 @@ struct HTTP2Heads {
                 guard let method = value(facts.method), let target = value(facts.path) ?? value(facts.authority) else {
                     throw WireViolation(400, .badTarget)
                 }
+                let isSecret = { (index: Int?) in index.map { list.fields[$0].isSecret } ?? false }
                 let isTunnel = facts.protocol != nil
-                try writer.begin(method: isTunnel ? UnsafeRawBufferPointer("GET") : method, target: target)
+                try writer.begin(
+                    method: isTunnel ? UnsafeRawBufferPointer("GET") : method, target: target,
+                    isSecret: isSecret(facts.method) || isSecret(facts.path))
                 if let name = value(facts.protocol) { try upgrade(to: name) }
-                var host = value(facts.authority)
+                var (host, hostIsSecret) = (value(facts.authority), isSecret(facts.authority))
                 for field in list.fields[facts.fieldsStart...] {
                     if field.name != .host {
                         try write(field, bytes)
                     } else if host == nil {
-                        host = UnsafeRawBufferPointer(rebasing: bytes[field.valueRange])
+                        (host, hostIsSecret) = (
+                            UnsafeRawBufferPointer(rebasing: bytes[field.valueRange]), field.isSecret
+                        )
                     }
                 }
-                if let host { try writer.field(.host, host) }
+                if let host { try writer.field(.host, host, isSecret: hostIsSecret) }
                 if hasBody, !isTunnel, facts.contentLength == nil { try writer.field(.transferEncoding, "chunked") }
             }
         }.get()
@@ -77,7 +82,8 @@ struct HTTP2Heads {
         _ list: FieldList, _ facts: HeadFacts, hasBody: Bool, addsLength: Bool
     ) throws(WireViolation) -> (MessageHead, ByteBuffer) {
         let status = facts.status
-        writer.begin(status: status, reason: reasonPhrase(status))
+        // `:status` comes first, or the answer was refused.
+        writer.begin(status: status, reason: reasonPhrase(status), isSecret: list.fields.first?.isSecret ?? false)
         try list.store.withBytes { bytes in
             Result { () throws(WireViolation) in
                 for field in list.fields[facts.fieldsStart...] { try write(field, bytes) }
@@ -101,10 +107,11 @@ struct HTTP2Heads {
     private mutating func write(_ field: Field, _ bytes: UnsafeRawBufferPointer) throws(WireViolation) {
         try writer.field(
             field.name.header, UnsafeRawBufferPointer(rebasing: bytes[field.nameRange]),
-            UnsafeRawBufferPointer(rebasing: bytes[field.valueRange]), isSecret: field.marks.contains(.neverIndexed))
+            UnsafeRawBufferPointer(rebasing: bytes[field.valueRange]), isSecret: field.isSecret)
     }
 
-    /// Fields after a body, each line with its CRLF, and the empty line.
+    /// Fields after a body, each line with its CRLF, and the empty line. Behind the colon of one that no table may take
+    /// in stands a tab, which for HTTP/1 is as good as a blank.
     static func trailers(_ list: FieldList) -> ByteBuffer {
         var lines = ByteBufferAllocator().buffer(capacity: list.store.count + 4 * list.fields.count + 2)
         list.store.withBytes { bytes in
@@ -115,7 +122,7 @@ struct HTTP2Heads {
                 default: break
                 }
                 lines.writeBytes(bytes[field.nameRange])
-                lines.writeStaticString(": ")
+                lines.writeStaticString(field.isSecret ? ":\t" : ": ")
                 lines.writeBytes(bytes[field.valueRange])
                 lines.writeStaticString("\r\n")
             }
@@ -133,15 +140,16 @@ struct HTTP2Heads {
         var list = FieldList()
         list.reserve(bytes: bytes.readableBytes + 256, fields: head.headers.count + 8)
         bytes.withUnsafeReadableBytes { raw in
+            let marks = FieldMarks(isSecret: head.startLineIsSecret)
             if isWebSocket {
                 list.append(.method, UnsafeRawBufferPointer("CONNECT"))
                 list.append(.protocol, UnsafeRawBufferPointer("websocket"))
             } else {
-                list.append(.method, UnsafeRawBufferPointer(rebasing: raw[head.methodText.range]))
+                list.append(.method, UnsafeRawBufferPointer(rebasing: raw[head.methodText.range]), marks: marks)
             }
             list.append(.scheme, UnsafeRawBufferPointer(start: scheme.utf8Start, count: scheme.utf8CodeUnitCount))
-            edit.withTarget(head, raw) { list.append(.path, $0) }
-            edit.withHost(head, raw) { list.append(.authority, $0) }
+            edit.withTarget(head, raw) { list.append(.path, $0, marks: marks) }
+            edit.withHost(head, raw) { list.append(.authority, $0, marks: FieldMarks(isSecret: $1)) }
             list.append(head, raw, edit)
         }
         return list
@@ -152,7 +160,9 @@ struct HTTP2Heads {
         bytes.withUnsafeReadableBytes { raw in
             // Behind `HTTP/1.1 `. What switches protocols there has succeeded here (RFC 8441, 5).
             let status = UnsafeRawBufferPointer(rebasing: raw[head.start + 9..<head.start + 12])
-            list.append(.status, head.status == 101 ? UnsafeRawBufferPointer("200") : status)
+            list.append(
+                .status, head.status == 101 ? UnsafeRawBufferPointer("200") : status,
+                marks: FieldMarks(isSecret: head.startLineIsSecret))
             list.append(head, raw, edit)
         }
     }
@@ -180,12 +190,13 @@ struct HTTP2Heads {
                 let line = raw[start..<end]
                 start = end + 1
                 guard let colon = line.firstIndex(of: UInt8(ascii: ":")) else { continue }
+                let isSecret = raw[colon + 1] == UInt8(ascii: "\t")
                 var (first, last) = (colon + 1, end)
                 while first < last, isBlank(raw[first]) { first += 1 }
                 while last > first, isBlank(raw[last - 1]) { last -= 1 }
                 list.append(
                     lowercasing: UnsafeRawBufferPointer(rebasing: raw[line.startIndex..<colon]),
-                    UnsafeRawBufferPointer(rebasing: raw[first..<last]))
+                    UnsafeRawBufferPointer(rebasing: raw[first..<last]), marks: FieldMarks(isSecret: isSecret))
             }
         }
     }
@@ -198,9 +209,8 @@ extension FieldList {
             switch field.known {
             // Said in other ways, or of the connection.
             case .host, .connection, .keepAlive, .proxyConnection, .transferEncoding, .upgrade: break
-            // Not `[]`, which is made by code that knows no types, at the cost of the rest of it.
             default:
-                let marks = field.isSecret ? FieldMarks.neverIndexed : FieldMarks(rawValue: 0)
+                let marks = FieldMarks(isSecret: field.isSecret)
                 let name = field.known.fieldName
                 if name == .other {
                     append(lowercasing: field.name, field.value, marks: marks)
@@ -223,6 +233,12 @@ private let fieldNames: [FieldName] = {
 extension HeaderName {
     /// What HTTP/2 calls it.
     fileprivate var fieldName: FieldName { fieldNames[Int(rawValue)] }
+}
+
+extension Field { fileprivate var isSecret: Bool { marks.contains(.neverIndexed) } }
+extension FieldMarks {
+    // Not `[]`, which is made by code that knows no types, at the cost of the rest of it.
+    fileprivate init(isSecret: Bool) { self = isSecret ? .neverIndexed : Self(rawValue: 0) }
 }
 
 extension FieldName {
