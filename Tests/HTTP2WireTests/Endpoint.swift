@@ -115,7 +115,6 @@ final class Endpoint {
     var isFinished: Bool { machine.isFinished }
     var acceptsStreams: Bool { machine.acceptsStreams }
     var streamCount: Int { machine.streamCount }
-    var awaitsSettings: Bool { machine.awaitsSettings }
     var unread: Int { machine.unread }
 
     func takeOutput() -> [UInt8] {

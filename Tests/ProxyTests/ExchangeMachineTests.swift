@@ -13,7 +13,7 @@ private enum Event: CaseIterable, Hashable {
     case begin, beginReused, wait, turn, connected, connectionFailed, otherConnected
     case piece, lastPiece, clientIsGone, clientErrs, drain
     case interim, head, retriedHead, upgrade, answerBytes, answerEnd
-    case closed, reset, refused, timeout, violation, unsendable, routeTimeout
+    case closed, reset, refused, leaving, timeout, violation, unsendable, routeTimeout
 }
 
 /// Stands for `Exchange`: does what the machine says and writes down what client, endpoint and pool see of it.
@@ -49,6 +49,7 @@ private struct Walk {
         case .closed: failed(.closed)
         case .reset: failed(.reset)
         case .refused: failed(.refused)
+        case .leaving: failed(.leaving)
         case .timeout: failed(.timeout)
         case .violation: failed(.violation(WireViolation(502, .badStatusLine)))
         case .unsendable: failed(.unsendable(WireViolation(431, .headTooLong)))
@@ -226,6 +227,11 @@ private struct Walk {
         Row(events: [.begin, .connected, .reset], seen: "try sent replied", limit: twice, isIdempotent: false),
         Row(events: [.begin, .connected, .reset], seen: "try sent replied", limit: twice, canRepeat: false),
         Row(events: [.begin, .connected, .unsendable], seen: "try sent replied", limit: twice),
+        // What a connection's end in order has undone is no try, but that has an end.
+        Row(
+            events: (0..<9).flatMap { _ in [.begin, .connected, .leaving] },
+            seen: String(repeating: "try sent ", count: 9) + "replied", limit: RetryPolicy(attempts: 0)),
+        Row(events: [.begin, .connected, .leaving], seen: "try sent replied", limit: twice, canRepeat: false),
         // An idle connection's end under a request, once at once.
         Row(
             events: [.beginReused, .connected, .closed, .begin, .connected, .closed],

@@ -122,8 +122,11 @@ package struct HTTP2Machine: ~Copyable {
     package var acceptsStreams: Bool {
         !isOver && peerAnnouncedLast == nil && announcedLast == nil && lastOwnStream < Self.largestStream - 1
     }
-    /// The peer has not acknowledged our SETTINGS: after a while, `end(.settingsTimeout)` (RFC 9113, 6.5.3).
-    package var awaitsSettings: Bool { awaitsSettingsAck }
+
+    /// The peer's GOAWAY says that it did nothing with this stream of ours, after it had served others.
+    package func isLeftOut(_ stream: UInt32) -> Bool {
+        peerAnnouncedLast.map { $0 > 0 && stream > $0 && isOwn(stream) } ?? false
+    }
 
     /// Bytes that this connection holds, itself included.
     package var memory: Int {

@@ -36,7 +36,7 @@ extension Exchange {
             send(on: connection)
         } else if pool.load.mayConnect(pool.policy) {
             begin(host, in: pool, isReused: false)
-            pool.connect(host, for: self)
+            pending = pool.connect(host, for: self)
         } else if let other = pool.anyIdleHost(), let connection = pool.takeIdle(other) {
             begin(other, in: pool, isReused: true)
             send(on: connection)
@@ -84,19 +84,18 @@ extension Exchange {
     // MARK: The connection
 
     func connected(_ connection: any UpstreamStream) {
-        // While it was being made its endpoint may have gone, and another one have got its place.
-        guard target?.pool.balancer.hosts[connection.host].endpoint.address == connection.address else {
-            return connection.release()
-        }
+        pending = nil
         send(on: connection)
     }
 
     func connectFailed(_ failure: Connector.Failure, _ host: EndpointBalancer.HostID) {
+        pending = nil
         if machine.isConnecting(to: host) { failed(.unreachable(failure)) }
     }
 
     /// The same for what the endpoint's connection has not got.
     func cannotServe(_ failure: NoWebSocket, _ host: EndpointBalancer.HostID) {
+        pending = nil
         if machine.isConnecting(to: host) { failed(.noWebSocket(failure)) }
     }
 
@@ -150,7 +149,7 @@ extension Exchange {
             let cancels: Bool
             switch failure {
             case .timeout, .violation, .unwanted, .noWebSocket: cancels = true
-            case .unreachable, .refused, .reset, .closed, .unsendable, .malformed: cancels = false
+            case .unreachable, .refused, .leaving, .reset, .closed, .unsendable, .malformed: cancels = false
             }
             giveBack(remains, outcome(of: failure), cancels: cancels)
             switch next {
@@ -167,8 +166,8 @@ extension Exchange {
     private func outcome(of failure: UpstreamFailure) -> RequestOutcome? {
         switch failure {
         case .unwanted(_, let status), .noWebSocket(.ignored(let status)): RequestOutcome(status: status)
-        // What it cannot do is no sign of bad health.
-        case .noWebSocket(.notOffered): nil
+        // What it cannot do, or an end in order, is no sign of bad health.
+        case .noWebSocket(.notOffered), .leaving: nil
         default: .connectionFailure
         }
     }
@@ -180,7 +179,7 @@ extension Exchange {
             let details =
                 "upstream_reset_before_response_started{connection_\(failure.isTimeout ? "timeout" : "failure")}"
             reply(503, .connectFailure, details, "the endpoint cannot be reached")
-        case .refused:
+        case .refused, .leaving:
             let details = "upstream_reset_before_response_started{remote_refused_stream_reset}"
             reply(503, .upstreamReset, details, "the endpoint refused the request")
         case .closed, .reset:

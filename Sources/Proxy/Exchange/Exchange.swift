@@ -27,6 +27,8 @@ final class Exchange {
     /// What was decided.
     var plan: RulePlan?
     var target: Target?
+    /// The connection that is being made for it.
+    var pending: (any PendingUpstream)?
     private(set) var form: RequestForm
     var mirrors: [Exchange] = []
     var body = KeptBody()
@@ -258,8 +260,7 @@ final class Exchange {
         giveHeadsBack()
     }
 
-    /// Nobody asks for them any more, and some keep an exchange beyond its end: whoever makes a connection for it does
-    /// until that has failed.
+    /// Nobody asks for them any more.
     private func giveHeadsBack() {
         var given = ByteBuffer()
         swap(&given, &bytes)
@@ -279,6 +280,9 @@ final class Exchange {
     func giveBack(_ remains: ExchangeMachine<any UpstreamStream>.Remains, _ outcome: RequestOutcome?, cancels: Bool) {
         timers.attempt?.cancel()
         timers.attempt = nil
+        let pending = pending
+        self.pending = nil
+        pending?.abandon(self)
         if let pool = target?.pool {
             if remains.isRetry { pool.load.retryEnded() }
             if let host = remains.host { pool.ended(host, outcome) }

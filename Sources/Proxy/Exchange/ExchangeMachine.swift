@@ -177,7 +177,7 @@ struct ExchangeMachine<Stream> {
         let isUntouched: Bool
         switch failure {
         case .unsendable: return .unsendable
-        case .unreachable, .noWebSocket(.notOffered): isUntouched = true
+        case .unreachable, .leaving, .noWebSocket(.notOffered): isUntouched = true
         case .refused: isUntouched = !hasAnswered
         case .closed, .reset, .timeout, .violation, .malformed, .unwanted, .noWebSocket: isUntouched = false
         }
@@ -188,6 +188,9 @@ struct ExchangeMachine<Stream> {
             tries.repeatsAtOnce()
             return .tryEnded(remains, .again)
         }
+        // All that were on their way when a server ended a connection in order: nobody has failed, and no budget for
+        // failures is large enough for them.
+        if case .leaving = failure, canRepeat, tries.undo() { return .tryEnded(remains, .again) }
         tries.failed(at: one.host)
         return .tryEnded(remains, canRepeat && tries.mayRetry(isUntouched: isUntouched) ? .retry : .reply)
     }
@@ -328,6 +331,7 @@ struct Tries {
     private var more: UInt32 = 0
     private var classes: RetryPolicy.Classes = []
     private var isIdempotent = false
+    private var undone = 0
 
     mutating func allow(_ limit: RetryPolicy?, isIdempotent: Bool) {
         more = limit?.attempts ?? 0
@@ -348,4 +352,11 @@ struct Tries {
     fileprivate mutating func begin() { count += 1 }
     fileprivate mutating func failed(at host: EndpointBalancer.HostID) { failed.append(host) }
     fileprivate mutating func repeatsAtOnce() { mayReuse = false }
+    /// It was none. False: that cannot be so each time.
+    fileprivate mutating func undo() -> Bool {
+        guard undone < 8 else { return false }
+        undone += 1
+        count -= 1
+        return true
+    }
 }

@@ -12,7 +12,7 @@ struct KeptBody {
     var held: Int { pieces.isEmpty ? 0 : bytes }
 
     mutating func keep(_ piece: ByteBuffer) {
-        pieces.append(piece)
+        pieces.keep(piece)
         bytes += piece.readableBytes
     }
     /// As above, for pieces as short as the client likes: each would keep the buffer it came in.
@@ -25,11 +25,29 @@ struct KeptBody {
     mutating func keep(sent piece: ByteBuffer, limit: Int) {
         guard isWhole else { return }
         bytes += piece.readableBytes
-        if bytes > limit { drop() } else { pieces.append(piece) }
+        if bytes > limit { drop() } else { pieces.keep(piece) }
     }
     /// It will not be sent again.
     mutating func drop() {
         if bytes > 0 { isWhole = false }
         pieces = []
+    }
+}
+
+extension [ByteBuffer] {
+    /// Long ones stay where they lie, which costs less than to copy them.
+    private static var short: Int { 4 << 10 }
+    private static var longest: Int { 16 << 10 }
+
+    /// Adds what may wait for long, so that it takes no more memory than is counted for it: a few bytes keep no large
+    /// buffer they lie in, and have none of their own. `first`: those before it are not to be changed.
+    mutating func keep(_ piece: ByteBuffer, from first: Int = 0) {
+        let size = piece.readableBytes
+        guard size > 0 else { return }
+        if size >= Self.short, piece.storageCapacity <= 4 * size { return append(piece) }
+        guard count > first, self[count - 1].readableBytes + size <= Self.longest else {
+            return append(ByteBuffer(bytes: piece.readableBytesView))
+        }
+        self[count - 1].writeImmutableBuffer(piece)
     }
 }

@@ -39,12 +39,13 @@ class HTTP2Connection: ChannelDuplexHandler {
     init(_ shard: Shard, _ role: HTTP2Machine.Role, _ change: (inout HTTP2Limits) -> Void = { _ in }) {
         self.shard = shard
         var limits = HTTP2Limits()
-        // What a slow reader can cost at first; windows grow for those that keep up.
-        limits.streamWindow = 256 << 10
         limits.continuations = 5
-        // A client that uses what it was offered must not lose its connection for it.
+        // What a slow reader can cost at first; windows grow for those that keep up. A client that uses what it was
+        // offered must not lose its connection for it.
         let most = shard.limits.connection
-        limits.largestWindow = min(limits.largestWindow, UInt32(clamping: max(most / 8, 256 << 10)))
+        limits.streamWindow = min(256 << 10, UInt32(clamping: max(65_535, most / 128)))
+        limits.connectionWindow = min(limits.connectionWindow, UInt32(clamping: max(65_535, most / 32)))
+        limits.largestWindow = min(limits.largestWindow, UInt32(clamping: most / 8))
         limits.streamGrowth = min(limits.streamGrowth, UInt32(clamping: most / 4))
         limits.unread = min(limits.unread, most / 2)
         change(&limits)
@@ -128,7 +129,8 @@ class HTTP2Connection: ChannelDuplexHandler {
             guard let stream = streams[id] else { return }
             stream.took(isLast: true) { stream.receivedTrailers() }
         case .malformed(let id, let fault): malformed(id, fault)
-        case .reset(let id, let code): ended(id, code == .refusedStream ? .refused : .byPeer)
+        case .reset(let id, let code):
+            ended(id, machine.isLeftOut(id) ? .leaving : code == .refusedStream ? .refused : .byPeer)
         case .failed(let id, let fault):
             violated(fault)
             ended(id, .violation(fault))

@@ -9,6 +9,8 @@ enum HTTP2Reset {
     case byPeer
     /// The peer said that it did nothing with the request.
     case refused
+    /// The same of all streams behind the last one that its GOAWAY speaks of.
+    case leaving
     /// What the peer sent was malformed, and the stream was reset.
     case violation(HTTP2Fault)
     case connectionClosed
@@ -107,8 +109,7 @@ class HTTP2Stream {
     private func enqueue(_ bytes: ByteBuffer, _ connection: HTTP2Connection) {
         let size = bytes.readableBytes
         guard size > 0 else { return }
-        pieces.append(bytes)
-        compact(&pieces[pieces.count - 1])
+        pieces.keep(bytes, from: first)
         count(size, connection)
         isFull = isFull || queued > connection.watermark || pieces.count - first > Self.maximumPieces
         if !connection.isWritable { connection.stall(self) }

@@ -8,7 +8,7 @@ import HTTPWire
 import NIOCore
 import RouteIR
 
-final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
+final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream, PendingUpstream {
     typealias InboundIn = ByteBuffer
     typealias OutboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
@@ -22,6 +22,8 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
     private let pool: UpstreamPool
     private unowned let shard: Shard
     private var context: ChannelHandlerContext?
+    /// Waits for the connection to be made.
+    private var waiting: Exchange?
     /// Until its answer is complete, or either side gives up.
     private var exchange: Exchange?
     private var phase = Phase.idle
@@ -57,20 +59,28 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream {
     static func connect(
         to address: SocketAddress, _ host: Int, _ pool: UpstreamPool, _ shard: Shard,
         for exchange: Exchange
-    ) {
+    ) -> HTTP1Upstream {
         let upstream = HTTP1Upstream(address, host, pool, shard)
+        upstream.waiting = exchange
         Connector.connect(to: address, speaking: .http1, within: pool.policy.connectTimeout, on: shard) { channel in
             try channel.pipeline.syncOperations.addHandler(upstream)
         } then: { result in
+            let exchange = upstream.waiting
+            upstream.waiting = nil
             switch result {
             case .success(let link):
                 upstream.link = link
-                exchange.connected(upstream)
+                if let exchange { exchange.connected(upstream) } else { upstream.release() }
             case .failure(let failure):
                 pool.connectionClosed(nil)
-                exchange.connectFailed(failure, host)
+                exchange?.connectFailed(failure, host)
             }
         }
+        return upstream
+    }
+    func abandon(_ exchange: Exchange) {
+        waiting = nil
+        close()
     }
 
     func handlerAdded(context: ChannelHandlerContext) {
@@ -369,6 +379,8 @@ enum UpstreamFailure {
     case unreachable(Connector.Failure)
     /// The endpoint said that it did nothing with the request.
     case refused
+    /// The same, because it ends the connection, as servers do in order after so many requests.
+    case leaving
     /// It cut the request off, which it cannot have done without seeing it.
     case reset
     case closed

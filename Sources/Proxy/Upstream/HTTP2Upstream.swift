@@ -6,7 +6,7 @@ import HTTPWire
 import NIOCore
 import RouteIR
 
-final class HTTP2Upstream: HTTP2Connection {
+final class HTTP2Upstream: HTTP2Connection, PendingUpstream {
     let address: SocketAddress
     let host: EndpointBalancer.HostID
     fileprivate let pool: UpstreamPool
@@ -56,7 +56,7 @@ final class HTTP2Upstream: HTTP2Connection {
         self.link = link
         let waiting = waiting
         self.waiting = []
-        for exchange in waiting { serve(exchange) }
+        for exchange in waiting where exchange.pending === self { serve(exchange) }
         closeIfUseless()
         // Some of them may have given up meanwhile, and their places are free.
         pool.serveWaiting()
@@ -69,24 +69,33 @@ final class HTTP2Upstream: HTTP2Connection {
     private func turnAway(_ failure: Connector.Failure) {
         let waiting = waiting
         self.waiting = []
-        for exchange in waiting { exchange.connectFailed(failure, host) }
+        for exchange in waiting where exchange.pending === self { exchange.connectFailed(failure, host) }
+    }
+    func abandon(_ exchange: Exchange) {
+        waiting.removeAll { $0 === exchange }
+        guard !isClosed else { return }
+        if link == nil, waiting.isEmpty { close() } else { pool.serveWaiting() }
     }
 
     // MARK: For exchanges
 
     /// Hands the exchange a stream, now or as soon as there is a connection.
     func serve(_ exchange: Exchange) {
-        guard let link else { return waiting.append(exchange) }
+        guard let link else { return wait(exchange) }
         guard exchange.form == .upgrade else { return exchange.connected(stream(link)) }
         guard hasSettings else { return awaitSettings(exchange) }
         if machine.peer.enablesConnectProtocol { return exchange.connected(stream(link)) }
         // Not from inside the exchange.
         shard.loop.assumeIsolated().execute { exchange.cannotServe(.notOffered, self.host) }
     }
+    private func wait(_ exchange: Exchange) {
+        waiting.append(exchange)
+        exchange.pending = self
+    }
 
     /// RFC 8441, 3. A server begins with its SETTINGS (RFC 9113, 3.4), so this is part of making the connection.
     private func awaitSettings(_ exchange: Exchange) {
-        waiting.append(exchange)
+        wait(exchange)
         guard settingsTimer == nil else { return }
         let limit = TimeAmount.nanoseconds(Int64(clamping: pool.policy.connectTimeout.wholeNanoseconds))
         settingsTimer = shard.loop.assumeIsolated().scheduleTask(in: limit) {
@@ -118,7 +127,7 @@ final class HTTP2Upstream: HTTP2Connection {
             settingsTimer?.cancel()
             let waiting = waiting
             self.waiting = []
-            for exchange in waiting { serve(exchange) }
+            for exchange in waiting where exchange.pending === self { serve(exchange) }
         }
         if !closeIfUseless() { pool.serveWaiting() }
     }
@@ -287,6 +296,7 @@ final class HTTP2UpstreamStream: HTTP2Stream, UpstreamStream {
         self.exchange = nil
         switch cause {
         case .refused: exchange?.failed(.refused)
+        case .leaving: exchange?.failed(.leaving)
         case .byPeer: exchange?.failed(.reset)
         case .connectionClosed: exchange?.failed(.closed)
         case .violation(let fault) where fault.stream != 0: exchange?.failed(.malformed(fault))

@@ -18,6 +18,12 @@ enum RequestHead {
     }
 }
 
+/// A connection that is being made.
+protocol PendingUpstream: AnyObject {
+    /// The exchange waits for it no more. Without anybody who waits it ends: a socket for nobody is on no account.
+    func abandon(_ exchange: Exchange)
+}
+
 protocol UpstreamStream: AnyObject {
     var address: SocketAddress { get }
     var host: EndpointBalancer.HostID { get }
