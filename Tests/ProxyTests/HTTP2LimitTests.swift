@@ -76,8 +76,10 @@ import TestSupport
     }
 
     /// Who uses what was offered must not go over the bound of a connection.
-    @Test(arguments: [(512, 4 << 20), (16, 512 << 10)])
-    func windowsKnowTheMemoryLimit(megabytes: Int, window: UInt32) async throws {
+    private static let windows: [Int: [UInt32]] = [
+        512: [262_144, 1_048_576, 4_194_304], 64: [131_072, 524_288, 2_097_152], 16: [65_535, 131_072, 524_288],
+    ]
+    @Test(arguments: [512, 64, 16]) func windowsKnowTheMemoryLimit(megabytes: Int) async throws {
         let backend = try TestBackend("one")
         defer { backend.stop() }
         var options = EngineOptions()
@@ -86,10 +88,11 @@ import TestSupport
             let client = try rig.connectHTTP2()
             defer { client.hangUp() }
             #expect(try client.ask("/").status == 200)
-            let windows = rig.engine.collect { shard in
-                shard.connections.values.compactMap { ($0 as? HTTP2Connection)?.machine.limits.largestWindow }
+            let limits = rig.engine.collect { shard in
+                shard.connections.values.compactMap { ($0 as? HTTP2Connection)?.machine.limits }
             }
-            #expect(windows.flatMap { $0 } == [window])
+            let found = limits.joined().map { [$0.streamWindow, $0.connectionWindow, $0.largestWindow] }
+            #expect(found == [Self.windows[megabytes]])
         }
     }
 

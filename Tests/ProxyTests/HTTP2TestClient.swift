@@ -22,6 +22,8 @@ final class HTTP2TestClient {
     private var nextStream: UInt32 = 1
     private var answers: [UInt32: Answer] = [:]
     private var ended: Set<UInt32> = []
+    private var resets: [UInt32: UInt32] = [:]
+    private var pongs = 0
     /// Code of the goodbye.
     private(set) var goAway: UInt32?
 
@@ -58,6 +60,18 @@ final class HTTP2TestClient {
         }
         return answers[stream]
     }
+    /// Reads until this stream is reset, also one that has ended.
+    func reset(of stream: UInt32) -> UInt32? {
+        while resets[stream] == nil { guard step() else { return nil } }
+        return resets[stream]
+    }
+    /// The peer has seen all that was sent before. False: the connection ended first.
+    func isAnswered(ping data: [UInt8]) -> Bool {
+        let before = pongs
+        peer.send(HTTP2Peer.ping, data)
+        while pongs == before { guard step() else { return false } }
+        return true
+    }
     /// Until the connection is closed.
     func readToEnd() { while step() {} }
 
@@ -77,8 +91,11 @@ final class HTTP2TestClient {
             answer.body += frame.payload
             if frame.isLast { ended.insert(frame.stream) }
         case HTTP2Peer.reset:
-            if !ended.contains(frame.stream) { answer.reset = frame.payload.reduce(0) { $0 << 8 | UInt32($1) } }
+            let code = frame.payload.reduce(0) { $0 << 8 | UInt32($1) }
+            resets[frame.stream] = code
+            if !ended.contains(frame.stream) { answer.reset = code }
             ended.insert(frame.stream)
+        case HTTP2Peer.ping: pongs += 1
         case HTTP2Peer.goAway: goAway = frame.payload[4..<8].reduce(0) { $0 << 8 | UInt32($1) }
         default: break
         }

@@ -287,6 +287,76 @@ import Testing
         }
     }
 
+    /// Half a head: what came of it is kept, and counts.
+    @Test func aHeadThatNeverEndsIsOnAnAccount() async throws {
+        let backend = try TestBackend("one")
+        defer { backend.stop() }
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
+            let client = try rig.connectHTTP2()
+            let noise = [UInt8](repeating: 0, count: 16_000)
+            client.peer.send(HTTP2Peer.headers, stream: 1, noise)
+            for _ in 0..<4 { client.peer.send(HTTP2Peer.continuation, stream: 1, noise) }
+            try eventually("it counts") { rig.engine.stats.held > MemoryLimits.http2Connection + 16_000 }
+            #expect(rig.engine.stats.held < 256 << 10)
+            client.hangUp()
+            try eventually("everything is given back") { rig.engine.stats.held == 0 }
+        }
+    }
+
+    /// Bodies in frames of a byte each, for an endpoint that takes none of it: what waits takes little more memory than
+    /// it counts.
+    @Test func manyShortFramesTakeNoMoreThanTheyCount() async throws {
+        let backend = try HTTP2TestBackend("one", acknowledges: false) { _ in .silence }
+        defer { backend.stop() }
+        try await ProxyRig.with(nil, [upstream("cart", [backend])]) { rig in
+            let client = try rig.connectHTTP2()
+            let streams = (0..<2).map { _ in client.begin("/", method: "POST", end: false) }
+            try eventually("they have begun") { rig.engine.stats.active == 2 }
+            let before = residentBytes()
+            for stream in streams { sendShortFrames(client.peer, stream) }
+            #expect(client.isAnswered(ping: [0, 0, 0, 0, 0, 0, 0, 0]))
+            let (held, taken) = (rig.engine.stats.held, residentBytes() - before)
+            #expect(held > 200_000 && held < 4 << 20, "\(held)")
+            #expect(taken < 16 << 20, "\(taken >> 20) MiB for \(held >> 10) KiB")
+            client.reset()
+            try eventually("everything is given back") { rig.engine.stats.held == 0 }
+        }
+    }
+    /// 150,000, within the first window.
+    private func sendShortFrames(_ peer: HTTP2Peer, _ stream: UInt32) {
+        let frame = peer.frame(HTTP2Peer.data, stream: stream, [1])
+        let frames = (0..<1000).flatMap { _ in frame }
+        for _ in 0..<150 { deliver(peer.descriptor, frames) }
+    }
+
+    /// The same of answers, for a client that takes none of them.
+    @Test func shortFramesOfAnAnswerTakeNoMoreEither() async throws {
+        let listener = try TestListener(at: SocketAddress(IPAddress(v4: 0x7f00_0001), 0))
+        try listener.start { descriptor, _ in
+            let peer = HTTP2Peer(descriptor)
+            guard peer.readPreface() else { return }
+            peer.send(HTTP2Peer.settings)
+            while let frame = peer.next() {
+                guard frame.type == HTTP2Peer.headers else { continue }
+                peer.sendHeaders(frame.stream, [(":status", "200")])
+                self.sendShortFrames(peer, frame.stream)
+            }
+        }
+        defer { listener.stop() }
+        let upstream = Upstream(id: upstreamID("cart"), wire: .h2c, endpoints: [Endpoint(listener.address)])
+        try await ProxyRig.with(nil, [upstream]) { rig in
+            let before = residentBytes()
+            let client = try rig.connectHTTP2()
+            client.peer.send(HTTP2Peer.settings, [0, 4, 0, 0, 0, 0])
+            for _ in 0..<2 { client.begin("/") }
+            try eventually("all of it waits") { rig.engine.stats.held > 300_000 }
+            let (held, taken) = (rig.engine.stats.held, residentBytes() - before)
+            #expect(taken < 16 << 20, "\(taken >> 20) MiB for \(held >> 10) KiB")
+            client.reset()
+            try eventually("everything is given back") { rig.engine.stats.held == 0 }
+        }
+    }
+
     // MARK: The bounds together
 
     private func small(_ change: (inout EngineOptions) -> Void = { _ in }) -> EngineOptions {

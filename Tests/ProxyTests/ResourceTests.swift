@@ -109,7 +109,7 @@ import Testing
     }
 }
 
-private func residentBytes() -> Int {
+func residentBytes() -> Int {
     let pages = readText("/proc/self/statm").split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
     return pages * Int(sysconf(Int32(_SC_PAGESIZE)))
 }

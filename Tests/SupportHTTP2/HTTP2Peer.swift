@@ -108,7 +108,9 @@ package final class HTTP2Peer {
                 }
                 return frame
             case Self.settings: if frame.flags & 1 == 0 { send(Self.settings, flags: 1) }
-            case Self.ping: if frame.flags & 1 == 0 { send(Self.ping, flags: 1, frame.payload) }
+            case Self.ping:
+                if frame.flags & 1 != 0 { return frame }
+                send(Self.ping, flags: 1, frame.payload)
             case Self.windowUpdate: break
             case Self.data:
                 if acknowledges, length > 0 {

@@ -83,8 +83,8 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         case .tunnel: exchange?.tunnelBytes(bytes)
         case .closing, .replaced: break
         case .head, .body, .answering:
-            if isFirst, becomesHTTP2(&bytes) { return }
             if phase == .head, buffer.readableBytes == 0 { deadline = shard.now + shard.options.headTimeout }
+            if isFirst, becomesHTTP2(&bytes) { return }
             if buffer.readableBytes == 0 { swap(&buffer, &bytes) } else { buffer.writeBuffer(&bytes) }
             consume()
         }
@@ -344,9 +344,7 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         guard let deadline, now > deadline else { return }
         self.deadline = nil
         switch phase {
-        case .head where buffer.readableBytes > 0:
-            write(ByteBuffer(string: "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"))
-            closeGently()
+        case .head where buffer.readableBytes > 0: refuse(WireViolation(408, .incompleteHead))
         case .body, .answering:
             guard let exchange else { return abort() }
             exchange.refuse(504, .idleTimeout, "stream_idle_timeout")

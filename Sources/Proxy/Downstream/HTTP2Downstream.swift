@@ -24,6 +24,7 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
     /// Of `arrival.held`: what the channel keeps, and the connection itself.
     private var pending = 0
     private var ownHeld = 0
+    private var size = MemoryLimits.http2Connection
 
     init(_ shard: Shard, _ arrival: Arrival) {
         self.arrival = arrival
@@ -35,7 +36,7 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
         super.began(context)
         try? context.channel.syncOptions?.setOption(.writeBufferWaterMark, value: ReadSizes.unreadFrames)
         shard.opened(self)
-        hold(MemoryLimits.http2Connection)
+        hold(size)
     }
     override func closed() {
         hold(-ownHeld)
@@ -72,10 +73,13 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
         idleSince = shard.now
         if case .last = draining, streams.isEmpty { closeGently() }
     }
-    /// Requests under way say so in their own records.
+    /// Requests under way that it ends say so in their own records.
     override func violated(_ fault: HTTP2Fault) {
         shard.stats.violations[fault.kind.rawValue, default: 0] += 1
-        guard streams.isEmpty else { return }
+        let isRecorded = streams.values.contains {
+            (fault.stream == 0 || fault.stream == $0.id) && ($0 as? HTTP2RequestStream)?.isUnderWay == true
+        }
+        guard !isRecorded else { return }
         shard.report(fault.kind.rawValue, arrival, status: 0, details: "http2.violation")
     }
     override func endAfterViolation() { closeGently() }
@@ -107,6 +111,10 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
     func checkDeadline(_ now: Moment) {
         // What was waited for may have gone without a word to this connection, as copies of requests do.
         returnHeldWindows()
+        // Half a header block, or answers that were not taken, may make it larger.
+        let size = max(MemoryLimits.http2Connection, machine.memory)
+        hold(size - self.size)
+        self.size = size
         switch draining {
         case .announced: return stopAccepting()
         case .closing(var ending):
@@ -125,6 +133,7 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
 /// A request on its stream.
 private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
     private var exchange: Exchange?
+    fileprivate var isUnderWay: Bool { exchange != nil }
     private var downstream: HTTP2Downstream? { connection as? HTTP2Downstream }
 
     // MARK: From the client
