@@ -11,6 +11,7 @@ import agent
 import bpf
 import churn
 import control_plane
+import endurance
 import http2
 import l7
 import observe
@@ -32,6 +33,7 @@ AREAS = {
     "observe": observe.measure,
     "http2": http2.measure,
     "l7": l7.measure,
+    "endurance": endurance.measure,
 }
 
 KUBE_PROXY = ("kube-proxy itself is not run: it needs an API server, and nothing here feeds it yet. \"kube-proxy- "
