@@ -247,6 +247,13 @@ if !isSet("HEDDLE_CORE") {
                 "Reconcile", "RouteIR", "TestSupport", "YAML",
             ]),
     ]
+    if isSet("HEDDLE_BENCH") {
+        package.targets.append(
+            .executableTarget(
+                name: "bench-http2",
+                dependencies: ["HTTP2Wire", .product(name: "NIOEmbedded", package: "swift-nio")] + nio + frames,
+                path: "Tests/Benchmarks/HTTP2", swiftSettings: strict))
+    }
 }
 
 // The first answer of scripts/test: values and functions, tested without a kernel.
@@ -278,18 +285,7 @@ if isSet("HEDDLE_FUZZ") {
 }
 
 if isSet("HEDDLE_STATIC") {
-    package.targets.removeAll { $0.type == .test || $0.path?.hasPrefix("Tests/") ?? false }
-}
-
-if isSet("HEDDLE_BENCH") {
-    package.targets.append(
-        .executableTarget(
-            name: "bench-http2",
-            dependencies: [
-                "HTTP2Wire", .product(name: "NIOCore", package: "swift-nio"),
-                .product(name: "NIOEmbedded", package: "swift-nio"),
-                .product(name: "NIOHPACK", package: "swift-nio-http2"),
-                .product(name: "NIOHTTP2", package: "swift-nio-http2"),
-            ],
-            path: "Tests/Benchmarks/HTTP2", swiftSettings: strict))
+    package.targets.removeAll { target in
+        target.type == .test || (target.path ?? "").hasPrefix("Tests/") && target.name != "bench-http2"
+    }
 }

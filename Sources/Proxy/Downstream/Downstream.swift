@@ -464,7 +464,6 @@ extension Downstream: ResponseSink {
         // It may have said so while there was no tunnel yet.
         if inputEnded { exchange?.clientEndedTunnel() }
         exchange?.flushRequest()
-        if inputEnded { exchange?.clientEndedTunnel() }
     }
     func tunnelEnded() {
         outputEnded = true
