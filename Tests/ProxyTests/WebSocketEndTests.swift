@@ -47,6 +47,26 @@ import Testing
         }
     }
 
+    /// Both sides have ended, and the endpoint never takes what came last: that has an end.
+    @Test(arguments: WebSocketVersion.allCases)
+    func whatNobodyTakesIsGivenUp(client version: WebSocketVersion) async throws {
+        var options = EngineOptions()
+        options.streamIdleTimeout = .milliseconds(500)
+        try await with(.http2, options: options) { rig, backend in
+            let client = try opened(rig, version, "/mute")
+            defer { client.hangUp() }
+            #expect(client.receive(WebSocketBackend.speech.utf8.count) == WebSocketBackend.speech)
+            for _ in 0..<8 { client.send(String(repeating: "x", count: 16384)) }
+            client.endOutput()
+            try eventually("the reset") { backend.seen.first?.wasReset == true }
+            #expect(backend.seen.first?.received.count == 65_535)
+            try eventually("the record") { rig.log.records.count == 1 }
+            #expect(rig.log.records.first?.flags == .idleTimeout)
+            client.hangUp()
+            try eventually("nothing is held") { rig.engine.stats.held == 0 && rig.engine.connectionCount == 0 }
+        }
+    }
+
     /// Before there is a tunnel, which a backend that waits for the end would otherwise keep for good.
     @Test(arguments: WebSocketPair.all) func anEarlyEndIsPassedOn(pair: WebSocketPair) async throws {
         try await with(pair.backend) { rig, backend in

@@ -256,7 +256,7 @@ final class WebSocketBackend: Sendable {
                 let window = peer.word(UInt32(frame.payload.count))
                 if !frame.payload.isEmpty {
                     peer.send(HTTP2Peer.windowUpdate, window)
-                    if !frame.isLast, path != "/deaf" {
+                    if !frame.isLast, path != "/deaf", path != "/mute" {
                         peer.send(HTTP2Peer.windowUpdate, stream: frame.stream, window)
                     }
                 }
@@ -266,7 +266,7 @@ final class WebSocketBackend: Sendable {
                 }
                 switch path {
                 case "/reset": peer.sendReset(frame.stream, 8)
-                case "/talk", "/silent", "/plain", "/refuse", "/deaf": break
+                case "/talk", "/mute", "/silent", "/plain", "/refuse", "/deaf": break
                 default: peer.sendData(frame.stream, frame.payload, end: frame.isLast)
                 }
             case HTTP2Peer.reset:
@@ -288,7 +288,7 @@ final class WebSocketBackend: Sendable {
         }
         peer.sendHeaders(
             stream, [(":status", "200"), ("sec-websocket-protocol", "chat"), ("x-backend", "one")], end: false)
-        guard path == "/talk" else { return }
+        guard path == "/talk" || path == "/mute" else { return }
         let speech = Array(Self.speech.utf8)
         for start in stride(from: 0, to: speech.count, by: 16384) {
             let end = min(start + 16384, speech.count)

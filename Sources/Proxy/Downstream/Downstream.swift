@@ -314,6 +314,7 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         guard !exchange.machine.isOver else { return }
         self.exchange = exchange
         isLeaving = true
+        deadline = shard.now + shard.options.streamIdleTimeout
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
@@ -330,7 +331,7 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     }
     func abort() {
         hasFailed = true
-        if isLeaving { exchange?.refuse(503, .overflow, "") } else { cut(exchange) }
+        if isLeaving { exchange?.refuse(504, .idleTimeout, "stream_idle_timeout") } else { cut(exchange) }
     }
     var held: Int { arrival.held }
     var source: MemorySource { arrival.source }

@@ -112,7 +112,7 @@ extension Exchange {
         }
         endTunnel(remains)
     }
-    private func cutFlag(_ flag: ResponseFlags, _ details: String) {
+    func cutFlag(_ flag: ResponseFlags, _ details: String) {
         guard machine.wasTunnelCut else { return }
         record.flags.insert(flag)
         record.details = details

@@ -191,7 +191,10 @@ final class Exchange {
         switch machine.exit {
         case .reply: reply(status, flag, details, nil)
         case .abort: abort(flag, details, nil)
-        case .endTunnel: if let remains = machine.tunnelEnded() { endTunnel(remains) }
+        case .endTunnel:
+            guard let remains = machine.tunnelEnded() else { return }
+            cutFlag(flag, details)
+            endTunnel(remains)
         case .none: break
         }
     }
