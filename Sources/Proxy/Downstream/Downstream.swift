@@ -349,9 +349,10 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         case .body, .answering:
             guard let exchange else { return abort() }
             exchange.refuse(504, .idleTimeout, "stream_idle_timeout")
-        case .head: abort()
+        // Of those that close here are only those that leave (`isLeaving`).
+        case .head, .closing: abort()
         // Between the two ends of a tunnel silence is no fault.
-        case .tunnel, .closing, .replaced: break
+        case .tunnel, .replaced: break
         }
     }
 
