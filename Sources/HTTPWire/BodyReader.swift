@@ -5,7 +5,7 @@ package struct BodyReader: Sendable {
     private enum State: Sendable {
         case remaining(UInt64)
         case untilClose
-        case chunkSize(UInt64, digits: Int)
+        case chunkSize(UInt64, digits: UInt8)
         case chunkExtension(UInt64)
         case chunkSizeEnd(UInt64)
         case chunk(UInt64)
@@ -15,11 +15,11 @@ package struct BodyReader: Sendable {
         case complete
     }
     /// Of all chunk extensions of a message: nobody needs them, and they cost the reader of each chunk.
-    private static let extensionLimit = 4 << 10
+    private static let extensionLimit: UInt32 = 4 << 10
     private static let trailerLimit = 8 << 10
 
     private var state: State
-    private var extensionBytes = 0
+    private var extensionBytes: UInt32 = 0
     /// The lines after the last chunk, with the empty one that ends them.
     package private(set) var trailers: [UInt8] = []
 

@@ -16,6 +16,19 @@ private struct ByteSet {
     ByteSet(low: 0x03ff_6cfa_0000_0000, high: 0x57ff_ffff_c7ff_fffe).contains(byte)
 }
 
+/// How many of eight bytes, the lowest first, are letters or hyphens before the first that is neither.
+@inline(__always) func nameBytes(_ word: UInt64) -> Int {
+    let high: UInt64 = 0x8080_8080_8080_8080
+    // Without its highest bit no byte's sum is carried into the next.
+    let ascii = word & ~high
+    let lower = ascii | 0x2020_2020_2020_2020
+    // From `a` to `z`, capitals with them.
+    let letters = (lower &+ 0x1f1f_1f1f_1f1f_1f1f) & ~(lower &+ 0x0505_0505_0505_0505)
+    let hyphens = ~((ascii ^ 0x2d2d_2d2d_2d2d_2d2d) &+ 0x7f7f_7f7f_7f7f_7f7f)
+    let others = (~(letters | hyphens) | word) & high
+    return others.trailingZeroBitCount >> 3
+}
+
 /// Bytes of a target: everything visible except `#`, which never goes over the wire.
 @inline(__always) func isTargetByte(_ byte: UInt8) -> Bool { byte > 0x20 && byte < 0x7f && byte != UInt8(ascii: "#") }
 

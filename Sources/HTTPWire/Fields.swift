@@ -5,6 +5,12 @@ func readField(_ bytes: UnsafeRawBufferPointer, _ line: ByteRange) throws(WireVi
     let end = Int(line.end)
     var at = Int(line.start)
     if isBlank(bytes[at]) { throw WireViolation(400, .folding) }
+    // Names are mostly made of these; others are looked at one by one, from the first that is none of them.
+    while at + 8 <= end {
+        let count = nameBytes(bytes.loadUnaligned(fromByteOffset: at, as: UInt64.self).littleEndian)
+        at += count
+        if count < 8 { break }
+    }
     while at < end, isTokenByte(bytes[at]) { at += 1 }
     let name = ByteRange(Int(line.start), at)
     guard !name.isEmpty, at < end, bytes[at] == UInt8(ascii: ":") else { throw WireViolation(400, .badHeaderName) }

@@ -53,6 +53,23 @@ import Testing
         #expect(try #require(try parse(crlf(answer), as: .response)).responseBody(to: method) == framing)
     }
 
+    /// Long and short ones, the byte at each place.
+    @Test(arguments: [1, 7, 8, 9, 16, 17]) func namesAreTokens(length: Int) {
+        let others = Array("!#$%&'*+-.^_`|~".utf8)
+        for byte in UInt8.min...(.max) {
+            let letter = Unicode.Scalar(byte).properties
+            let isToken = byte < 128 && (letter.isAlphabetic || letter.numericType == .decimal) || others.contains(byte)
+            for place in 0..<length where byte != UInt8(ascii: ":") || place == 0 {
+                var name = Array("X-aZ-Name-Of-Some-Field".utf8.prefix(length))
+                name[place] = byte
+                let bytes = Array("HTTP/1.1 200 OK\r\n".utf8) + name + Array(": value\r\n\r\n".utf8)
+                var found: MessageHead?
+                do throws(WireViolation) { found = try parse(bytes, as: .response) } catch {}
+                #expect((found != nil) == isToken, "\(byte) at \(place)")
+            }
+        }
+    }
+
     @Test func knowsEachNamedField() throws {
         for name in HeaderName.allCases where name != .other {
             for spelling in [name.text.description, name.text.description.uppercased()] {

@@ -32,6 +32,7 @@ FIGURES = {
     "h2_body_cpu_us": "long bodies over HTTP/2, CPU per MB, µs",
     "rss_idle_mb": "resident, idle, MB",
     "rss_per_1000_mb": "resident, 1,000 idle connections more, MB",
+    "h2_rss_per_1000_mb": "resident, 1,000 idle HTTP/2 connections more, MB",
     "rss_load_mb": "resident under load, MB",
 }
 PEERS = ("HAProxy", "Envoy")
@@ -148,13 +149,13 @@ class Proxy:
             "--size", peers.GRPC_BYTES, "--messages", count, wrapper=("taskset", "-c", peers.LOAD_CORE))["messages"]
         self.add("stream_cpu_us", 1e6 * (self.cpu() - before) / answered / 2)
 
-    def connections(self, count=1000):
+    def connections(self, figure, ask, count=1000):
         before = self.resident()
         holder = subprocess.Popen(
-            self.lab.command(self.node, "python3", HERE + "/l7.py", str(self.port), str(count)),
+            self.lab.command(self.node, "python3", HERE + "/l7.py", ask, str(self.port), str(count)),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         holder.stdout.readline()
-        self.add("rss_per_1000_mb", (self.resident() - before) * 1000 / count)
+        self.add(figure, (self.resident() - before) * 1000 / count)
         holder.stdin.close()
         holder.wait()
 
@@ -198,16 +199,18 @@ def in_turns(lab, node, quick):
         proxy.check()
         time.sleep(1)
         proxy.add("rss_idle_mb", proxy.resident())
-        proxy.connections()
+        proxy.connections("rss_per_1000_mb", "http1")
         proxy.h2load(requests // 4, 32, "/small", *HTTP1)
         proxies.append(proxy)
         logged.append(Proxy(lab, node, name, 15011 + number, "%s/%s-access.log" % (lab.dir, name)))
     for number, name in enumerate(present(peers.HTTP2_PROXIES)):
         http2.append(Proxy(lab, node, name, 15021 + number, wire="h2c"))
+        time.sleep(1)
+        http2[-1].connections("h2_rss_per_1000_mb", "http2")
         grpc.append(Proxy(lab, node, name, 15031 + number, wire="grpc"))
         http2[-1].over_http2(requests // 4)
         grpc[-1].grpc(requests // 4)
-        http2[-1].values.clear()
+        del http2[-1].values["h2_cpu_us"], http2[-1].values["h2_rps"]
         grpc[-1].values.clear()
     for turn in range(rounds):
         progress("l7: round %d of %d" % (turn + 1, rounds))
@@ -249,19 +252,39 @@ def table(figures):
         "CPU µs per request", list(peers.PROXIES), [drawn.get(figure) for figure in figures])
 
 
-def hold(port, count):
+def ask_http1(connection):
+    connection.sendall(b"GET /small HTTP/1.1\r\nHost: web.shop\r\n\r\n")
+    while not connection.recv(1 << 16).endswith(b"~"):
+        pass
+
+
+def ask_http2(connection):
+    def frame(kind, flags, stream, payload=b""):
+        return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+    # GET, http, :path and :authority (RFC 7541, A).
+    head = b"\x82\x86\x44\x06/small\x41\x08web.shop"
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0) + frame(1, 5, 1, head))
+    with connection.makefile("rb") as answer:
+        kind = flags = None
+        while not (kind in (0, 1) and flags & 1):
+            length, kind, flags = int.from_bytes(answer.read(3), "big"), *answer.read(2)
+            answer.read(4 + length)
+            if (kind, flags) == (4, 0):
+                connection.sendall(frame(4, 1, 0))
+
+
+def hold(ask, port, count):
     """Keeps connections, each of which has had one answer, until its input ends."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (count + 100, count + 100))
     held = []
     for _ in range(count):
         connection = socket.create_connection(("127.0.0.1", port))
-        connection.sendall(b"GET /small HTTP/1.1\r\nHost: web.shop\r\n\r\n")
-        while not connection.recv(1 << 16).endswith(b"~"):
-            pass
+        ask(connection)
         held.append(connection)
     print(json.dumps({"held": len(held)}), flush=True)
     sys.stdin.read()
 
 
 if __name__ == "__main__":
-    hold(int(sys.argv[1]), int(sys.argv[2]))
+    hold({"http1": ask_http1, "http2": ask_http2}[sys.argv[1]], int(sys.argv[2]), int(sys.argv[3]))

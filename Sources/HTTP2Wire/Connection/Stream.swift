@@ -44,7 +44,7 @@ struct StreamTable: Sendable {
     private var slots: [Stream] = []
     private(set) var count = 0
     private static let none = Stream(0, .ended, .ended, sendWindow: 0, windowSize: 0)
-    private static let smallest = 4
+    private static let smallest = 2
     private static let kept = 16
 
     var memory: Int { slots.capacity * MemoryLayout<Stream>.stride }

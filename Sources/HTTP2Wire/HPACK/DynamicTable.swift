@@ -87,7 +87,7 @@ struct DynamicTable: Sendable {
     private mutating func growEntries() {
         let old = entries
         let none = Entry(start: 0, nameCount: 0, valueCount: 0, name: .other, marks: [])
-        entries = Array(repeating: none, count: max(8, old.count * 2))
+        entries = Array(repeating: none, count: max(4, old.count * 2))
         var number = oldest
         while number != next {
             entries[Int(number) & (entries.count - 1)] = old[Int(number) & (old.count - 1)]
@@ -100,7 +100,7 @@ struct DynamicTable: Sendable {
         let begin = count == 0 ? end : Int(entry(number: oldest).start)
         let live = end - begin
         if (live + needed) * 2 > bytes.count {
-            let size = max(256, bytes.count * 2, live + needed)
+            let size = max(64, bytes.count * 2, live + needed)
             bytes.append(contentsOf: repeatElement(0, count: size - bytes.count))
         }
         bytes.withUnsafeMutableBytes { buffer in

@@ -9,15 +9,15 @@ package struct HPACKEncoder: Sendable {
 
     private var table = DynamicTable(limit: maximumTableSize)
     private var index = EncoderIndex()
-    /// Hashes of fields seen of late, each in the place that its last bits name.
-    private var seen: [UInt32] = []
+    /// Of the hashes of fields seen of late the first half, each in the place that its last bits name.
+    private var seen: [UInt16] = []
     /// The smallest size since the last block, if it must be told (RFC 7541, 4.2).
     private var smallestLimit: Int?
 
     package init() {}
 
     package var tableSize: Int { table.size }
-    var memory: Int { table.memory + index.memory + seen.capacity * 4 }
+    var memory: Int { table.memory + index.memory + seen.capacity * 2 }
 
     /// The peer's SETTINGS_HEADER_TABLE_SIZE, in the order they come.
     package mutating func setPeerLimit(_ limit: Int) {
@@ -88,8 +88,9 @@ package struct HPACKEncoder: Sendable {
         guard pair.count + DynamicTable.overhead <= table.limit / 2 else { return false }
         if seen.isEmpty { seen = Array(repeating: 0, count: 64) }
         let place = Int(hash) & 63
-        guard seen[place] != hash else { return true }
-        seen[place] = hash
+        let half = UInt16(truncatingIfNeeded: hash >> 16)
+        guard seen[place] != half else { return true }
+        seen[place] = half
         return false
     }
 

@@ -13,7 +13,7 @@ final class Arrival {
     /// A service's address, as the client knew it; our own if the connection was not redirected.
     let dialled: SocketAddress
     /// Of URIs on this connection (RFC 9110, 4.2): plaintext.
-    let scheme = "http"
+    var scheme: String { "http" }
     /// Whose account its memory goes to, and its share of that (`Shard.hold`).
     let source: MemorySource
     var held = 0

@@ -43,9 +43,10 @@ final class BufferPool: @unchecked Sendable {
     }
 }
 
-/// What a connection reads into: more as long as it comes full. NIO keeps the first buffer of a connection for itself,
-/// so that one is small.
+/// What a connection reads into: more as long as it comes full. NIO keeps a copy of the first buffer for as long as the
+/// connection lives, so that one is as small as can be: a connection begins with one read more than it needs.
 struct ReadAllocator: RecvByteBufferAllocator {
+    private static let first = ByteBufferAllocator().buffer(capacity: 16)
     private let pool: BufferPool
     /// 0: nothing was read yet.
     private var size: UInt32 = 0
@@ -54,7 +55,7 @@ struct ReadAllocator: RecvByteBufferAllocator {
     init(_ pool: BufferPool) { self.pool = pool }
 
     func buffer(allocator: ByteBufferAllocator) -> ByteBuffer {
-        size == 0 ? allocator.buffer(capacity: ReadSizes.first) : pool.take(Int(size))
+        size == 0 ? Self.first : pool.take(Int(size))
     }
 
     /// Always true: NIO is not to use the first one again.
@@ -78,7 +79,6 @@ struct ReadAllocator: RecvByteBufferAllocator {
 /// Long bodies pass in pieces of up to 256 KB, at half the CPU of NIO's 64 KB. One piece a turn instead of four, so
 /// that a connection holds no more memory than before.
 enum ReadSizes {
-    static let first = 512
     static let maximum = 256 << 10
     static let readsPerTurn: UInt = 1
     /// What a client of HTTP/1 may leave unread before its backend has to wait: it counts in no account.

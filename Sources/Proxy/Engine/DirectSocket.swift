@@ -1,5 +1,6 @@
 /// What is to be sent goes to the kernel at once, past NIO's queue, which costs many times what it takes to make the
-/// call. What the kernel does not take goes by way of NIO, and so does everything behind it while that lasts.
+/// call. What the kernel does not take goes by way of NIO, and so does everything behind it while that lasts. For
+/// connections without a handler that changes what is sent.
 import Glibc
 import NIOCore
 

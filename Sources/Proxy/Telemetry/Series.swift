@@ -21,10 +21,26 @@ package struct SeriesKey: Hashable, Sendable {
         source = record.source
         destination = record.destination
         upstream = record.upstreamID ?? record.service
-        status = (100..<600).contains(record.status) ? record.status : 0
+        status = Self.status(of: record)
         grpcStatus = record.grpcStatus
         flags = record.flags
         isGRPC = record.isGRPC
+    }
+    private static func status(of record: borrowing RequestRecord) -> UInt16 {
+        (100..<600).contains(record.status) ? record.status : 0
+    }
+
+    /// The same as `self == SeriesKey(record)`, without making one.
+    func isKey(of record: borrowing RequestRecord) -> Bool {
+        guard source === record.source, destination === record.destination, status == Self.status(of: record),
+            grpcStatus == record.grpcStatus, flags == record.flags, isGRPC == record.isGRPC, !isOthers
+        else { return false }
+        return record.upstreamID == nil ? upstream == record.service : upstream == record.upstreamID
+    }
+    /// Where to look for it first.
+    static func slot(of record: borrowing RequestRecord) -> Int {
+        func bits(_ entry: WorkloadEntry?) -> Int { entry.map { Int(bitPattern: ObjectIdentifier($0)) >> 4 } ?? 0 }
+        return bits(record.source) ^ bits(record.destination) &* 3 ^ Int(record.status)
     }
     private init(othersOf upstream: UpstreamID?, _ status: UInt16) {
         self.upstream = upstream
@@ -77,7 +93,7 @@ package struct Series: Sendable {
     var requestMessages: UInt64 = 0
     var responseMessages: UInt64 = 0
 
-    mutating func add(_ record: RequestRecord) {
+    mutating func add(_ record: borrowing RequestRecord) {
         count += 1
         last = record.ended
         duration.add(Double(record.ended.nanosecondsSince(record.began)) / 1e6, Self.durationBounds)

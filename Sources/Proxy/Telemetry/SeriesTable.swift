@@ -20,11 +20,20 @@ struct SeriesTable {
     private var places: [SeriesKey: Int] = [:]
     private var shares: [UpstreamID: Share] = [:]
     private(set) var entries: [(key: SeriesKey, value: Series)] = []
+    /// Where requests like the last ones were counted: to hash a key costs more than to compare it.
+    private var recent = InlineArray<16, Int>(repeating: 0)
 
     /// False if it had to be counted under fewer labels than are its own.
-    mutating func add(_ record: RequestRecord) -> Bool {
+    mutating func add(_ record: borrowing RequestRecord) -> Bool {
+        let slot = SeriesKey.slot(of: record) & 15
+        let guess = recent[slot]
+        if guess < entries.count, entries[guess].key.isKey(of: record) {
+            entries[guess].value.add(record)
+            return true
+        }
         let key = SeriesKey(record)
         if let place = places[key] {
+            recent[slot] = place
             entries[place].value.add(record)
             return true
         }
