@@ -36,7 +36,7 @@ extension Exchange {
             send(on: connection)
         } else if pool.load.mayConnect(pool.policy) {
             begin(host, in: pool, isReused: false)
-            pending = pool.connect(host, for: self)
+            pool.connect(host, for: self)
         } else if let other = pool.anyIdleHost(), let connection = pool.takeIdle(other) {
             begin(other, in: pool, isReused: true)
             send(on: connection)

@@ -59,9 +59,11 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream, PendingUpstream
     static func connect(
         to address: SocketAddress, _ host: Int, _ pool: UpstreamPool, _ shard: Shard,
         for exchange: Exchange
-    ) -> HTTP1Upstream {
+    ) {
         let upstream = HTTP1Upstream(address, host, pool, shard)
         upstream.waiting = exchange
+        // First, because it may fail within the call, and the exchange may then wait for another one.
+        exchange.pending = upstream
         Connector.connect(to: address, speaking: .http1, within: pool.policy.connectTimeout, on: shard) { channel in
             try channel.pipeline.syncOperations.addHandler(upstream)
         } then: { result in
@@ -76,7 +78,6 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream, PendingUpstream
                 exchange?.connectFailed(failure, host)
             }
         }
-        return upstream
     }
     func abandon(_ exchange: Exchange) {
         waiting = nil

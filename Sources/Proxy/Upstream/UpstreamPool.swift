@@ -98,9 +98,9 @@ final class UpstreamPool {
         return nil
     }
 
-    func connect(_ host: EndpointBalancer.HostID, for exchange: Exchange) -> any PendingUpstream {
+    func connect(_ host: EndpointBalancer.HostID, for exchange: Exchange) {
         load.connectionOpened()
-        return HTTP1Upstream.connect(to: balancer.hosts[host].endpoint.address, host, self, shard, for: exchange)
+        HTTP1Upstream.connect(to: balancer.hosts[host].endpoint.address, host, self, shard, for: exchange)
     }
 
     /// The connection has done its work and can do more.
