@@ -41,6 +41,13 @@ import Testing
         #expect(kept == count)
     }
 
+    /// A head may be kept for hours: what it lies in is of its own size.
+    @Test func aHeadTakesNoBufferOfALongBody() {
+        let pool = BufferPool()
+        pool.giveBack(pool.take(ReadSizes.maximum))
+        #expect(pool.take(BufferPool.size + 1).storageCapacity == 2 * BufferPool.size)
+    }
+
     /// NIO keeps the first buffer of a connection: it is small, whatever comes afterwards.
     @Test func readsGrowWithWhatComesAndShrinkAgain() {
         var allocator = ReadAllocator(BufferPool())

@@ -24,20 +24,21 @@ final class BufferPool: @unchecked Sendable {
         return ByteBufferAllocator().buffer(capacity: Self.size)
     }
     private func takeLarge(_ capacity: Int) -> ByteBuffer {
-        var buffer = ByteBuffer()
-        swap(&buffer, &large)
-        let isFree: Void? = buffer.modifyIfUniquelyOwned { $0.clear() }
-        guard isFree != nil, buffer.storageCapacity >= capacity else {
-            return ByteBufferAllocator().buffer(capacity: capacity)
+        // Not a much longer one: a head may be kept for as long as its request takes.
+        if large.storageCapacity >= capacity, large.storageCapacity / 2 <= capacity {
+            var buffer = ByteBuffer()
+            swap(&buffer, &large)
+            let isFree: Void? = buffer.modifyIfUniquelyOwned { $0.clear() }
+            if isFree != nil { return buffer }
         }
-        return buffer
+        return ByteBufferAllocator().buffer(capacity: capacity)
     }
 
     /// Slices of it that live on keep its memory from being used again.
     func giveBack(_ buffer: consuming ByteBuffer) {
         switch buffer.storageCapacity {
         case Self.size: if free.count < Self.maximumFree { free.append(buffer) }
-        case Self.size + 1...ReadSizes.maximum: large = buffer
+        case max(Self.size + 1, large.storageCapacity)...ReadSizes.maximum: large = buffer
         default: break
         }
     }

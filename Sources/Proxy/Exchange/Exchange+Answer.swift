@@ -40,6 +40,7 @@ extension Exchange {
         if let began = machine.began { record.upstreamTime = shard.now.since(began) }
         record.status = answer.status
         if isGRPC { record.grpcStatus = answer.value(.grpcStatus).map { GRPCStatus(bytes.array($0)) } }
+        giveOwnHeadBack()
         guard let form else { return openTunnel() }
         self.body.drop()
         machine.answered(form)

@@ -100,7 +100,8 @@ final class Exchange {
         guard !machine.isOver else { return }
         let isAlone = machine.tunnelEnds.contains(.clientLeft)
         let waiting = machine.stream.map { $0.isWritable && !isAlone ? 0 : $0.pendingBytes } ?? 0
-        let total = MemoryLimits.request + bytes.storageCapacity + body.held + waiting
+        var total = MemoryLimits.request + bytes.storageCapacity + body.held + waiting
+        if case .http1(let text)? = target?.head { total += text.storageCapacity }
         shard.hold(total - held, arrival)
         held = total
     }
@@ -268,6 +269,10 @@ final class Exchange {
         var given = ByteBuffer()
         swap(&given, &bytes)
         shard.buffers.giveBack(given)
+        giveOwnHeadBack()
+    }
+    /// No other try follows.
+    func giveOwnHeadBack() {
         if case .http1(let text)? = target?.head { shard.buffers.giveBack(text) }
         target?.head = nil
     }
