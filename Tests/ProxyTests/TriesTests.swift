@@ -1,6 +1,7 @@
 /// How often a request is sent, and in which order requests that wait get their turn (spec 6.3, 6.4).
 import Addressing
 import HTTP2TestSupport
+import Posix
 import RouteIR
 import Synchronization
 import Testing
@@ -79,6 +80,36 @@ import TestSupport
             #expect(client.answer()?.status == 103)
             #expect(client.answer()?.status == 503)
             #expect(seen.withLock { $0 } == 1)
+        }
+    }
+
+    /// What the endpoint's port says may change meanwhile; the answer is in the form of the request that it is to.
+    @Test func anAnswerIsReadAsItsRequestWasSent() async throws {
+        let listener = try TestListener(at: SocketAddress(IPAddress(v4: 0x7f00_0001), 0))
+        let (isSeen, mayAnswer) = (Semaphore(), Semaphore())
+        try listener.start { descriptor, _ in
+            let peer = HTTP2Peer(descriptor)
+            guard peer.readPreface() else { return }
+            peer.send(HTTP2Peer.settings)
+            while let frame = peer.next() {
+                guard frame.type == HTTP2Peer.headers else { continue }
+                isSeen.signal()
+                mayAnswer.wait()
+                peer.sendHeaders(frame.stream, [(":status", "200")])
+                peer.sendData(frame.stream, Array("first ".utf8), end: false)
+                peer.sendData(frame.stream, Array("second".utf8), end: true)
+            }
+        }
+        defer { listener.stop() }
+        var changing = Upstream(id: upstreamID("cart"), wire: .h2c, endpoints: [Endpoint(listener.address)])
+        try await ProxyRig.with(nil, [changing]) { rig in
+            let client = try rig.connect()
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            isSeen.wait()
+            changing.wire = .http1
+            rig.configure(nil, [changing])
+            mayAnswer.signal()
+            #expect(client.answer()?.text == "first second")
         }
     }
 

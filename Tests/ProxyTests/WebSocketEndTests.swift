@@ -67,6 +67,19 @@ import Testing
         }
     }
 
+    /// What a client of HTTP/1.1 has by then may be a part.
+    @Test func theProxysEndIsNotTheTunnels() async throws {
+        let backend = try WebSocketBackend(.http1)
+        defer { backend.stop() }
+        let rig = try await ProxyRig(nil, [backend.upstream])
+        let client = try opened(rig, .http1, "/echo")
+        defer { client.hangUp() }
+        client.send("x")
+        #expect(client.receive(1) == "x")
+        await rig.engine.shutdown()
+        #expect(client.rest().reset == 0)
+    }
+
     /// Before there is a tunnel, which a backend that waits for the end would otherwise keep for good.
     @Test(arguments: WebSocketPair.all) func anEarlyEndIsPassedOn(pair: WebSocketPair) async throws {
         try await with(pair.backend) { rig, backend in

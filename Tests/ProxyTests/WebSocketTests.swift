@@ -135,6 +135,15 @@ import Testing
         }
     }
 
+    /// Every 2xx would say that the tunnel is there, also gRPC's for failures.
+    @Test(arguments: WebSocketVersion.allCases) func aRouteOfGRPCOpensNone(client: WebSocketVersion) async throws {
+        let calls = rule(to: [("cart", 1)]) { $0.kind = .grpc }
+        try await with(.http2, [calls], settings: []) { rig, _ in
+            let answer = try WebSocketClient(rig, client).refusal()
+            #expect(answer?.status == 502)
+        }
+    }
+
     @Test(arguments: WebSocketVersion.allCases) func endpointsWithoutSettings(client: WebSocketVersion) async throws {
         try await with(.http2, settings: nil, { $0.connectTimeout = .milliseconds(50) }) { rig, backend in
             #expect(try WebSocketClient(rig, client).refusal()?.status == 503)

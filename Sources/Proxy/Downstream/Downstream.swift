@@ -36,7 +36,7 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     private var isFirst = true
     private var isDraining = false
     private var inputEnded = false
-    /// Of a tunnel: the client was told that nothing more comes.
+    /// The client was told that nothing more comes, and everything before that is out.
     private var outputEnded = false
     private var hasFailed = false
     /// Of a tunnel that the client has left in order: the endpoint still has to take what came last.
@@ -276,7 +276,8 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     // MARK: The end
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        guard case ChannelEvent.inputClosed? = event as? ChannelEvent else { return }
+        guard let event = event as? ChannelEvent else { return }
+        guard event == .inputClosed else { return outputEnded = true }
         inputEnded = true
         switch phase {
         case .tunnel: exchange?.clientEndedTunnel()
@@ -337,10 +338,10 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     var source: MemorySource { arrival.source }
 
     func checkDeadline(_ now: Moment) {
-        if phase == .closing, !isLeaving {
+        if phase == .closing ? !isLeaving : exchange?.machine.tunnelEnds.contains(.endpointLeft) == true {
             let unsent = context?.channel.pendingBytes ?? 0
-            if ending.isOver(now, unsent: unsent, patience: shard.options.streamIdleTimeout) { abort() }
-            return
+            guard ending.isOver(now, unsent: unsent, patience: shard.options.streamIdleTimeout) else { return }
+            return exchange?.refuse(504, .idleTimeout, "stream_idle_timeout") ?? abort()
         }
         guard let deadline, now > deadline else { return }
         self.deadline = nil
@@ -468,7 +469,7 @@ extension Downstream: ResponseSink {
         exchange?.flushRequest()
     }
     func tunnelEnded() {
-        outputEnded = true
+        ending = SlowEnding(since: shard.now, unsent: .max)
         sendOutgoing()
         context?.endOutput(inputEnded: inputEnded)
     }

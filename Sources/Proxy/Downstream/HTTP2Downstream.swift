@@ -200,8 +200,9 @@ private final class HTTP2RequestStream: HTTP2Stream, ResponseSink {
     func wasIdle() {
         // What is left of an answer that is complete, and that the client does not take.
         guard let exchange else { return reset(.cancel) }
-        // Between the two ends of a tunnel silence is no fault; once the client has left, only the endpoint is silent.
-        let isTunnel = exchange.machine.isTunnel && !exchange.machine.tunnelEnds.contains(.clientLeft)
+        // Between the two ends of a tunnel silence is no fault; once one has left, the other has only to take the rest.
+        let machine = exchange.machine
+        let isTunnel = machine.isTunnel && machine.tunnelEnds.isDisjoint(with: [.clientLeft, .endpointLeft])
         guard !exchange.isGRPC, !isTunnel else { return }
         exchange.refuse(504, .idleTimeout, "stream_idle_timeout")
     }

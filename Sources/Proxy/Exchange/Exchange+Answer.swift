@@ -55,7 +55,7 @@ extension Exchange {
         if head.minorVersion == 0 || speaksHTTP2 {
             form.chunks = .removed
             form.endsWithConnection = true
-        } else if target?.pool.upstream.wire == .h2c, !body.isComplete {
+        } else if target?.head?.wire == .h2c, !body.isComplete {
             form.chunks = .added
         }
         return form
@@ -106,7 +106,8 @@ extension Exchange {
         record.details = details
         record.failure = record.failure ?? reason
         record.status = status
-        let isGRPC = isGRPC || plan?.rule.kind == .grpc
+        // To who asks for a tunnel every 2xx says that it is there.
+        let isGRPC = form != .upgrade && (isGRPC || plan?.rule.kind == .grpc)
         var text: String
         var body = reason.map { $0 + "\n" } ?? ""
         if isGRPC {

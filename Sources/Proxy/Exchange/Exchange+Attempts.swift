@@ -14,7 +14,7 @@ extension Exchange {
     /// Whether bytes of the body need to be kept.
     var mayTryAgainLater: Bool {
         // An endpoint that speaks HTTP/2 may say after the fact that it did nothing with a request.
-        let mayBeRefused = target?.pool.upstream.wire == .h2c
+        let mayBeRefused = target?.head?.wire == .h2c
         return !isMirror && form != .upgrade && (plan?.rule.retry != nil || mayBeRefused)
             && machine.tries.isAnotherLeft
     }

@@ -23,7 +23,10 @@ extension Exchange {
     /// Into `shard.edit`, behind the route's filters: HTTP/2 has no keys, so the proxy makes the one for an endpoint of
     /// HTTP/1.
     func editHandshake(for wire: Upstream.Wire) {
+        bytes.withUnsafeReadableBytes { shard.edit.drop("http2-settings", in: head, $0) }
         guard wire == .h2c || speaksHTTP2 else { return }
+        // What comes after it is no body.
+        shard.edit.drop(.contentLength, in: head)
         bytes.withUnsafeReadableBytes { raw in
             shard.edit.drop("sec-websocket-key", in: head, raw)
             shard.edit.drop("sec-websocket-accept", in: head, raw)
@@ -36,7 +39,7 @@ extension Exchange {
 
     /// The same for the 101.
     func editHandshakeAnswer(_ answer: MessageHead, _ raw: UnsafeRawBufferPointer) {
-        guard speaksHTTP2 || target?.pool.upstream.wire == .h2c else { return }
+        guard speaksHTTP2 || target?.head?.wire == .h2c else { return }
         shard.edit.drop("sec-websocket-accept", in: answer, raw)
         shard.edit.drop(.contentLength, in: answer)
         guard !speaksHTTP2, let key = target?.webSocketKey else { return }

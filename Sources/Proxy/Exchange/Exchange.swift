@@ -75,12 +75,12 @@ final class Exchange {
         (source, service) = arrival.entries(in: table)
         isMirror = original != nil
         machine = ExchangeMachine(hasBody: head.requestBody != .none, keepsConnection: head.keepsAlive)
-        isGRPC = bytes.hasPrefix("application/grpc", at: head.value(.contentType))
+        isGRPC = !head.wantsUpgrade && bytes.hasPrefix("application/grpc", at: head.value(.contentType))
         speaksHTTP2 = sink.speaksHTTP2
         if speaksHTTP2 {
             form = head.wantsUpgrade ? .upgrade : .plainBody
         } else {
-            form = head.wantsUpgrade && !bytes.hasPrefix("h2c", at: head.value(.upgrade)) ? .upgrade : .asItCame
+            form = head.wantsUpgrade && !bytes.upgradesToHTTP2(head) ? .upgrade : .asItCame
         }
         let now = shard.now
         record = RequestRecord(began: now, arrival)
@@ -311,6 +311,13 @@ extension ByteBuffer {
                 guard bytes[Int(range.start) + index] == text.utf8Start[index] else { return false }
             }
             return true
+        }
+    }
+    /// Behind such an upgrade requests would pass every rule by.
+    func upgradesToHTTP2(_ head: MessageHead) -> Bool {
+        head.headers.contains { line in
+            line.known == .upgrade
+                && text(line.value).lowercased().split(separator: ",").contains { $0.trimmed == "h2c" }
         }
     }
     /// What lies at a place that was found in these bytes.

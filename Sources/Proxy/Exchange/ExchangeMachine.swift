@@ -104,7 +104,8 @@ struct ExchangeMachine<Stream> {
         switch phase {
         case .answering(_, _, let answer): answer.endsWithConnection
         case .ended(.aborted(let isCut)), .ended(.tunnel(let isCut)): isCut
-        case .choosing, .queued, .connecting, .asking, .tunnel, .ended: false
+        case .tunnel: !tunnelEnds.hasWholeAnswer
+        case .choosing, .queued, .connecting, .asking, .ended: false
         }
     }
     /// The client's connection can be used again, as far as this request is concerned.

@@ -150,7 +150,6 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream, PendingUpstream
         socket.flushed(context.channel)
     }
     func closeOutput() {
-        outputEnded = true
         flush()
         context?.endOutput(inputEnded: inputEnded)
     }
@@ -313,9 +312,14 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream, PendingUpstream
     // MARK: The end
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        guard case ChannelEvent.inputClosed? = event as? ChannelEvent else { return }
-        inputEnded = true
-        if phase == .tunnel { exchange?.upstreamEnded() } else { context.close(promise: nil) }
+        switch event as? ChannelEvent {
+        // Not before it is out: an end while it waits is none in order.
+        case .outputClosed: outputEnded = true
+        case .inputClosed:
+            inputEnded = true
+            if phase == .tunnel { exchange?.upstreamEnded() } else { context.close(promise: nil) }
+        case nil: break
+        }
     }
 
     func channelInactive(context: ChannelHandlerContext) {

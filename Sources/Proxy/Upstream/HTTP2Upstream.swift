@@ -115,7 +115,7 @@ final class HTTP2Upstream: HTTP2Connection, PendingUpstream {
     /// Nothing new; ends when what is under way has ended.
     func drain() {
         isDraining = true
-        if streamCount == 0 { close() }
+        if streamCount == 0 { closeAfterSending() }
     }
 
     // MARK: From the endpoint
@@ -134,7 +134,7 @@ final class HTTP2Upstream: HTTP2Connection, PendingUpstream {
     /// Streams that it has not looked at are reset after this.
     override func receivedGoAway() {
         isDraining = true
-        if streamCount == 0 { close() }
+        if streamCount == 0 { closeAfterSending() }
     }
     /// Its requests go elsewhere and leave their heads and resets behind: there is an end to that.
     override var unsentLimit: Int { 1 << 20 }
