@@ -116,24 +116,17 @@ private final class RawBackend: Sendable {
 
     /// Of HTTP/2: a body without a head, pseudo-fields behind it, a second head, a length that does not hold, a reset.
     @Test(arguments: 0..<5) func brokenStreamsAreNoticed(_ fault: Int) async throws {
-        let listener = try TestListener(at: SocketAddress(IPAddress(v4: 0x7f00_0001), 0))
-        try listener.start { descriptor, _ in
-            let peer = HTTP2Peer(descriptor)
-            guard peer.readPreface() else { return }
-            peer.send(HTTP2Peer.settings)
-            while let frame = peer.next() {
-                guard frame.type == HTTP2Peer.headers else { continue }
-                if fault > 0 {
-                    let length = fault == 3 ? [("content-length", "9")] : []
-                    peer.sendHeaders(frame.stream, [(":status", "200")] + length)
-                }
-                peer.sendData(frame.stream, Array("abc".utf8), end: fault == 3)
-                switch fault {
-                case 1: peer.sendHeaders(frame.stream, [(":status", "200")], end: true)
-                case 2: peer.sendHeaders(frame.stream, [(":status", "200")])
-                case 4: peer.sendReset(frame.stream, 2)
-                default: break
-                }
+        let listener = try TestListener.http2 { peer, frame, _ in
+            if fault > 0 {
+                let length = fault == 3 ? [("content-length", "9")] : []
+                peer.sendHeaders(frame.stream, [(":status", "200")] + length)
+            }
+            peer.sendData(frame.stream, Array("abc".utf8), end: fault == 3)
+            switch fault {
+            case 1: peer.sendHeaders(frame.stream, [(":status", "200")], end: true)
+            case 2: peer.sendHeaders(frame.stream, [(":status", "200")])
+            case 4: peer.sendReset(frame.stream, 2)
+            default: break
             }
         }
         defer { listener.stop() }

@@ -85,26 +85,19 @@ import Testing
     /// An endpoint that allows no streams at first, and some later (RFC 9113, 6.5.2: zero is nothing special).
     @Test(arguments: [false, true]) func noStreamsAtFirstAndSomeLater(refuses: Bool) async throws {
         let allowed = Mutex(UInt32(0))
-        let listener = try TestListener(at: SocketAddress(IPAddress(v4: 0x7f00_0001), 0))
-        try listener.start { descriptor, _ in
-            let peer = HTTP2Peer(descriptor)
-            guard peer.readPreface() else { return }
-            let first = allowed.withLock { $0 }
-            peer.send(HTTP2Peer.settings, [0, 3] + peer.word(first))
-            while let frame = peer.next() {
-                guard frame.type == HTTP2Peer.headers else { continue }
-                let now = allowed.withLock { allowed in
-                    defer { allowed = 10 }
-                    return allowed
-                }
-                // Sent before the limit was known: served, or refused.
-                if refuses, now == 0 {
-                    peer.sendReset(frame.stream, 7)
-                } else {
-                    peer.sendHeaders(frame.stream, [(":status", "200")], end: true)
-                }
-                peer.send(HTTP2Peer.settings, [0, 3] + peer.word(10))
+        let listener = try TestListener.http2(settings: { peer, _ in [0, 3] + peer.word(allowed.withLock { $0 }) }) {
+            peer, frame, _ in
+            let now = allowed.withLock { allowed in
+                defer { allowed = 10 }
+                return allowed
             }
+            // Sent before the limit was known: served, or refused.
+            if refuses, now == 0 {
+                peer.sendReset(frame.stream, 7)
+            } else {
+                peer.sendHeaders(frame.stream, [(":status", "200")], end: true)
+            }
+            peer.send(HTTP2Peer.settings, [0, 3] + peer.word(10))
         }
         defer { listener.stop() }
         let upstream = Upstream(id: upstreamID("cart"), wire: .h2c, endpoints: [Endpoint(listener.address)])
@@ -122,24 +115,17 @@ import Testing
     @Test func whoWaitsIsServedWhenStreamsAreAllowedAgain() async throws {
         // The descriptor of the first request's connection, and how many requests came.
         let seen = Mutex((first: Int32(-1), count: 0))
-        let listener = try TestListener(at: SocketAddress(IPAddress(v4: 0x7f00_0001), 0))
-        try listener.start { descriptor, _ in
-            let peer = HTTP2Peer(descriptor)
-            guard peer.readPreface() else { return }
-            peer.send(HTTP2Peer.settings)
-            while let frame = peer.next() {
-                guard frame.type == HTTP2Peer.headers else { continue }
-                let isFirst = seen.withLock { seen in
-                    seen.count += 1
-                    if seen.count == 1 { seen.first = descriptor }
-                    return seen.count == 1
-                }
-                // The first one is answered when the test says so.
-                if isFirst {
-                    peer.send(HTTP2Peer.settings, [0, 3] + peer.word(0))
-                } else {
-                    peer.sendHeaders(frame.stream, [(":status", "200")], end: true)
-                }
+        let listener = try TestListener.http2 { peer, frame, _ in
+            let isFirst = seen.withLock { seen in
+                seen.count += 1
+                if seen.count == 1 { seen.first = peer.descriptor }
+                return seen.count == 1
+            }
+            // The first one is answered when the test says so.
+            if isFirst {
+                peer.send(HTTP2Peer.settings, [0, 3] + peer.word(0))
+            } else {
+                peer.sendHeaders(frame.stream, [(":status", "200")], end: true)
             }
         }
         defer { listener.stop() }

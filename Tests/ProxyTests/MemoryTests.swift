@@ -331,16 +331,9 @@ import Testing
 
     /// The same of answers, for a client that takes none of them.
     @Test func shortFramesOfAnAnswerTakeNoMoreEither() async throws {
-        let listener = try TestListener(at: SocketAddress(IPAddress(v4: 0x7f00_0001), 0))
-        try listener.start { descriptor, _ in
-            let peer = HTTP2Peer(descriptor)
-            guard peer.readPreface() else { return }
-            peer.send(HTTP2Peer.settings)
-            while let frame = peer.next() {
-                guard frame.type == HTTP2Peer.headers else { continue }
-                peer.sendHeaders(frame.stream, [(":status", "200")])
-                self.sendShortFrames(peer, frame.stream)
-            }
+        let listener = try TestListener.http2 { peer, frame, _ in
+            peer.sendHeaders(frame.stream, [(":status", "200")])
+            self.sendShortFrames(peer, frame.stream)
         }
         defer { listener.stop() }
         let upstream = Upstream(id: upstreamID("cart"), wire: .h2c, endpoints: [Endpoint(listener.address)])

@@ -49,18 +49,11 @@ import TestSupport
     /// no proof of the contrary.
     @Test func whatAnEndpointHasSeenIsNotSentAgain() async throws {
         let resetting = try HTTP2TestBackend("resetting") { $0.target == "/" ? .reply(200) : .reset(2) }
-        let listener = try TestListener(at: SocketAddress(IPAddress(v4: 0x7f00_0001), 0))
         let seen = Mutex(0)
-        try listener.start { descriptor, _ in
-            let peer = HTTP2Peer(descriptor)
-            guard peer.readPreface() else { return }
-            peer.send(HTTP2Peer.settings)
-            while let frame = peer.next() {
-                guard frame.type == HTTP2Peer.headers else { continue }
-                seen.withLock { $0 += 1 }
-                peer.sendHeaders(frame.stream, [(":status", "103"), ("link", "x")])
-                peer.sendReset(frame.stream, 7)
-            }
+        let listener = try TestListener.http2 { peer, frame, _ in
+            seen.withLock { $0 += 1 }
+            peer.sendHeaders(frame.stream, [(":status", "103"), ("link", "x")])
+            peer.sendReset(frame.stream, 7)
         }
         defer {
             resetting.stop()
@@ -85,20 +78,13 @@ import TestSupport
 
     /// What the endpoint's port says may change meanwhile; the answer is in the form of the request that it is to.
     @Test func anAnswerIsReadAsItsRequestWasSent() async throws {
-        let listener = try TestListener(at: SocketAddress(IPAddress(v4: 0x7f00_0001), 0))
         let (isSeen, mayAnswer) = (Semaphore(), Semaphore())
-        try listener.start { descriptor, _ in
-            let peer = HTTP2Peer(descriptor)
-            guard peer.readPreface() else { return }
-            peer.send(HTTP2Peer.settings)
-            while let frame = peer.next() {
-                guard frame.type == HTTP2Peer.headers else { continue }
-                isSeen.signal()
-                mayAnswer.wait()
-                peer.sendHeaders(frame.stream, [(":status", "200")])
-                peer.sendData(frame.stream, Array("first ".utf8), end: false)
-                peer.sendData(frame.stream, Array("second".utf8), end: true)
-            }
+        let listener = try TestListener.http2 { peer, frame, _ in
+            isSeen.signal()
+            mayAnswer.wait()
+            peer.sendHeaders(frame.stream, [(":status", "200")])
+            peer.sendData(frame.stream, Array("first ".utf8), end: false)
+            peer.sendData(frame.stream, Array("second".utf8), end: true)
         }
         defer { listener.stop() }
         var changing = Upstream(id: upstreamID("cart"), wire: .h2c, endpoints: [Endpoint(listener.address)])
@@ -145,19 +131,14 @@ import TestSupport
 
     /// One event, the end of a connection for one request, makes room for all that wait.
     @Test func oneEventWakesAsManyAsThereArePlaces() async throws {
-        let listener = try TestListener(at: SocketAddress(IPAddress(v4: 0x7f00_0001), 0))
         let seen = Mutex<[String]>([])
-        try listener.start { descriptor, connection in
-            let peer = HTTP2Peer(descriptor)
-            guard peer.readPreface() else { return }
-            // The first connection takes one stream at a time (MAX_CONCURRENT_STREAMS).
-            peer.send(HTTP2Peer.settings, connection == 1 ? [0, 3] + peer.word(1) : [])
-            while let frame = peer.next() {
-                guard frame.type == HTTP2Peer.headers else { continue }
-                let path = peer.fields(frame).first { $0.0 == ":path" }?.1 ?? ""
-                seen.withLock { $0.append(path) }
-                if connection == 1 { peer.sendHeaders(frame.stream, [(":status", "103"), ("link", "x")]) }
-            }
+        // The first connection takes one stream at a time (MAX_CONCURRENT_STREAMS).
+        let listener = try TestListener.http2(settings: { peer, connection in
+            connection == 1 ? [0, 3] + peer.word(1) : []
+        }) { peer, frame, connection in
+            let path = peer.fields(frame).first { $0.0 == ":path" }?.1 ?? ""
+            seen.withLock { $0.append(path) }
+            if connection == 1 { peer.sendHeaders(frame.stream, [(":status", "103"), ("link", "x")]) }
         }
         defer { listener.stop() }
         var limited = Upstream(id: upstreamID("cart"), endpoints: [Endpoint(listener.address)])

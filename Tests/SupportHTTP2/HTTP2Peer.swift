@@ -6,7 +6,7 @@ import struct NIOCore.ByteBuffer
 import struct NIOCore.ByteBufferAllocator
 import NIOHPACK
 import Synchronization
-import TestSupport
+package import TestSupport
 
 package struct HTTP2TestFrame {
     package var type: UInt8
@@ -240,5 +240,24 @@ package final class HTTP2TestBackend: Sendable {
         case .goAway: peer.send(HTTP2Peer.goAway, peer.word(stream > 1 ? stream - 2 : 0) + peer.word(0))
         case .silence: break
         }
+    }
+}
+
+extension TestListener {
+    /// On loopback; every answer is the test's, which gets the head of each request, and its connection's number.
+    package static func http2(
+        settings: @escaping @Sendable (HTTP2Peer, Int) -> [UInt8] = { _, _ in [] },
+        _ answer: @escaping @Sendable (HTTP2Peer, HTTP2TestFrame, Int) -> Void
+    ) throws -> TestListener {
+        let listener = try TestListener(at: SocketAddress(IPAddress(v4: 0x7f00_0001), 0))
+        try listener.start { descriptor, connection in
+            let peer = HTTP2Peer(descriptor)
+            guard peer.readPreface() else { return }
+            peer.send(HTTP2Peer.settings, settings(peer, connection))
+            while let frame = peer.next() {
+                if frame.type == HTTP2Peer.headers { answer(peer, frame, connection) }
+            }
+        }
+        return listener
     }
 }
