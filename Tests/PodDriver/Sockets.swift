@@ -51,19 +51,30 @@ func newSocket(_ transport: TransportProtocol, isIPv6: Bool) -> Int32 {
     return socket(isIPv6 ? AF_INET6 : AF_INET, Int32(type.rawValue | SOCK_CLOEXEC.rawValue), 0)
 }
 
-private let lastPorts = Mutex<[TransportProtocol: UInt16]>([:])
+/// Where new ports come from, one after the other, so that it is long until one comes again.
+enum FreshPorts {
+    case udp, tcp, storm
+    /// Apart from each other; a storm takes most.
+    fileprivate var range: Range<UInt16> {
+        switch self {
+        case .udp: 33000..<60000
+        case .tcp: 10000..<30000
+        case .storm: 33000..<65000
+        }
+    }
+}
+private let lastPorts = Mutex<[FreshPorts: UInt16]>([:])
 
 /// For a socket that is to be a flow of its own: with the port of an earlier one it would be that one's flow to the
 /// kernel, and go where that went. UDP has no end that the kernel sees. Of TCP, an ACK that arrives behind the RST that
 /// ended the connection makes the next one from that port the same flow, for ten seconds. Where the kernel chooses the
-/// port, either happens once in some ten thousand flows; ports for TCP are outside of what it chooses for a storm.
-func takeNewPort(_ descriptor: Int32, _ transport: TransportProtocol, isIPv6: Bool) {
-    let ports: Range<UInt16> = transport == .tcp ? 10000..<30000 : 33000..<60000
+/// port, either happens once in some ten thousand flows.
+func takeNewPort(_ descriptor: Int32, _ ports: FreshPorts, isIPv6: Bool) {
     for _ in 0..<100 {
         let port = lastPorts.withLock { last in
-            let port = last[transport].map { $0 + 1 } ?? .random(in: ports)
-            last[transport] = ports.contains(port) ? port : ports.lowerBound
-            return last[transport] ?? port
+            let port = last[ports].map { $0 + 1 } ?? .random(in: ports.range)
+            last[ports] = ports.range.contains(port) ? port : ports.range.lowerBound
+            return last[ports] ?? port
         }
         let any = SocketAddress(isIPv6 ? IPAddress(high: 0, low: 0) : IPAddress(v4: 0), port)
         if withSockaddr(any, asIPv6: isIPv6, { bind(descriptor, $0, $1) }) == 0 { return }

@@ -41,7 +41,7 @@ extension Target {
     /// No answer is longer.
     static let answerSize = 256
 
-    /// `isOneOfMany`: a storm has more TCP connections than there are ports.
+    /// `isOneOfMany`: in a storm.
     func attempt(_ buffer: UnsafeMutableRawBufferPointer, isOneOfMany: Bool = false) -> Attempt {
         var attempt = Attempt(descriptor: newSocket(kind == .tcp ? .tcp : .udp, isIPv6: isIPv6))
         attempt.error = attempt.descriptor < 0 ? errno : prepare(attempt.descriptor, isOneOfMany)
@@ -64,9 +64,7 @@ extension Target {
             if isIPv6 { setOption(descriptor, Int32(IPPROTO_IPV6), IPV6_RECVERR, Int32(1)) }
         }
         guard let source else {
-            if kind != .tcp || !isOneOfMany {
-                takeNewPort(descriptor, kind == .tcp ? .tcp : .udp, isIPv6: isIPv6)
-            }
+            takeNewPort(descriptor, kind != .tcp ? .udp : isOneOfMany ? .storm : .tcp, isIPv6: isIPv6)
             return 0
         }
         setOption(descriptor, SOL_SOCKET, SO_REUSEADDR, Int32(1))
