@@ -14,7 +14,7 @@ import time
 import l7_peers as peers
 
 # By what both sides speak. Raise one with a reason in the commit; lower it when the proxy got better.
-CEILINGS = {"http1": 41_900, "h2c": 83_900, "grpc": 89_000}
+CEILINGS = {"http1": 40_900, "h2c": 83_900, "grpc": 89_000}
 NAMES = {"http1": "HTTP/1.1 request", "h2c": "HTTP/2 request", "grpc": "gRPC call"}
 REQUESTS = 1000
 # What only passes on to the function that is meant, and how a loop gets there.
