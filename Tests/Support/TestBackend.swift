@@ -231,10 +231,14 @@ private func readChunks(_ descriptor: Int32, _ buffer: inout [UInt8]) -> [UInt8]
     }
 }
 
+/// False: it has ended; `errno` is 0 if in order.
 package func readMore(_ descriptor: Int32, _ buffer: inout [UInt8]) -> Bool {
     var chunk = [UInt8](repeating: 0, count: 65536)
     let count = read(descriptor, &chunk, chunk.count)
-    guard count > 0 else { return false }
+    guard count > 0 else {
+        if count == 0 { errno = 0 }
+        return false
+    }
     buffer += chunk[..<count]
     return true
 }
