@@ -36,14 +36,7 @@ final class HTTP2End {
     func flush() throws {
         let output = machine.output.bytes
         machine.outputWasTaken()
-        var sent = 0
-        while sent < output.count {
-            let count = output.withUnsafeBytes {
-                Glibc.send(descriptor, $0.baseAddress.map { $0 + sent }, output.count - sent, Int32(MSG_NOSIGNAL))
-            }
-            guard count > 0 else { throw SocketFailure("send") }
-            sent += count
-        }
+        try sendAll(output, on: descriptor)
     }
 
     func open(_ head: FieldList) throws -> UInt32 { try machine.open(head, isLast: false) }

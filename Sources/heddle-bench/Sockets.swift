@@ -19,6 +19,17 @@ func withAddress<T>(_ target: SocketAddress, _ body: (UnsafePointer<sockaddr>, s
     }
 }
 
+func sendAll(_ bytes: [UInt8], on descriptor: Int32) throws {
+    var sent = 0
+    while sent < bytes.count {
+        let count = bytes.withUnsafeBytes {
+            Glibc.send(descriptor, $0.baseAddress.map { $0 + sent }, bytes.count - sent, Int32(MSG_NOSIGNAL))
+        }
+        guard count > 0 else { throw SocketFailure("send") }
+        sent += count
+    }
+}
+
 func listen(at address: SocketAddress) throws -> Int32 {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     guard descriptor >= 0 else { throw SocketFailure("socket") }
@@ -55,16 +66,7 @@ final class Connection {
     }
     deinit { close(descriptor) }
 
-    func send(_ bytes: [UInt8]) throws {
-        var sent = 0
-        while sent < bytes.count {
-            let count = bytes.withUnsafeBytes {
-                Glibc.send(descriptor, $0.baseAddress.map { $0 + sent }, bytes.count - sent, Int32(MSG_NOSIGNAL))
-            }
-            guard count > 0 else { throw SocketFailure("send") }
-            sent += count
-        }
-    }
+    func send(_ bytes: [UInt8]) throws { try sendAll(bytes, on: descriptor) }
     /// Sends, and receives as much: both fit into one packet.
     func exchange(_ bytes: [UInt8]) throws {
         try send(bytes)

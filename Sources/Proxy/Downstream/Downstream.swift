@@ -337,8 +337,13 @@ final class Downstream: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     var held: Int { arrival.held }
     var source: MemorySource { arrival.source }
 
+    /// Nothing is to come any more but what the client has yet to take.
+    private var onlySends: Bool {
+        phase == .closing ? !isLeaving : exchange?.machine.tunnelEnds.contains(.endpointLeft) == true
+    }
+
     func checkDeadline(_ now: Moment) {
-        if phase == .closing ? !isLeaving : exchange?.machine.tunnelEnds.contains(.endpointLeft) == true {
+        if onlySends {
             let unsent = context?.channel.pendingBytes ?? 0
             guard ending.isOver(now, unsent: unsent, patience: shard.options.streamIdleTimeout) else { return }
             return exchange?.refuse(504, .idleTimeout, "stream_idle_timeout") ?? abort()

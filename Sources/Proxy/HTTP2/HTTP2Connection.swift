@@ -289,8 +289,8 @@ class HTTP2Connection: ChannelDuplexHandler {
         context?.flush()
         guard let context, context.channel.pendingBytes > 0 else { return close() }
         context.whenSent { self.close() }
-        // A peer that takes nothing is not waited for.
-        shard.loop.assumeIsolated().scheduleTask(in: .seconds(30)) { self.close() }
+        // On nobody's account any more: a peer that takes nothing is not waited for.
+        shard.loop.assumeIsolated().scheduleTask(in: .seconds(2)) { self.close() }
     }
     /// What the peer has sent meanwhile would make an end at once a reset, and destroy what is on its way to it.
     func closeOutput() {

@@ -3,7 +3,6 @@
 import Addressing
 import Balancing
 import Glibc
-import HTTP2Wire
 import HTTPWire
 import NIOCore
 import RouteIR
@@ -342,60 +341,4 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream, PendingUpstream
         hasFailed = true
         context.close(promise: nil)
     }
-}
-
-extension ChannelHandlerContext {
-    /// Once the kernel has all that was written: NIO throws away what still waits when a side is closed under it.
-    func whenSent(_ body: @escaping () -> Void) {
-        guard channel.pendingBytes > 0 else { return body() }
-        let sent = eventLoop.makePromise(of: Void.self)
-        sent.futureResult.assumeIsolated().whenSuccess(body)
-        writeAndFlush(NIOAny(ByteBuffer()), promise: sent)
-    }
-
-    /// Ends our side once all is out that was written. NIO does so by itself unless the other side has ended before.
-    func endOutput(inputEnded: Bool) {
-        if inputEnded { whenSent { self.close(promise: nil) } } else { close(mode: .output, promise: nil) }
-    }
-}
-
-extension Channel {
-    /// The other side is to notice that this is no end in order.
-    func resetsAtClose() {
-        _ = (self as? any SocketOptionProvider)?.setSoLinger(linger(l_onoff: 1, l_linger: 0))
-    }
-
-    /// Written and not yet taken by the kernel. To be asked on its loop, and only when it matters.
-    var pendingBytes: Int { (try? syncOptions?.getOption(.bufferedWritableBytes)) ?? 0 }
-}
-
-/// Why an endpoint's side has no WebSocket for a client that speaks the other version of HTTP.
-enum NoWebSocket {
-    /// Its SETTINGS do not say that it knows extended CONNECT (RFC 8441, 3).
-    case notOffered
-    /// It answered the request as if it asked for nothing more.
-    case ignored(status: UInt16)
-    /// Its 101 does not answer the key (RFC 6455, 4.1).
-    case badAnswer
-}
-
-/// Why an attempt came to nothing.
-enum UpstreamFailure {
-    case unreachable(Connector.Failure)
-    /// The endpoint said that it did nothing with the request.
-    case refused
-    /// The same, because it ends the connection, as servers do in order after so many requests.
-    case leaving
-    /// It cut the request off, which it cannot have done without seeing it.
-    case reset
-    case closed
-    /// The request's head or trailer cannot be sent to an endpoint of HTTP/2.
-    case unsendable(WireViolation)
-    case violation(WireViolation)
-    /// The same of an endpoint that speaks HTTP/2, whose stream was reset for it.
-    case malformed(HTTP2Fault)
-    /// Of an answer with this status, whose head the client does not take: no fault of the endpoint's.
-    case unwanted(WireViolation, status: UInt16)
-    case noWebSocket(NoWebSocket)
-    case timeout
 }
