@@ -90,10 +90,14 @@ package enum HeaderName: UInt8, Sendable, BitwiseCopyable, CaseIterable {
         guard candidate != .other, text.utf8CodeUnitCount == name.count else { return false }
         let wanted = UnsafeRawBufferPointer(start: text.utf8Start, count: name.count)
         var at = 0
-        // Eight bytes at a time. In a token only capitals become what our names are made of when that bit is set.
+        // Eight bytes at a time. What becomes a byte of our names when that bit is set is that byte, its capital or a
+        // control character, and only the last has neither that bit nor the one above.
         while at + 8 <= name.count {
-            let word = name.loadUnaligned(fromByteOffset: at, as: UInt64.self) | 0x2020_2020_2020_2020
-            guard word == wanted.loadUnaligned(fromByteOffset: at, as: UInt64.self) else { return false }
+            let word = name.loadUnaligned(fromByteOffset: at, as: UInt64.self)
+            let lower = word | 0x2020_2020_2020_2020
+            guard lower == wanted.loadUnaligned(fromByteOffset: at, as: UInt64.self),
+                (word | word << 1) & 0x4040_4040_4040_4040 == 0x4040_4040_4040_4040
+            else { return false }
             at += 8
         }
         while at < name.count {
