@@ -46,6 +46,19 @@ need_swift() {
         die "no swift in PATH: install the toolchain from https://www.swift.org/install/linux"
 }
 
+# shipped_programs DIRECTORY: those of the image that are in it, the controller where it is built.
+shipped_programs() {
+    local program
+    for program in heddle-agent heddle-proxy agentctl heddle-controller; do
+        if [ -x "$1/$program" ]; then say "$program"; elif [ $program != heddle-controller ]; then
+            die "no $program in $1: run scripts/build-release"
+        fi
+    done
+}
+
+# The version of the programs, the chart and the image.
+heddle_version() { sed -n 's/^appVersion: //p' deploy/helm/heddle/Chart.yaml; }
+
 # Maps and links are pinned in a bpf file system. systemd mounts one; a machine without it has none.
 need_bpffs() {
     mountpoint -q /sys/fs/bpf && return
