@@ -40,6 +40,23 @@ package enum ProxyProgram {
 }
 
 final class ProxyProcess: Sendable {
+    /// What the main loop waits for.
+    private final class News: Sendable {
+        enum Event: Sendable {
+            case configured
+            case signal(UInt8)
+        }
+        let events: AsyncStream<Event>
+        let tell: AsyncStream<Event>.Continuation
+        let isConfigured: Atomic<Bool>
+        let hasTriedToListen = Semaphore()
+
+        init(isConfigured: Bool) {
+            (events, tell) = AsyncStream.makeStream()
+            self.isConfigured = Atomic(isConfigured)
+        }
+    }
+    private let news: News
     private let options: ProxyOptions
     private let engine: ProxyEngine
     private let accessLog: AccessLog?
@@ -66,7 +83,8 @@ final class ProxyProcess: Sendable {
             log("warning", "no seccomp filter: \(String(cString: strerror(errno)))")
         }
         let file = options.stateFile.map(LastConfiguration.init)
-        let snapshot = Self.lastSnapshot(file, log)
+        let saved = Self.lastSnapshot(file, log)
+        let snapshot = saved ?? ProxySnapshot(node: ProxyNode(name: ""))
         var engineOptions = EngineOptions()
         engineOptions.threads = options.threads
         engineOptions.sampling = options.sampling
@@ -79,10 +97,18 @@ final class ProxyProcess: Sendable {
         let accessLog = accessLog
         let engine = ProxyEngine(options: engineOptions, snapshot: snapshot, logs: accessLog, spans: spans)
         self.engine = engine
+        let news = News(isConfigured: saved != nil)
+        self.news = news
         control = HandOverClient(
             socket: options.configSocket, version: ProxyProgram.version, snapshot: snapshot, file: file,
             hooks: .init(
-                adopt: { engine.adopt($0) },
+                adopt: { snapshot in
+                    engine.adopt(snapshot)
+                    guard !news.isConfigured.exchange(true, ordering: .relaxed) else { return }
+                    // The agent hears that it is in force, and sends connections here, when they find a listener.
+                    news.tell.yield(.configured)
+                    news.hasTriedToListen.wait()
+                },
                 answer: { question in
                     guard question.hasPrefix("logs") else { return engine.answer(question) }
                     guard let accessLog else { return Array(#"{"error":"its access log is off (--access-log)"}"#.utf8) }
@@ -104,7 +130,7 @@ final class ProxyProcess: Sendable {
 
     private static func lastSnapshot(
         _ file: LastConfiguration?, _ log: @Sendable (String, String) -> Void
-    ) -> ProxySnapshot {
+    ) -> ProxySnapshot? {
         do throws(LastConfiguration.Failure) {
             if let snapshot = try file?.read() {
                 log("info", "starting with configuration \(snapshot.generation) from disk")
@@ -113,36 +139,50 @@ final class ProxyProcess: Sendable {
         } catch {
             log("error", "\(error)")
         }
-        return ProxySnapshot(node: ProxyNode(name: ""))
+        return nil
     }
 
     func run() async throws {
         startAdmin()
-        var waiting = await listen(options.listenAddresses)
-        // A proxy that runs as another user shares no port with us: it is asked to go once we have the configuration.
-        if !waiting.isEmpty { log("warning", "waiting for whoever holds port \(options.listenPort)") }
+        let (signals, tell) = (signals, news.tell)
+        try startThread { tell.yield(.signal(Self.nextSignal(signals))) }
+        var events = news.events.makeAsyncIterator()
+        var waiting: [SocketAddress]?
+        if news.isConfigured.load(ordering: .relaxed) { waiting = await listen(options.listenAddresses) }
         try control.start()
-        let latest = ContinuousClock.now + Self.patience
-        while !waiting.isEmpty {
-            guard ContinuousClock.now < latest else {
-                throw ProxyError("another program holds port \(options.listenPort); stop it or pass --listen-port")
+        // Who shares the port with an older proxy is given a part of its connections with the first listener, and must
+        // know what they dialled.
+        while waiting == nil {
+            switch await events.next() {
+            case .configured:
+                waiting = await listen(options.listenAddresses)
+                news.hasTriedToListen.signal()
+            case .signal(let signal): return await end(signal)
+            case nil: return
             }
-            try await Task.sleep(for: .milliseconds(5))
-            waiting = await listen(waiting)
         }
+        try await wait(for: waiting ?? [])
         guard engine.isListening else { throw ProxyError("there is no address to listen on; see --listen-address") }
         log(
             "info",
             "heddle-proxy \(ProxyProgram.version) listens on port \(options.listenPort), \(options.threads) loops")
-        let signals = signals
-        let signal: UInt8 = try await withCheckedThrowingContinuation { continuation in
-            do {
-                try startThread { continuation.resume(returning: Self.nextSignal(signals)) }
-            } catch {
-                continuation.resume(throwing: error)
-            }
+        while let event = await events.next() {
+            if case .signal(let signal) = event { return await end(signal) }
         }
-        await end(signal)
+    }
+
+    /// A proxy that runs as another user shares no port with us: it is asked to go once we have the configuration.
+    private func wait(for busy: [SocketAddress]) async throws {
+        var busy = busy
+        if !busy.isEmpty { log("warning", "waiting for whoever holds port \(options.listenPort)") }
+        let latest = ContinuousClock.now + Self.patience
+        while !busy.isEmpty {
+            guard ContinuousClock.now < latest else {
+                throw ProxyError("another program holds port \(options.listenPort); stop it or pass --listen-port")
+            }
+            try await Task.sleep(for: .milliseconds(5))
+            busy = await listen(busy)
+        }
     }
 
     /// For the predecessor's port to become free.

@@ -67,6 +67,31 @@ import Testing
         }
     }
 
+    /// Beside an older proxy on the same port it would be given connections of which it knows nothing.
+    @Test func whoHasNoConfigurationTakesNoConnection() throws {
+        try Lab.with { lab in
+            let node = try lab.addNode()
+            let folder = try TemporaryDirectory()
+            let log = folder.path + "/proxy"
+            let proxy = try node.host.spawn(
+                [
+                    programDirectory + "/heddle-proxy", "--config-socket", folder.path + "/nobody", "--metrics-address",
+                    "127.0.0.1:15021",
+                ], log: log)
+            defer { proxy.signal(SIGKILL) }
+            try eventually("it looks for an agent") {
+                readText(log).contains("metrics on") && readText(log).contains("no agent")
+            }
+            #expect(
+                try node.host.run([
+                    "bash", "-c", "(: <> /dev/tcp/127.0.0.1/15001) 2> /dev/null && echo taken || echo refused",
+                ])
+                    == "refused\n")
+            proxy.signal(SIGTERM)
+            #expect(try proxy.wait() == 0)
+        }
+    }
+
     /// After an upgrade: the agent finds proxies that do not run the installed program, one of them of a release with
     /// another format of the hand-over. It starts the installed one, and ends them once that one serves.
     @Test(arguments: DataplaneKind.allCases) func theInstalledProxyReplacesOlderOnes(dataplane: DataplaneKind) throws {
