@@ -148,7 +148,11 @@ final class ProxyProcess: Sendable {
         try startThread { tell.yield(.signal(Self.nextSignal(signals))) }
         var events = news.events.makeAsyncIterator()
         var waiting: [SocketAddress]?
-        if news.isConfigured.load(ordering: .relaxed) { waiting = await listen(options.listenAddresses) }
+        if news.isConfigured.load(ordering: .relaxed) {
+            waiting = await listen(options.listenAddresses)
+        } else {
+            log("info", "no configuration yet: port \(options.listenPort) opens with the agent's first")
+        }
         try control.start()
         // Who shares the port with an older proxy is given a part of its connections with the first listener, and must
         // know what they dialled.

@@ -6,16 +6,17 @@ import Testing
     /// Every name with every byte in place of each of its own: recognised in any case, and by nothing else.
     @Test(arguments: HeaderName.allCases.filter { $0 != .other })
     func aNameIsRecognisedInAnyCaseAndNothingElseIs(_ known: HeaderName) {
-        let name = Array(String(describing: known.text).utf8)
+        let text = String(describing: known.text)
+        let name = Array(text.utf8)
         #expect(recognise(name) == known)
-        #expect(recognise(Array(String(describing: known.text).uppercased().utf8)) == known)
+        #expect(recognise(Array(text.uppercased().utf8)) == known)
         for at in name.indices {
             for byte in UInt8.min...UInt8.max {
                 var other = name
                 other[at] = byte
-                let isTheSame = String(decoding: other, as: UTF8.self).lowercased() == String(describing: known.text)
+                let isTheSame = String(decoding: other, as: UTF8.self).lowercased() == text
                 let found = recognise(other)
-                #expect((found == known) == isTheSame, "\(known.text) with \(byte) at \(at) is \(found)")
+                #expect((found == known) == isTheSame, "\(text) with \(byte) at \(at) is \(found)")
             }
         }
     }
