@@ -171,12 +171,29 @@ if !isSet("HEDDLE_CORE") {
             "Proxy",
             ["Addressing", "Balancing", "CLinux", "HTTP2Wire", "HTTPWire", "Posix", "RouteIR", "Telemetry"] + nio),
         library("AdminServer", ["Posix"] + nio),
+        library(
+            "Daemon",
+            ["AdminAPI", "AdminServer", "CLinux", "KubernetesClient", "Options", "Posix", "Telemetry", "YAML", log]),
+        library(
+            "Controller",
+            [
+                "Addressing", "AdminAPI", "AdminServer", "Cluster", "Compile", "Daemon", "KubernetesClient", "Options",
+                "Posix", "Telemetry", log,
+            ]),
+        .executableTarget(name: "heddle-controller", dependencies: ["Controller"], swiftSettings: strict),
+        tests(
+            "Controller",
+            [
+                "Addressing", "AdminAPI", "AdminServer", "Cluster", "Controller", "FakeAPIServer", "KubernetesClient",
+                "Options", "RouteIR", "Telemetry", "TestSupport",
+            ]),
         library("HandOverLink", ["AdminServer", "HandOver", "Posix", "RouteIR"] + nio),
         library("KubernetesClient", ["Cluster", "Posix", "PullJSON", "YAML"] + nio + tls),
         library(
             "Agent",
             [
-                "Addressing", "AdminAPI", "AdminServer", "CLinux", "Cluster", "Compile", "DataplaneIR", "HandOver",
+                "Addressing", "AdminAPI", "AdminServer", "CLinux", "Cluster", "Compile", "Daemon", "DataplaneIR",
+                "HandOver",
                 "HandOverLink", "KubernetesClient", "LinuxDataplane", "Manifests", "Netlink", "Netns", "NodeControl",
                 "Observation", "Options", "Posix", "Reconcile", "RouteIR", "Telemetry", "YAML", log,
             ]),
@@ -226,7 +243,8 @@ if !isSet("HEDDLE_CORE") {
         tests(
             "Agent",
             [
-                "Addressing", "AdminAPI", "AdminServer", "Agent", "Cluster", "Compile", "DataplaneIR", "HandOver",
+                "Addressing", "AdminAPI", "AdminServer", "Agent", "Cluster", "Compile", "Daemon", "DataplaneIR",
+                "HandOver",
                 "LinuxDataplane", "Netns", "NodeControl", "Observation", "Options", "Posix", "Reconcile", "RouteIR",
                 "Telemetry",
                 "TestSupport", "YAML", log,

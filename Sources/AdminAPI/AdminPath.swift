@@ -7,6 +7,8 @@ package let heddleVersion = "0.1.0"
 
 package enum AdminPath {
     package static let defaultSocket = "/run/heddle/agent.sock"
+    /// Of the controller, which answers `status` with a `ControllerStatus` and `routes` with `ClusterRoutes`.
+    package static let controllerSocket = "/run/heddle/controller.sock"
 
     package static let status = "/status"
     package static let services = "/services"

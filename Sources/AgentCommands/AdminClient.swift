@@ -1,11 +1,16 @@
-/// Asks the agent over its Unix socket: one request, one connection, blocking.
+/// Asks the agent or the controller over its Unix socket: one request, one connection, blocking.
 import AdminAPI
 import FoundationEssentials
 import Glibc
 import Posix
 
 struct AdminClient {
+    /// Who answers there.
+    enum Program: String {
+        case agent, controller
+    }
     let socket: String
+    var program = Program.agent
 
     /// The body of a successful answer.
     func get(_ path: String, _ query: [(name: String, value: String)] = []) throws(CommandFailure) -> [UInt8] {
@@ -13,11 +18,11 @@ struct AdminClient {
         let target = pairs.isEmpty ? path : path + "?" + pairs
         let answer = try exchange("GET \(target) HTTP/1.0\r\n\r\n")
         guard let (status, body) = parse(answer) else {
-            throw CommandFailure("\(socket) does not answer like a heddle agent")
+            throw CommandFailure("\(socket) does not answer like a heddle \(program.rawValue)")
         }
         guard status == 200 else {
             let sentence = (try? JSONDecoder().decode(AdminFailure.self, from: Data(body)))?.error
-            throw CommandFailure(sentence ?? "the agent answered with status \(status)")
+            throw CommandFailure(sentence ?? "the \(program.rawValue) answered with status \(status)")
         }
         return body
     }
@@ -28,7 +33,8 @@ struct AdminClient {
         let body = try get(path, query)
         guard let answer = try? JSONDecoder().decode(type, from: Data(body)) else {
             throw CommandFailure(
-                "the agent at \(socket) answers \(path) in another form than this agentctl knows; use its version")
+                "the \(program.rawValue) at \(socket) answers \(path) in another form than this agentctl knows; use "
+                    + "its version")
         }
         return answer
     }
@@ -58,10 +64,14 @@ struct AdminClient {
             return try UnixSocket.connect(socket)
         } catch {
             if error.code == ENAMETOOLONG { throw CommandFailure("--api-socket: \(error)") }
-            let remedy =
-                error.code == EACCES || error.code == EPERM
-                ? "run agentctl as root" : "start heddle-agent or pass --api-socket"
-            throw CommandFailure("agent not running at \(socket): \(error.reason); \(remedy)")
+            let start =
+                switch program {
+                case .agent: "start heddle-agent or pass --api-socket"
+                case .controller:
+                    "run this in its pod (kubectl exec deploy/heddle-controller -- agentctl ...) or pass --api-socket"
+                }
+            let remedy = error.code == EACCES || error.code == EPERM ? "run agentctl as root" : start
+            throw CommandFailure("\(program.rawValue) not running at \(socket): \(error.reason); \(remedy)")
         }
     }
 

@@ -39,6 +39,11 @@ struct SharedOptions: ParsableArguments {
     var bpffs = "/sys/fs/bpf/heddle"
 
     var client: AdminClient { AdminClient(socket: apiSocket) }
+    /// `--api-socket` is the controller's where it is given.
+    var controller: AdminClient {
+        AdminClient(
+            socket: apiSocket == AdminPath.defaultSocket ? AdminPath.controllerSocket : apiSocket, program: .controller)
+    }
 }
 
 /// A failure whose sentence is all there is to say.

@@ -9,18 +9,31 @@ struct Routes: ParsableCommand {
             Examples:
               agentctl routes
               agentctl routes shop/cart   of one service
+              agentctl routes --cluster   every route there is, and what is wrong with it
             """)
 
     @Argument(help: ArgumentHelp("Only this service.", valueName: "namespace/name"))
     var service: String?
+    @Flag(help: "Of the whole cluster: ask the controller, in whose pod this runs.")
+    var cluster = false
     @OptionGroup var options: SharedOptions
 
     func run() throws {
+        guard !cluster else { return try tellCluster() }
         var list = try options.client.get(RouteList.self, AdminPath.routes)
         if let service { list.entries.removeAll { !$0.service.hasPrefix(service + ":") } }
         guard options.output != .json else { return try Output.json(list) }
         Output.tell(routeTable(list.entries))
         for finding in list.findings { Output.complain("note: \(finding)\n") }
+    }
+
+    private func tellCluster() throws {
+        var list = try options.controller.get(ClusterRoutes.self, AdminPath.routes)
+        if let service {
+            list.entries.removeAll { !$0.parents.contains { $0 == service || $0.hasPrefix(service + ":") } }
+        }
+        guard options.output != .json else { return try Output.json(list) }
+        Output.tell(clusterRouteTable(list))
     }
 }
 

@@ -13,13 +13,23 @@ struct Status: ParsableCommand {
               agentctl status
               agentctl status --wait 30s   returns as soon as all is in the kernel
               agentctl status -o json
+              agentctl status --cluster    the controller's, in its pod
             """)
 
     @OptionGroup var options: SharedOptions
     @Option(help: ArgumentHelp("Wait until in sync, at most so long.", valueName: "duration"))
     var wait: WaitTime?
+    @Flag(help: "Of the whole cluster: ask the controller, in whose pod this runs.")
+    var cluster = false
+
+    func validate() throws {
+        guard !cluster || wait == nil else {
+            throw ValidationError("--wait waits for a node to be in sync; leave it out with --cluster")
+        }
+    }
 
     func run() throws {
+        guard !cluster else { return try tellCluster() }
         var status = try wait.map { try waitUntilInSync($0) } ?? fetch()
         for index in status.servers.indices { status.servers[index].findHolder() }
         switch options.output {
@@ -27,6 +37,12 @@ struct Status: ParsableCommand {
         case .table, .wide: Output.tell(statusText(status, wide: options.output == .wide))
         }
         if wait != nil, !(status.ready && status.sync.inSync) { throw ExitCode(1) }
+    }
+
+    private func tellCluster() throws {
+        let status = try options.controller.get(ControllerStatus.self, AdminPath.status)
+        guard options.output != .json else { return try Output.json(status) }
+        Output.tell(clusterStatusText(status, wide: options.output == .wide))
     }
 
     private func fetch() throws(CommandFailure) -> AgentStatus {
@@ -119,14 +135,14 @@ private func generationText(_ sync: AgentStatus.Sync) -> String {
     return text
 }
 
-private func sourceText(_ source: AgentStatus.Source) -> String {
+func sourceText(_ source: AgentStatus.Source) -> String {
     var text = source.name + (source.complete ? ", complete" : ", NOT complete")
     if let at = source.changedSecondsAgo { text += ", changed \(age(at)) ago" }
     if !source.problems.isEmpty { text += ", \(source.problems.count) problems" }
     return text
 }
 
-private func watchText(_ watch: AgentStatus.Watch, wide: Bool) -> String {
+func watchText(_ watch: AgentStatus.Watch, wide: Bool) -> String {
     var text = "\(watch.state), \(watch.objects) objects"
     if watch.refusedObjects > 0 { text += " and \(watch.refusedObjects) that cannot be used" }
     if let at = watch.heardSecondsAgo { text += ", heard \(age(at)) ago" }
@@ -137,7 +153,7 @@ private func watchText(_ watch: AgentStatus.Watch, wide: Bool) -> String {
     return text + (watch.message.map { ": \($0)" } ?? "")
 }
 
-private func serverText(_ server: AgentStatus.Server) -> String {
+func serverText(_ server: AgentStatus.Server) -> String {
     guard let problem = server.problem else { return "\(server.name): \(server.address)" }
     let holder = server.holder.map { "\($0) has it: " } ?? ""
     return "\(server.name): does NOT listen on \(server.address): \(holder)\(problem)"

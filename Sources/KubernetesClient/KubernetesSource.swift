@@ -5,17 +5,31 @@ package import Cluster
 package final class KubernetesSource: Sendable {
     package struct Configuration: Sendable {
         package var access: ClusterAccess
-        /// This node's name: the only Node followed.
-        package var nodeName: String
+        package var role: Role
         /// Follow the Services with this label `service.kubernetes.io/service-proxy-name` instead of those without it.
         package var serviceProxyName: String?
         package var followsNamespaces = false
         package var timing = Timing()
 
-        package init(access: ClusterAccess, nodeName: String) {
+        package init(access: ClusterAccess, nodeName: String) { self.init(access: access, role: .node(nodeName)) }
+        package init(access: ClusterAccess, role: Role) {
             self.access = access
-            self.nodeName = nodeName
+            self.role = role
         }
+    }
+    /// For whom the source follows the cluster, which decides the kinds.
+    package enum Role: Equatable, Sendable {
+        /// The agent of the node of this name: the only Node followed.
+        case node(String)
+        /// The controller: what routes are judged by, and nothing of nodes and pods, which are many and change much.
+        case controller
+
+        /// Empty: of no node.
+        var nodeName: String {
+            if case .node(let name) = self { name } else { "" }
+        }
+        /// Whom Events and refusals name.
+        var program: String { self == .controller ? "controller" : "agent" }
     }
     package struct Timing: Sendable {
         /// To a connection.
@@ -51,24 +65,26 @@ package final class KubernetesSource: Sendable {
 
     package init(configuration: Configuration) {
         self.configuration = configuration
-        var resources = Self.resources(nodeName: configuration.nodeName, proxyName: configuration.serviceProxyName)
+        var resources = Self.resources(configuration.role, proxyName: configuration.serviceProxyName)
         if configuration.followsNamespaces { resources.append(.namespaces) }
         self.resources = resources
         let mailbox = EventMailbox(awaiting: Set(resources.map(\.kind)))
         self.mailbox = mailbox
         board = StatusBoard(resources)
         recorder = EventRecorder(
-            nodeName: configuration.nodeName, pause: configuration.timing.event,
-            backoff: configuration.timing.backoff)
+            program: "heddle-\(configuration.role.program)", nodeName: configuration.role.nodeName,
+            pause: configuration.timing.event, backoff: configuration.timing.backoff)
         events = AsyncStream(unfolding: { await mailbox.next() }, onCancel: { mailbox.finish() })
     }
 
-    /// What the agent follows: the role in deploy/ allows just this.
-    static func resources(nodeName: String, proxyName: String?) -> [WatchedResource] {
-        [
-            .services(proxyName: proxyName), .endpointSlices(proxyName: proxyName), .node(named: nodeName),
-            .serviceCIDRs, .httpRoutes, .grpcRoutes,
-        ]
+    /// What is followed from the start: the roles in deploy/ allow just this.
+    static func resources(_ role: Role, proxyName: String?) -> [WatchedResource] {
+        let services: [WatchedResource] = [.services(proxyName: proxyName), .endpointSlices(proxyName: proxyName)]
+        let routes: [WatchedResource] = [.httpRoutes, .grpcRoutes]
+        return switch role {
+        case .node(let name): services + [.node(named: name), .serviceCIDRs] + routes
+        case .controller: services + [.namespaces] + routes
+        }
     }
 
     /// The API server's URL.
@@ -96,10 +112,11 @@ package final class KubernetesSource: Sendable {
             }
             group.addTask { await self.excuseOptionalKinds() }
             group.addTask { await self.recorder.run(transport, self.resources) }
-            let node = configuration.nodeName
-            group.addTask { await self.follow(.pods(of: node), while: self.followsNodePods, transport) }
-            group.addTask {
-                await self.follow(.podsElsewhere(than: node), while: self.followsOtherPods, transport)
+            if case .node(let node) = configuration.role {
+                group.addTask { await self.follow(.pods(of: node), while: self.followsNodePods, transport) }
+                group.addTask {
+                    await self.follow(.podsElsewhere(than: node), while: self.followsOtherPods, transport)
+                }
             }
             await stopSignal.wait()
             group.cancelAll()

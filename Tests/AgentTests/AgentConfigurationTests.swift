@@ -1,5 +1,6 @@
 // Arguments, environment and file in; configuration or a sentence that names the culprit out.
 import Addressing
+import Daemon
 import NodeControl
 import Options
 import Telemetry

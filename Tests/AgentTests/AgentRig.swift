@@ -4,6 +4,7 @@ import AdminAPI
 import AdminServer
 import Cluster
 import Compile
+import Daemon
 import FoundationEssentials
 import Logging
 import Posix
@@ -73,7 +74,7 @@ struct AgentRig: Sendable {
                     writer: dataplane, parts: [.init(dataplane, fullAudit: .rolling)], reason: "a test wants it")
             },
             timers: loop, board: board, metrics: metrics,
-            log: LogSettings(level: .critical, format: .text).logger(),
+            log: LogSettings(.critical, .text).logger(),
             healthChecks: { checks, _ in
                 record.set(
                     Dictionary(uniqueKeysWithValues: checks.map { ($0.key.description, $0.value.localEndpoints) }))

@@ -1,4 +1,5 @@
 // Which dataplane is taken, from what was asked for and what the kernel offers.
+import Daemon
 import LinuxDataplane
 import Testing
 

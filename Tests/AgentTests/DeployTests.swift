@@ -1,5 +1,6 @@
 /// The agent accepts what deploy/ gives it.
 import Addressing
+import Daemon
 import Options
 import Telemetry
 import TestSupport

@@ -9,7 +9,7 @@ import YAML
     @Test func theClusterRoleHasTheVerbsThatAreUsed() throws {
         let allowed = try allowed()
         var used = ["/events": Set(["create"])]
-        for resource in KubernetesSource.resources(nodeName: "n", proxyName: nil) + [.pods(of: "n")] {
+        for resource in KubernetesSource.resources(.node("n"), proxyName: nil) + [.pods(of: "n")] {
             used["\(resource.group)/\(resource.plural)"] = ["get", "list", "watch"]
         }
         #expect(allowed == used)

@@ -1,5 +1,6 @@
 /// What the agent was asked to do: one value, validated once, never changed afterwards.
 import Addressing
+import Daemon
 import NodeControl
 import Options
 import Telemetry
@@ -21,9 +22,6 @@ struct AgentConfiguration: Equatable, Sendable {
     typealias L7Failure = NodeSettings.L7Failure
     typealias NodePortAddresses = NodeSettings.NodePortAddresses
     typealias DetectLocal = NodeSettings.DetectLocal
-    enum LogLevel: String, Sendable, CaseIterable {
-        case trace, debug, info, notice, warning, error, critical
-    }
 
     var nodeName: String
     /// nil only for commands that need none.

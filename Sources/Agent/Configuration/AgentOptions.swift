@@ -1,6 +1,7 @@
 /// Every option of `heddle-agent`, each described here and nowhere else: flag, environment variable, key of the
 /// configuration file, default and help follow from its line.
 import Addressing
+import Daemon
 import NodeControl
 import Options
 import Posix

@@ -1,6 +1,7 @@
 /// Answers of the admin socket: what the controller knows, and what the kernel must be asked for.
 import AdminAPI
 import AdminServer
+import Daemon
 import DataplaneIR
 import LinuxDataplane
 import Logging

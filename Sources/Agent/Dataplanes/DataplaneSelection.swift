@@ -1,4 +1,5 @@
 /// Which dataplane to take, from what was asked for and what the kernel offers. Pure; `preflight` prints the same.
+import Daemon
 import LinuxDataplane
 
 struct KernelOffers: Equatable, Sendable {

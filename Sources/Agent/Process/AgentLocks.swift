@@ -1,4 +1,5 @@
 /// One agent a node: two would undo each other's work in the kernel.
+import Daemon
 import Glibc
 import Posix
 

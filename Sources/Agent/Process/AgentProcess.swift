@@ -3,6 +3,7 @@ import Addressing
 import AdminAPI
 import AdminServer
 import CLinux
+import Daemon
 import DataplaneIR
 import Glibc
 import HandOver
@@ -32,7 +33,7 @@ struct AgentProcess {
     ) {
         self.configuration = Self.possible(configuration)
         self.reread = reread
-        settings = LogSettings(configuration)
+        settings = LogSettings(configuration.logLevel, configuration.logFormat)
         log = settings.logger()
         var status = AgentStatus(
             node: configuration.nodeName, version: AgentProgram.version,
@@ -135,18 +136,14 @@ struct AgentProcess {
         }
     }
 
-    private func parent(of path: String) -> String {
-        let parts = path.split(separator: "/").dropLast()
-        return parts.isEmpty ? "/" : parts.map { "/" + $0 }.joined()
-    }
-
     /// Before anything touches the kernel, and with it the proof that no other agent runs.
     private func bindAdminSocket() throws(StartupError) -> BoundUnixSocket {
         let path = configuration.apiSocket
         try ProcessSetup.makeDirectory(
-            parent(of: path), mode: 0o755, purpose: "directory of the admin socket", option: "--api-socket")
+            ProcessSetup.parent(of: path), mode: 0o755, purpose: "directory of the admin socket", option: "--api-socket"
+        )
         // Made for its lock; where it cannot be, the admin socket's is enough.
-        _ = ProcessSetup.obstacle(toState: configuration.stateDirectory)
+        _ = HostSettings.obstacle(toState: configuration.stateDirectory)
         try AgentLocks.take(stateDirectory: configuration.stateDirectory, adminSocket: path)
         do throws(PosixError) {
             return try UnixSocket.bind(path, mode: 0o600)
@@ -162,7 +159,8 @@ struct AgentProcess {
     private func openProxySocket(_ server: HandOverServer, for user: ProcessUser) async throws {
         do {
             try ProcessSetup.makeDirectory(
-                parent(of: configuration.proxySocket), mode: 0o755, purpose: "directory of the L7 proxy's socket",
+                ProcessSetup.parent(of: configuration.proxySocket), mode: 0o755,
+                purpose: "directory of the L7 proxy's socket",
                 option: "--proxy-socket")
             let socket = try UnixSocket.bind(configuration.proxySocket, mode: 0o600)
             do throws(PosixError) { try socket.admit(group: user.group) } catch {
@@ -232,7 +230,7 @@ struct AgentProcess {
     private func reload() {
         do throws(ConfigurationError) {
             let new = Self.possible(try reread())
-            settings.change(new)
+            settings.change(new.logLevel, new.logFormat)
             var rest = new
             (rest.logLevel, rest.logFormat) = (configuration.logLevel, configuration.logFormat)
             log.notice(

@@ -2,6 +2,7 @@
 import Addressing
 import AdminAPI
 import AdminServer
+import Daemon
 import Glibc
 import LinuxDataplane
 import Logging
@@ -40,11 +41,17 @@ package enum AgentProgram {
         }
     }
 
+    /// The variables that the configuration looks at.
+    static var environment: [String: String] {
+        ProcessSetup.environment(
+            AgentConfiguration.options.variables + ["NODE_NAME", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"])
+    }
+
     private static func configuration(
         _ arguments: [String], needsSource: Bool
     ) throws(ConfigurationError) -> AgentConfiguration {
         let host = AgentConfiguration.Host(
-            hostName: ProcessSetup.hostName, environment: ProcessSetup.environment, readFile: readConfigurationFile)
+            hostName: ProcessSetup.hostName, environment: environment, readFile: readConfigurationFile)
         return try AgentConfiguration.parse(arguments: arguments, host: host, needsSource: needsSource)
     }
 

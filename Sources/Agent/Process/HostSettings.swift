@@ -2,6 +2,7 @@
 /// becomes a warning in the log and in `agentctl status`, with the command that does it on the node, and is tried again
 /// until it is done.
 import Addressing
+import Daemon
 import DataplaneIR
 import Glibc
 import LinuxDataplane
@@ -13,9 +14,19 @@ enum HostSettings {
 
     /// What is not as it should be. In the network namespace of the calling thread.
     static func apply(_ configuration: AgentConfiguration) -> [String] {
-        [ProcessSetup.obstacle(toState: configuration.stateDirectory)].compactMap(\.self)
+        [obstacle(toState: configuration.stateDirectory)].compactMap(\.self)
             + apply(configuration.conntrack) + nodePortRange()
             + (configuration.proxy == .off ? [] : migrateConnections())
+    }
+
+    /// Why nothing can be kept in the state directory; nil: it can. An agent follows its source all the same.
+    static func obstacle(toState path: String) -> String? {
+        do throws(StartupError) {
+            try ProcessSetup.makeDirectory(path, mode: 0o700, purpose: "state directory", option: "--state-dir")
+            return nil
+        } catch {
+            return "\(error); without it a node that starts while its API server is away serves nothing"
+        }
     }
 
     private static func apply(_ settings: ConntrackSettings) -> [String] {

@@ -1,8 +1,8 @@
 /// Opens the source of cluster objects that was asked for.
 import AdminAPI
+import Daemon
 import KubernetesClient
 import Manifests
-import NodeControl
 
 enum SourceFactory {
     static func open(_ configuration: AgentConfiguration) throws -> AgentSource {
@@ -28,7 +28,7 @@ enum SourceFactory {
                 if let kubeconfig {
                     try ClusterAccess.kubeconfig(path: kubeconfig)
                 } else {
-                    try ClusterAccess.inCluster(environment: ProcessSetup.environment)
+                    try ClusterAccess.inCluster(environment: AgentProgram.environment)
                 }
         } catch {
             throw StartupError(error.description)
@@ -41,19 +41,6 @@ enum SourceFactory {
             watches: { source.status.map(AgentStatus.Watch.init) + droppedEvents(source) },
             record: { source.record($0) }, follow: { source.follow($0, round: $1) }
         ) { await source.run() }
-    }
-}
-
-extension AgentStatus.Watch {
-    fileprivate init(_ status: WatchStatus) {
-        self.init(resource: status.resource, state: status.state.rawValue)
-        message = status.message
-        resourceVersion = status.resourceVersion
-        objects = status.objects
-        refusedObjects = status.refusedObjects
-        errors = status.errors
-        reconnects = status.reconnects
-        heardSecondsAgo = status.age?.seconds
     }
 }
 

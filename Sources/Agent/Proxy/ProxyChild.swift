@@ -2,6 +2,7 @@
 /// outlives the agent: stopping or upgrading the agent must not touch its connections. It reads what pods send, so it
 /// gets nothing of what the agent may do: another user, no capability, a directory of its own (docs/SECURITY.md).
 import AdminServer
+import Daemon
 import Glibc
 import HandOver
 import Logging

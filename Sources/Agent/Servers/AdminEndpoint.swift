@@ -3,6 +3,7 @@ import Addressing
 import AdminAPI
 import AdminServer
 import Cluster
+import Daemon
 import DataplaneIR
 import NodeControl
 import Observation

@@ -23,13 +23,18 @@ final class EventRecorder: Sendable {
     private let state = Mutex(State())
     private let events: AsyncStream<ObjectEvent>
     private let continuation: AsyncStream<ObjectEvent>.Continuation
+    private let program: String
+    /// Empty: of no node.
     private let nodeName: String
     /// Between two events, after the first ten.
     private let pause: Duration
 
     private let backoff: Backoff
 
-    init(nodeName: String, pause: Duration, backoff: Backoff = Backoff()) {
+    init(
+        program: String = "heddle-agent", nodeName: String, pause: Duration, backoff: Backoff = Backoff()
+    ) {
+        self.program = program
         self.nodeName = nodeName
         self.pause = pause
         self.backoff = backoff
@@ -120,7 +125,7 @@ final class EventRecorder: Sendable {
             "namespace":\(quoted(object.namespace)),"name":\(quoted(object.name)),"uid":\(quoted(uid))},\
             "reason":\(quoted(event.reason)),"message":\(quoted(String(event.message.prefix(1000)))),"type":"Warning",\
             "firstTimestamp":"\(now)","lastTimestamp":"\(now)","count":1,\
-            "source":{"component":"heddle-agent","host":\(quoted(nodeName))}}
+            "source":{"component":\(quoted(program)),"host":\(quoted(nodeName))}}
             """
     }
 }

@@ -88,7 +88,7 @@ package struct WatchedResource: Equatable, Sendable {
     func forbiddenMessage(_ detail: String) -> String {
         let group = group.isEmpty ? "\"\" (core)" : group
         return "the API server forbids to list and watch \(plural) (403); allow the verbs list and watch on resource "
-            + "\(plural) of API group \(group) in a ClusterRole bound to the agent's ServiceAccount"
+            + "\(plural) of API group \(group) in a ClusterRole bound to its ServiceAccount"
             + (detail.isEmpty ? "" : "; it said: \(detail)")
     }
 }

@@ -1,9 +1,9 @@
 /// Wire types as HTTP bodies.
 import AdminAPI
-import AdminServer
+package import AdminServer
 import FoundationEssentials
 
-func jsonResponse(_ value: some Encodable, status: Int = 200) -> HTTPResponse {
+package func jsonResponse(_ value: some Encodable, status: Int = 200) -> HTTPResponse {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     // Our wire types hold nothing that JSON cannot say.
@@ -11,6 +11,6 @@ func jsonResponse(_ value: some Encodable, status: Int = 200) -> HTTPResponse {
     return HTTPResponse(status: status, contentType: "application/json", body: body)
 }
 
-func failureResponse(_ sentence: String, status: Int = 400) -> HTTPResponse {
+package func failureResponse(_ sentence: String, status: Int = 400) -> HTTPResponse {
     jsonResponse(AdminFailure(sentence), status: status)
 }

@@ -1,10 +1,10 @@
 /// The file of `--config`: a YAML mapping of option names to values; lists for options that take several.
 import Glibc
-import Options
+package import Options
 import Posix
 import YAML
 
-func readConfigurationFile(_ path: String) throws(ConfigurationError) -> [ConfigurationEntry] {
+package func readConfigurationFile(_ path: String) throws(OptionError) -> [ConfigurationEntry] {
     let bytes = try readBytes(path)
     do throws(YAMLError) {
         var stream = try YAMLStream(bytes)
@@ -13,7 +13,7 @@ func readConfigurationFile(_ path: String) throws(ConfigurationError) -> [Config
         if stream.next() != nil { throw YAMLError(line: 1, message: "there is more than one document; keep the first") }
         return entries
     } catch {
-        throw ConfigurationError("\(path):\(error.line): \(error.message)")
+        throw OptionError("\(path):\(error.line): \(error.message)")
     }
 }
 
@@ -38,10 +38,10 @@ private func configurationEntries(_ root: YAMLNode) throws(YAMLError) -> [Config
     return result
 }
 
-private func readBytes(_ path: String) throws(ConfigurationError) -> [UInt8] {
+private func readBytes(_ path: String) throws(OptionError) -> [UInt8] {
     do throws(PosixError) { return try readFile(path, limit: 1 << 20) } catch {
         // Far more than all options together need; a device or a wrong file ends here.
-        throw ConfigurationError(
+        throw OptionError(
             error.code == EFBIG
                 ? "configuration file \(path) is larger than 1 MiB; this cannot be the right file"
                 : "cannot read configuration file \(path): \(error.reason)")

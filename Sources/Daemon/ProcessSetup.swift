@@ -2,16 +2,15 @@
 import CLinux
 import Glibc
 import Posix
-import Options
 
 /// A start that failed; the sentence says what is missing and what to do.
-struct StartupError: Error, CustomStringConvertible {
-    let description: String
-    init(_ description: String) { self.description = description }
+package struct StartupError: Error, CustomStringConvertible {
+    package let description: String
+    package init(_ description: String) { self.description = description }
 }
 
-enum ProcessSetup {
-    static func prepare() {
+package enum ProcessSetup {
+    package static func prepare() {
         signal(SIGPIPE, SIG_IGN)
         clinux_limit_arenas(2)
         var limit = rlimit()
@@ -22,7 +21,9 @@ enum ProcessSetup {
     }
 
     /// The directory and its parents; fails with what to do.
-    static func makeDirectory(_ path: String, mode: mode_t, purpose: String, option: String) throws(StartupError) {
+    package static func makeDirectory(_ path: String, mode: UInt32, purpose: String, option: String)
+        throws(StartupError)
+    {
         var at = ""
         for part in path.split(separator: "/") {
             at += "/" + part
@@ -38,34 +39,29 @@ enum ProcessSetup {
         }
     }
 
-    /// Why nothing can be kept in the state directory; nil: it can. An agent follows its source all the same.
-    static func obstacle(toState path: String) -> String? {
-        do throws(StartupError) {
-            try makeDirectory(path, mode: 0o700, purpose: "state directory", option: "--state-dir")
-            return nil
-        } catch {
-            return "\(error); without it a node that starts while its API server is away serves nothing"
-        }
+    /// The directory that holds it.
+    package static func parent(of path: String) -> String {
+        let parts = path.split(separator: "/").dropLast()
+        return parts.isEmpty ? "/" : parts.map { "/" + $0 }.joined()
     }
 
-    static var hostName: String {
+    package static var hostName: String {
         var buffer = [CChar](repeating: 0, count: 256)
         guard gethostname(&buffer, buffer.count - 1) == 0 else { return "" }
         return String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
-    /// The variables that the configuration looks at.
-    static var environment: [String: String] {
-        let others = ["NODE_NAME", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"]
+    /// Of these variables the ones that are set.
+    package static func environment(_ names: [String]) -> [String: String] {
         var result: [String: String] = [:]
-        for name in AgentConfiguration.options.variables + others {
+        for name in names {
             if let value = getenv(name) { result[name] = String(cString: value) }
         }
         return result
     }
 
     /// Time that never jumps, since some point in the past.
-    static let monotonicClock: @Sendable () -> Duration = {
+    package static let monotonicClock: @Sendable () -> Duration = {
         var time = timespec()
         clock_gettime(CLOCK_MONOTONIC, &time)
         return .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
@@ -73,13 +69,13 @@ enum ProcessSetup {
 }
 
 /// SIGTERM, SIGINT and SIGHUP, one after the other, on a thread that does nothing else.
-actor SignalWatcher {
+package actor SignalWatcher {
     private let thread: KernelThread
     private let caught: Int32
-    nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
+    package nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
 
     /// From here on the signals no longer end the process by themselves.
-    init() throws {
+    package init() throws {
         thread = try KernelThread(name: "heddle-signals")
         let numbers = [SIGTERM, SIGINT, SIGHUP]
         caught = clinux_catch_signals(numbers, Int32(numbers.count))
@@ -89,7 +85,7 @@ actor SignalWatcher {
     }
 
     /// Never returns: the thread ends with the process.
-    func run(_ deliver: @Sendable (Int32) -> Void) {
+    package func run(_ deliver: @Sendable (Int32) -> Void) {
         var number: UInt8 = 0
         while true {
             if read(caught, &number, 1) == 1 { deliver(Int32(number)) }

@@ -1,0 +1,32 @@
+/// What the controller tells, for people: `agentctl status --cluster` and `agentctl routes --cluster`.
+import AdminAPI
+
+func clusterStatusText(_ status: ControllerStatus, wide: Bool) -> String {
+    var text = ""
+    let line = { (name: String, value: String) in
+        text += name + String(repeating: " ", count: max(1, 18 - name.count)) + value + "\n"
+    }
+    line(
+        "controller",
+        "\(status.identity) (heddle-controller \(status.version), pid \(status.pid), up \(age(status.uptimeSeconds)))")
+    line("state", status.ready ? "ready" : "NOT ready: the first lists are not complete")
+    line("source", sourceText(status.source))
+    for watch in status.source.watches { line("  " + watch.resource, watchText(watch, wide: wide)) }
+    line("services", "\(status.services)")
+    line("routes", "\(status.routes)")
+    for server in status.servers where wide || server.problem != nil { line("server", serverText(server)) }
+    for problem in status.source.problems { line("problem", problem) }
+    for finding in status.findings { line("finding", finding) }
+    let more = status.findingCount - status.findings.count
+    if more > 0 { line("finding", "\(more) more; agentctl routes --cluster shows each at its route") }
+    return text
+}
+
+func clusterRouteTable(_ list: ClusterRoutes) -> String {
+    var table = Table("ROUTE", "PARENTS", "RULES", "FINDINGS")
+    for entry in list.entries {
+        let findings = entry.findings.isEmpty ? "-" : entry.findings.joined(separator: "; ")
+        table.add(entry.route, entry.parents.joined(separator: ", "), "\(entry.rules)", findings)
+    }
+    return table.text
+}

@@ -1,0 +1,69 @@
+/// What the controller knows of the cluster, as a value: events of the source in, answers out. Routes are judged by the
+/// compiler of the agents, so that both say one sentence about the same fault.
+import AdminAPI
+import Cluster
+import Compile
+
+struct ClusterView: Sendable {
+    /// A status names no more findings than this; `findingCount` says how many there are.
+    private static let findingsShown = 200
+
+    private var state = ClusterState()
+    private var compiler: RouteCompiler
+    private(set) var isComplete = false
+    private(set) var problems: [String] = []
+
+    init(proxyName: String? = nil) {
+        compiler = RouteCompiler(node: NodeFacts(name: ""), options: CompilerOptions(proxyName: proxyName))
+    }
+
+    var serviceCount: Int { state.services.count }
+    /// Those with a Service as a parent: the others are somebody else's.
+    var routeCount: Int { state.routes.values.count { !$0.parents.isEmpty } }
+
+    /// What is wrong with routes. A walk over everything, for those who ask: a change costs the change.
+    var findings: [Finding] { compiler.findings }
+
+    mutating func take(_ event: SourceEvent) {
+        switch event {
+        case .changes(let changes):
+            var dirty = Dirty()
+            for change in changes { dirty.formUnion(state.apply(change)) }
+            _ = compiler.update(
+                dirty.services, pods: [], node: NodeFacts(name: ""), own: OwnSockets(), from: state)
+        case .synced: isComplete = true
+        case .problems(let list): problems = list.map(\.description)
+        case .podsKnown: break
+        }
+    }
+
+    func fill(_ status: inout ControllerStatus) {
+        status.ready = isComplete
+        status.source.complete = isComplete
+        status.source.problems = problems
+        status.services = serviceCount
+        status.routes = routeCount
+        let findings = findings
+        status.findings = findings.prefix(Self.findingsShown).map(\.description)
+        status.findingCount = findings.count
+    }
+
+    /// Every route of ours, with what is wrong with it.
+    func routeList() -> ClusterRoutes {
+        let faults = Dictionary(grouping: findings, by: \.object)
+        let routes = state.routes.values.filter { !$0.parents.isEmpty }
+            .sorted { ($0.name, $0.id.kind.rawValue) < ($1.name, $1.id.kind.rawValue) }
+        return ClusterRoutes(
+            entries: routes.map { route in
+                .init(
+                    route: route.id.description, parents: route.parents.map(text), rules: route.rules.count,
+                    findings: (faults[route.id] ?? []).map { "\($0.field): \($0.message)" })
+            })
+    }
+}
+
+/// `shop/web`, `shop/web:80`, `shop/web:http`
+private func text(_ parent: Route.Parent) -> String {
+    let port = parent.port.map { "\($0)" } ?? parent.sectionName
+    return "\(parent.service)" + (port.map { ":\($0)" } ?? "")
+}

@@ -1,0 +1,94 @@
+/// The controller's state between the loop that changes it and the servers that tell of it.
+import AdminAPI
+import AdminServer
+import Cluster
+import Daemon
+import KubernetesClient
+import Synchronization
+import Telemetry
+
+final class ControllerBoard: Sendable {
+    private struct Contents {
+        var view: ClusterView
+        var servers: [String: AgentStatus.Server] = [:]
+        var changedAt: Duration?
+    }
+    private let contents: Mutex<Contents>
+    private let identity: String
+    private let source: KubernetesSource
+    private let startedAt: Duration
+    private let pid: Int32
+    let metrics = ControllerMetrics()
+
+    init(_ configuration: ControllerConfiguration, source: KubernetesSource, pid: Int32) {
+        contents = Mutex(Contents(view: ClusterView(proxyName: configuration.serviceProxyName)))
+        (identity, self.source, self.pid) = (configuration.identity, source, pid)
+        startedAt = ProcessSetup.monotonicClock()
+    }
+
+    var isReady: Bool { contents.withLock(\.view.isComplete) }
+
+    /// Until the source ends. `tell` hears of each problem of the source as it comes.
+    func run(_ tell: (String) -> Void) async {
+        for await event in source.events {
+            let new = contents.withLock { contents in
+                let known = Set(contents.view.problems)
+                contents.view.take(event)
+                if case .changes(_) = event { contents.changedAt = ProcessSetup.monotonicClock() }
+                return contents.view.problems.filter { !known.contains($0) }
+            }
+            for problem in new { tell(problem) }
+        }
+    }
+
+    func set(_ server: AgentStatus.Server) {
+        contents.withLock { $0.servers[server.name] = server }
+        metrics.notListening.set(server.problem == nil ? 0 : 1, server.name)
+    }
+
+    var status: ControllerStatus {
+        let now = ProcessSetup.monotonicClock()
+        var status = ControllerStatus(
+            identity: identity, version: ControllerProgram.version, source: .init(name: source.name))
+        status.pid = pid
+        status.uptimeSeconds = (now - startedAt) / .seconds(1)
+        status.source.watches = source.status.map(AgentStatus.Watch.init)
+        contents.withLock { contents in
+            contents.view.fill(&status)
+            status.source.changedSecondsAgo = contents.changedAt.map { (now - $0) / .seconds(1) }
+            status.servers = contents.servers.values.sorted { $0.name < $1.name }
+        }
+        return status
+    }
+
+    // MARK: Servers
+
+    @Sendable func answerHealth(_ request: HTTPRequest, _ reply: @escaping @Sendable (HTTPResponse) -> Void) {
+        switch request.path {
+        // An API server that is away is no reason to start anew: what is known stays known.
+        case "/healthz", "/livez": reply(.text("ok\n"))
+        case "/readyz":
+            guard !isReady else { return reply(.text("ok\n")) }
+            let waiting = source.status.filter { $0.state != .watching && $0.state != .off }.map(\.resource)
+            reply(.text("the first lists are not complete: \(waiting.joined(separator: ", "))\n", status: 503))
+        default: reply(.notFound)
+        }
+    }
+
+    @Sendable func answerMetrics(_ request: HTTPRequest, _ reply: @escaping @Sendable (HTTPResponse) -> Void) {
+        guard request.path == "/metrics" else { return reply(.notFound) }
+        metrics.note(contents.withLock(\.view))
+        metrics.note(source.status)
+        reply(HTTPResponse(contentType: MetricRegistry.contentType, body: Array(metrics.registry.render().utf8)))
+    }
+
+    @Sendable func answerAdmin(_ request: HTTPRequest, _ reply: @escaping @Sendable (HTTPResponse) -> Void) {
+        switch request.path {
+        case AdminPath.status: reply(jsonResponse(status))
+        case AdminPath.routes:
+            let view = contents.withLock(\.view)
+            reply(jsonResponse(view.routeList()))
+        default: reply(failureResponse("there is no \(request.path) here", status: 404))
+        }
+    }
+}

@@ -1,0 +1,79 @@
+/// What the controller was asked to do, and every option of `heddle-controller`: flag, environment variable, key of the
+/// configuration file, default and help follow from its line.
+import Addressing
+import AdminAPI
+import Daemon
+import Options
+import Posix
+import Telemetry
+
+struct ControllerConfiguration: Equatable, Sendable {
+    /// nil: the pod's own ServiceAccount.
+    var kubeconfig: String?
+    var file: String?
+    /// Of this replica; never empty once parsed.
+    var identity = ""
+    var healthzAddress = SocketAddress(IPAddress(v4: 0), 10257)
+    var metricsAddress = SocketAddress(IPAddress(v4: 0), 10259)
+    var apiSocket = AdminPath.controllerSocket
+    /// nil: the services without that label.
+    var serviceProxyName: String?
+    var logLevel = LogLevel.info
+    var logFormat = LogLine.Format.text
+
+    static let options: OptionTable<ControllerConfiguration> = {
+        var table = OptionTable(
+            program: "heddle-controller", variables: "HEDDLE_CONTROLLER_", file: "config",
+            defaults: ControllerConfiguration())
+        table.add("kubeconfig", .text("PATH", wanted: "a path"), \.kubeconfig, "the cluster, outside a pod")
+        table.add(
+            "identity", .text("NAME", wanted: "a name"), \.identity, "this replica's name",
+            fallback: "$POD_NAME, else the host name")
+        table.add(
+            "healthz-address", .address(like: "0.0.0.0:10257"), \.healthzAddress, "/healthz, /livez, /readyz")
+        table.add("metrics-address", .address(like: "0.0.0.0:10259"), \.metricsAddress, "/metrics")
+        table.add("api-socket", .path(ofAtMost: UnixSocket.longestPath), \.apiSocket, "admin socket")
+        table.add(
+            "service-proxy-name", .text("NAME", wanted: "a label value"), \.serviceProxyName,
+            "as the agents': only Services whose label service.kubernetes.io/service-proxy-name is this")
+        table.add(
+            "log-level", .choice.called("LEVEL"), \.logLevel, "trace, debug, info, notice, warning, error or critical")
+        table.add("log-format", .choice, \.logFormat, "")
+        table.add(
+            "config", .text("FILE", wanted: "a path"), \.file,
+            "YAML with the same names; flags and environment win over it")
+        return table
+    }()
+
+    /// Beside those of the options.
+    static let variables = ["POD_NAME", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"]
+
+    static func parse(
+        arguments: [String], hostName: String, environment: [String: String],
+        readFile: (String) throws(OptionError) -> [ConfigurationEntry]
+    ) throws(OptionError) -> Self {
+        var configuration = try options.settings(arguments: arguments, environment: environment, readFile: readFile)
+        if configuration.identity.isEmpty { configuration.identity = environment["POD_NAME"] ?? hostName }
+        guard !configuration.identity.isEmpty else {
+            throw OptionError("this replica has no name; pass --identity, or set POD_NAME to the pod's metadata.name")
+        }
+        guard configuration.kubeconfig != nil || environment["KUBERNETES_SERVICE_HOST"] != nil else {
+            throw OptionError("this is not a pod, so there is no cluster to ask; pass --kubeconfig PATH")
+        }
+        return configuration
+    }
+
+    static var usage: String {
+        """
+        usage: heddle-controller run [options]   follow the cluster until stopped
+               heddle-controller version
+
+        Examples:
+          heddle-controller run --config /etc/heddle/controller.yaml
+          heddle-controller run --kubeconfig ~/.kube/config --api-socket /tmp/controller.sock
+
+        options (each also as environment variable HEDDLE_CONTROLLER_NAME and as key of the configuration file):
+
+        """ + options.help
+    }
+}

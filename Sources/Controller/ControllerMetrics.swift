@@ -1,0 +1,59 @@
+/// Every metric of the controller.
+import AdminServer
+import Compile
+import KubernetesClient
+import Telemetry
+
+struct ControllerMetrics: Sendable {
+    let registry = MetricRegistry()
+    private let ready: Gauge
+    private let services: Gauge
+    private let routes: Gauge
+    private let findings: Gauge
+    private let problems: Gauge
+    private let watching: Gauge
+    private let watchErrors: Counter
+    private let watchObjects: Gauge
+    let shed: Counter
+    let notListening: Gauge
+
+    init() {
+        ready = registry.gauge("heddle_controller_ready", "1 when every first list is complete.")
+        services = registry.gauge("heddle_controller_services", "Services that are followed.")
+        routes = registry.gauge("heddle_controller_routes", "Routes with a Service as a parent.")
+        findings = registry.gauge(
+            "heddle_controller_findings", "What is wrong with routes of the cluster.", labels: ["reason"])
+        problems = registry.gauge("heddle_controller_source_problems", "Objects and watches with a problem.")
+        watching = registry.gauge(
+            "heddle_controller_watching", "1 while a watch of the kind is open.", labels: ["resource"])
+        watchErrors = registry.counter(
+            "heddle_controller_watch_errors_total", "Requests of a watch that ended badly.", labels: ["resource"])
+        watchObjects = registry.gauge(
+            "heddle_controller_watched_objects", "Objects of the kind that are known.", labels: ["resource"])
+        shed = registry.counter(
+            "heddle_controller_connections_shed_total", "Connections closed before their client was done.",
+            labels: ["server", "reason"])
+        notListening = registry.gauge(
+            "heddle_controller_servers_not_listening", "1 while a server cannot listen.", labels: ["server"])
+    }
+
+    func note(_ view: ClusterView) {
+        ready.set(view.isComplete ? 1 : 0)
+        services.set(Double(view.serviceCount))
+        routes.set(Double(view.routeCount))
+        problems.set(Double(view.problems.count))
+        findings.replace(
+            Dictionary(grouping: view.findings, by: \.reason).reduce(into: [:]) {
+                $0[[$1.key]] = Double($1.value.count)
+            })
+    }
+
+    func note(_ watches: [WatchStatus]) {
+        let byName = { (value: (WatchStatus) -> Int) in
+            Dictionary(watches.map { ([$0.resource], Double(value($0))) }, uniquingKeysWith: +)
+        }
+        watching.replace(byName { $0.state == .watching ? 1 : 0 })
+        watchErrors.replace(byName(\.errors))
+        watchObjects.replace(byName(\.objects))
+    }
+}

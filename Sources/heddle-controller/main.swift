@@ -1,0 +1,4 @@
+/// The controller of a cluster. Everything is in the library `Controller`.
+import Controller
+
+await ControllerProgram.main(arguments: Array(CommandLine.arguments.dropFirst()))
