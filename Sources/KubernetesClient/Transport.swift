@@ -8,13 +8,16 @@ import NIOHTTPCompression
 import NIOPosix
 
 struct Transport: Sendable {
-    private let access: ClusterAccess
+    let access: ClusterAccess
     private let credentials: Credentials
     private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     private let client: HTTPClient
     private let timing: KubernetesSource.Timing
+    private let program: String
 
-    init(_ access: ClusterAccess, timing: KubernetesSource.Timing) {
+    /// `program`: as the server's audit log calls us.
+    init(_ access: ClusterAccess, timing: KubernetesSource.Timing, program: String = "heddle-agent") {
+        self.program = program
         self.access = access
         self.timing = timing
         credentials = Credentials(access, backoff: timing.backoff)
@@ -25,6 +28,8 @@ struct Transport: Sendable {
             decompression: .enabled(limit: .none))
         configuration.httpVersion = .http1Only
         configuration.connectionPool.idleTimeout = .seconds(30)
+        // Each watch keeps one; past the limit requests would wait until a watch ends.
+        configuration.connectionPool.concurrentHTTP1ConnectionsPerHostSoftLimit = 64
         // A failure is told at once, and how long to wait then is decided elsewhere.
         configuration.connectionPool.retryConnectionEstablishment = false
         configuration.proxy = access.proxy.map(Self.proxy)
@@ -45,16 +50,21 @@ struct Transport: Sendable {
 
     /// Sends a GET and returns as soon as the answer begins.
     func get(_ path: String, query: [(name: String, value: String)] = []) async throws -> HTTPClientResponse {
-        try await send(path, query: query)
+        try await send(.GET, path, query: query)
     }
 
     /// Creates an object, given as JSON, in a collection.
     func post(_ path: String, json: String) async throws -> HTTPClientResponse {
-        try await send(path, query: [], body: json)
+        try await send(.POST, path, body: ByteBuffer(string: json))
     }
 
-    private func send(
-        _ path: String, query: [(name: String, value: String)], body: String? = nil
+    /// The body is not sent any more.
+    struct NotAllowed: Error {}
+
+    /// `isAllowed` is asked when the connection waits for the body: without it the server does nothing.
+    func send(
+        _ method: HTTPMethod, _ path: String, query: [(name: String, value: String)] = [], body: ByteBuffer? = nil,
+        contentType: String = "application/json", while isAllowed: (@Sendable () -> Bool)? = nil
     ) async throws -> HTTPClientResponse {
         let credential = try await credentials.current()
         let server = access.server
@@ -62,15 +72,20 @@ struct Transport: Sendable {
         let host = server.authority(host: access.tlsServerName)
         let end = text.isEmpty ? "" : "?" + text
         var request = HTTPClientRequest(url: "\(server.scheme)://\(host)\(server.path)\(path)\(end)")
+        request.method = method
         if let body {
-            request.method = .POST
-            request.headers.add(name: "Content-Type", value: "application/json")
-            request.body = .bytes(ByteBuffer(string: body))
+            request.headers.add(name: "Content-Type", value: contentType)
+            request.body =
+                if let isAllowed {
+                    .stream(FencedBody(bytes: body, isAllowed: isAllowed), length: .known(Int64(body.readableBytes)))
+                } else {
+                    .bytes(body)
+                }
         }
         request.headers.add(name: "Host", value: server.authority())
         request.headers.add(name: "Accept", value: "application/json")
         request.headers.add(name: "Accept-Encoding", value: "gzip")
-        request.headers.add(name: "User-Agent", value: "heddle-agent")
+        request.headers.add(name: "User-Agent", value: program)
         if let authorization = credential.authorization {
             request.headers.add(name: "Authorization", value: authorization)
         }
@@ -78,6 +93,18 @@ struct Transport: Sendable {
         let response = try await client.execute(request, deadline: .now() + .nanoseconds(timing.answer))
         if response.status == .unauthorized { await credentials.refused(credential) }
         return response
+    }
+
+    /// One piece, which is looked at once more before it goes.
+    private struct FencedBody: AsyncSequence, AsyncIteratorProtocol, Sendable {
+        var bytes: ByteBuffer?
+        let isAllowed: @Sendable () -> Bool
+        func makeAsyncIterator() -> FencedBody { self }
+        mutating func next() async throws -> ByteBuffer? {
+            guard let bytes = bytes.take() else { return nil }
+            guard isAllowed() else { throw NotAllowed() }
+            return bytes
+        }
     }
 
     private static func proxy(_ address: ServerAddress) -> HTTPClient.Configuration.Proxy {

@@ -42,6 +42,10 @@ package final class FakeAPIServer: Sendable {
         var requests: [FakeRequest] = []
         var eventNames: Set<String> = []
         var createdEvents: [String] = []
+        /// JSON by path, of what clients write.
+        var written: [String: String] = [:]
+        var writes: [FakeWrite] = []
+        var writeFaults: [FakeFault] = []
         var faults: [FakeResource: [FakeFault]] = [:]
         var connections: [ObjectIdentifier: any Channel] = [:]
     }

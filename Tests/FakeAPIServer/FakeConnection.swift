@@ -52,8 +52,13 @@ extension FakeAPIServer {
         let request = FakeRequest(resource: resource, path: parts[0], query: query, headers: headers)
         state.withLock { state in
             state.requests.append(request)
-            if head.method == .POST {
+            if head.method == .POST, request.path.hasSuffix("/events") {
                 create(request, body, channel, &state)
+            } else if head.method != .GET {
+                guard let answer = write(head.method, request, body, &state) else { return }
+                reply(channel, answer.code, answer.body, answer.headers)
+            } else if let object = readWritten(request.path, state) {
+                reply(channel, object)
             } else if let object = object(at: parts[0], &state) {
                 reply(channel, object)
             } else {
@@ -206,6 +211,9 @@ extension FakeAPIServer {
         let body =
             #"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"\#(message)","#
             + #""reason":"\#(reason)","code":\#(code)}"#
+        reply(channel, code, body, headers)
+    }
+    private func reply(_ channel: any Channel, _ code: Int, _ body: String, _ headers: [String: String]) {
         var head = HTTPResponseHead(version: .http1_1, status: .init(statusCode: code))
         for (name, value) in headers { head.headers.add(name: name, value: value) }
         write([.head(head), .body(.byteBuffer(ByteBuffer(string: body))), .end(nil)], channel)

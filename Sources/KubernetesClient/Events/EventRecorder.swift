@@ -164,7 +164,8 @@ enum EventName {
     }
 }
 
-private func quoted(_ text: String) -> String {
+/// As a JSON string.
+func quoted(_ text: String) -> String {
     var result = "\""
     for scalar in text.unicodeScalars {
         switch scalar {

@@ -3,8 +3,6 @@ import AsyncHTTPClient
 import Cluster
 import NIOCore
 import NIOHTTP1
-import NIOSSL
-import PullJSON
 
 struct WatchLoop {
     let resource: WatchedResource
@@ -74,7 +72,7 @@ struct WatchLoop {
         }
         do {
             let response = try await transport.get(resource.path, query: query(request))
-            guard response.status == .ok else { return .refused(await status(of: response)) }
+            guard response.status == .ok else { return .refused(await APIStatus(of: response)) }
             machine.accepted(now: now)
             showProgress()
             if case .page = request { return try await readPage(response.body) }
@@ -82,7 +80,7 @@ struct WatchLoop {
         } catch let error as HTTPClientError where error == .readTimeout || error == .deadlineExceeded {
             return .silent
         } catch {
-            return .failed(sentence(for: error))
+            return .failed(transport.sentence(for: error))
         }
     }
 
@@ -102,50 +100,6 @@ struct WatchLoop {
         // All nodes began together; their watches should not end together.
         let seconds = Int.random(in: 300...600, using: &random)
         return query + [("watch", "true"), ("allowWatchBookmarks", "true"), ("timeoutSeconds", "\(seconds)")]
-    }
-
-    /// What an answer that is not 200 says.
-    private func status(of response: HTTPClientResponse) async -> APIStatus {
-        var status = APIStatus(code: Int(response.status.code))
-        if let text = response.headers.first(name: "Retry-After"), let seconds = Int64(text), seconds >= 0 {
-            status.retryAfter = .seconds(min(seconds, 3600))
-        }
-        var body: [UInt8] = []
-        do {
-            for try await chunk in response.body {
-                body.append(contentsOf: chunk.readableBytesView)
-                if body.count > 1 << 16 { break }
-            }
-        } catch {
-            // The code alone must do.
-        }
-        status.add(body: body)
-        return status
-    }
-
-    private func sentence(for error: any Error) -> String {
-        switch error {
-        case let error as AccessError: "cannot be asked: \(error)"
-        case let error as JSONError: "sent something that is \(error)"
-        case is LineFramer.TooLong, ListFramer.Malformed.tooLong: "sent an object of more than 8 MiB"
-        case ListFramer.Malformed.notAList: "sent something that is no list of objects"
-        case let error as HTTPClientError: "cannot be reached: \(error.shortDescription)"
-        case let error as NIOSSLExtraError where error == .failedToValidateHostname:
-            "cannot be trusted: \(configuration.access.foreignCertificateSentence)"
-        case NIOSSLError.handshakeFailed(let reason): tlsSentence("\(reason)")
-        default: "cannot be reached: \(error)"
-        }
-    }
-
-    private func tlsSentence(_ reason: String) -> String {
-        if reason.contains("CERTIFICATE_VERIFY_FAILED") {
-            "cannot be trusted: its certificate has expired, or is not signed by the certificate authority we know; "
-                + "compare certificate-authority with the server's"
-        } else if reason.contains("WRONG_VERSION_NUMBER") || reason.contains("HTTP_REQUEST") {
-            "cannot be reached: its port does not speak TLS; write http:// in its address, or another port"
-        } else {
-            "cannot be reached: the TLS handshake failed: \(reason)"
-        }
     }
 
     // MARK: What came of it
