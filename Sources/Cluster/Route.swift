@@ -14,6 +14,8 @@ package struct Route: Equatable, Sendable, Codable {
         package var port: UInt16?
         /// The name of a port.
         package var sectionName: String?
+        /// In `spec.parentRefs`; nil where only the parents that are Services are known.
+        package var place: Int?
 
         package init(service: ObjectName, port: UInt16? = nil, sectionName: String? = nil) {
             self.service = service
@@ -109,6 +111,9 @@ package struct Route: Equatable, Sendable, Codable {
     package var rules: [Rule] = []
     /// Annotations that begin with `heddle.io/`.
     package var annotations: [String: String] = [:]
+
+    /// Only where `ObjectDecoder.Options.keepsRouteRecords` asks for it.
+    package var record: RouteRecord?
 
     package init(kind: Kind, name: ObjectName) {
         self.kind = kind

@@ -185,6 +185,16 @@ package struct JSONReader: ~Escapable {
     @inline(__always)
     mutating func skipSpace() { offset = nextToken }
 
+    /// Calls `body`, which must read or skip the value that comes next, and gives the value's bytes as they stand.
+    package mutating func copyingValue<Failure: Error>(
+        _ body: (inout JSONReader) throws(Failure) -> Void
+    ) throws(Failure) -> [UInt8] {
+        skipSpace()
+        let start = offset
+        try body(&self)
+        return bytes.extracting(start..<offset).withUnsafeBufferPointer(Array.init)
+    }
+
     @inline(__always)
     private var nextToken: Int {
         var index = offset

@@ -48,6 +48,12 @@ extension JSONReader: ValueReader {
         try decoding { (reader) throws(JSONError) in try reader.skipValue() }
     }
 
+    package mutating func readRaw(
+        _ body: (inout JSONReader) throws(DecodeError) -> Void
+    ) throws(DecodeError) -> [UInt8] {
+        try copyingValue(body)
+    }
+
     private mutating func decoding<Result>(
         _ body: (inout JSONReader) throws(JSONError) -> Result
     ) throws(DecodeError) -> Result {

@@ -13,6 +13,8 @@ extension ObjectDecoder {
         var annotations: [String: String] = [:]
         /// The owner that controls it: kind and name.
         var owner: (kind: String, name: String)?
+        /// Its own names and numbers, where they are kept.
+        var record = RouteRecord()
     }
     enum LabelChoice {
         case all
@@ -60,6 +62,13 @@ extension ObjectDecoder {
             case "ownerReferences":
                 try reader.elements { (reader, _) throws(DecodeError) in
                     metadata.owner = try controller(&reader) ?? metadata.owner
+                }
+            case _ where options.keepsRouteRecords:
+                switch key {
+                case "uid": metadata.record.uid = try reader.string()
+                case "resourceVersion": metadata.record.resourceVersion = try reader.string()
+                case "generation": metadata.record.generation = try reader.int()
+                default: try reader.skip()
                 }
             default: try reader.skip()
             }

@@ -5,8 +5,10 @@ extension ObjectDecoder {
     mutating func route(_ kind: Route.Kind, _ reader: inout some Reader) throws(DecodeError) -> Route {
         var route = Route(kind: kind, name: ObjectName("", ""))
         var drafts: [ParentDraft] = []
+        var entries: [RouteRecord.Entry] = []
         let metadata = try object(&reader, isNamespaced: true, labels: .ours) {
             (decoder, reader, key) throws(DecodeError) in
+            if case "status" = key, decoder.options.keepsRouteRecords { return entries = try reader.statusEntries() }
             guard case "spec" = key else { return try reader.skip() }
             try reader.fields { (reader, key) throws(DecodeError) in
                 switch key {
@@ -26,7 +28,15 @@ extension ObjectDecoder {
         route.name = metadata.name
         route.creationTime = metadata.creationTime
         route.annotations = metadata.annotations
-        route.parents = drafts.compactMap { $0.parent(defaultNamespace: metadata.name.namespace) }
+        for (place, draft) in drafts.enumerated() where draft.isService {
+            route.parents.append(draft.parent(defaultNamespace: metadata.name.namespace, place: place))
+        }
+        if options.keepsRouteRecords {
+            var record = metadata.record
+            record.parentNamespaces = drafts.filter(\.isService).map(\.namespace)
+            record.entries = entries
+            route.record = record
+        }
         route.resolveNamespaces()
         guard route.rules.reduce(0, { $0 + $1.matches.count }) <= 128 else {
             throw DecodeError("has more than 128 matches; split the route", path: "spec.rules", line: 1)
@@ -45,10 +55,13 @@ extension ObjectDecoder {
         var port: UInt16?
         var sectionName: String?
 
-        func parent(defaultNamespace: String) -> Route.Parent? {
-            guard group.isEmpty, kind == "Service" else { return nil }
-            return Route.Parent(
+        var isService: Bool { group.isEmpty && kind == "Service" }
+
+        func parent(defaultNamespace: String, place: Int) -> Route.Parent {
+            var parent = Route.Parent(
                 service: ObjectName(namespace ?? defaultNamespace, name), port: port, sectionName: sectionName)
+            parent.place = place
+            return parent
         }
     }
 
@@ -215,6 +228,26 @@ extension ValueReader where Self: ~Copyable, Self: ~Escapable {
             }
             try body(&reader)
         }
+    }
+
+    /// The entries of a status. What is none is kept as well: it is not ours to judge.
+    fileprivate mutating func statusEntries() throws(DecodeError) -> [RouteRecord.Entry] {
+        var entries: [RouteRecord.Entry] = []
+        try fields { (reader, key) throws(DecodeError) in
+            guard case "parents" = key else { return try reader.skip() }
+            try reader.elements { (reader, _) throws(DecodeError) in
+                var controller = ""
+                let json = try reader.readRaw { (reader) throws(DecodeError) in
+                    guard reader.kind == .object else { return try reader.skip() }
+                    try reader.fields { (reader, key) throws(DecodeError) in
+                        guard case "controllerName" = key, reader.kind == .string else { return try reader.skip() }
+                        controller = try reader.string()
+                    }
+                }
+                entries.append(RouteRecord.Entry(controllerName: controller, json: json))
+            }
+        }
+        return entries
     }
 
     /// GEP-2257: `1h30m`, `500ms`; nil for the empty text.

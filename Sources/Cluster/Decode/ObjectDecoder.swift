@@ -13,6 +13,8 @@ package struct ObjectDecoder {
         /// Whether a slice of no service is worth a note. In a cluster anything may keep such slices, which are none of
         /// our business; people who write files have forgotten the label.
         package var slicesNeedService = false
+        /// Whether routes come with their `record`: for the one who writes their status, and from JSON only.
+        package var keepsRouteRecords = false
 
         package init() {}
     }

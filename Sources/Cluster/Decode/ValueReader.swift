@@ -18,6 +18,16 @@ package protocol ValueReader: ~Copyable, ~Escapable {
     mutating func readInt() throws(DecodeError) -> Int64?
     mutating func readBool() throws(DecodeError) -> Bool
     mutating func skip() throws(DecodeError)
+    /// Calls `body`, which must consume the value that comes next; the bytes that it consumed, in formats where they
+    /// are JSON.
+    mutating func readRaw(_ body: (inout Self) throws(DecodeError) -> Void) throws(DecodeError) -> [UInt8]
+}
+
+extension ValueReader where Self: ~Copyable, Self: ~Escapable {
+    package mutating func readRaw(_ body: (inout Self) throws(DecodeError) -> Void) throws(DecodeError) -> [UInt8] {
+        try body(&self)
+        return []
+    }
 }
 
 package enum ValueKind: Sendable {

@@ -4,10 +4,16 @@ import Addressing
 import Cluster
 import RouteIR
 
+/// A route on a port, and by which of its parents it got there.
+struct Attachment: Equatable {
+    let route: Route
+    var parents: [Int]
+}
+
 /// The routes of one port, each list in order of age.
 struct AttachedRoutes: Equatable {
-    var producer: [Route] = []
-    var consumers: [String: [Route]] = [:]
+    var producer: [Attachment] = []
+    var consumers: [String: [Attachment]] = [:]
 }
 
 /// What a port says it speaks, by appProtocol or, without one, by its name up to the first `-`.
@@ -48,10 +54,10 @@ func attach(
         for (index, parent) in route.parents.enumerated() where parent.service == service.name {
             for port in ports(of: service, for: parent, route, index, report) {
                 if route.name.namespace == service.name.namespace {
-                    result[port, default: AttachedRoutes()].producer.appendOnce(route)
+                    result[port, default: AttachedRoutes()].producer.append(route, by: index)
                 } else {
                     result[port, default: AttachedRoutes()].consumers[route.name.namespace, default: []]
-                        .appendOnce(route)
+                        .append(route, by: index)
                 }
             }
         }
@@ -74,12 +80,14 @@ func spoken(_ port: Service.Port, _ kind: Route.Kind?) -> RoutedProtocol {
 private func ports(
     of service: Service, for parent: Route.Parent, _ route: Route, _ index: Int, _ report: (Finding) -> Void
 ) -> [UInt16] {
-    let field = "spec.parentRefs[\(index)]"
-    func refuse(_ reason: String, _ message: String) {
-        report(Finding(reason: reason, object: route.id, field: field, message: message))
+    let field = field(of: index, route)
+    func refuse(_ reason: String, _ message: String, _ fault: RouteFault) {
+        report(Finding(reason: reason, object: route.id, field: field, message: message, fault: fault))
     }
     guard service.type != .externalName, !service.clusterIPs.isEmpty else {
-        refuse("no-cluster-ip", "Service \(service.name) has no cluster IP, so no traffic for it can be routed")
+        refuse(
+            "no-cluster-ip", "Service \(service.name) has no cluster IP, so no traffic for it can be routed",
+            .noSuchPort(parent: index))
         return []
     }
     let tcp = service.ports.filter { $0.transport == .tcp }
@@ -88,10 +96,12 @@ private func ports(
         (parent.port == nil || $0.port == parent.port) && (parent.sectionName == nil || $0.name == parent.sectionName)
     }
     guard !meant.isEmpty else {
-        refuse("no-such-port", "Service \(service.name) has no such TCP port; correct the reference or the Service")
+        refuse(
+            "no-such-port", "Service \(service.name) has no such TCP port; correct the reference or the Service",
+            .noSuchPort(parent: index))
         return []
     }
-    return meant.filter { port in
+    let taken = meant.filter { port in
         switch DeclaredProtocol(port) {
         case .http: return true
         case .other:
@@ -99,7 +109,8 @@ private func ports(
                 refuse(
                     "not-http",
                     "port \(port.port) of Service \(service.name) does not speak HTTP by its "
-                        + "\(port.appProtocol == nil ? "name" : "appProtocol"); set appProtocol to http or grpc")
+                        + "\(port.appProtocol == nil ? "name" : "appProtocol"); set appProtocol to http or grpc",
+                    .notHTTP(parent: index))
             }
             return false
         case .unknown:
@@ -108,28 +119,47 @@ private func ports(
                 refuse(
                     "unknown-protocol",
                     "port \(port.port) of Service \(service.name) is not routed: nothing says that it speaks HTTP; set "
-                        + "appProtocol or name the port in parentRefs")
+                        + "appProtocol or name the port in parentRefs", .notHTTP(parent: index))
             }
             return isNamed || tcp.count == 1
         }
-    }.map(\.port)
+    }
+    if taken.isEmpty, !isNamed, meant.allSatisfy({ DeclaredProtocol($0) == .other }) {
+        refuse(
+            "not-http",
+            "no port of Service \(service.name) speaks HTTP by its name or appProtocol; set appProtocol to http or "
+                + "grpc",
+            .notHTTP(parent: index))
+    }
+    return taken.map(\.port)
+}
+
+private func field(of parent: Int, _ route: Route) -> String {
+    "spec.parentRefs[\(route.parents[parent].place ?? parent)]"
 }
 
 /// GRPCRoutes go before HTTPRoutes on one port.
-private func oneKind(_ routes: [Route], _ service: Service, _ port: UInt16, _ report: (Finding) -> Void) -> [Route] {
-    guard let winner = routes.first(where: { $0.kind == .grpc }) else { return routes }
-    for loser in routes where loser.kind == .http {
-        report(
-            Finding(
-                reason: "route-conflict", object: loser.id, field: "spec.parentRefs",
-                message: "is not used on port \(port) of Service \(service.name): GRPCRoute \(winner.name) is attached "
-                    + "to it and goes first; use one kind for a port"))
+private func oneKind(
+    _ routes: [Attachment], _ service: Service, _ port: UInt16, _ report: (Finding) -> Void
+) -> [Attachment] {
+    guard let winner = routes.first(where: { $0.route.kind == .grpc })?.route else { return routes }
+    for loser in routes where loser.route.kind == .http {
+        for parent in loser.parents {
+            report(
+                Finding(
+                    reason: "route-conflict", object: loser.route.id, field: field(of: parent, loser.route),
+                    message: "is not used on port \(port) of Service \(service.name): GRPCRoute \(winner.name) is "
+                        + "attached to it and goes first; use one kind for a port", fault: .conflicted(parent: parent)))
+        }
     }
-    return routes.filter { $0.kind == .grpc }
+    return routes.filter { $0.route.kind == .grpc }
 }
 
-extension [Route] {
-    fileprivate mutating func appendOnce(_ route: Route) {
-        if !contains(where: { $0.id == route.id }) { append(route) }
+extension [Attachment] {
+    fileprivate mutating func append(_ route: Route, by parent: Int) {
+        guard let index = firstIndex(where: { $0.route.id == route.id }) else {
+            return append(Attachment(route: route, parents: [parent]))
+        }
+        self[index].parents.append(parent)
     }
 }

@@ -28,10 +28,7 @@ package struct RouteCompiler: Sendable {
     let options: CompilerOptions
     var node: NodeFacts
     private var parents: [ObjectName: RouteParent] = [:]
-    /// Services that rules name, and by whose routes.
-    private var users: [ObjectName: Set<ObjectName>] = [:]
-    /// Of each service in `users`: what a reference to it depends on.
-    private var seen: [ObjectName: Service] = [:]
+    private var users = BackendUsers()
     var references = RouteReferences()
     var policyFindings: [ObjectName: [Finding]] = [:]
     var endpointFindings: [UpstreamID: [Finding]] = [:]
@@ -70,7 +67,7 @@ package struct RouteCompiler: Sendable {
         lookups = 0
         changes = RouteChanges()
         let nodeDiffers = node != self.node || own != self.own
-        let services = dirty.filter { parents[$0] != nil || users[$0] != nil || !state.routes(of: $0).isEmpty }
+        let services = dirty.filter { parents[$0] != nil || users.contains($0) || !state.routes(of: $0).isEmpty }
         guard nodeDiffers || !pods.isEmpty || !services.isEmpty else { return changes }
         (self.node, self.own) = (node, own)
         let wasNeeded = isNeeded
@@ -87,10 +84,7 @@ package struct RouteCompiler: Sendable {
     ) {
         let proxyNode = ProxyNode(name: node.name, zone: node.zone)
         if snapshot.node != proxyNode { (snapshot.node, changes.snapshot) = (proxyNode, true) }
-        var queue = dirty
-        for name in dirty where users[name] != nil && !isSameTarget(seen[name], state.services[name]) {
-            queue.formUnion(users[name] ?? [])
-        }
+        let queue = dirty.union(users.affected(by: dirty, state.services))
         var outdated = RouteReferences.Changes()
         for name in queue { compileParent(name, state, &outdated) }
         for name in dirty { outdated.upstreams.formUnion(references.upstreams(of: name)) }
@@ -127,14 +121,7 @@ package struct RouteCompiler: Sendable {
         }
         changes.replace(old?.findings ?? [], with: new?.findings ?? [])
         references.replace(old, with: new, &outdated)
-        for used in old?.named.subtracting(new?.named ?? []) ?? [] {
-            users[used]?.remove(name)
-            if users[used]?.isEmpty == true { (users[used], seen[used]) = (nil, nil) }
-        }
-        for used in new?.named ?? [] {
-            users[used, default: []].insert(name)
-            seen[used] = state.services[used]
-        }
+        users.replace(old?.named ?? [], with: new?.named ?? [], of: name, state.services)
     }
 
     private func compile(_ name: ObjectName, _ routes: [Route], _ state: borrowing ClusterState) -> RouteParent {
@@ -150,86 +137,23 @@ package struct RouteCompiler: Sendable {
         }
         let attached = attach(routes, to: service, options) { result.findings.append($0) }
         let services = state.services
-        func rules(_ routes: [Route]) -> [RouteRule] {
-            var statesLeft = Pattern.maximumTableStates
-            let rules = routes.flatMap { route in
-                var compiler = RuleCompiler(route, statesLeft: statesLeft) { target($0, services) }
-                let rules = compiler.rules()
-                statesLeft = compiler.statesLeft
-                result.findings += compiler.findings
-                return rules
-            }
-            result.findings += conflicts(routes, rules)
-            return rules
+        func rules(_ routes: [Attachment]) -> [RouteRule] {
+            compileRules(routes.map(\.route), services) { result.findings.append($0) }
         }
         for port in service.ports where port.transport == .tcp {
             guard let attached = attached[port.port] else { continue }
             let id = RoutedServiceID(namespace: name.namespace, name: name.name, port: port.port)
             var routed = RoutedService(
-                id: id, portName: port.name, clientSpeaks: spoken(port, attached.producer.first?.kind))
+                id: id, portName: port.name, clientSpeaks: spoken(port, attached.producer.first?.route.kind))
             routed.frontends = service.clusterIPs.map { SocketAddress($0, port.port) }.sorted()
             if !attached.producer.isEmpty { routed.producerRoutes = rules(attached.producer) }
             routed.consumerRoutes = attached.consumers.mapValues(rules)
             result.add(routed)
         }
-        result.named = Set(
-            routes.flatMap(\.rules).flatMap { rule in
-                rule.backends.map(\.reference.name) + rule.mirrored + rule.backends.flatMap(\.mirrored)
-            })
+        result.named = namedServices(routes)
         // The same route on several ports says the same several times.
         var once: Set<Finding> = []
         result.findings = result.findings.filter { once.insert($0).inserted }
         return result
     }
-
-    private func isSameTarget(_ a: Service?, _ b: Service?) -> Bool {
-        a?.ports == b?.ports && a?.type == b?.type && (a == nil) == (b == nil)
-    }
-
-    /// Two rules with one and the same match: the later one never gets a request by it.
-    private func conflicts(_ routes: [Route], _ rules: [RouteRule]) -> [Finding] {
-        var first: [RouteMatch: String] = [:]
-        var findings: [Finding] = []
-        // What stands for patterns that are too much says nothing of the rule's own matches.
-        for rule in rules where !rule.filters.contains(.unresolved(RuleCompiler.tooManyStates)) {
-            for match in rule.matches {
-                guard let winner = first[match] else {
-                    first[match] = rule.name
-                    continue
-                }
-                guard let route = routes.first(where: { rule.name.hasPrefix("\($0.name) ") }) else { continue }
-                findings.append(
-                    Finding(
-                        reason: "route-conflict", object: route.id, field: "spec.rules",
-                        message: "a match of \(rule.name) is also one of \(winner), which is older and gets the "
-                            + "requests; change one of them"))
-            }
-        }
-        return findings
-    }
-}
-
-private func target(_ reference: Route.BackendReference, _ services: [ObjectName: Service]) -> WeightedBackend.Target {
-    guard reference.group.isEmpty || reference.group == "core", reference.kind == "Service" else {
-        return .invalid("kind \(reference.kind) is not supported, only Service is")
-    }
-    guard let service = services[reference.name], service.type != .externalName else {
-        return .invalid("Service \(reference.name) does not exist")
-    }
-    guard let port = reference.port, service.ports.contains(where: { $0.port == port && $0.transport == .tcp }) else {
-        return .invalid(
-            "Service \(reference.name) has no TCP port \(reference.port.map(String.init) ?? "of no number")")
-    }
-    return .upstream(
-        UpstreamID(RoutedServiceID(namespace: reference.name.namespace, name: reference.name.name, port: port)))
-}
-
-extension Route.Rule {
-    fileprivate var mirrored: [ObjectName] { mirrorTargets(filters) }
-}
-extension Route.Backend {
-    fileprivate var mirrored: [ObjectName] { mirrorTargets(filters) }
-}
-private func mirrorTargets(_ filters: [Route.Filter]) -> [ObjectName] {
-    filters.compactMap { if case .mirror(let reference, _, _) = $0 { reference.name } else { nil } }
 }

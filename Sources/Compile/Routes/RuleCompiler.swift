@@ -6,7 +6,7 @@ import RouteIR
 struct RuleCompiler {
     let route: Route
     /// The service port a reference means, or why it means none.
-    let resolve: (Route.BackendReference) -> WeightedBackend.Target
+    let resolve: (Route.BackendReference) -> Result<ResolvedBackend, ReferenceFault>
     private(set) var findings: [Finding] = []
     /// That patterns of the table may still have (`Pattern.maximumTableStates`).
     private(set) var statesLeft: Int
@@ -16,7 +16,7 @@ struct RuleCompiler {
 
     init(
         _ route: Route, statesLeft: Int = Pattern.maximumTableStates,
-        resolve: @escaping (Route.BackendReference) -> WeightedBackend.Target
+        resolve: @escaping (Route.BackendReference) -> Result<ResolvedBackend, ReferenceFault>
     ) {
         self.route = route
         self.statesLeft = statesLeft
@@ -38,8 +38,16 @@ struct RuleCompiler {
 
     static let retryAnnotation = "heddle.io/retry-non-idempotent"
 
-    private mutating func note(_ reason: String, _ message: String) {
-        findings.append(Finding(reason: reason, object: route.id, field: field, message: message))
+    private mutating func note(_ reason: String, _ message: String, _ fault: RouteFault? = nil) {
+        findings.append(Finding(reason: reason, object: route.id, field: field, message: message, fault: fault))
+    }
+
+    /// The rule does nothing of what it says: what was found since `start` is why.
+    private mutating func condemn(_ rule: Int, since start: Int) {
+        for index in findings.indices.dropFirst(start)
+        where findings[index].fault == nil && ["invalid-regex", "unsupported-filter"].contains(findings[index].reason) {
+            findings[index].fault = .unsupportedValue(rule: rule)
+        }
     }
 
     private mutating func rule(_ index: Int) -> RouteRule? {
@@ -51,33 +59,41 @@ struct RuleCompiler {
         }
         var matches: [RouteMatch] = []
         exceedsStates = false
+        let start = findings.count
         for (number, match) in (source.matches.isEmpty ? [Route.Match()] : source.matches).enumerated() {
             field = "\(path).matches[\(number)]"
             // Simplified ones are often the same.
             if let match = compile(match), !exceedsStates || !matches.contains(match) { matches.append(match) }
         }
         // Every match was refused: nothing can come here.
-        guard !matches.isEmpty else { return nil }
+        guard !matches.isEmpty else {
+            condemn(index, since: start)
+            return nil
+        }
         let kindName = route.kind == .http ? "" : "grpc "
         let ruleName = source.name.map { " (\($0))" } ?? ""
         var rule = RouteRule(
             name: "\(route.name) \(kindName)rule \(index)\(ruleName)", kind: route.kind == .http ? .http : .grpc,
             matches: matches)
-        rule.filters = filters(source.filters, source, at: path)
+        rule.filters = filters(source.filters, source, at: path, rule: index)
         if exceedsStates {
             field = "\(path).matches"
             note(
                 "too-many-patterns",
                 "\(Self.tooManyStates); requests that begin like them are answered with 500; make repetitions smaller "
-                    + "or use PathPrefix and Exact")
+                    + "or use PathPrefix and Exact", .unsupportedValue(rule: index))
             rule.filters.append(.unresolved(Self.tooManyStates))
         }
+        let beforeBackends = findings.count
         for (number, backend) in source.backends.enumerated() {
             field = "\(path).backendRefs[\(number)]"
             rule.backends.append(
                 WeightedBackend(
                     target(backend.reference), weight: backend.weight,
                     filters: filters(backend.filters, source, at: field)))
+        }
+        if !rule.backends.isEmpty, rule.backends.allSatisfy({ $0.filters.contains(where: \.isUnresolved) }) {
+            condemn(index, since: beforeBackends)
         }
         field = "\(path).backendRefs"
         if !rule.backends.isEmpty, rule.backends.allSatisfy({ $0.weight == 0 }) {
@@ -159,14 +175,36 @@ struct RuleCompiler {
     // MARK: Backends and filters
 
     private mutating func target(_ reference: Route.BackendReference) -> WeightedBackend.Target {
-        let target = resolve(reference)
-        if case .invalid(let reason) = target {
-            note("invalid-backend", "\(reason); its share of requests is answered with 500")
+        switch resolve(reference) {
+        case .failure(let reason):
+            note("invalid-backend", "\(reason.message); its share of requests is answered with 500", reason.fault)
+            return .invalid(reason.message)
+        case .success(let backend):
+            if let given = backend.port.appProtocol, !given.isEmpty, !isSpoken(DeclaredProtocol(backend.port)) {
+                note(
+                    "backend-protocol",
+                    "port \(backend.port.port) of Service \(reference.name) says that it speaks "
+                        + "\(given.debugDescription), "
+                        + "which \(route.id.kind.rawValue)s do not; it is sent "
+                        + "HTTP/1.1 without TLS all the same; correct its appProtocol or the reference",
+                    .unsupportedProtocol)
+            }
+            return .upstream(backend.upstream)
         }
-        return target
     }
 
-    private mutating func filters(_ filters: [Route.Filter], _ rule: Route.Rule, at path: String) -> [RouteFilter] {
+    private func isSpoken(_ declared: DeclaredProtocol) -> Bool {
+        switch declared {
+        case .http(let spoken): spoken != .http1 || route.kind == .http
+        case .unknown: true
+        case .other: false
+        }
+    }
+
+    /// `rule`: the filters are its own and not those of one of its backends.
+    private mutating func filters(
+        _ filters: [Route.Filter], _ rule: Route.Rule, at path: String, rule index: Int? = nil
+    ) -> [RouteFilter] {
         var result: [RouteFilter] = []
         let kinds = filters.map { filter in
             switch filter {
@@ -178,10 +216,14 @@ struct RuleCompiler {
         for (number, filter) in filters.enumerated() {
             field = "\(path).filters[\(number)]"
             if kinds[number] != "", kinds[..<number].contains(where: { $0 != "" }) {
-                result.append(unresolved("a second redirect or rewrite; keep one"))
+                let fault = index.map { RouteFault.incompatibleFilters(rule: $0) }
+                result.append(unresolved("a second redirect or rewrite; keep one", fault))
                 continue
             }
-            result.append(self.filter(filter, rule))
+            let start = findings.count
+            let compiled = self.filter(filter, rule)
+            if let index, compiled.isUnresolved { condemn(index, since: start) }
+            result.append(compiled)
         }
         return result
     }
@@ -217,8 +259,12 @@ struct RuleCompiler {
         }
     }
 
-    private mutating func unresolved(_ what: String) -> RouteFilter {
-        note("unsupported-filter", "is \(what); requests are answered with 500")
+    private mutating func unresolved(_ what: String, _ fault: RouteFault? = nil) -> RouteFilter {
+        note("unsupported-filter", "is \(what); requests are answered with 500", fault)
         return .unresolved(what)
     }
+}
+
+extension RouteFilter {
+    fileprivate var isUnresolved: Bool { if case .unresolved = self { true } else { false } }
 }
