@@ -84,6 +84,7 @@ let package = Package(
                 "RouteIR",
             ]),
         library("Balancing", ["Addressing", "RouteIR"]),
+        library("Validation", ["Addressing", "Cluster", "Compile", "PullJSON", "RouteIR"]),
         // L2: kernel interfaces and formats.
         library("YAML", ["CLibyaml"], linker: yamlLibraries),
         library("Posix", ["CLinux"]),
@@ -138,6 +139,12 @@ let package = Package(
             [
                 "Addressing", "AdminAPI", "Cluster", "Compile", "DataplaneIR", "HandOver", "NodeControl", "Observation",
                 "Reconcile", "RouteIR", "TestSupport",
+            ]),
+        tests(
+            "Validation",
+            [
+                "Addressing", "Cluster", "Compile", "Manifests", "PullJSON", "RouteIR", "TestSupport", "Validation",
+                "YAML",
             ]),
         tests("YAML", ["YAML", "TestSupport"]),
         tests("Manifests", ["Addressing", "Cluster", "Manifests", "YAML", "TestSupport"]),
@@ -202,8 +209,8 @@ if !isSet("HEDDLE_CORE") {
         library(
             "AgentCommands",
             [
-                "Addressing", "AdminAPI", "CLinux", "CZlib", "DataplaneIR", "LinuxDataplane", "Observation", "Options",
-                "Posix", "Reconcile", "Telemetry", arguments,
+                "Addressing", "AdminAPI", "CLinux", "CZlib", "Cluster", "DataplaneIR", "LinuxDataplane", "Manifests",
+                "Observation", "Options", "Posix", "Reconcile", "Telemetry", "Validation", arguments,
             ],
             linker: zlibLibraries),
         library(

@@ -8,7 +8,8 @@ struct Agentctl: ParsableCommand {
         commandName: "agentctl",
         abstract: "Looks at and after the Heddle agent of this node.",
         discussion: """
-            dump-maps and cleanup read and write the kernel directly; all others ask the agent.
+            dump-maps and cleanup read and write the kernel directly, analyze reads files; all
+            others ask the agent.
 
             Examples:
               agentctl status                         is this node in sync?
@@ -19,7 +20,7 @@ struct Agentctl: ParsableCommand {
         subcommands: [
             DumpMaps.self, Status.self, Services.self, Endpoints.self, Routes.self, ProxyCommand.self, Logs.self,
             Observe.self, Top.self, Sockets.self, Explain.self, Verify.self, Capacity.self, BugReport.self,
-            Completion.self, Cleanup.self,
+            Analyze.self, Completion.self, Cleanup.self,
         ])
 }
 

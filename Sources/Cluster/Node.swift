@@ -22,8 +22,24 @@ package struct Node: Equatable, Sendable, Codable {
 package struct Namespace: Equatable, Sendable, Codable {
     package var name: String
     package var labels: [String: String] = [:]
+    /// `linkerd.io/inject`, and those that begin with `heddle.io/`.
+    package var annotations: [String: String] = [:]
 
     package init(name: String) { self.name = name }
+}
+
+/// What pods that are yet to be made will look like: of a Deployment, StatefulSet, DaemonSet, ReplicaSet, Job or
+/// CronJob.
+package struct PodTemplate: Equatable, Sendable {
+    package var kind: String
+    package var name: ObjectName
+    package var labels: [String: String] = [:]
+    package var namedPorts: [Pod.NamedPort] = []
+
+    package init(kind: String, name: ObjectName) {
+        self.kind = kind
+        self.name = name
+    }
 }
 
 package struct Pod: Equatable, Sendable, Codable {

@@ -14,15 +14,22 @@ package struct ManifestFile: Sendable {
     package private(set) var broken: Set<ObjectID> = []
     /// Something is broken and does not say which object it is: whatever the file held before stays in force.
     package private(set) var hasUnnamedBreakage = false
+    /// What makes pods, if it was asked for.
+    package private(set) var templates: [PodTemplate] = []
     /// Kinds nobody here follows, each with the line where it came first.
     package private(set) var ignoredKinds: [String: Int] = [:]
 
     private let name: String
+    private let readsTemplates: Bool
     private var seen: [ObjectID: Int] = [:]
 
     /// Reads all documents of a file. `name` is for messages.
-    package init(name: String, bytes: [UInt8], decoder: inout ObjectDecoder, limits: YAMLLimits = YAMLLimits()) {
+    package init(
+        name: String, bytes: [UInt8], decoder: inout ObjectDecoder, limits: YAMLLimits = YAMLLimits(),
+        readsTemplates: Bool = false
+    ) {
         self.name = name
+        self.readsTemplates = readsTemplates
         var stream: YAMLStream
         do throws(YAMLError) {
             stream = try YAMLStream(bytes, limits: limits)
@@ -42,6 +49,7 @@ package struct ManifestFile: Sendable {
     /// A file that could not be read at all.
     package init(unreadable name: String, message: String) {
         self.name = name
+        readsTemplates = false
         hasUnnamedBreakage = true
         problems.append(SourceProblem(location: name, message: message))
     }
@@ -73,11 +81,24 @@ package struct ManifestFile: Sendable {
             return fail(node.line, kind, "apiVersion", "is missing; write for example `apiVersion: v1`")
         }
         guard let followed = ObjectKind(apiVersion: apiVersion, kind: kind) else {
+            if readsTemplates, template(apiVersion, kind, node, &decoder) { return }
             let full = "\(kind.prefix(80)) (\(apiVersion.prefix(80)))"
             if ignoredKinds.count < 100, ignoredKinds[full] == nil { ignoredKinds[full] = node.line }
             return
         }
         decode(followed, node, header.id(defaultNamespace: decoder.options.defaultNamespace), &decoder)
+    }
+
+    /// False: the kind makes no pods, or it cannot be read: whether it is right is not asked.
+    private mutating func template(
+        _ apiVersion: String, _ kind: String, _ node: YAMLNode, _ decoder: inout ObjectDecoder
+    ) -> Bool {
+        var reader = YAMLValueReader(node)
+        guard let template = try? decoder.podTemplate(apiVersion: apiVersion, kind: kind, from: &reader) else {
+            return false
+        }
+        templates.append(template)
+        return true
     }
 
     private mutating func decode(_ kind: ObjectKind, _ node: YAMLNode, _ id: ObjectID?, _ decoder: inout ObjectDecoder)

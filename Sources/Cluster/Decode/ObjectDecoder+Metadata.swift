@@ -9,7 +9,7 @@ extension ObjectDecoder {
         var creationTime: Int64 = 0
         var hasDeletionTimestamp = false
         var lastChangeTriggerTime: Double?
-        /// Those that begin with `heddle.io/`.
+        /// Those that begin with `heddle.io/`, and of a Namespace which other mesh it is for.
         var annotations: [String: String] = [:]
         /// The owner that controls it: kind and name.
         var owner: (kind: String, name: String)?
@@ -58,7 +58,7 @@ extension ObjectDecoder {
             case "deletionTimestamp":
                 metadata.hasDeletionTimestamp = true
                 try reader.skip()
-            case "annotations": try annotations(&reader, &metadata)
+            case "annotations": try annotations(&reader, &metadata, isOfNamespace: !isNamespaced)
             case "ownerReferences":
                 try reader.elements { (reader, _) throws(DecodeError) in
                     metadata.owner = try controller(&reader) ?? metadata.owner
@@ -107,12 +107,15 @@ extension ObjectDecoder {
         }
     }
 
-    private mutating func annotations(_ reader: inout some Reader, _ metadata: inout Metadata) throws(DecodeError) {
+    private mutating func annotations(
+        _ reader: inout some Reader, _ metadata: inout Metadata, isOfNamespace: Bool
+    ) throws(DecodeError) {
         try reader.fields { (reader, key) throws(DecodeError) in
             switch key {
             case "endpoints.kubernetes.io/last-change-trigger-time":
                 metadata.lastChangeTriggerTime = try time(
                     &reader, "metadata.annotations[\"endpoints.kubernetes.io/last-change-trigger-time\"]")
+            case "linkerd.io/inject" where isOfNamespace: metadata.annotations[key.string] = try reader.string()
             case _ where key.hasPrefix("heddle.io/"):
                 metadata.annotations[key.string] = try reader.string()
             default: try reader.skip()

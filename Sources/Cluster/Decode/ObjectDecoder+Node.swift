@@ -96,6 +96,7 @@ extension ObjectDecoder {
         }
         var namespace = Namespace(name: metadata.name.name)
         namespace.labels = metadata.labels
+        namespace.annotations = metadata.annotations
         return namespace
     }
 

@@ -20,6 +20,50 @@ extension ObjectDecoder {
         return pod
     }
 
+    /// The template of what makes pods, under a Job's or a CronJob's own spec. nil: the kind makes none.
+    package mutating func podTemplate(
+        apiVersion: String, kind: String, from reader: inout some Reader
+    ) throws(DecodeError) -> PodTemplate? {
+        switch (apiVersion, kind) {
+        case ("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"), ("apps/v1", "DaemonSet"), ("apps/v1", "ReplicaSet"),
+            ("batch/v1", "Job"), ("batch/v1", "CronJob"):
+            break
+        default: return nil
+        }
+        var pod = Pod(name: ObjectName("", ""))
+        let metadata = try object(&reader, isNamespaced: true, labels: .ours) {
+            (decoder, reader, key) throws(DecodeError) in
+            guard case "spec" = key else { return try reader.skip() }
+            try decoder.podTemplate(under: kind == "CronJob" ? ["jobTemplate", "spec"] : [], &reader, &pod)
+        }
+        var template = PodTemplate(kind: kind, name: metadata.name)
+        (template.labels, template.namedPorts) = (pod.labels, pod.namedPorts)
+        return template
+    }
+
+    private mutating func podTemplate(
+        under path: ArraySlice<StaticString>, _ reader: inout some Reader, _ pod: inout Pod
+    ) throws(DecodeError) {
+        try reader.fields { (reader, key) throws(DecodeError) in
+            if let first = path.first {
+                guard first ~= key else { return try reader.skip() }
+                return try podTemplate(under: path.dropFirst(), &reader, &pod)
+            }
+            guard case "template" = key else { return try reader.skip() }
+            try reader.fields { (reader, key) throws(DecodeError) in
+                switch key {
+                case "metadata":
+                    try reader.fields { (reader, key) throws(DecodeError) in
+                        guard case "labels" = key else { return try reader.skip() }
+                        pod.labels = try reader.stringMap()
+                    }
+                case "spec": try podSpec(&reader, &pod)
+                default: try reader.skip()
+                }
+            }
+        }
+    }
+
     private mutating func podSpec(
         _ reader: inout some Reader, _ pod: inout Pod
     ) throws(DecodeError) {

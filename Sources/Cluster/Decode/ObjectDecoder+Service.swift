@@ -27,13 +27,14 @@ extension ObjectDecoder {
     ) throws(DecodeError) {
         var clusterIP: [IPAddress] = []
         var clusterIPs: [IPAddress]?
+        var isHeadless = false
         var affinity: SessionAffinity?
         var affinitySeconds: UInt32 = 10800
         try reader.fields { (reader, key) throws(DecodeError) in
             switch key {
             case "type": service.type = try reader.choice() ?? .clusterIP
-            case "clusterIP": clusterIP = try self.clusterIP(&reader).map { [$0] } ?? []
-            case "clusterIPs": clusterIPs = try self.clusterIPs(&reader)
+            case "clusterIP": clusterIP = try self.clusterIP(&reader, &isHeadless).map { [$0] } ?? []
+            case "clusterIPs": clusterIPs = try self.clusterIPs(&reader, &isHeadless)
             case "ports": service.ports = try servicePorts(&reader)
             case "selector":
                 let selector = try reader.stringMap()
@@ -58,6 +59,9 @@ extension ObjectDecoder {
         }
         // Old objects have the singular field only.
         service.clusterIPs = clusterIPs ?? clusterIP
+        if service.clusterIPs.isEmpty, !isHeadless, service.type != .externalName {
+            service.clusterIPs = options.unallocatedClusterIPs
+        }
         service.affinitySeconds = affinity == .clientIP ? affinitySeconds : nil
     }
 
@@ -67,11 +71,12 @@ extension ObjectDecoder {
     }
 
     /// nil for "None" (headless) and for an address not allocated yet.
-    private func clusterIP(_ reader: inout some Reader) throws(DecodeError)
-        -> IPAddress?
-    {
+    private func clusterIP(
+        _ reader: inout some Reader, _ isHeadless: inout Bool
+    ) throws(DecodeError) -> IPAddress? {
         let line = reader.line
         let text = try reader.string()
+        if text == "None" { isHeadless = true }
         if text.isEmpty || text == "None" { return nil }
         guard let address = IPAddress(text.trimmed) else {
             throw DecodeError(
@@ -81,15 +86,15 @@ extension ObjectDecoder {
         return try checkUnicast(address, line: line)
     }
 
-    private func clusterIPs(_ reader: inout some Reader) throws(DecodeError)
-        -> [IPAddress]?
-    {
+    private func clusterIPs(
+        _ reader: inout some Reader, _ isHeadless: inout Bool
+    ) throws(DecodeError) -> [IPAddress]? {
         var addresses: [IPAddress] = []
         var isEmpty = true
         try reader.elements { (reader, _) throws(DecodeError) in
             isEmpty = false
             let line = reader.line
-            guard let address = try clusterIP(&reader) else { return }
+            guard let address = try clusterIP(&reader, &isHeadless) else { return }
             guard !addresses.contains(where: { $0.family == address.family }) else {
                 throw DecodeError(
                     "\(address) is a second \(address.family) address; give one of each family", line: line)

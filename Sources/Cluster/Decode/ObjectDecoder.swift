@@ -1,6 +1,7 @@
 /// Decodes the kinds of Kubernetes objects Heddle follows, in any format a `ValueReader` reads. It keeps only what a
 /// node needs, applies the API's defaults, and refuses what the API server would refuse, so that nothing behind it
 /// meets a port 0 or an address that is none. Each kind has its own file.
+package import Addressing
 
 package struct ObjectDecoder {
     /// What differs between an API server and files written by hand.
@@ -15,6 +16,10 @@ package struct ObjectDecoder {
         package var slicesNeedService = false
         /// Whether routes come with their `record`: for the one who writes their status, and from JSON only.
         package var keepsRouteRecords = false
+
+        /// What a Service has that was given no address and is not headless: nothing, or, for objects that no API
+        /// server has seen yet, what stands for the address it will get.
+        package var unallocatedClusterIPs: [IPAddress] = []
 
         package init() {}
     }

@@ -1,8 +1,8 @@
 /// Which routes apply to which port of a service (spec 1.10): by port, by the protocol the port speaks, for all clients
 /// or for those of one namespace, and one kind of route a port.
 import Addressing
-import Cluster
-import RouteIR
+package import Cluster
+package import RouteIR
 
 /// A route on a port, and by which of its parents it got there.
 struct Attachment: Equatable {
@@ -17,12 +17,12 @@ struct AttachedRoutes: Equatable {
 }
 
 /// What a port says it speaks, by appProtocol or, without one, by its name up to the first `-`.
-enum DeclaredProtocol: Equatable {
+package enum DeclaredProtocol: Equatable {
     case http(RoutedProtocol)
     case other
     case unknown
 
-    init(_ port: Service.Port) {
+    package init(_ port: Service.Port) {
         let given = port.appProtocol?.lowercased() ?? ""
         guard given.isEmpty else {
             self = Self.byAppProtocol[given].map(DeclaredProtocol.http) ?? .other

@@ -1,6 +1,6 @@
 /// A route's rules -> rules as the proxy matches them: references looked up, expressions compiled, gRPC methods turned
 /// into paths. A rule that cannot do what it says answers with an error; it is never quietly left out or let through.
-import Cluster
+package import Cluster
 import RouteIR
 
 struct RuleCompiler {
@@ -70,11 +70,8 @@ struct RuleCompiler {
             condemn(index, since: start)
             return nil
         }
-        let kindName = route.kind == .http ? "" : "grpc "
-        let ruleName = source.name.map { " (\($0))" } ?? ""
         var rule = RouteRule(
-            name: "\(route.name) \(kindName)rule \(index)\(ruleName)", kind: route.kind == .http ? .http : .grpc,
-            matches: matches)
+            name: route.ruleName(index), kind: route.kind == .http ? .http : .grpc, matches: matches)
         rule.filters = filters(source.filters, source, at: path, rule: index)
         if exceedsStates {
             field = "\(path).matches"
@@ -267,4 +264,10 @@ struct RuleCompiler {
 
 extension RouteFilter {
     fileprivate var isUnresolved: Bool { if case .unresolved = self { true } else { false } }
+}
+extension Route {
+    /// What the rule is called once it is compiled.
+    package func ruleName(_ index: Int) -> String {
+        "\(name) \(kind == .http ? "" : "grpc ")rule \(index)" + (rules[index].name.map { " (\($0))" } ?? "")
+    }
 }
