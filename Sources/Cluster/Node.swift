@@ -28,6 +28,16 @@ package struct Namespace: Equatable, Sendable, Codable {
     package init(name: String) { self.name = name }
 }
 
+extension Namespace {
+    /// A snapshot of an agent before annotations has none of them.
+    package init(from decoder: any Decoder) throws {
+        let fields = try decoder.container(keyedBy: CodingKeys.self)
+        name = try fields.decode(String.self, forKey: .name)
+        labels = try fields.decode([String: String].self, forKey: .labels)
+        annotations = try fields.decodeIfPresent([String: String].self, forKey: .annotations) ?? [:]
+    }
+}
+
 /// What pods that are yet to be made will look like: of a Deployment, StatefulSet, DaemonSet, ReplicaSet, Job or
 /// CronJob.
 package struct PodTemplate: Equatable, Sendable {

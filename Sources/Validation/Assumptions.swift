@@ -49,11 +49,11 @@ struct Assumptions {
         var drafts: [ObjectName: PortDraft] = [:]
         for route in state.routes.values where !route.parents.isEmpty {
             for parent in route.parents where state.services[parent.service] == nil {
-                drafts[parent.service, default: PortDraft()].add(parent.port, parent.sectionName)
+                drafts[parent.service, default: PortDraft()].add(parent.port, parent.sectionName, route.kind)
             }
             for reference in route.backendReferences
             where reference.isService && state.services[reference.name] == nil {
-                drafts[reference.name, default: PortDraft()].add(reference.port, nil)
+                drafts[reference.name, default: PortDraft()].add(reference.port, nil, route.kind)
             }
         }
         return drafts.mapValues(\.ports)
@@ -63,8 +63,11 @@ struct Assumptions {
         private var names: [UInt16: String] = [:]
         private var numbers: Set<UInt16> = []
         private var sections: Set<String> = []
+        /// What speaks gRPC takes other requests, too.
+        private var appProtocol = "http"
 
-        mutating func add(_ port: UInt16?, _ section: String?) {
+        mutating func add(_ port: UInt16?, _ section: String?, _ kind: Route.Kind) {
+            if kind == .grpc { appProtocol = "grpc" }
             switch (port, section) {
             case (let port?, let section?): names[port] = names[port].map { min($0, section) } ?? section
             case (let port?, nil): numbers.insert(port)
@@ -75,17 +78,17 @@ struct Assumptions {
 
         var ports: [Service.Port] {
             var result: [UInt16: Service.Port] = [:]
-            for (port, name) in names { result[port] = Service.Port(name: name, port: port, appProtocol: "http") }
+            for (port, name) in names { result[port] = Service.Port(name: name, port: port, appProtocol: appProtocol) }
             for port in numbers where result[port] == nil {
-                result[port] = Service.Port(name: "port-\(port)", port: port, appProtocol: "http")
+                result[port] = Service.Port(name: "port-\(port)", port: port, appProtocol: appProtocol)
             }
             // A name without a number has some number.
             var free: UInt16 = .max
             for section in sections.sorted() where !names.values.contains(section) {
                 while result[free] != nil { free -= 1 }
-                result[free] = Service.Port(name: section, port: free, appProtocol: "http")
+                result[free] = Service.Port(name: section, port: free, appProtocol: appProtocol)
             }
-            if result.isEmpty { result[80] = Service.Port(name: "http", port: 80, appProtocol: "http") }
+            if result.isEmpty { result[80] = Service.Port(name: "http", port: 80, appProtocol: appProtocol) }
             return result.values.sorted { $0.port < $1.port }
         }
     }

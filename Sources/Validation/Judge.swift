@@ -108,15 +108,6 @@ private struct Judging {
     // MARK: Routes
 
     mutating func judge(_ route: Route) {
-        for (index, parent) in route.parents.enumerated() where parent.port == nil && parent.sectionName == nil {
-            guard let service = state.services[parent.service], !service.clusterIPs.isEmpty else { continue }
-            let tcp = service.ports.filter { $0.transport == .tcp }
-            guard let first = tcp.first, tcp.allSatisfy({ DeclaredProtocol($0) == .other }) else { continue }
-            warn(
-                "hidden-http", route.id, "spec.parentRefs[\(index)]",
-                "nothing is routed: no port of Service \(service.name) speaks HTTP by its name or appProtocol (port "
-                    + "\(first.port) does not); set appProtocol to http or grpc")
-        }
         for (index, rule) in route.rules.enumerated() { judge(rule, at: "spec.rules[\(index)]", of: route) }
     }
 
@@ -158,18 +149,7 @@ private struct Judging {
             service.type != .externalName,
             let port = service.ports.first(where: { $0.port == reference.port && $0.transport == .tcp })
         else { return }
-        let declared = DeclaredProtocol(port)
-        if declared == .other {
-            warn(
-                "backend-not-http", route.id, field,
-                "requests are sent as HTTP without TLS to port \(port.port) of Service \(service.name), which speaks "
-                    + "something else by its \(port.appProtocol == nil ? "name" : "appProtocol"); correct one of them")
-        } else if route.kind == .grpc, declared == .http(.http1) {
-            warn(
-                "grpc-over-http1", route.id, field,
-                "gRPC needs HTTP/2, and port \(port.port) of Service \(service.name) speaks HTTP/1 by its "
-                    + "\(port.appProtocol == nil ? "name" : "appProtocol"); set its appProtocol to kubernetes.io/h2c")
-        }
+        judgeName(of: port, of: service, at: field, of: route)
         let slices = state.slices(of: service.name)
         if slices.isEmpty, set.pods(of: service).map({ !$0.isEmpty }) ?? false { return }
         let isKnown = !slices.isEmpty || set.complete.contains(.endpointSlice)
@@ -178,6 +158,23 @@ private struct Judging {
             "no-endpoints", route.id, field,
             "Service \(service.name) has no endpoints, so its share of requests is answered with 503; start its pods, "
                 + "or correct its selector")
+    }
+
+    /// Of an appProtocol the compiler tells.
+    private mutating func judgeName(of port: Service.Port, of service: Service, at field: String, of route: Route) {
+        guard (port.appProtocol ?? "").isEmpty else { return }
+        let declared = DeclaredProtocol(port)
+        if declared == .other {
+            warn(
+                "backend-not-http", route.id, field,
+                "requests are sent as HTTP without TLS to port \(port.port) of Service \(service.name), which speaks "
+                    + "something else by its name; correct the name, or set appProtocol")
+        } else if route.kind == .grpc, declared == .http(.http1) {
+            warn(
+                "grpc-over-http1", route.id, field,
+                "gRPC needs HTTP/2, and port \(port.port) of Service \(service.name) speaks HTTP/1 by its name; set "
+                    + "its appProtocol to kubernetes.io/h2c")
+        }
     }
 
     // MARK: Services

@@ -93,7 +93,7 @@ private let examples: [Example] = [
         code: "no-backends", text: route("{matches: [{method: GET}]}"),
         nearMiss: route("{filters: [{type: RequestRedirect, requestRedirect: {scheme: https}}]}")),
     Example(
-        code: "hidden-http", text: route("{\(to)}") + service("ports: [{name: tcp-web, port: 80}]"),
+        code: "not-http", text: route("{\(to)}") + service("ports: [{name: tcp-web, port: 80}]"),
         nearMiss: route("{\(to)}") + service("ports: [{name: tcp-web, appProtocol: http, port: 80}]")),
     Example(
         code: "not-http",
@@ -105,6 +105,10 @@ private let examples: [Example] = [
     Example(
         code: "backend-not-http", text: route("{\(to)}") + service("ports: [{name: https, port: 80}]", name: "v1"),
         nearMiss: route("{\(to)}") + service("ports: [{name: web, port: 80}]", name: "v1")),
+    Example(
+        code: "backend-protocol",
+        text: route("{\(to)}") + service("ports: [{name: web, appProtocol: https, port: 80}]", name: "v1"),
+        nearMiss: route("{\(to)}") + service("ports: [{name: https, appProtocol: http, port: 80}]", name: "v1")),
     Example(
         code: "grpc-over-http1",
         text: route("{\(to)}", kind: "GRPCRoute") + service("ports: [{name: http, port: 80}]", name: "v1"),
@@ -183,7 +187,7 @@ private let examples: [Example] = [
     @Test func rulesThatNoPortTakesAreJudgedToo() {
         let bad = route("{matches: [{path: {type: RegularExpression, value: '/(a'}}], \(to)}")
         let codes = report(bad + service("ports: [{name: tcp-web, port: 80}]")).judgements.map(\.code)
-        #expect(codes == ["hidden-http", "invalid-regex"])
+        #expect(codes == ["not-http", "invalid-regex"])
         let gone = Set(report(bad, complete: [.service]).judgements.map(\.code))
         #expect(gone == ["no-parent", "invalid-regex"])
     }
