@@ -187,7 +187,7 @@ if !isSet("HEDDLE_CORE") {
             "Controller",
             [
                 "Addressing", "AdminAPI", "AdminServer", "Cluster", "Compile", "Daemon", "KubernetesClient", "Options",
-                "Posix", "Telemetry", log,
+                "Posix", "RouteStatus", "Telemetry", log,
             ]),
         .executableTarget(name: "heddle-controller", dependencies: ["Controller"], swiftSettings: strict),
         tests(

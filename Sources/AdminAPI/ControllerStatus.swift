@@ -3,6 +3,11 @@
 package struct ControllerStatus: Codable, Sendable, Equatable {
     /// Which of the replicas answers.
     package var identity: String
+    package var leader = Leader()
+    /// Routes whose status in the API is not yet what it should be.
+    package var statusesToWrite = 0
+    /// Why the last of them was not written.
+    package var writeProblem: String?
     package var version: String
     package var pid: Int32
     package var uptimeSeconds: Double
@@ -15,6 +20,20 @@ package struct ControllerStatus: Codable, Sendable, Equatable {
     package var findings: [String]
     package var findingCount: Int
     package var servers: [AgentStatus.Server]
+
+    /// Who of the replicas writes.
+    package struct Leader: Codable, Sendable, Equatable {
+        /// The one that answers.
+        package var isLeading = false
+        /// `kube-system/heddle-controller`
+        package var lease = ""
+        /// The identity in the Lease; empty: nobody leads.
+        package var holder = ""
+        package var transitions: Int64 = 0
+        package var problem: String?
+
+        package init() {}
+    }
 
     package init(identity: String, version: String, source: AgentStatus.Source) {
         (self.identity, self.version, self.source) = (identity, version, source)

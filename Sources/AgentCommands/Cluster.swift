@@ -10,16 +10,28 @@ func clusterStatusText(_ status: ControllerStatus, wide: Bool) -> String {
         "controller",
         "\(status.identity) (heddle-controller \(status.version), pid \(status.pid), up \(age(status.uptimeSeconds)))")
     line("state", status.ready ? "ready" : "NOT ready: the first lists are not complete")
+    line("leader", leaderText(status.leader))
     line("source", sourceText(status.source))
     for watch in status.source.watches { line("  " + watch.resource, watchText(watch, wide: wide)) }
     line("services", "\(status.services)")
     line("routes", "\(status.routes)")
+    if status.statusesToWrite > 0 {
+        line(
+            "to be written",
+            "status of \(status.statusesToWrite) routes" + (status.writeProblem.map { "; \($0)" } ?? ""))
+    }
     for server in status.servers where wide || server.problem != nil { line("server", serverText(server)) }
     for problem in status.source.problems { line("problem", problem) }
     for finding in status.findings { line("finding", finding) }
     let more = status.findingCount - status.findings.count
     if more > 0 { line("finding", "\(more) more; agentctl routes --cluster shows each at its route") }
     return text
+}
+
+private func leaderText(_ leader: ControllerStatus.Leader) -> String {
+    let problem = leader.problem.map { "; \($0)" } ?? ""
+    if leader.isLeading { return "this replica, by Lease \(leader.lease)\(problem)" }
+    return (leader.holder.isEmpty ? "nobody" : leader.holder) + ", by Lease \(leader.lease)\(problem)"
 }
 
 func clusterRouteTable(_ list: ClusterRoutes) -> String {

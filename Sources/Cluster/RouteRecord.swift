@@ -13,7 +13,6 @@ package struct RouteRecord: Equatable, Sendable, Codable {
             self.json = json
         }
     }
-    package var uid = ""
     package var resourceVersion = ""
     package var generation: Int64 = 0
     /// The namespace of each of the route's `parents` as written; nil: left out.

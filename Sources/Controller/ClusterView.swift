@@ -3,6 +3,7 @@
 import AdminAPI
 import Cluster
 import Compile
+import RouteStatus
 
 struct ClusterView: Sendable {
     /// A status names no more findings than this; `findingCount` says how many there are.
@@ -10,11 +11,14 @@ struct ClusterView: Sendable {
 
     private var state = ClusterState()
     private var compiler: RouteCompiler
+    private(set) var statuses: RouteStatusBook
     private(set) var isComplete = false
     private(set) var problems: [String] = []
 
     init(proxyName: String? = nil) {
-        compiler = RouteCompiler(node: NodeFacts(name: ""), options: CompilerOptions(proxyName: proxyName))
+        let options = CompilerOptions(proxyName: proxyName)
+        compiler = RouteCompiler(node: NodeFacts(name: ""), options: options)
+        statuses = RouteStatusBook(options: options)
     }
 
     var serviceCount: Int { state.services.count }
@@ -24,17 +28,22 @@ struct ClusterView: Sendable {
     /// What is wrong with routes. A walk over everything, for those who ask: a change costs the change.
     var findings: [Finding] { compiler.findings }
 
-    mutating func take(_ event: SourceEvent) {
+    /// The routes whose status must be written now that this is known.
+    @discardableResult mutating func take(_ event: SourceEvent) -> Set<ObjectID> {
         switch event {
         case .changes(let changes):
             var dirty = Dirty()
-            for change in changes { dirty.formUnion(state.apply(change)) }
+            for change in changes { dirty.formUnion(state.apply(change.withoutRecord)) }
             _ = compiler.update(
                 dirty.services, pods: [], node: NodeFacts(name: ""), own: OwnSockets(), from: state)
-        case .synced: isComplete = true
+            return statuses.apply(changes)
+        case .synced:
+            isComplete = true
+            return statuses.markSynced()
         case .problems(let list): problems = list.map(\.description)
         case .podsKnown: break
         }
+        return []
     }
 
     func fill(_ status: inout ControllerStatus) {
@@ -43,6 +52,7 @@ struct ClusterView: Sendable {
         status.source.problems = problems
         status.services = serviceCount
         status.routes = routeCount
+        status.statusesToWrite = statuses.outstanding.count
         let findings = findings
         status.findings = findings.prefix(Self.findingsShown).map(\.description)
         status.findingCount = findings.count
@@ -59,6 +69,15 @@ struct ClusterView: Sendable {
                     route: route.id.description, parents: route.parents.map(text), rules: route.rules.count,
                     findings: (faults[route.id] ?? []).map { "\($0.field): \($0.message)" })
             })
+    }
+}
+
+extension Change {
+    /// What only the status is made of is no change of a route.
+    fileprivate var withoutRecord: Change {
+        guard case .upsert(.route(var route)) = self else { return self }
+        route.record = nil
+        return .upsert(.route(route))
     }
 }
 

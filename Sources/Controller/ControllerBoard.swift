@@ -3,7 +3,9 @@ import AdminAPI
 import AdminServer
 import Cluster
 import Daemon
+import Glibc
 import KubernetesClient
+import RouteStatus
 import Synchronization
 import Telemetry
 
@@ -15,30 +17,47 @@ final class ControllerBoard: Sendable {
     }
     private let contents: Mutex<Contents>
     private let identity: String
+    private let lease: String
     private let source: KubernetesSource
+    private let elector: LeaderElector
+    let statuses: StatusWriter
     private let startedAt: Duration
     private let pid: Int32
-    let metrics = ControllerMetrics()
+    let metrics: ControllerMetrics
 
-    init(_ configuration: ControllerConfiguration, source: KubernetesSource, pid: Int32) {
+    init(
+        _ configuration: ControllerConfiguration, source: KubernetesSource, writer: ObjectWriter,
+        elector: LeaderElector, pid: Int32
+    ) {
+        metrics = ControllerMetrics()
+        statuses = StatusWriter(writer, elector.leadership, metrics)
         contents = Mutex(Contents(view: ClusterView(proxyName: configuration.serviceProxyName)))
-        (identity, self.source, self.pid) = (configuration.identity, source, pid)
+        (identity, self.source, self.elector, self.pid) = (configuration.identity, source, elector, pid)
+        lease = "\(configuration.leaseNamespace)/\(configuration.leaseName)"
         startedAt = ProcessSetup.monotonicClock()
     }
 
     var isReady: Bool { contents.withLock(\.view.isComplete) }
 
-    /// Until the source ends. `tell` hears of each problem of the source as it comes.
-    func run(_ tell: (String) -> Void) async {
+    /// Until the source ends. `want` hears of routes whose status must be written, `tell` of problems of the source.
+    func run(want: (Set<ObjectID>) -> Void, tell: (String) -> Void) async {
         for await event in source.events {
-            let new = contents.withLock { contents in
+            let (new, routes) = contents.withLock { contents in
                 let known = Set(contents.view.problems)
-                contents.view.take(event)
+                let routes = contents.view.take(event)
                 if case .changes(_) = event { contents.changedAt = ProcessSetup.monotonicClock() }
-                return contents.view.problems.filter { !known.contains($0) }
+                return (contents.view.problems.filter { !known.contains($0) }, routes)
             }
+            want(routes)
             for problem in new { tell(problem) }
         }
+    }
+
+    /// Routes whose status must be written now.
+    var outstanding: Set<ObjectID> { contents.withLock(\.view.statuses.outstanding) }
+
+    func statusWrite(_ route: ObjectID) -> RouteStatusWrite? {
+        contents.withLock { $0.view.statuses.write(for: route, now: Glibc.time(nil)) }
     }
 
     func set(_ server: AgentStatus.Server) {
@@ -51,6 +70,8 @@ final class ControllerBoard: Sendable {
         var status = ControllerStatus(
             identity: identity, version: ControllerProgram.version, source: .init(name: source.name))
         status.pid = pid
+        status.leader = leader
+        status.writeProblem = statuses.problem
         status.uptimeSeconds = (now - startedAt) / .seconds(1)
         status.source.watches = source.status.map(AgentStatus.Watch.init)
         contents.withLock { contents in
@@ -60,6 +81,20 @@ final class ControllerBoard: Sendable {
         }
         return status
     }
+
+    private var leader: ControllerStatus.Leader {
+        let election = elector.status
+        var leader = ControllerStatus.Leader()
+        (leader.isLeading, leader.lease, leader.holder) = (election.isLeading, lease, election.holder)
+        (leader.transitions, leader.problem) = (election.transitions, election.problem)
+        return leader
+    }
+
+    /// What the leader does, until the task is cancelled; `tell` hears of each problem.
+    func writeStatuses(_ tell: @escaping @Sendable (String) -> Void) async {
+        await statuses.run(statusWrite, tell: tell)
+    }
+    func lead() { statuses.lead(outstanding) }
 
     // MARK: Servers
 
@@ -79,6 +114,7 @@ final class ControllerBoard: Sendable {
         guard request.path == "/metrics" else { return reply(.notFound) }
         metrics.note(contents.withLock(\.view))
         metrics.note(source.status)
+        metrics.note(elector.status)
         reply(HTTPResponse(contentType: MetricRegistry.contentType, body: Array(metrics.registry.render().utf8)))
     }
 

@@ -13,6 +13,9 @@ struct ControllerConfiguration: Equatable, Sendable {
     var file: String?
     /// Of this replica; never empty once parsed.
     var identity = ""
+    /// Of the Lease by which one of the replicas leads; never empty once parsed.
+    var leaseNamespace = ""
+    var leaseName = "heddle-controller"
     var healthzAddress = SocketAddress(IPAddress(v4: 0), 10257)
     var metricsAddress = SocketAddress(IPAddress(v4: 0), 10259)
     var apiSocket = AdminPath.controllerSocket
@@ -30,6 +33,10 @@ struct ControllerConfiguration: Equatable, Sendable {
             "identity", .text("NAME", wanted: "a name"), \.identity, "this replica's name",
             fallback: "$POD_NAME, else the host name")
         table.add(
+            "lease-namespace", .text("NAME", wanted: "a namespace"), \.leaseNamespace,
+            "where the Lease is by which one of the replicas leads", fallback: "$POD_NAMESPACE, else kube-system")
+        table.add("lease-name", .text("NAME", wanted: "a name"), \.leaseName, "its name, one for all replicas")
+        table.add(
             "healthz-address", .address(like: "0.0.0.0:10257"), \.healthzAddress, "/healthz, /livez, /readyz")
         table.add("metrics-address", .address(like: "0.0.0.0:10259"), \.metricsAddress, "/metrics")
         table.add("api-socket", .path(ofAtMost: UnixSocket.longestPath), \.apiSocket, "admin socket")
@@ -46,7 +53,7 @@ struct ControllerConfiguration: Equatable, Sendable {
     }()
 
     /// Beside those of the options.
-    static let variables = ["POD_NAME", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"]
+    static let variables = ["POD_NAME", "POD_NAMESPACE", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"]
 
     static func parse(
         arguments: [String], hostName: String, environment: [String: String],
@@ -56,6 +63,9 @@ struct ControllerConfiguration: Equatable, Sendable {
         if configuration.identity.isEmpty { configuration.identity = environment["POD_NAME"] ?? hostName }
         guard !configuration.identity.isEmpty else {
             throw OptionError("this replica has no name; pass --identity, or set POD_NAME to the pod's metadata.name")
+        }
+        if configuration.leaseNamespace.isEmpty {
+            configuration.leaseNamespace = environment["POD_NAMESPACE"] ?? "kube-system"
         }
         guard configuration.kubeconfig != nil || environment["KUBERNETES_SERVICE_HOST"] != nil else {
             throw OptionError("this is not a pod, so there is no cluster to ask; pass --kubeconfig PATH")

@@ -2,6 +2,7 @@
 import AdminServer
 import Compile
 import KubernetesClient
+import RouteStatus
 import Telemetry
 
 struct ControllerMetrics: Sendable {
@@ -11,6 +12,9 @@ struct ControllerMetrics: Sendable {
     private let routes: Gauge
     private let findings: Gauge
     private let problems: Gauge
+    private let leader: Gauge
+    private let statusesToWrite: Gauge
+    private let writes: Counter
     private let watching: Gauge
     private let watchErrors: Counter
     private let watchObjects: Gauge
@@ -24,6 +28,11 @@ struct ControllerMetrics: Sendable {
         findings = registry.gauge(
             "heddle_controller_findings", "What is wrong with routes of the cluster.", labels: ["reason"])
         problems = registry.gauge("heddle_controller_source_problems", "Objects and watches with a problem.")
+        leader = registry.gauge("heddle_controller_leader", "1 while this replica leads, and writes.")
+        statusesToWrite = registry.gauge(
+            "heddle_controller_route_statuses_to_write", "Routes whose status in the API is not yet what it should be.")
+        writes = registry.counter(
+            "heddle_controller_route_status_writes_total", "Writes of the status of a route.", labels: ["outcome"])
         watching = registry.gauge(
             "heddle_controller_watching", "1 while a watch of the kind is open.", labels: ["resource"])
         watchErrors = registry.counter(
@@ -41,12 +50,31 @@ struct ControllerMetrics: Sendable {
         ready.set(view.isComplete ? 1 : 0)
         services.set(Double(view.serviceCount))
         routes.set(Double(view.routeCount))
+        statusesToWrite.set(Double(view.statuses.outstanding.count))
         problems.set(Double(view.problems.count))
         findings.replace(
             Dictionary(grouping: view.findings, by: \.reason).reduce(into: [:]) {
                 $0[[$1.key]] = Double($1.value.count)
             })
     }
+
+    func count(_ outcome: WriteOutcome) {
+        let name =
+            switch outcome {
+            case .written: "written"
+            case .unchanged: "unchanged"
+            case .failed(.conflict): "conflict"
+            case .failed(.gone): "gone"
+            case .failed(.forbidden): "forbidden"
+            case .failed(.throttled): "throttled"
+            case .failed(.refused), .failed(.tooLarge): "refused"
+            case .failed(.trouble): "trouble"
+            case .failed(.fenced): "not_leading"
+            }
+        writes.add(1, name)
+    }
+
+    func note(_ election: ElectionStatus) { leader.set(election.isLeading ? 1 : 0) }
 
     func note(_ watches: [WatchStatus]) {
         let byName = { (value: (WatchStatus) -> Int) in

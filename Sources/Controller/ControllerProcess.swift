@@ -15,28 +15,31 @@ struct ControllerProcess {
     private let log: Logger
     private let loop = ServerLoop()
     private let source: KubernetesSource
+    private let writer: ObjectWriter
+    private let elector: LeaderElector
     private let board: ControllerBoard
 
     init(_ configuration: ControllerConfiguration) throws(StartupError) {
         self.configuration = configuration
         log = LogSettings(configuration.logLevel, configuration.logFormat).logger()
-        source = KubernetesSource(configuration: try Self.source(configuration))
-        board = ControllerBoard(configuration, source: source, pid: getpid())
+        let access = try Self.access(configuration)
+        var followed = KubernetesSource.Configuration(access: access, role: .controller)
+        followed.serviceProxyName = configuration.serviceProxyName
+        source = KubernetesSource(configuration: followed)
+        writer = ObjectWriter(access: access, program: "heddle-controller")
+        elector = LeaderElector(
+            writer, lease: .lease(namespace: configuration.leaseNamespace, name: configuration.leaseName),
+            // Another one for each process: the next one of the same pod does not know what this one began.
+            identity: "\(configuration.identity)_\(UInt64.random(in: .min ... .max))")
+        board = ControllerBoard(configuration, source: source, writer: writer, elector: elector, pid: getpid())
     }
 
-    private static func source(
-        _ configuration: ControllerConfiguration
-    ) throws(StartupError) -> KubernetesSource.Configuration {
+    private static func access(_ configuration: ControllerConfiguration) throws(StartupError) -> ClusterAccess {
         do throws(AccessError) {
-            let access =
-                if let path = configuration.kubeconfig {
-                    try ClusterAccess.kubeconfig(path: path)
-                } else {
-                    try ClusterAccess.inCluster(environment: ControllerProgram.environment)
-                }
-            var source = KubernetesSource.Configuration(access: access, role: .controller)
-            source.serviceProxyName = configuration.serviceProxyName
-            return source
+            guard let path = configuration.kubeconfig else {
+                return try ClusterAccess.inCluster(environment: ControllerProgram.environment)
+            }
+            return try ClusterAccess.kubeconfig(path: path)
         } catch {
             throw StartupError(error.description)
         }
@@ -54,17 +57,39 @@ struct ControllerProcess {
             metadata: ["source": "\(source.name)"])
         await withDiscardingTaskGroup { group in
             group.addTask { await source.run() }
+            group.addTask { await lead() }
+            group.addTask { await board.writeStatuses { log.warning("\($0)") } }
             group.addTask {
                 await signals.run { signal in
                     guard signal != SIGHUP else { return log.notice("SIGHUP: restart to read the configuration again") }
                     log.info("stopping on signal \(signal); what runs goes on")
-                    source.stop()
+                    elector.stop()
                 }
             }
-            await board.run { log.warning("\($0)") }
+            await board.run(want: board.statuses.want) { log.warning("\($0)") }
             admin.removeFile()
             // The thread of signals waits in a system call; it ends with the process, which must not wait for it.
             _exit(0)
+        }
+    }
+
+    /// Until the elector was stopped and has handed the Lease back; then everything ends.
+    private func lead() async {
+        await withDiscardingTaskGroup { group in
+            group.addTask {
+                await elector.run()
+                source.stop()
+            }
+            for await change in elector.changes {
+                switch change {
+                case .leading(let term):
+                    log.info("leading", metadata: ["term": "\(term)"])
+                    board.lead()
+                case .lost(let reason):
+                    board.statuses.stopLeading()
+                    log.notice("not leading any more: \(reason)")
+                }
+            }
         }
     }
 

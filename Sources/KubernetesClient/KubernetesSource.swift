@@ -11,6 +11,13 @@ package final class KubernetesSource: Sendable {
         package var followsNamespaces = false
         package var timing = Timing()
 
+        /// The controller writes the status of routes.
+        var decoder: ObjectDecoder {
+            var options = ObjectDecoder.Options()
+            options.keepsRouteRecords = role == .controller
+            return ObjectDecoder(options: options)
+        }
+
         package init(access: ClusterAccess, nodeName: String) { self.init(access: access, role: .node(nodeName)) }
         package init(access: ClusterAccess, role: Role) {
             self.access = access

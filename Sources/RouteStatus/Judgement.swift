@@ -27,7 +27,7 @@ func conditions(_ parent: Int, of service: ObjectName, ruleCount: Int, _ verdict
                 message: text(all)), references,
         ]
     }
-    let place = "in force on port\(ports.count > 1 ? "s" : "") \(ports.map(String.init).joined(separator: ", "))"
+    let place = "attached to port\(ports.count > 1 ? "s" : "") \(ports.map(String.init).joined(separator: ", "))"
     let remarks = refusals + found.filter { $0.fault == nil }
     var result = [
         Condition(

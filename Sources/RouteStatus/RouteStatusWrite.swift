@@ -5,21 +5,11 @@ package struct RouteStatusWrite: Equatable, Sendable {
     package static let controllerName = "heddle.io/mesh-controller"
 
     package let route: ObjectID
-    package let uid: String
     /// That was read: whoever writes with it loses against a newer one.
     package let resourceVersion: String
     package let generation: Int64
     /// JSON of `status.parents`, which is one value to the API: the entries of others are in it byte for byte.
     package let parents: [UInt8]
-
-    /// For `PATCH …/status` with `application/merge-patch+json`.
-    package var patch: [UInt8] {
-        var json = Array("{\"metadata\":{".utf8)
-        json.append(field: "uid", uid)
-        json.append(field: "resourceVersion", resourceVersion)
-        json.append("},\"status\":{\"parents\":")
-        return json + parents + Array("}}".utf8)
-    }
 }
 
 /// What a status should say, and what of that has no room in it.
@@ -62,7 +52,7 @@ struct WantedStatus: Equatable {
         var parents: [UInt8] = []
         parents.append(list: result)
         return RouteStatusWrite(
-            route: route, uid: record.uid, resourceVersion: record.resourceVersion, generation: record.generation,
+            route: route, resourceVersion: record.resourceVersion, generation: record.generation,
             parents: parents)
     }
 

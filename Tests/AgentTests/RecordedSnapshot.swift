@@ -23,30 +23,30 @@ let recordedSnapshot = #"""
     {"route":{"_0":{"annotations":{"heddle.io/x":"y"},"creationTime":1,"hostnames":["a.example"],"kind":{"grpc":{}},\#
     "name":{"name":"r","namespace":"shop"},"parents":[{"place":2,"port":80,"sectionName":"http","service":{"name":"w\#
     eb","namespace":"shop"}}],"record":{"entries":[{"controllerName":"c","json":[123,125]}],"generation":3,"parentNa\#
-    mespaces":["shop"],"resourceVersion":"7","uid":"u"},"rules":[{"backends":[{"filters":[{"unknown":{"_0":"u"}}],"r\#
-    eference":{"group":"g","kind":"k","name":{"name":"v2","namespace":"shop"},"port":80},"weight":9}],"filters":[{"r\#
-    eady":{"_0":{"requestHeaders":{"_0":{"add":[{"name":"c","value":"d"}],"remove":["e"],"set":[{"name":"a","value":\#
-    "b"}]}}}}},{"ready":{"_0":{"responseHeaders":{"_0":{"add":[{"name":"c","value":"d"}],"remove":["e"],"set":[{"nam\#
-    e":"a","value":"b"}]}}}}},{"ready":{"_0":{"redirect":{"_0":{"hostname":"h","path":{"replacePrefix":{"_0":"/a","w\#
-    ith":"/b"}},"port":1,"scheme":"https","status":301}}}}},{"ready":{"_0":{"rewrite":{"_0":{"hostname":"h","path":{\#
-    "full":{"_0":"/x"}}}}}}},{"ready":{"_0":{"cors":{"_0":{"allowCredentials":true,"allowHeaders":["h"],"allowMethod\#
-    s":["PUT"],"allowOrigins":["*"],"exposeHeaders":["e"],"maxAgeSeconds":5}}}}},{"ready":{"_0":{"unresolved":{"_0":\#
-    "u"}}}},{"ready":{"_0":{"mirror":{"_0":{"denominator":7,"numerator":1,"target":{"cluster":{"_0":{"cluster":"c","\#
-    host":"h","name":"v2","namespace":"shop","port":80,"subset":"s"}}}}}}}},{"ready":{"_0":{"mirror":{"_0":{"denomin\#
-    ator":100,"numerator":100,"target":{"invalid":{"_0":"gone"}}}}}}},{"redirect":{"_0":{"hostname":"h","path":{"rep\#
-    lacePrefix":{"_0":"/a","with":"/b"}},"port":1,"scheme":"https","status":301},"path":{"full":{"_0":"/f"}}}},{"rew\#
-    rite":{"hostname":"h","path":{"prefix":{"_0":"/p"}}}},{"mirror":{"_0":{"group":"g","kind":"k","name":{"name":"v2\#
-    ","namespace":"shop"},"port":80},"denominator":7,"numerator":1}},{"unknown":{"_0":"u"}}],"ignoredFields":["f"],"\#
-    matches":[{"headers":[{"name":"x","value":{"isRegularExpression":true,"text":"t"}}],"method":"GET","path":{"exac\#
-    t":{"_0":"/a"}},"query":[{"name":"q","value":{"isRegularExpression":true,"text":"t"}}]},{"headers":[{"name":"x",\#
-    "value":{"isRegularExpression":true,"text":"t"}}],"method":"GET","path":{"prefix":{"_0":"/b"}},"query":[{"name":\#
-    "q","value":{"isRegularExpression":true,"text":"t"}}]},{"headers":[{"name":"x","value":{"isRegularExpression":tr\#
-    ue,"text":"t"}}],"method":"GET","path":{"regularExpression":{"_0":"/c"}},"query":[{"name":"q","value":{"isRegula\#
-    rExpression":true,"text":"t"}}]},{"headers":[{"name":"x","value":{"isRegularExpression":true,"text":"t"}}],"meth\#
-    od":"GET","path":{"call":{"method":{"isRegularExpression":true,"text":"t"},"service":{"isRegularExpression":true\#
-    ,"text":"t"}}},"query":[{"name":"q","value":{"isRegularExpression":true,"text":"t"}}]}],"name":"one","retry":{"a\#
-    ttempts":2,"backoff":[0,3000000000000000000],"classes":4,"codes":[503]},"timeouts":{"backendRequest":[0,20000000\#
-    00000000],"request":[0,1000000000000000000]}}]}}}
-    end 7 2202331477
+    mespaces":["shop"],"resourceVersion":"7"},"rules":[{"backends":[{"filters":[{"unknown":{"_0":"u"}}],"reference":\#
+    {"group":"g","kind":"k","name":{"name":"v2","namespace":"shop"},"port":80},"weight":9}],"filters":[{"ready":{"_0\#
+    ":{"requestHeaders":{"_0":{"add":[{"name":"c","value":"d"}],"remove":["e"],"set":[{"name":"a","value":"b"}]}}}}}\#
+    ,{"ready":{"_0":{"responseHeaders":{"_0":{"add":[{"name":"c","value":"d"}],"remove":["e"],"set":[{"name":"a","va\#
+    lue":"b"}]}}}}},{"ready":{"_0":{"redirect":{"_0":{"hostname":"h","path":{"replacePrefix":{"_0":"/a","with":"/b"}\#
+    },"port":1,"scheme":"https","status":301}}}}},{"ready":{"_0":{"rewrite":{"_0":{"hostname":"h","path":{"full":{"_\#
+    0":"/x"}}}}}}},{"ready":{"_0":{"cors":{"_0":{"allowCredentials":true,"allowHeaders":["h"],"allowMethods":["PUT"]\#
+    ,"allowOrigins":["*"],"exposeHeaders":["e"],"maxAgeSeconds":5}}}}},{"ready":{"_0":{"unresolved":{"_0":"u"}}}},{"\#
+    ready":{"_0":{"mirror":{"_0":{"denominator":7,"numerator":1,"target":{"cluster":{"_0":{"cluster":"c","host":"h",\#
+    "name":"v2","namespace":"shop","port":80,"subset":"s"}}}}}}}},{"ready":{"_0":{"mirror":{"_0":{"denominator":100,\#
+    "numerator":100,"target":{"invalid":{"_0":"gone"}}}}}}},{"redirect":{"_0":{"hostname":"h","path":{"replacePrefix\#
+    ":{"_0":"/a","with":"/b"}},"port":1,"scheme":"https","status":301},"path":{"full":{"_0":"/f"}}}},{"rewrite":{"ho\#
+    stname":"h","path":{"prefix":{"_0":"/p"}}}},{"mirror":{"_0":{"group":"g","kind":"k","name":{"name":"v2","namespa\#
+    ce":"shop"},"port":80},"denominator":7,"numerator":1}},{"unknown":{"_0":"u"}}],"ignoredFields":["f"],"matches":[\#
+    {"headers":[{"name":"x","value":{"isRegularExpression":true,"text":"t"}}],"method":"GET","path":{"exact":{"_0":"\#
+    /a"}},"query":[{"name":"q","value":{"isRegularExpression":true,"text":"t"}}]},{"headers":[{"name":"x","value":{"\#
+    isRegularExpression":true,"text":"t"}}],"method":"GET","path":{"prefix":{"_0":"/b"}},"query":[{"name":"q","value\#
+    ":{"isRegularExpression":true,"text":"t"}}]},{"headers":[{"name":"x","value":{"isRegularExpression":true,"text":\#
+    "t"}}],"method":"GET","path":{"regularExpression":{"_0":"/c"}},"query":[{"name":"q","value":{"isRegularExpressio\#
+    n":true,"text":"t"}}]},{"headers":[{"name":"x","value":{"isRegularExpression":true,"text":"t"}}],"method":"GET",\#
+    "path":{"call":{"method":{"isRegularExpression":true,"text":"t"},"service":{"isRegularExpression":true,"text":"t\#
+    "}}},"query":[{"name":"q","value":{"isRegularExpression":true,"text":"t"}}]}],"name":"one","retry":{"attempts":2\#
+    ,"backoff":[0,3000000000000000000],"classes":4,"codes":[503]},"timeouts":{"backendRequest":[0,2000000000000000],\#
+    "request":[0,1000000000000000000]}}]}}}
+    end 7 681927045
 
     """#

@@ -157,7 +157,7 @@ import Testing
         route.parents = [Route.Parent(service: ObjectName("shop", "web"), port: 80, sectionName: "http")]
         route.parents[0].place = 2
         var record = RouteRecord()
-        (record.uid, record.resourceVersion, record.generation) = ("u", "7", 3)
+        (record.resourceVersion, record.generation) = ("7", 3)
         record.parentNamespaces = ["shop"]
         record.entries = [RouteRecord.Entry(controllerName: "c", json: Array("{}".utf8))]
         route.record = record

@@ -12,20 +12,6 @@ import Testing
 @testable import Controller
 
 @Suite(.serialized) struct ControllerProcessTests {
-    private func kubeconfig(_ server: FakeAPIServer, in directory: TemporaryDirectory) throws -> String {
-        let path = directory.path + "/kubeconfig"
-        try writeText(
-            """
-            apiVersion: v1
-            kind: Config
-            current-context: test
-            contexts: [{name: test, context: {cluster: test, user: test}}]
-            clusters: [{name: test, cluster: {server: "\(server.url)"}}]
-            users: [{name: test, user: {token: secret}}]
-            """, to: path)
-        return path
-    }
-
     private func agentctl(_ arguments: String..., socket: String) throws -> String {
         try run([programDirectory + "/agentctl"] + arguments + ["--cluster", "--api-socket", socket])
     }
@@ -85,7 +71,10 @@ import Testing
         let directory = try TemporaryDirectory()
         let access = try ClusterAccess.kubeconfig(path: try kubeconfig(server, in: directory))
         let source = KubernetesSource(configuration: .init(access: access, role: .controller))
-        let board = ControllerBoard(ControllerConfiguration(), source: source, pid: 1)
+        let writer = ObjectWriter(access: access, program: "test")
+        defer { writer.shutdown() }
+        let elector = LeaderElector(writer, lease: .lease(namespace: "n", name: "l"), identity: "a")
+        let board = ControllerBoard(ControllerConfiguration(), source: source, writer: writer, elector: elector, pid: 1)
         #expect(answer(board.answerHealth, "/livez").status == 200)
         let waiting = answer(board.answerHealth, "/readyz")
         #expect(waiting.status == 503 && waiting.text.contains("services, endpointslices, namespaces"))
@@ -94,7 +83,7 @@ import Testing
         let told = Told()
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { await source.run() }
-            group.addTask { await board.run { told.add($0) } }
+            group.addTask { await board.run(want: { _ in }) { told.add($0) } }
             try eventually("it is ready") { self.answer(board.answerHealth, "/readyz").status == 200 }
             await server.stop()
             try eventually("the watches tell of trouble") {
@@ -120,6 +109,21 @@ import Testing
         responder(HTTPRequest(target: target)) { response in answer.withLock { $0 = response } }
         return answer.withLock { ($0?.status ?? 0, String(decoding: $0?.body ?? [], as: UTF8.self)) }
     }
+}
+
+/// The path of a kubeconfig for the server.
+func kubeconfig(_ server: FakeAPIServer, in directory: TemporaryDirectory) throws -> String {
+    let path = directory.path + "/kubeconfig"
+    try writeText(
+        """
+        apiVersion: v1
+        kind: Config
+        current-context: test
+        contexts: [{name: test, context: {cluster: test, user: test}}]
+        clusters: [{name: test, cluster: {server: "\(server.url)"}}]
+        users: [{name: test, user: {token: secret}}]
+        """, to: path)
+    return path
 }
 
 private final class Told: Sendable {

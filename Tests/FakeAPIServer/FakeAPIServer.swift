@@ -118,22 +118,24 @@ package final class FakeAPIServer: Sendable {
     /// Creates or replaces objects.
     package func put(_ resource: FakeResource, _ objects: FakeObject...) { put(resource, objects) }
     package func put(_ resource: FakeResource, _ objects: [FakeObject]) {
-        state.withLock { state in
-            for object in objects {
-                state.version += 1
-                var object = object
-                object.resourceVersion = state.version
-                let old = state.objects[resource, default: [:]].updateValue(object, forKey: object.key)
-                tell(&state, resource, Event(version: state.version, new: object, old: old))
-            }
+        state.withLock { put(resource, objects, &$0) }
+    }
+    func put(_ resource: FakeResource, _ objects: [FakeObject], _ state: inout State) {
+        for object in objects {
+            state.version += 1
+            var object = object
+            object.resourceVersion = state.version
+            let old = state.objects[resource, default: [:]].updateValue(object, forKey: object.key)
+            tell(&state, resource, Event(version: state.version, new: object, old: old))
         }
     }
     package func delete(_ resource: FakeResource, _ namespace: String, _ name: String) {
-        state.withLock { state in
-            guard let old = state.objects[resource]?.removeValue(forKey: "\(namespace)/\(name)") else { return }
-            state.version += 1
-            tell(&state, resource, Event(version: state.version, new: nil, old: old))
-        }
+        state.withLock { remove(resource, "\(namespace)/\(name)", &$0) }
+    }
+    func remove(_ resource: FakeResource, _ key: String, _ state: inout State) {
+        guard let old = state.objects[resource]?.removeValue(forKey: key) else { return }
+        state.version += 1
+        tell(&state, resource, Event(version: state.version, new: nil, old: old))
     }
     /// Changes the store without telling the watchers, and forgets that it happened: only a list shows it.
     package func deleteSilently(_ resource: FakeResource, _ namespace: String, _ name: String) {

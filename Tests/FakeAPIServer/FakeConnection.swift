@@ -59,8 +59,6 @@ extension FakeAPIServer {
                 reply(channel, answer.code, answer.body, answer.headers)
             } else if let object = readWritten(request.path, state) {
                 reply(channel, object)
-            } else if let object = object(at: parts[0], &state) {
-                reply(channel, object)
             } else {
                 answer(request, channel, &state)
             }
@@ -76,14 +74,6 @@ extension FakeAPIServer {
         guard state.eventNames.insert(name).inserted else { return refuse(channel, 409, "AlreadyExists", "exists") }
         state.createdEvents.append(body)
         reply(channel, body)
-    }
-
-    /// A single object, at `.../namespaces/NAMESPACE/RESOURCE/NAME` or `.../RESOURCE/NAME`.
-    private func object(at path: String, _ state: inout State) -> String? {
-        let parts = path.split(separator: "/").map(String.init)
-        guard parts.count >= 4, let resource = FakeResource(rawValue: parts[parts.count - 2]) else { return nil }
-        let namespace = parts[parts.count - 4] == "namespaces" ? parts[parts.count - 3] : ""
-        return state.objects[resource]?["\(namespace)/\(parts[parts.count - 1])"]?.json(resource)
     }
 
     private func answer(_ request: FakeRequest, _ channel: any Channel, _ state: inout State) {

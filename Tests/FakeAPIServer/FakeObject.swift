@@ -60,6 +60,8 @@ package enum FakeResource: String, Sendable, CaseIterable {
     case servicecidrs
     case namespaces
     case pods
+    case httproutes
+    case grpcroutes
 
     var kind: String {
         switch self {
@@ -69,6 +71,8 @@ package enum FakeResource: String, Sendable, CaseIterable {
         case .servicecidrs: "ServiceCIDR"
         case .namespaces: "Namespace"
         case .pods: "Pod"
+        case .httproutes: "HTTPRoute"
+        case .grpcroutes: "GRPCRoute"
         }
     }
     var apiVersion: String {
@@ -76,6 +80,7 @@ package enum FakeResource: String, Sendable, CaseIterable {
         case .services, .nodes, .namespaces, .pods: "v1"
         case .endpointslices: "discovery.k8s.io/v1"
         case .servicecidrs: "networking.k8s.io/v1"
+        case .httproutes, .grpcroutes: "gateway.networking.k8s.io/v1"
         }
     }
     var path: String { (apiVersion == "v1" ? "/api/" : "/apis/") + apiVersion + "/" + rawValue }
@@ -111,6 +116,19 @@ package func node(_ name: String) -> FakeObject {
         "", name, labels: ["kubernetes.io/hostname": name],
         body: #""spec":{"podCIDR":"10.1.0.0/24","podCIDRs":["10.1.0.0/24"]},"#
             + #""status":{"addresses":[{"type":"InternalIP","address":"192.168.50.1"}]}"#)
+}
+/// `rule`: more of its only rule than the backend: `"matches":[]`.
+package func httpRoute(
+    _ name: String, namespace: String = "default", of parent: String, to backend: String, generation: Int = 1,
+    rule: String = "", status: String = ""
+) -> FakeObject {
+    var route = FakeObject(
+        namespace, name,
+        body: #""spec":{"parentRefs":[{"group":"","kind":"Service","name":"\#(parent)","port":80}],"rules":[{"#
+            + #""backendRefs":[{"name":"\#(backend)","port":80}]\#(rule.isEmpty ? "" : ",")\#(rule)}]}"#
+            + (status.isEmpty ? "" : #","status":{\#(status)}"#))
+    route.moreMetadata = #""generation":\#(generation)"#
+    return route
 }
 package func serviceCIDR(_ name: String, _ cidr: String) -> FakeObject {
     FakeObject("", name, body: #""spec":{"cidrs":["\#(cidr)"]}"#)

@@ -19,7 +19,7 @@ extension FakeAPIServer {
     /// The next writes meet these faults, one each.
     package func failWrites(_ faults: FakeFault...) { state.withLock { $0.writeFaults += faults } }
     /// An object as it is stored, at its path.
-    package func stored(_ path: String) -> String? { state.withLock { $0.written[path] } }
+    package func stored(_ path: String) -> String? { state.withLock { readWritten(path, $0) } }
     package func store(_ path: String, _ json: String) {
         state.withLock { state in
             var object = parse(json)
@@ -28,7 +28,19 @@ extension FakeAPIServer {
     }
 
     /// nil: no such object.
-    func readWritten(_ path: String, _ state: State) -> String? { state.written[path] }
+    func readWritten(_ path: String, _ state: State) -> String? { state.written[path] ?? object(at: path, state) }
+
+    /// The kind that is listed and watched to which the object at the path belongs.
+    private func place(_ path: String) -> (resource: FakeResource, namespace: String, name: String)? {
+        let parts = path.split(separator: "/").map(String.init)
+        guard parts.count >= 4, let resource = FakeResource(rawValue: parts[parts.count - 2]) else { return nil }
+        return (resource, parts[parts.count - 4] == "namespaces" ? parts[parts.count - 3] : "", parts[parts.count - 1])
+    }
+    /// A single object, at `.../namespaces/NAMESPACE/RESOURCE/NAME` or `.../RESOURCE/NAME`.
+    private func object(at path: String, _ state: State) -> String? {
+        guard let place = place(path) else { return nil }
+        return state.objects[place.resource]?["\(place.namespace)/\(place.name)"]?.json(place.resource)
+    }
 
     func write(
         _ method: HTTPMethod, _ request: FakeRequest, _ body: String, _ state: inout State
@@ -55,13 +67,13 @@ extension FakeAPIServer {
         let metadata = sent["metadata"] ?? .object([:])
         if method == .POST {
             let place = "\(path)/\(metadata["name"]?.string ?? "")"
-            guard state.written[place] == nil else { return (409, status(409, "AlreadyExists", "it exists")) }
+            guard readWritten(place, state) == nil else { return (409, status(409, "AlreadyExists", "it exists")) }
             var object = sent
             return (201, keep(&object, at: place, &state))
         }
         let isStatus = path.hasSuffix("/status")
         let place = isStatus ? String(path.dropLast(7)) : path
-        guard let old = state.written[place].map(parse) else { return (404, status(404, "NotFound", "not found")) }
+        guard let old = readWritten(place, state).map(parse) else { return (404, status(404, "NotFound", "not found")) }
         let oldMetadata = old["metadata"] ?? .object([:])
         let preconditions = (method == .DELETE ? sent["preconditions"] : metadata) ?? .object([:])
         if let version = preconditions["resourceVersion"]?.string,
@@ -71,6 +83,7 @@ extension FakeAPIServer {
         }
         if method == .DELETE {
             state.written[place] = nil
+            if let known = self.place(place) { remove(known.resource, "\(known.namespace)/\(known.name)", &state) }
             return (200, #"{"kind":"Status","apiVersion":"v1","status":"Success"}"#)
         }
         var new = method == .PUT ? sent : old.merged(sent)
@@ -96,9 +109,22 @@ extension FakeAPIServer {
         metadata["uid"] = metadata["uid"] ?? .text("uid-\(state.version)")
         metadata["generation"] = .number((metadata["generation"]?.integer ?? 0) + (specChanged ? 1 : 0))
         object["metadata"] = metadata
-        let json = object.json
-        state.written[path] = json
-        return json
+        guard let place = place(path) else {
+            state.written[path] = object.json
+            return object.json
+        }
+        var known = FakeObject(place.namespace, place.name)
+        known.labels = (metadata["labels"]?.members ?? [:]).compactMapValues(\.string)
+        let others = metadata.members.filter {
+            !["name", "namespace", "uid", "resourceVersion", "labels"].contains($0.key)
+        }
+        known.moreMetadata = others.map { "\"\($0.key)\":\($0.value.json)" }.sorted().joined(separator: ",")
+        known.body = object.members.filter { !["kind", "apiVersion", "metadata"].contains($0.key) }
+            .map { "\"\($0.key)\":\($0.value.json)" }.sorted().joined(separator: ",")
+        state.version -= 1
+        put(place.resource, [known], &state)
+        return known.json(place.resource).replacing(
+            #""resourceVersion":"0""#, with: "\"resourceVersion\":\"\(state.version)\"")
     }
 
     private func parse(_ json: String) -> JSONValue { JSONValue(json) ?? .object([:]) }

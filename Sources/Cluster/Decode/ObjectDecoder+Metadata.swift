@@ -65,7 +65,6 @@ extension ObjectDecoder {
                 }
             case _ where options.keepsRouteRecords:
                 switch key {
-                case "uid": metadata.record.uid = try reader.string()
                 case "resourceVersion": metadata.record.resourceVersion = try reader.string()
                 case "generation": metadata.record.generation = try reader.int()
                 default: try reader.skip()

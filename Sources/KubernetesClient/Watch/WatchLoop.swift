@@ -13,7 +13,7 @@ struct WatchLoop {
     let recorder: EventRecorder
     var machine: WatchMachine
     var table: ObjectTable
-    var decoder = ObjectDecoder()
+    var decoder: ObjectDecoder
     /// What is wrong with single objects.
     var refusals = ObjectProblems()
     /// What was told last to be wrong, except with single objects.
@@ -39,6 +39,7 @@ struct WatchLoop {
         self.recorder = recorder
         machine = WatchMachine(resource: resource, backoff: configuration.timing.backoff)
         table = ObjectTable(resource)
+        decoder = configuration.decoder
     }
 
     /// Until the task is cancelled.
@@ -68,7 +69,7 @@ struct WatchLoop {
             table.beginReplacing()
             refusals.removeAll()
             // With it go the texts it remembers of objects long gone.
-            decoder = ObjectDecoder()
+            decoder = configuration.decoder
         }
         do {
             let response = try await transport.get(resource.path, query: query(request))
