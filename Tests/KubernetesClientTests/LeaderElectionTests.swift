@@ -10,6 +10,7 @@ import Testing
         let base = SeededGenerator(for: "atNoMomentDoTwoLead \(run)")
         var world = World(random: SeededGenerator(seed: base.seed &+ UInt64(run)), replicas: 2 + run % 2)
         world.troubled = true
+        world.createsOnReplace = run % 4 > 1
         for _ in 0..<6000 {
             world.step()
             if world.leaders.count > 1 { break }
@@ -73,6 +74,31 @@ import Testing
         #expect(world.leaders.count == 1 && world.leaders != [leader])
     }
 
+    /// Whoever comes back after long replaces what it saw then; if that was deleted, its request makes a new one.
+    @Test func aLeaseThatAReplacementMadeIsNotLedFromAtOnce() {
+        var election = LeaderElection(identity: "b")
+        var theirs = LeaseRecord()
+        (theirs.holder, theirs.seconds, theirs.resourceVersion, theirs.uid) = ("a", 10, "5", "old")
+        _ = election.take(.tick, now: .zero)
+        _ = election.take(.answer(.lease(theirs), to: 1), now: .zero)
+        guard case .replace(var record, let id) = election.take(.tick, now: .seconds(20)).first else {
+            Issue.record("an expired lease is not taken")
+            return
+        }
+        (record.resourceVersion, record.uid) = ("9", "new")
+        _ = election.take(.answer(.lease(record), to: id), now: .seconds(20))
+        #expect(!election.mayWrite(at: .seconds(20)))
+        #expect(election.writeWindow == nil)
+        // Of the same Lease it would lead at once.
+        var other = LeaderElection(identity: "b")
+        _ = other.take(.tick, now: .zero)
+        _ = other.take(.answer(.lease(theirs), to: 1), now: .zero)
+        _ = other.take(.tick, now: .seconds(20))
+        record.uid = "old"
+        _ = other.take(.answer(.lease(record), to: 2), now: .seconds(20))
+        #expect(other.mayWrite(at: .seconds(20)))
+    }
+
     @Test func anAnswerThatComesTooLateGivesNothing() {
         var election = LeaderElection(identity: "a")
         #expect(election.take(.tick, now: .zero) == [.read(id: 1)])
@@ -113,6 +139,8 @@ private struct World {
     var messages: [Message] = []
     var troubled = false
     var serverAwayUntil = Duration.zero
+    /// As real servers do with Leases.
+    var createsOnReplace = true
     var born = 0
     var terms = 0
 
@@ -187,8 +215,8 @@ private struct World {
         case .replace(let record, let number):
             id = number
             answer =
-                store.map { $0.resourceVersion == record.resourceVersion } != true
-                ? store == nil ? .absent : .conflict : keep(record)
+                store.map({ $0.resourceVersion == record.resourceVersion }) ?? createsOnReplace
+                ? keep(record) : store == nil ? .absent : .conflict
         default: return
         }
         if chance(0.1) { return }
@@ -200,8 +228,10 @@ private struct World {
     }
     private mutating func keep(_ record: LeaseRecord) -> LeaderElection.Answer {
         version += 1
+        let uid = store?.uid ?? "uid-\(version)"
         store = record
         store?.resourceVersion = "\(version)"
+        store?.uid = uid
         return store.map { .lease($0) } ?? .absent
     }
 

@@ -65,9 +65,8 @@ package struct LeaderElection: Sendable {
     private var needsRead = true
     private var nextAt = Duration.zero
     private var validUntil: Duration?
-    /// A Lease that we created may follow one that was deleted, whose holder does not know yet.
+    /// A Lease that we made may follow one that was deleted, whose holder does not know yet.
     private var validFrom = Duration.zero
-    private var mayHaveCreated = false
     private var isToldLeading = false
     private var failures = 0
     /// Why the last request did not get what it wanted.
@@ -141,11 +140,9 @@ package struct LeaderElection: Sendable {
         switch answer {
         case .lease(let record):
             (problem, failures, needsRead) = (nil, 0, false)
+            // Ours, and not the one that we knew: one of our requests made it, perhaps one whose answer was lost.
+            if record.holder == identity, record.uid != seen?.uid { validFrom = now + timing.lease }
             if record != seen { (seen, seenSince) = (record, now) }
-            if sent.purpose == .create || mayHaveCreated && record.holder == identity {
-                validFrom = now + timing.lease
-            }
-            if record.holder == identity || sent.purpose != .create { mayHaveCreated = false }
             switch sent.purpose {
             case .read:
                 if record.holder != identity { validUntil = nil }
@@ -196,7 +193,6 @@ package struct LeaderElection: Sendable {
         guard now >= nextAt else { return }
         if needsRead { return actions.append(.read(id: send(.read, now))) }
         guard var wanted = seen else {
-            mayHaveCreated = true
             return actions.append(.create(claim(LeaseRecord()), id: send(.create, now)))
         }
         if wanted.holder != identity {

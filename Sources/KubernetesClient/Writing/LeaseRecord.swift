@@ -10,6 +10,8 @@ package struct LeaseRecord: Equatable, Sendable {
     package var acquireTime = ""
     package var renewTime = ""
     package var resourceVersion = ""
+    /// Another one: it was deleted and made anew, which a PUT does, too.
+    package var uid = ""
 
     package init() {}
 
@@ -28,10 +30,10 @@ package struct LeaseRecord: Equatable, Sendable {
     private mutating func readMetadata(_ reader: inout JSONReader) throws(JSONError) {
         try reader.enterObject()
         while let key = try reader.nextKey() {
-            if reader.text(of: key) == "resourceVersion", reader.token == .string {
-                resourceVersion = try reader.readText()
-            } else {
-                try reader.skipValue()
+            switch reader.text(of: key) {
+            case "resourceVersion" where reader.token == .string: resourceVersion = try reader.readText()
+            case "uid" where reader.token == .string: uid = try reader.readText()
+            default: try reader.skipValue()
             }
         }
     }
