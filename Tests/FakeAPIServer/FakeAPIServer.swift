@@ -15,6 +15,7 @@ package final class FakeAPIServer: Sendable {
         package var ignoresStreamedLists = false
         package var acceptedTokens: Set<String> = []
         package var hasServiceCIDRs = true
+        package var hasGatewayAPI = true
         package var forbidsEvents = false
         /// Objects in a page, whatever the client asks for.
         package var pageSize = 500
@@ -42,8 +43,6 @@ package final class FakeAPIServer: Sendable {
         var requests: [FakeRequest] = []
         var eventNames: Set<String> = []
         var createdEvents: [String] = []
-        /// JSON by path, of what clients write.
-        var written: [String: String] = [:]
         var writes: [FakeWrite] = []
         var writeFaults: [FakeFault] = []
         var faults: [FakeResource: [FakeFault]] = [:]
@@ -118,16 +117,33 @@ package final class FakeAPIServer: Sendable {
     /// Creates or replaces objects.
     package func put(_ resource: FakeResource, _ objects: FakeObject...) { put(resource, objects) }
     package func put(_ resource: FakeResource, _ objects: [FakeObject]) {
-        state.withLock { put(resource, objects, &$0) }
-    }
-    func put(_ resource: FakeResource, _ objects: [FakeObject], _ state: inout State) {
-        for object in objects {
-            state.version += 1
-            var object = object
-            object.resourceVersion = state.version
-            let old = state.objects[resource, default: [:]].updateValue(object, forKey: object.key)
-            tell(&state, resource, Event(version: state.version, new: object, old: old))
+        state.withLock { state in
+            for object in objects {
+                state.version += 1
+                var object = object
+                let old = state.objects[resource]?[object.key]
+                if resource.isCustom { object = succeed(old, object, resource, state) }
+                object.resourceVersion = state.version
+                state.objects[resource, default: [:]][object.key] = object
+                tell(&state, resource, Event(version: state.version, new: object, old: old))
+            }
         }
+    }
+    /// Whoever edits a custom resource gives it another generation and leaves its status alone.
+    private func succeed(
+        _ old: FakeObject?, _ object: FakeObject, _ resource: FakeResource, _ state: State
+    ) -> FakeObject {
+        guard var value = object.value(resource) else { return object }
+        let before = old?.value(resource)
+        value["status"] = value["status"] ?? before?["status"]
+        if value["metadata"]?["generation"] == nil {
+            let isSame = before != nil && before?["spec"] == value["spec"]
+            value["metadata"]?["generation"] = .number(Int64((old?.generation ?? 0) + (isSame ? 0 : 1)))
+        }
+        let made = before?["metadata"]?["creationTimestamp"] ?? value["metadata"]?["creationTimestamp"]
+        value["metadata"]?["creationTimestamp"] = made ?? creationTimestamp(state)
+        value["metadata"]?["uid"] = .text(old?.uid ?? object.uid)
+        return FakeObject(value)
     }
     package func delete(_ resource: FakeResource, _ namespace: String, _ name: String) {
         state.withLock { remove(resource, "\(namespace)/\(name)", &$0) }

@@ -41,7 +41,6 @@ final class FakeConnection: ChannelInboundHandler {
 extension FakeAPIServer {
     func answer(_ head: HTTPRequestHead, _ body: String, _ channel: any Channel) {
         let parts = head.uri.split(separator: "?", maxSplits: 1).map(String.init)
-        let resource = FakeResource.allCases.first { $0.path == parts[0] }
         var query: [String: String] = [:]
         for pair in parts.count > 1 ? parts[1].split(separator: "&") : [] {
             let sides = pair.split(separator: "=", maxSplits: 1).map(String.init)
@@ -49,41 +48,54 @@ extension FakeAPIServer {
         }
         var headers: [String: String] = [:]
         for header in head.headers { headers[header.name.lowercased()] = header.value }
-        let request = FakeRequest(resource: resource, path: parts[0], query: query, headers: headers)
+        let target = FakeTarget(path: parts[0])
+        let isOfCluster = target.map { $0.namespace.isEmpty && $0.name.isEmpty } == true
+        let request = FakeRequest(
+            resource: isOfCluster ? target?.resource : nil, method: head.method.rawValue, path: parts[0], query: query,
+            headers: headers)
         state.withLock { state in
             state.requests.append(request)
-            if head.method == .POST, request.path.hasSuffix("/events") {
-                create(request, body, channel, &state)
+            let token = headers["authorization"]?.split(separator: " ").last.map(String.init) ?? ""
+            guard state.options.acceptedTokens.isEmpty || state.options.acceptedTokens.contains(token) else {
+                return refuse(channel, 401, "Unauthorized", "Unauthorized")
+            }
+            guard let target, offers(target.resource, state) else {
+                return refuse(channel, 404, "NotFound", "the server could not find the requested resource")
+            }
+            if target.resource == .events, head.method == .POST {
+                create(body, channel, &state)
             } else if head.method != .GET {
-                guard let answer = write(head.method, request, body, &state) else { return }
-                reply(channel, answer.code, answer.body, answer.headers)
-            } else if let object = readWritten(request.path, state) {
-                reply(channel, object)
+                if let answer = write(request, target, body, &state) { reply(channel, answer) }
+            } else if target.name.isEmpty {
+                answer(request, target, channel, &state)
+            } else if let object = state.objects[target.resource]?[target.key] {
+                reply(channel, object.json(target.resource))
             } else {
-                answer(request, channel, &state)
+                reply(channel, notFound(target))
             }
         }
     }
-
-    /// Only events are created here; one of each name.
-    private func create(_ request: FakeRequest, _ body: String, _ channel: any Channel, _ state: inout State) {
-        guard request.path.hasSuffix("/events"), !state.options.forbidsEvents else {
-            return refuse(channel, 403, "Forbidden", "events is forbidden")
+    private func offers(_ resource: FakeResource, _ state: State) -> Bool {
+        switch resource {
+        case .servicecidrs: state.options.hasServiceCIDRs
+        case .httproutes, .grpcroutes: state.options.hasGatewayAPI
+        default: true
         }
+    }
+
+    /// One event of each name.
+    private func create(_ body: String, _ channel: any Channel, _ state: inout State) {
+        guard !state.options.forbidsEvents else { return refuse(channel, 403, "Forbidden", "events is forbidden") }
         let name = body.split(separator: "\"name\":\"").dropFirst().first?.prefix { $0 != "\"" }.description ?? ""
         guard state.eventNames.insert(name).inserted else { return refuse(channel, 409, "AlreadyExists", "exists") }
         state.createdEvents.append(body)
         reply(channel, body)
     }
 
-    private func answer(_ request: FakeRequest, _ channel: any Channel, _ state: inout State) {
-        let token = request.headers["authorization"]?.split(separator: " ").last.map(String.init) ?? ""
-        guard state.options.acceptedTokens.isEmpty || state.options.acceptedTokens.contains(token) else {
-            return refuse(channel, 401, "Unauthorized", "Unauthorized")
-        }
-        guard let resource = request.resource, resource != .servicecidrs || state.options.hasServiceCIDRs else {
-            return refuse(channel, 404, "NotFound", "the server could not find the requested resource")
-        }
+    private func answer(
+        _ request: FakeRequest, _ target: FakeTarget, _ channel: any Channel, _ state: inout State
+    ) {
+        let resource = target.resource
         var fault: FakeFault?
         if state.faults[resource]?.isEmpty == false { fault = state.faults[resource]?.removeFirst() }
         switch fault {
@@ -94,7 +106,8 @@ extension FakeAPIServer {
         default: break
         }
         let selectors = Selectors(
-            label: request.query["labelSelector"] ?? "", field: request.query["fieldSelector"] ?? "")
+            namespace: target.namespace, label: request.query["labelSelector"] ?? "",
+            field: request.query["fieldSelector"] ?? "")
         if request.isWatch {
             watch(request, resource, selectors, fault, channel, &state)
         } else {
@@ -198,15 +211,12 @@ extension FakeAPIServer {
     private func refuse(
         _ channel: any Channel, _ code: Int, _ reason: String, _ message: String, _ headers: [String: String] = [:]
     ) {
-        let body =
-            #"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"\#(message)","#
-            + #""reason":"\#(reason)","code":\#(code)}"#
-        reply(channel, code, body, headers)
+        reply(channel, FakeAnswer(code, reason, message, headers))
     }
-    private func reply(_ channel: any Channel, _ code: Int, _ body: String, _ headers: [String: String]) {
-        var head = HTTPResponseHead(version: .http1_1, status: .init(statusCode: code))
-        for (name, value) in headers { head.headers.add(name: name, value: value) }
-        write([.head(head), .body(.byteBuffer(ByteBuffer(string: body))), .end(nil)], channel)
+    private func reply(_ channel: any Channel, _ answer: FakeAnswer) {
+        var head = HTTPResponseHead(version: .http1_1, status: .init(statusCode: answer.code))
+        for (name, value) in answer.headers { head.headers.add(name: name, value: value) }
+        write([.head(head), .body(.byteBuffer(ByteBuffer(string: answer.body))), .end(nil)], channel)
     }
 }
 

@@ -19,7 +19,9 @@ package enum FakeFault: Sendable {
 
 /// One request as it came.
 package struct FakeRequest: Sendable {
+    /// Of a list or watch of the whole cluster.
     package let resource: FakeResource?
+    package let method: String
     package let path: String
     package let query: [String: String]
     package let headers: [String: String]

@@ -11,12 +11,34 @@ package struct FakeObject: Sendable, Equatable {
     /// What follows `metadata`: `"spec":{}`.
     package var body: String
     package var resourceVersion = 0
+    package var uid: String
+    /// 0: it has none.
+    package var generation = 0
 
     package init(_ namespace: String, _ name: String, labels: [String: String] = [:], body: String = "") {
         self.namespace = namespace
         self.name = name
         self.labels = labels
         self.body = body
+        uid = "uid-of-\(name)"
+    }
+    /// As `json` gives it.
+    init(_ value: JSONValue) {
+        let metadata = value["metadata"]?.members ?? [:]
+        func text(_ members: [String: JSONValue], but known: Set<String>) -> String {
+            members.filter { !known.contains($0.key) }.sorted { $0.key < $1.key }
+                .map { "\(JSONValue.quoted($0.key)):\($0.value.json)" }.joined(separator: ",")
+        }
+        namespace = metadata["namespace"]?.string ?? ""
+        name = metadata["name"]?.string ?? ""
+        labels = (metadata["labels"]?.members ?? [:]).compactMapValues(\.string)
+        moreMetadata = text(
+            metadata, but: ["namespace", "name", "labels", "uid", "resourceVersion", "generation"])
+        nodeName = value["spec"]?["nodeName"]?.string ?? ""
+        body = text(value.members, but: ["kind", "apiVersion", "metadata"])
+        resourceVersion = metadata["resourceVersion"]?.string.flatMap { Int($0) } ?? 0
+        uid = metadata["uid"]?.string ?? ""
+        generation = metadata["generation"]?.integer.map { Int($0) } ?? 0
     }
 
     var key: String { "\(namespace)/\(name)" }
@@ -24,7 +46,8 @@ package struct FakeObject: Sendable, Equatable {
     func json(_ resource: FakeResource) -> String {
         var metadata = [#""name":"\#(name)""#]
         if !namespace.isEmpty { metadata.append(#""namespace":"\#(namespace)""#) }
-        metadata.append(#""uid":"uid-of-\#(name)","resourceVersion":"\#(resourceVersion)""#)
+        metadata.append(#""uid":"\#(uid)","resourceVersion":"\#(resourceVersion)""#)
+        if generation > 0 { metadata.append(#""generation":\#(generation)"#) }
         if !labels.isEmpty {
             let pairs = labels.sorted { $0.key < $1.key }.map { #""\#($0.key)":"\#($0.value)""# }
             metadata.append(#""labels":{\#(pairs.joined(separator: ","))}"#)
@@ -34,7 +57,11 @@ package struct FakeObject: Sendable, Equatable {
         return head + metadata.joined(separator: ",") + "}" + (body.isEmpty ? "" : ",") + body + "}"
     }
 
+    /// nil: not JSON, which some tests want.
+    func value(_ resource: FakeResource) -> JSONValue? { JSONValue(json(resource)) }
+
     func matches(_ selectors: Selectors) -> Bool {
+        if !selectors.namespace.isEmpty, selectors.namespace != namespace { return false }
         for term in selectors.label.split(separator: ",") {
             let parts = term.split(separator: "=", omittingEmptySubsequences: false).map(String.init)
             let isMatch = term.hasPrefix("!") ? labels[String(term.dropFirst())] == nil : labels[parts[0]] == parts.last
@@ -49,41 +76,10 @@ package struct FakeObject: Sendable, Equatable {
 }
 
 struct Selectors: Sendable {
+    /// Empty: all.
+    var namespace = ""
     var label = ""
     var field = ""
-}
-
-package enum FakeResource: String, Sendable, CaseIterable {
-    case services
-    case endpointslices
-    case nodes
-    case servicecidrs
-    case namespaces
-    case pods
-    case httproutes
-    case grpcroutes
-
-    var kind: String {
-        switch self {
-        case .services: "Service"
-        case .endpointslices: "EndpointSlice"
-        case .nodes: "Node"
-        case .servicecidrs: "ServiceCIDR"
-        case .namespaces: "Namespace"
-        case .pods: "Pod"
-        case .httproutes: "HTTPRoute"
-        case .grpcroutes: "GRPCRoute"
-        }
-    }
-    var apiVersion: String {
-        switch self {
-        case .services, .nodes, .namespaces, .pods: "v1"
-        case .endpointslices: "discovery.k8s.io/v1"
-        case .servicecidrs: "networking.k8s.io/v1"
-        case .httproutes, .grpcroutes: "gateway.networking.k8s.io/v1"
-        }
-    }
-    var path: String { (apiVersion == "v1" ? "/api/" : "/apis/") + apiVersion + "/" + rawValue }
 }
 
 package func service(

@@ -14,122 +14,182 @@ package struct FakeWrite: Sendable {
     package let status: Int
 }
 
+struct FakeAnswer: Sendable {
+    var code: Int
+    var body: String
+    var headers: [String: String] = [:]
+
+    init(_ code: Int, _ body: String) { (self.code, self.body) = (code, body) }
+    /// A Status that says why not.
+    init(_ code: Int, _ reason: String, _ message: String, _ headers: [String: String] = [:]) {
+        self.code = code
+        self.headers = headers
+        body =
+            #"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","#
+            + #""message":\#(JSONValue.quoted(message)),"reason":\#(JSONValue.quoted(reason)),"code":\#(code)}"#
+    }
+}
+
 extension FakeAPIServer {
     package var writes: [FakeWrite] { state.withLock { $0.writes } }
     /// The next writes meet these faults, one each.
     package func failWrites(_ faults: FakeFault...) { state.withLock { $0.writeFaults += faults } }
     /// An object as it is stored, at its path.
-    package func stored(_ path: String) -> String? { state.withLock { readWritten(path, $0) } }
+    package func stored(_ path: String) -> String? {
+        guard let target = FakeTarget(path: path) else { return nil }
+        return state.withLock { $0.objects[target.resource]?[target.key]?.json(target.resource) }
+    }
+    /// As if somebody had written it just so.
     package func store(_ path: String, _ json: String) {
-        state.withLock { state in
-            var object = parse(json)
-            _ = keep(&object, at: path, &state)
-        }
+        guard let target = FakeTarget(path: path), let object = JSONValue(json) else { return }
+        state.withLock { _ = keep(object, at: target, &$0) }
     }
 
-    /// nil: no such object.
-    func readWritten(_ path: String, _ state: State) -> String? { state.written[path] ?? object(at: path, state) }
-
-    /// The kind that is listed and watched to which the object at the path belongs.
-    private func place(_ path: String) -> (resource: FakeResource, namespace: String, name: String)? {
-        let parts = path.split(separator: "/").map(String.init)
-        guard parts.count >= 4, let resource = FakeResource(rawValue: parts[parts.count - 2]) else { return nil }
-        return (resource, parts[parts.count - 4] == "namespaces" ? parts[parts.count - 3] : "", parts[parts.count - 1])
-    }
-    /// A single object, at `.../namespaces/NAMESPACE/RESOURCE/NAME` or `.../RESOURCE/NAME`.
-    private func object(at path: String, _ state: State) -> String? {
-        guard let place = place(path) else { return nil }
-        return state.objects[place.resource]?["\(place.namespace)/\(place.name)"]?.json(place.resource)
-    }
-
-    func write(
-        _ method: HTTPMethod, _ request: FakeRequest, _ body: String, _ state: inout State
-    ) -> (code: Int, body: String, headers: [String: String])? {
-        var result: (code: Int, body: String, headers: [String: String])
+    /// nil: no answer.
+    func write(_ request: FakeRequest, _ target: FakeTarget, _ body: String, _ state: inout State) -> FakeAnswer? {
+        let answer: FakeAnswer
         switch state.writeFaults.isEmpty ? nil : state.writeFaults.removeFirst() {
         case .silence: return nil
         case .status(let code, let reason, let message, let headers):
-            result = (code, status(code, reason, message), headers)
-        default:
-            let (code, text) = perform(method, request.path, parse(body), &state)
-            result = (code, text, [:])
+            answer = FakeAnswer(code, reason, message, headers)
+        default: answer = perform(request, target, JSONValue(body) ?? .object([:]), &state)
         }
         state.writes.append(
             FakeWrite(
-                verb: method.rawValue, path: request.path, query: request.query,
-                client: request.headers["user-agent"] ?? "", body: body, status: result.code))
-        return result
+                verb: request.method, path: request.path, query: request.query,
+                client: request.headers["user-agent"] ?? "", body: body, status: answer.code))
+        return answer
     }
 
     private func perform(
-        _ method: HTTPMethod, _ path: String, _ sent: JSONValue, _ state: inout State
-    ) -> (Int, String) {
-        let metadata = sent["metadata"] ?? .object([:])
-        if method == .POST {
-            let place = "\(path)/\(metadata["name"]?.string ?? "")"
-            guard readWritten(place, state) == nil else { return (409, status(409, "AlreadyExists", "it exists")) }
-            var object = sent
-            return (201, keep(&object, at: place, &state))
+        _ request: FakeRequest, _ target: FakeTarget, _ sent: JSONValue, _ state: inout State
+    ) -> FakeAnswer {
+        let isStatus = target.subresource == "status"
+        guard isStatus ? target.resource.hasStatus : target.subresource.isEmpty else {
+            return FakeAnswer(404, "NotFound", "the server could not find the requested resource")
         }
-        let isStatus = path.hasSuffix("/status")
-        let place = isStatus ? String(path.dropLast(7)) : path
-        guard let old = readWritten(place, state).map(parse) else { return (404, status(404, "NotFound", "not found")) }
-        let oldMetadata = old["metadata"] ?? .object([:])
-        let preconditions = (method == .DELETE ? sent["preconditions"] : metadata) ?? .object([:])
-        if let version = preconditions["resourceVersion"]?.string,
-            version != oldMetadata["resourceVersion"]?.string
-        {
-            return (409, status(409, "Conflict", "the object has been modified"))
+        if request.method == "POST" { return create(target, sent, &state) }
+        guard !target.name.isEmpty else {
+            return FakeAnswer(
+                405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
         }
-        if method == .DELETE {
-            state.written[place] = nil
-            if let known = self.place(place) { remove(known.resource, "\(known.namespace)/\(known.name)", &state) }
-            return (200, #"{"kind":"Status","apiVersion":"v1","status":"Success"}"#)
+        guard let old = state.objects[target.resource]?[target.key]?.value(target.resource) else {
+            guard request.method == "PUT", target.resource.isCreatedOnUpdate else { return notFound(target) }
+            return FakeAnswer(201, keep(sent, at: target, &state))
         }
-        var new = method == .PUT ? sent : old.merged(sent)
-        // Each half is written through its own door only.
+        if let refusal = precondition(request.method, target, sent, old) { return refusal }
+        switch request.method {
+        case "DELETE":
+            remove(target.resource, target.key, &state)
+            return FakeAnswer(200, #"{"kind":"Status","apiVersion":"v1","status":"Success"}"#)
+        case "PUT": return replace(old, by: sent, target, &state)
+        default:
+            guard request.headers["content-type"] == "application/merge-patch+json" else {
+                return FakeAnswer(
+                    415, "UnsupportedMediaType", "the body of the request was in an unknown format")
+            }
+            return replace(old, by: old.merged(sent), target, &state)
+        }
+    }
+
+    private func create(_ target: FakeTarget, _ sent: JSONValue, _ state: inout State) -> FakeAnswer {
+        var target = target
+        target.name = sent["metadata"]?["name"]?.string ?? ""
+        guard !target.name.isEmpty else {
+            return FakeAnswer(422, "Invalid", "metadata.name: Required value: name or generateName is required")
+        }
+        guard sent["metadata"]?["namespace"]?.string ?? target.namespace == target.namespace else {
+            return FakeAnswer(
+                400, "BadRequest",
+                "the namespace of the provided object does not match the namespace sent on the request")
+        }
+        guard state.objects[target.resource]?[target.key] == nil else {
+            return FakeAnswer(409, "AlreadyExists", "\(target.quotedName) already exists")
+        }
+        var object = sent
+        if target.resource.hasStatus { object["status"] = nil }
+        return FakeAnswer(201, keep(object, at: target, &state))
+    }
+
+    /// nil: the object is the one that is meant.
+    private func precondition(
+        _ method: String, _ target: FakeTarget, _ sent: JSONValue, _ old: JSONValue
+    ) -> FakeAnswer? {
+        let wanted = method == "DELETE" ? sent["preconditions"] : sent["metadata"]
+        let version = wanted?["resourceVersion"]?.string
+        if method == "PUT", version == nil, target.resource.isCustom {
+            return FakeAnswer(
+                422, "Invalid",
+                "\(target.quotedName) is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an "
+                    + "update")
+        }
+        let start = "Operation cannot be fulfilled on \(target.quotedName): "
+        if let uid = wanted?["uid"]?.string, let theirs = old["metadata"]?["uid"]?.string, uid != theirs {
+            return FakeAnswer(
+                409, "Conflict",
+                "\(start)Precondition failed: UID in precondition: \(uid), UID in object meta: \(theirs)")
+        }
+        guard version == nil || version == old["metadata"]?["resourceVersion"]?.string else {
+            return FakeAnswer(
+                409, "Conflict",
+                "\(start)the object has been modified; please apply your changes to the latest version and try again")
+        }
+        return nil
+    }
+
+    /// What changes through this door; nothing is told when nothing does.
+    private func replace(
+        _ old: JSONValue, by sent: JSONValue, _ target: FakeTarget, _ state: inout State
+    ) -> FakeAnswer {
+        let isStatus = target.subresource == "status"
+        var new = sent
         for key in Set(old.members.keys).union(new.members.keys)
-        where key != "metadata" && (key == "status") != isStatus {
+        where key != "metadata" && target.resource.hasStatus && (key == "status") != isStatus {
             new[key] = old[key]
         }
-        if isStatus { new["metadata"] = oldMetadata }
-        var kept = new["metadata"] ?? .object([:])
-        for key in ["resourceVersion", "uid", "generation"] { kept[key] = oldMetadata[key] }
-        new["metadata"] = kept
-        guard new != old else { return (200, old.json) }
-        return (200, keep(&new, at: place, &state, specChanged: new["spec"] != old["spec"]))
+        if isStatus { new["metadata"] = old["metadata"] }
+        new["metadata"]?.takeServerFields(from: old["metadata"])
+        guard new != old else { return FakeAnswer(200, old.json) }
+        return FakeAnswer(200, keep(new, at: target, &state))
     }
 
-    private func keep(
-        _ object: inout JSONValue, at path: String, _ state: inout State, specChanged: Bool = true
-    ) -> String {
+    /// As JSON.
+    private func keep(_ object: JSONValue, at target: FakeTarget, _ state: inout State) -> String {
+        let old = state.objects[target.resource]?[target.key]
         state.version += 1
         var metadata = object["metadata"] ?? .object([:])
+        metadata["name"] = .text(target.name)
+        metadata["namespace"] = target.namespace.isEmpty ? nil : .text(target.namespace)
         metadata["resourceVersion"] = .text("\(state.version)")
-        metadata["uid"] = metadata["uid"] ?? .text("uid-\(state.version)")
-        metadata["generation"] = .number((metadata["generation"]?.integer ?? 0) + (specChanged ? 1 : 0))
-        object["metadata"] = metadata
-        guard let place = place(path) else {
-            state.written[path] = object.json
-            return object.json
+        metadata["uid"] = old.map { .text($0.uid) } ?? metadata["uid"] ?? .text("uid-\(state.version)")
+        metadata["creationTimestamp"] = metadata["creationTimestamp"] ?? creationTimestamp(state)
+        if target.resource.isCustom {
+            let isChanged = old?.value(target.resource)?["spec"] != object["spec"]
+            metadata["generation"] = .number(Int64((old?.generation ?? 0) + (old == nil || isChanged ? 1 : 0)))
         }
-        var known = FakeObject(place.namespace, place.name)
-        known.labels = (metadata["labels"]?.members ?? [:]).compactMapValues(\.string)
-        let others = metadata.members.filter {
-            !["name", "namespace", "uid", "resourceVersion", "labels"].contains($0.key)
-        }
-        known.moreMetadata = others.map { "\"\($0.key)\":\($0.value.json)" }.sorted().joined(separator: ",")
-        known.body = object.members.filter { !["kind", "apiVersion", "metadata"].contains($0.key) }
-            .map { "\"\($0.key)\":\($0.value.json)" }.sorted().joined(separator: ",")
-        state.version -= 1
-        put(place.resource, [known], &state)
-        return known.json(place.resource).replacing(
-            #""resourceVersion":"0""#, with: "\"resourceVersion\":\"\(state.version)\"")
+        var kept = object
+        kept["metadata"] = metadata
+        let new = FakeObject(kept)
+        state.objects[target.resource, default: [:]][target.key] = new
+        tell(&state, target.resource, Event(version: state.version, new: new, old: old))
+        return new.json(target.resource)
     }
+    /// Whatever is made later is younger, whatever the clock says.
+    func creationTimestamp(_ state: State) -> JSONValue {
+        func digits(_ number: Int) -> String { String("\(100 + number)".dropFirst()) }
+        let version = state.version
+        return .text("2026-01-01T\(digits(version / 3600 % 24)):\(digits(version / 60 % 60)):\(digits(version % 60))Z")
+    }
+    func notFound(_ target: FakeTarget) -> FakeAnswer {
+        FakeAnswer(404, "NotFound", "\(target.quotedName) not found")
+    }
+}
 
-    private func parse(_ json: String) -> JSONValue { JSONValue(json) ?? .object([:]) }
-    private func status(_ code: Int, _ reason: String, _ message: String) -> String {
-        #"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"\#(message)","#
-            + #""reason":"\#(reason)","code":\#(code)}"#
+extension JSONValue {
+    /// Nobody else writes them.
+    fileprivate mutating func takeServerFields(from old: JSONValue?) {
+        for key in ["name", "namespace", "resourceVersion", "uid", "generation", "creationTimestamp"] {
+            self[key] = old?[key]
+        }
     }
 }

@@ -6,37 +6,41 @@ indirect enum JSONValue: Equatable, Sendable {
     case list([JSONValue])
     case text(String)
     case number(Int64)
+    /// Not whole: as it was written.
+    case real(String)
     case bool(Bool)
     case null
 
-    /// nil: no JSON, or a number that is not whole.
+    /// nil: no JSON.
     init?(_ json: String) {
         let bytes = Array(json.utf8)
         var reader = JSONReader(bytes.span)
-        guard let value = try? Self.read(&reader) else { return nil }
+        guard let value = try? Self.read(&reader, bytes) else { return nil }
         self = value
     }
 
-    private static func read(_ reader: inout JSONReader) throws(JSONError) -> JSONValue {
+    private static func read(_ reader: inout JSONReader, _ bytes: [UInt8]) throws(JSONError) -> JSONValue {
         switch reader.token {
         case .object:
             var members: [String: JSONValue] = [:]
             try reader.enterObject()
             while let key = try reader.nextKey() {
                 let name = reader.text(of: key)
-                members[name] = try read(&reader)
+                members[name] = try read(&reader, bytes)
             }
             return .object(members)
         case .array:
             var elements: [JSONValue] = []
             try reader.enterArray()
-            while try reader.nextElement() { elements.append(try read(&reader)) }
+            while try reader.nextElement() { elements.append(try read(&reader, bytes)) }
             return .list(elements)
         case .string: return .text(try reader.readText())
         case .bool: return .bool(try reader.readBoolean())
         case .number:
-            guard let number = try reader.readInteger() else { throw JSONError("no whole number", at: reader.offset) }
-            return .number(number)
+            let start = reader.offset
+            if let number = try reader.readInteger() { return .number(number) }
+            let text = String(decoding: bytes[start..<reader.offset], as: UTF8.self)
+            return .real(text.filter { !$0.isWhitespace })
         case .null, .none:
             try reader.readNull()
             return .null
@@ -53,11 +57,12 @@ indirect enum JSONValue: Equatable, Sendable {
         case .list(let elements): "[" + elements.map(\.json).joined(separator: ",") + "]"
         case .text(let text): Self.quoted(text)
         case .number(let number): "\(number)"
+        case .real(let text): text
         case .bool(let bool): "\(bool)"
         case .null: "null"
         }
     }
-    private static func quoted(_ text: String) -> String {
+    static func quoted(_ text: String) -> String {
         var result = "\""
         for scalar in text.unicodeScalars {
             if scalar == "\"" || scalar == "\\" || scalar.value < 0x20 {

@@ -104,19 +104,4 @@ import Testing
             }
         }
     }
-
-    private func withWriter(_ body: (FakeAPIServer, ObjectWriter) async throws -> Void) async throws {
-        let server = try await FakeAPIServer()
-        guard let address = ServerAddress(server.url) else { throw TestFailure("no URL: \(server.url)") }
-        let writer = ObjectWriter(access: ClusterAccess(server: address), program: "test", timing: .quick)
-        let result: Result<Void, any Error>
-        do { result = .success(try await body(server, writer)) } catch { result = .failure(error) }
-        writer.shutdown()
-        await server.stop()
-        try result.get()
-    }
-}
-
-extension WriteOutcome {
-    fileprivate var version: String? { if case .written(let version) = self { version } else { nil } }
 }
