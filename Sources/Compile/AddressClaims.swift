@@ -29,43 +29,48 @@ struct AddressClaims {
         var service: ObjectName { ObjectName(id.namespace, id.service) }
     }
 
-    /// Most keys have one claimant: no array for them.
-    private enum Holders {
-        case one(Claimant)
-        case many([Claimant])
+    private var winners: [Key: Claimant] = [:]
+    /// Who lost, and when it was created: few keys have any, but anybody may claim what many have.
+    private var losers: [Key: [ServicePortID: Int64]] = [:]
 
-        var all: [Claimant] {
-            switch self {
-            case .one(let claimant): [claimant]
-            case .many(let claimants): claimants
-            }
-        }
-    }
-    private var holders: [Key: Holders] = [:]
+    func winner(_ key: Key) -> Claimant? { winners[key] }
 
-    func winner(_ key: Key) -> Claimant? {
-        switch holders[key] {
-        case nil: nil
-        case .one(let claimant): claimant
-        case .many(let all): all.min { $0.goesBefore($1) }
-        }
-    }
-
-    /// Adds a claim; returns the services whose standing it may have changed, the claimant's own left out.
+    /// Adds a claim; returns the services whose standing it changed, the claimant's own left out.
     mutating func add(_ claimant: Claimant, to key: Key) -> [ObjectName] {
-        guard let existing = holders[key]?.all else {
-            holders[key] = .one(claimant)
+        guard let winner = winners[key], winner.id != claimant.id else {
+            winners[key] = claimant
             return []
         }
-        holders[key] = .many(existing.filter { $0.id != claimant.id } + [claimant])
-        return existing.map(\.service).filter { $0 != claimant.service }
+        guard claimant.goesBefore(winner) else {
+            losers[key, default: [:]][claimant.id] = claimant.creationTime
+            return []
+        }
+        winners[key] = claimant
+        losers[key, default: [:]][claimant.id] = nil
+        losers[key, default: [:]][winner.id] = winner.creationTime
+        // Who lost to the one before loses to this one, and says so.
+        return services(losers[key]?.keys, but: claimant.service)
     }
 
-    /// Withdraws a claim; returns the services that may gain by it.
+    /// Withdraws a claim; returns the services that gain by it, or lose to another one now.
     mutating func remove(_ id: ServicePortID, from key: Key) -> [ObjectName] {
-        guard let existing = holders[key]?.all else { return [] }
-        let rest = existing.filter { $0.id != id }
-        holders[key] = rest.isEmpty ? nil : rest.count == 1 ? .one(rest[0]) : .many(rest)
-        return rest.map(\.service).filter { $0 != ObjectName(id.namespace, id.service) }
+        guard winners[key]?.id == id else {
+            forget(id, key)
+            return []
+        }
+        let own = ObjectName(id.namespace, id.service)
+        let touched = services(losers[key]?.keys, but: own)
+        winners[key] = losers[key]?.lazy.map { Claimant(creationTime: $1, id: $0) }.min { $0.goesBefore($1) }
+        if let next = winners[key] { forget(next.id, key) }
+        return touched
+    }
+
+    private mutating func forget(_ loser: ServicePortID, _ key: Key) {
+        guard losers[key]?.removeValue(forKey: loser) != nil else { return }
+        if losers[key]?.isEmpty == true { losers[key] = nil }
+    }
+
+    private func services(_ ids: (some Sequence<ServicePortID>)?, but own: ObjectName) -> [ObjectName] {
+        ids?.map { ObjectName($0.namespace, $0.service) }.filter { $0 != own } ?? []
     }
 }

@@ -20,6 +20,8 @@ package struct Compiler: Sendable {
     package private(set) var healthChecks: [ObjectName: HealthCheck] = [:]
     package private(set) var findings: [ObjectName: [Finding]] = [:]
     package private(set) var options: CompilerOptions
+    /// Services that all updates together compiled: what many of them claim must not multiply it (tested).
+    package private(set) var made = 0
     private var claims = AddressClaims()
     /// What each service asked for, before conflicts were settled.
     private var asked: [ObjectName: Asked] = [:]
@@ -72,6 +74,7 @@ package struct Compiler: Sendable {
     private mutating func compileOne(
         _ name: ObjectName, _ state: borrowing ClusterState, _ before: inout [ServicePortID: ServiceProgram?]
     ) -> Set<ObjectName> {
+        made += 1
         let service = state.services[name]
         var compiled = CompiledService()
         if let service {

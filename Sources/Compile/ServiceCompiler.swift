@@ -33,7 +33,7 @@ package struct CompilerOptions: Equatable, Sendable {
         }
     }
 
-    func handles(_ service: Service) -> Bool { service.proxyName == proxyName && !service.hasHeadlessLabel }
+    package func handles(_ service: Service) -> Bool { service.proxyName == proxyName && !service.hasHeadlessLabel }
     func handles(_ slice: EndpointSlice) -> Bool { slice.proxyName == proxyName && !slice.hasHeadlessLabel }
 }
 

@@ -7,7 +7,7 @@ package import RouteIR
 /// A route on a port, and by which of its parents it got there.
 struct Attachment: Equatable {
     let route: Route
-    var parents: [Int]
+    let parents: [Int]
 }
 
 /// The routes of one port, each list in order of age.
@@ -51,14 +51,20 @@ func attach(
 ) -> [UInt16: AttachedRoutes] {
     var result: [UInt16: AttachedRoutes] = [:]
     for route in routes {
+        // Those of all its parents together, so that it stands once in a list and none is searched.
+        var parents: [UInt16: [Int]] = [:]
         for (index, parent) in route.parents.enumerated() where parent.service == service.name {
             for port in ports(of: service, for: parent, route, index, report) {
-                if route.name.namespace == service.name.namespace {
-                    result[port, default: AttachedRoutes()].producer.append(route, by: index)
-                } else {
-                    result[port, default: AttachedRoutes()].consumers[route.name.namespace, default: []]
-                        .append(route, by: index)
-                }
+                parents[port, default: []].append(index)
+            }
+        }
+        let namespace = route.name.namespace
+        for (port, parents) in parents {
+            let attachment = Attachment(route: route, parents: parents)
+            if namespace == service.name.namespace {
+                result[port, default: AttachedRoutes()].producer.append(attachment)
+            } else {
+                result[port, default: AttachedRoutes()].consumers[namespace, default: []].append(attachment)
             }
         }
     }
@@ -153,13 +159,4 @@ private func oneKind(
         }
     }
     return routes.filter { $0.route.kind == .grpc }
-}
-
-extension [Attachment] {
-    fileprivate mutating func append(_ route: Route, by parent: Int) {
-        guard let index = firstIndex(where: { $0.route.id == route.id }) else {
-            return append(Attachment(route: route, parents: [parent]))
-        }
-        self[index].parents.append(parent)
-    }
 }

@@ -8,14 +8,16 @@ func compileRules(
     _ routes: [Route], _ services: [ObjectName: Service], report: (Finding) -> Void
 ) -> [RouteRule] {
     var statesLeft = Pattern.maximumTableStates
+    var owners: [ObjectID] = []
     let rules = routes.flatMap { route in
         var compiler = RuleCompiler(route, statesLeft: statesLeft) { target($0, services) }
         let rules = compiler.rules()
         statesLeft = compiler.statesLeft
         compiler.findings.forEach(report)
+        owners += repeatElement(route.id, count: rules.count)
         return rules
     }
-    conflicts(routes, rules).forEach(report)
+    conflicts(rules, of: owners).forEach(report)
     return rules
 }
 
@@ -79,20 +81,20 @@ package struct BackendUsers: Sendable {
 }
 
 /// Two rules with one and the same match: the later one never gets a request by it.
-private func conflicts(_ routes: [Route], _ rules: [RouteRule]) -> [Finding] {
+private func conflicts(_ rules: [RouteRule], of owners: [ObjectID]) -> [Finding] {
     var first: [RouteMatch: String] = [:]
     var findings: [Finding] = []
     // What stands for patterns that are too much says nothing of the rule's own matches.
-    for rule in rules where !rule.filters.contains(.unresolved(RuleCompiler.tooManyStates)) {
+    for (rule, owner) in zip(rules, owners)
+    where !rule.filters.contains(.unresolved(RuleCompiler.tooManyStates)) {
         for match in rule.matches {
             guard let winner = first[match] else {
                 first[match] = rule.name
                 continue
             }
-            guard let route = routes.first(where: { rule.name.hasPrefix("\($0.name) ") }) else { continue }
             findings.append(
                 Finding(
-                    reason: "route-conflict", object: route.id, field: "spec.rules",
+                    reason: "route-conflict", object: owner, field: "spec.rules",
                     message: "a match of \(rule.name) is also one of \(winner), which is older and gets the "
                         + "requests; change one of them"))
         }
