@@ -21,6 +21,20 @@ private struct Judging {
     private var found: Set<Judgement> = []
     private var comparisons = 0
     private var unknownEndpoints = 0
+    private var selected: [Selector: SelectedPods] = [:]
+
+    private struct Selector: Hashable {
+        let namespace: String
+        let labels: [String: String]
+    }
+    private struct PortName: Hashable {
+        let name: String
+        let transport: TransportProtocol
+    }
+    private struct SelectedPods {
+        var isEmpty = true
+        var ports: Set<PortName> = []
+    }
 
     init(_ set: ObjectSet) {
         self.set = set
@@ -49,6 +63,7 @@ private struct Judging {
         let node = NodeFacts(name: "")
         var services = Compiler(node: node)
         _ = services.update(state.knownServices, from: state)
+        comparisons += services.made
         var routes = RouteCompiler(node: node)
         _ = routes.update(
             state.knownServices.union(state.routedServices), pods: [], node: node, own: OwnSockets(), from: state)
@@ -105,6 +120,22 @@ private struct Judging {
         }
     }
 
+    /// The pods that a service selects; nil: nothing is known of pods in its namespace.
+    private mutating func pods(of service: Service) -> SelectedPods? {
+        // Services often select the same pods.
+        let selector = Selector(namespace: service.name.namespace, labels: service.selector)
+        if let known = selected[selector] { return known }
+        guard let candidates = set.candidates(for: service) else { return nil }
+        comparisons += candidates.count
+        var pods = SelectedPods()
+        for pod in candidates where service.selector.allSatisfy({ pod.labels[$0] == $1 }) {
+            pods.isEmpty = false
+            for port in pod.namedPorts { pods.ports.insert(PortName(name: port.name, transport: port.transport)) }
+        }
+        selected[selector] = pods
+        return pods
+    }
+
     // MARK: Routes
 
     mutating func judge(_ route: Route) {
@@ -151,9 +182,13 @@ private struct Judging {
         else { return }
         judgeName(of: port, of: service, at: field, of: route)
         let slices = state.slices(of: service.name)
-        if slices.isEmpty, set.pods(of: service).map({ !$0.isEmpty }) ?? false { return }
+        if slices.isEmpty, pods(of: service)?.isEmpty == false { return }
         let isKnown = !slices.isEmpty || set.complete.contains(.endpointSlice)
-        guard isKnown, !slices.contains(where: { !$0.endpoints.isEmpty }) else { return }
+        // The ports of a slice are those of the Service by their names.
+        let serves = { (slice: EndpointSlice) in
+            !slice.endpoints.isEmpty && slice.ports.contains { $0.name == port.name && $0.transport == .tcp }
+        }
+        guard isKnown, !slices.contains(where: serves) else { return }
         warn(
             "no-endpoints", route.id, field,
             "Service \(service.name) has no endpoints, so its share of requests is answered with 503; start its pods, "
@@ -202,7 +237,7 @@ private struct Judging {
                     + "counts; correct one of them")
         }
         guard !service.selector.isEmpty, service.type != .externalName else { return }
-        guard let pods = set.pods(of: service) else {
+        guard let pods = pods(of: service) else {
             if state.slices(of: service.name).isEmpty, !set.complete.contains(.endpointSlice) { unknownEndpoints += 1 }
             return
         }
@@ -214,7 +249,7 @@ private struct Judging {
         }
         for (index, port) in service.ports.enumerated() {
             guard case .name(let name) = port.targetPort,
-                !pods.contains(where: { $0.namedPorts.contains { $0.name == name && $0.transport == port.transport } })
+                !pods.ports.contains(PortName(name: name, transport: port.transport))
             else { continue }
             warn(
                 "no-such-target-port", id, "spec.ports[\(index)].targetPort",

@@ -13,20 +13,16 @@ package func judge(_ object: ClusterObject, against set: ObjectSet) -> Report {
 }
 
 extension ObjectSet {
-    fileprivate func neighbourhood(of object: ClusterObject) -> ObjectSet {
+    func neighbourhood(of object: ClusterObject) -> ObjectSet {
+        /// Services all of whose routes matter: who is asked first, and on which port.
         var parents: Set<ObjectName> = []
         var services: Set<ObjectName> = []
         switch object {
         case .route(let route): parents = Set(route.parents.map(\.service))
-        case .endpointSlice(let slice): services = Set([slice.service].compactMap(\.self))
+        case .endpointSlice(let slice): parents = slice.service.map { parentsOfUsers($0) } ?? []
         case .service(let service):
-            parents = [service.name]
-            // Whoever claims one of its addresses.
-            services = Set(state.services.values.lazy.filter { $0.mayConflict(with: service) }.map(\.name))
-            for route in state.routes.values
-            where route.backendReferences.contains(where: { $0.name == service.name }) {
-                parents.formUnion(route.parents.map(\.service))
-            }
+            parents = parentsOfUsers(service.name)
+            services = rivals(of: service)
         case .namespace, .node, .pod, .serviceCIDR: break
         }
         var routes = Set(parents.flatMap { state.routes(of: $0) }.map(\.id))
@@ -45,13 +41,10 @@ extension ObjectSet {
         for route in known { result.add(.route(route)) }
         return result
     }
-}
 
-extension Service {
-    fileprivate func mayConflict(with other: Service) -> Bool {
-        let mine = Set(clusterIPs + externalIPs + ingress.map(\.address))
-        let ports = Set(self.ports.compactMap(\.nodePort))
-        return (other.clusterIPs + other.externalIPs + other.ingress.map(\.address)).contains(where: mine.contains)
-            || other.ports.compactMap(\.nodePort).contains(where: ports.contains)
+    /// The Service, and those whose routes send to it.
+    private func parentsOfUsers(_ service: ObjectName) -> Set<ObjectName> {
+        let users = routes(naming: service).compactMap { state.routes[$0] }
+        return Set(users.flatMap(\.parents).map(\.service)).union([service])
     }
 }
