@@ -85,6 +85,7 @@ let package = Package(
             ]),
         library("Balancing", ["Addressing", "RouteIR"]),
         library("Validation", ["Addressing", "Cluster", "Compile", "PullJSON", "RouteIR"]),
+        library("Admission", ["Cluster", "Compile", "PullJSON", "Validation"]),
         // L2: kernel interfaces and formats.
         library("YAML", ["CLibyaml"], linker: yamlLibraries),
         library("Posix", ["CLinux"]),
@@ -146,6 +147,7 @@ let package = Package(
                 "Addressing", "Cluster", "Compile", "Manifests", "PullJSON", "RouteIR", "TestSupport", "Validation",
                 "YAML",
             ]),
+        tests("Admission", ["Addressing", "Admission", "Cluster", "Compile", "PullJSON", "TestSupport", "Validation"]),
         tests("YAML", ["YAML", "TestSupport"]),
         tests("Manifests", ["Addressing", "Cluster", "Manifests", "YAML", "TestSupport"]),
         tests("Posix", ["Posix", "TestSupport"]),
@@ -302,6 +304,9 @@ if isSet("HEDDLE_FUZZ") {
     }
     package.targets += [
         .target(name: "FuzzSupport", path: "Tests/Fuzz/Targets/Support", swiftSettings: strict),
+        fuzzer(
+            "fuzz-admission", "Admission",
+            ["Admission", "Addressing", "Cluster", "FuzzSupport", "PullJSON", "Validation"]),
         fuzzer("fuzz-framing", "Framing", ["FuzzSupport", "PullJSON"]),
         fuzzer("fuzz-hand-over", "HandOver", ["FuzzSupport", "HandOver"]),
         fuzzer("fuzz-http-wire", "HTTPWire", ["FuzzSupport", "HTTPWire"]),

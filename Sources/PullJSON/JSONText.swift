@@ -1,10 +1,10 @@
-/// JSON that is written into a status: only what that needs.
+/// JSON as it is written into answers and patches: only what these need.
 
 extension [UInt8] {
-    mutating func append(_ text: String) { append(contentsOf: text.utf8) }
+    package mutating func append(_ text: String) { append(contentsOf: text.utf8) }
 
     /// A text in quotes.
-    mutating func append(quoted text: String) {
+    package mutating func append(quoted text: String) {
         append(UInt8(ascii: "\""))
         for byte in text.utf8 {
             switch byte {
@@ -24,16 +24,16 @@ extension [UInt8] {
     }
 
     /// `"name":"text"` after what came before.
-    mutating func append(field name: String, _ text: String) {
+    package mutating func append(field name: String, _ text: String) {
         append(key: name)
         append(quoted: text)
     }
-    mutating func append(key name: String) {
+    package mutating func append(key name: String) {
         if last != UInt8(ascii: "{") { append(UInt8(ascii: ",")) }
         append(quoted: name)
         append(UInt8(ascii: ":"))
     }
-    mutating func append(list elements: [[UInt8]]) {
+    package mutating func append(list elements: [[UInt8]]) {
         append(UInt8(ascii: "["))
         for (index, element) in elements.enumerated() {
             if index > 0 { append(UInt8(ascii: ",")) }

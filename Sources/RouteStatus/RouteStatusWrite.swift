@@ -1,5 +1,6 @@
 /// What must be written to the status of one route, or that nothing must (gateway spec A.2).
 package import Cluster
+import PullJSON
 
 package struct RouteStatusWrite: Equatable, Sendable {
     package static let controllerName = "heddle.io/mesh-controller"

@@ -72,6 +72,7 @@ extension ObjectDecoder {
             default: try reader.skip()
             }
         }
+        if name.isEmpty { name = options.defaultName ?? "" }
         guard !name.isEmpty else {
             throw DecodeError("is missing; every object needs a name", path: "name", line: line)
         }

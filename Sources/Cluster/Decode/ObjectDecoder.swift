@@ -8,6 +8,8 @@ package struct ObjectDecoder {
     package struct Options: Sendable {
         /// For namespaced objects that name none; nil: their namespace is required.
         package var defaultNamespace: String?
+        /// For objects that have no name yet; nil: one is required.
+        package var defaultName: String?
         /// Whether a slice port without the key `name` is the unnamed port. From an API server it is not, it means "not
         /// given" and joins no service port (spec row 20); people who write files mean the unnamed port.
         package var absentPortNameIsEmpty = false
