@@ -1,0 +1,137 @@
+# A cluster to rehearse the chart in: two nodes, an API server that follows the chart's roles, and the chart's pods, started
+# out of the image's file system by runc as kubelet and a runtime would. Sourced, not run, after common.sh and lab.sh.
+
+rehearsal_packages=(runc golang-github-containers-common python3 python3-yaml openssl iproute2 nftables curl util-linux)
+
+# in_a_world "$@": runs the script again in namespaces of its own, below a cgroup of its own, and removes it all when it
+# has ended, however it ended. Sets `dir`, which goes as well; there the script leaves what it makes.
+in_a_world() {
+    if [ -n "${HEDDLE_WORLD:-}" ]; then
+        dir=$HEDDLE_WORLD lab=hd cgroups=/sys/fs/cgroup
+        mount -t tmpfs netns /run/netns
+        mount -t cgroup2 cgroup2 $cgroups
+        mkdir $cgroups/script
+        echo $$ > $cgroups/script/cgroup.procs
+        trap 'say "$(basename "$0"): line $LINENO failed: $BASH_COMMAND" >&2' ERR
+        return
+    fi
+    # Not local: the trap looks at them when all functions have ended.
+    world_directory=$(mktemp -d /tmp/heddle-world-XXXXXX) world_cgroup=$(cgroup2_root) world_mount=
+    if [ -z "$world_cgroup" ]; then
+        world_cgroup=$world_directory-cgroup2 world_mount=$world_cgroup
+        mkdir "$world_mount" && mount -t cgroup2 none "$world_mount"
+    fi
+    world_cgroup+=/$(basename "$world_directory")
+    mkdir "$world_cgroup"
+    mkdir -p /run/netns
+    trap 'kill_cgroup "$world_cgroup"; rm -rf --one-file-system "$world_directory"
+        [ -z "$world_mount" ] || { umount "$world_mount" && rmdir "$world_mount"; }' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    (echo $BASHPID > "$world_cgroup/cgroup.procs" && HEDDLE_WORLD=$world_directory exec unshare --mount --net --pid \
+        --mount-proc --ipc --uts --cgroup --fork --kill-child "$0" "$@") &
+    local status=0
+    wait $! || status=$?
+    exit $status
+}
+
+# The nodes, with a file system each of what the chart mounts of them. 10.96.0.1:443 is the API server on node-1.
+make_cluster() {
+    local n
+    mkdir -p "$dir/manifests" "$dir/pods" "$dir/log"
+    for n in 1 2; do
+        make_node $n
+        mkdir -p "$dir"/node-$n/sys/fs/{bpf,cgroup}
+        mount -t bpf bpf "$dir/node-$n/sys/fs/bpf"
+        mount --bind $cgroups/$lab/node-$n "$dir/node-$n/sys/fs/cgroup"
+        cat > "$dir/manifests/node-$n.yaml" <<- END
+			apiVersion: v1
+			kind: Node
+			metadata: {name: node-$n}
+			status: {addresses: [{type: InternalIP, address: 192.168.50.$n}]}
+		END
+    done
+    service default kubernetes 10.96.0.1 443 6443 192.168.50.1
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=kubernetes \
+        -addext subjectAltName=IP:192.168.50.1,IP:10.96.0.1 -keyout "$dir/key.pem" -out "$dir/ca.pem" 2> /dev/null
+    run_in $lab-node-1 $cgroups/script python3 scripts/lib/api-server.py "$dir/manifests" "$dir/chart.yaml" "$dir/ca.pem" \
+        "$dir/key.pem" 192.168.50.1 6443 > "$dir/log/api-server" 2>&1 &
+    wait_for 10 "the API server answers" on_node node-2 curl -ks -m 1 https://192.168.50.1:6443/
+}
+
+# service NAMESPACE NAME CLUSTER-IP PORT TARGET-PORT ENDPOINT...: the Service and its EndpointSlice.
+service() {
+    local namespace=$1 name=$2 address=$3 port=$4 target=$5 endpoint
+    shift 5
+    {
+        cat <<- END
+			apiVersion: v1
+			kind: Service
+			metadata: {name: $name, namespace: $namespace}
+			spec:
+			  clusterIP: $address
+			  clusterIPs: [$address]
+			  ipFamilies: [IPv4]
+			  ports: [{name: main, port: $port, targetPort: $target, protocol: TCP}]
+			---
+			apiVersion: discovery.k8s.io/v1
+			kind: EndpointSlice
+			metadata: {name: $name-1, namespace: $namespace, labels: {kubernetes.io/service-name: $name}}
+			addressType: IPv4
+			ports: [{name: main, port: $target, protocol: TCP}]
+			endpoints:
+		END
+        for endpoint in "$@"; do say "- {addresses: [$endpoint], conditions: {ready: true}}"; done
+    } > "$dir/new" && mv "$dir/new" "$dir/manifests/service-$name.yaml"
+}
+
+container() { runc --root "$dir/runc" "$@"; }
+
+# start_pod NODE KIND/NAME ID ADDRESS NAMESPACE KEY=VALUE...
+start_pod() {
+    local node=$1 workload=$2 id=$3 address=$4 network=$5 bundle
+    shift 5
+    rm -rf --one-file-system "$dir/pods/$id"
+    mkdir "$dir/pods/$id"
+    python3 scripts/lib/pod.py "$dir/chart.yaml" "$workload" "$dir/pods/$id" "$image" "$dir/$node" \
+        network="/run/netns/$network" cgroup="/$lab/$node/pods/$id" node="$node" name="$id" ip="$address" ca="$dir/ca.pem" \
+        KUBERNETES_SERVICE_HOST=10.96.0.1 KUBERNETES_SERVICE_PORT=443 "$@"
+    for bundle in "$dir/pods/$id"/*/config.json; do
+        bundle=${bundle%/*}
+        container run --bundle "$bundle" "$id-${bundle##*/}" < /dev/null >> "$dir/log/$id-${bundle##*/}" 2>&1 &
+    done
+}
+
+containers_of() { find "$dir/runc" -mindepth 1 -maxdepth 1 -name "$1-*" -printf '%f\n'; }
+has_ended() { [ -z "$(containers_of "$1")" ]; }
+is_ready() {
+    local url
+    for url in "$dir/pods/$1"/*/ready; do
+        nsenter --net="/run/netns/$2" curl -sf -m 1 "$(cat "$url")" || return
+    done
+}
+
+# stop_pod ID: as kubelet ends it.
+stop_pod() {
+    local each
+    for each in $(containers_of "$1"); do container kill "$each" TERM || true; done
+    if ! wait_for "$(cat "$dir/pods/$1/grace")" "$1 has ended" has_ended "$1"; then
+        for each in $(containers_of "$1"); do container kill "$each" KILL || true; done
+        wait_for 5 "$1 was killed" has_ended "$1"
+    fi
+}
+
+# The agent's Pod of node-N.
+start_agent() {
+    local n=$1
+    shift
+    start_pod node-$n DaemonSet/heddle heddle-node-$n 192.168.50.$n $lab-node-$n "$@"
+}
+stop_agent() { stop_pod heddle-node-"$1"; }
+agent_is_ready() { is_ready heddle-node-"$1" $lab-node-"$1"; }
+# As `kubectl exec`: with the container's own rights.
+agentctl() {
+    local n=$1
+    shift
+    container exec heddle-node-"$n"-agent agentctl "$@"
+}
