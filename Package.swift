@@ -189,14 +189,14 @@ if !isSet("HEDDLE_CORE") {
             "Controller",
             [
                 "Addressing", "AdminAPI", "AdminServer", "Cluster", "Compile", "Daemon", "KubernetesClient", "Options",
-                "Posix", "RouteStatus", "Telemetry", log,
+                "Posix", "RouteStatus", "Telemetry", "Validation", log,
             ]),
         .executableTarget(name: "heddle-controller", dependencies: ["Controller"], swiftSettings: strict),
         tests(
             "Controller",
             [
                 "Addressing", "AdminAPI", "AdminServer", "Cluster", "Controller", "FakeAPIServer", "KubernetesClient",
-                "Options", "RouteIR", "Telemetry", "TestSupport",
+                "Options", "RouteIR", "Telemetry", "TestSupport", "Validation",
             ]),
         library("HandOverLink", ["AdminServer", "HandOver", "Posix", "RouteIR"] + nio),
         library("KubernetesClient", ["Cluster", "Posix", "PullJSON", "YAML"] + nio + tls),

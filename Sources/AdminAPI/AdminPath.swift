@@ -25,6 +25,8 @@ package enum AdminPath {
     /// With `method=`, `path=` and `header=` (lines of `name: value`) also which rule of a routed service it meets.
     package static let explain = "/explain"
     package static let routes = "/routes"
+    /// Of the controller: a `ClusterAnalysis`; takes `namespace=`, of whose objects alone it then tells.
+    package static let analysis = "/analysis"
     /// `FlowEvents`; takes `from=` the `next` of the last answer, and `rate=` in events a second. Observing ends some
     /// seconds after the last question.
     package static let observe = "/observe"

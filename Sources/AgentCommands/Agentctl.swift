@@ -9,7 +9,7 @@ struct Agentctl: ParsableCommand {
         abstract: "Looks at and after the Heddle agent of this node.",
         discussion: """
             dump-maps and cleanup read and write the kernel directly, analyze reads files; all
-            others ask the agent.
+            others ask the agent, and with --cluster the controller.
 
             Examples:
               agentctl status                         is this node in sync?

@@ -1,4 +1,6 @@
-/// `agentctl analyze`: judges files before anybody applies them. Asks neither the agent nor the cluster.
+/// `agentctl analyze`: judges files before anybody applies them, which asks neither agent nor cluster, or what the
+/// controller knows.
+import AdminAPI
 import ArgumentParser
 import Cluster
 import Glibc
@@ -8,7 +10,7 @@ import Validation
 
 struct Analyze: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "What is wrong with manifests, before they are applied.",
+        abstract: "What is wrong with manifests before they are applied, or with a cluster.",
         discussion: """
             Reads YAML and JSON from files, directories (not those below them) and,
             for -, the standard input. What is not given is unknown, not missing.
@@ -18,29 +20,49 @@ struct Analyze: ParsableCommand {
               agentctl analyze deploy/
               agentctl analyze route.yaml service.yaml --strict
               agentctl analyze -o json -
+              agentctl analyze --cluster --namespace shop   the controller's, in its pod
             """)
 
     @Argument(help: "Files, directories, or - for the standard input.")
-    var files: [String]
+    var files: [String] = []
+    @Flag(help: "Of the whole cluster: ask the controller, in whose pod this runs.")
+    var cluster = false
     @Flag(help: "Exit with 1 for warnings, too.")
     var strict = false
-    @Option(help: "Namespace of objects that name none.")
-    var namespace = "default"
-    @Option(name: [.short, .long], help: "table or json.")
-    var output = OutputFormat.table
+    @Option(help: "Namespace of objects that name none (default: default); with --cluster: only what is in this one.")
+    var namespace: String?
+    @OptionGroup var options: SharedOptions
+
+    func validate() throws {
+        guard cluster == files.isEmpty else {
+            throw ValidationError(
+                cluster
+                    ? "--cluster judges what the controller knows; leave the files out"
+                    : "name files or directories, - for the standard input, or --cluster")
+        }
+    }
 
     func run() throws {
-        var analysis = Analysis(namespace: namespace)
-        for file in files {
-            for (name, bytes) in try read(file) { analysis.add(name, bytes) }
-        }
-        let result = analysis.result()
-        if output == .json {
+        let result = try cluster ? ofCluster() : ofFiles()
+        if options.output == .json {
             try Output.json(result)
         } else {
             Output.tell(result.text)
         }
         if result.errors > 0 || strict && result.warnings > 0 { throw ExitCode(1) }
+    }
+
+    private func ofFiles() throws(CommandFailure) -> Analysis.Result {
+        var analysis = Analysis(namespace: namespace ?? "default")
+        for file in files {
+            for (name, bytes) in try read(file) { analysis.add(name, bytes) }
+        }
+        return analysis.result()
+    }
+
+    private func ofCluster() throws(CommandFailure) -> Analysis.Result {
+        let query = namespace.map { [(name: "namespace", value: $0)] } ?? []
+        return Analysis.Result(try options.controller.get(ClusterAnalysis.self, AdminPath.analysis, query))
     }
 
     private static let maximumBytes = 64 << 20
@@ -152,6 +174,15 @@ struct Analysis {
 }
 
 extension Analysis.Result {
+    init(_ answer: ClusterAnalysis) {
+        entries = answer.entries.map {
+            .init(
+                severity: $0.severity, code: $0.code, object: $0.object, field: $0.field.isEmpty ? nil : $0.field,
+                location: nil, message: $0.message)
+        }
+        (objects, errors, warnings, notes) = (answer.objects, answer.errors, answer.warnings, answer.notes)
+    }
+
     var text: String {
         var table = Table("SEVERITY", "CODE", "OBJECT", "FIELD", "WHERE", "WHAT")
         for entry in entries {

@@ -9,7 +9,7 @@ struct ClusterView: Sendable {
     /// A status names no more findings than this; `findingCount` says how many there are.
     private static let findingsShown = 200
 
-    private var state = ClusterState()
+    private(set) var state = ClusterState()
     private var compiler: RouteCompiler
     private(set) var statuses: RouteStatusBook
     private(set) var isComplete = false

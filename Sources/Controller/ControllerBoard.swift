@@ -21,6 +21,7 @@ final class ControllerBoard: Sendable {
     private let source: KubernetesSource
     private let elector: LeaderElector
     let statuses: StatusWriter
+    private let analyst = ClusterAnalyst()
     private let startedAt: Duration
     private let pid: Int32
     let metrics: ControllerMetrics
@@ -96,6 +97,9 @@ final class ControllerBoard: Sendable {
     }
     func lead() { statuses.lead(outstanding) }
 
+    /// Until the task is cancelled.
+    func judgeWhenAsked() async { await analyst.run { self.contents.withLock(\.view) } }
+
     // MARK: Servers
 
     @Sendable func answerHealth(_ request: HTTPRequest, _ reply: @escaping @Sendable (HTTPResponse) -> Void) {
@@ -124,6 +128,7 @@ final class ControllerBoard: Sendable {
         case AdminPath.routes:
             let view = contents.withLock(\.view)
             reply(jsonResponse(view.routeList()))
+        case AdminPath.analysis: analyst.ask(request.query["namespace"], reply)
         default: reply(failureResponse("there is no \(request.path) here", status: 404))
         }
     }

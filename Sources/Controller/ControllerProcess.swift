@@ -58,6 +58,7 @@ struct ControllerProcess {
         await withDiscardingTaskGroup { group in
             group.addTask { await source.run() }
             group.addTask { await lead() }
+            group.addTask { await board.judgeWhenAsked() }
             group.addTask { await board.writeStatuses { log.warning("\($0)") } }
             group.addTask {
                 await signals.run { signal in

@@ -1,4 +1,5 @@
 // What `agentctl analyze` says, in both forms, and with which status it ends.
+import AdminAPI
 import FoundationEssentials
 import Glibc
 import TestSupport
@@ -68,6 +69,29 @@ private final class Files {
         #expect(status(files.path) == 1)
         #expect(status("missing.yaml") == 1)
         #expect(status() == 2 && status("clean.yaml", "--nope") == 2)
+    }
+
+    @Test func filesOrTheCluster() {
+        #expect(AgentctlProgram.run(["analyze", "--cluster", "a.yaml"]) == 2)
+        #expect(AgentctlProgram.run(["analyze", "--cluster", "--api-socket", "/nonexistent/controller.sock"]) == 1)
+    }
+    /// What the controller says is shown as what files say.
+    @Test func theClusterLooksLikeFiles() {
+        var answer = ClusterAnalysis()
+        answer.entries = [
+            .init(severity: "error", code: "no-parent", object: "HTTPRoute shop/r", field: "spec", message: "is away"),
+            .init(severity: "warning", code: "two-meshes", object: "Namespace shop", field: "", message: "two"),
+        ]
+        (answer.objects, answer.errors, answer.warnings, answer.notes) = (7, 1, 4, ["3 more"])
+        #expect(
+            Analysis.Result(answer).text == """
+                SEVERITY  CODE        OBJECT            FIELD  WHERE  WHAT
+                error     no-parent   HTTPRoute shop/r  spec   -      is away
+                warning   two-meshes  Namespace shop    -      -      two
+                7 objects: 1 errors, 4 warnings
+                note: 3 more
+
+                """)
     }
 
     @Test func aDirectoryWithoutManifestsIsNoSuccess() throws {

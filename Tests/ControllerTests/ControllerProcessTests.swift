@@ -51,6 +51,7 @@ import Testing
         let text = try agentctl("status", socket: socket)
         #expect(text.contains("controller        controller-a") && text.contains("\nstate             ready\n"))
         #expect(try agentctl("routes", socket: socket) == "ROUTE  PARENTS  RULES  FINDINGS\n")
+        #expect(try agentctl("analyze", socket: socket) == "4 objects: 0 errors, 0 warnings\n")
         // Nodes and pods are many and change much: nobody asks for them.
         #expect(server.requests(.nodes).isEmpty && server.requests(.pods).isEmpty)
         #expect(server.createdEvents.isEmpty)
