@@ -108,8 +108,9 @@ def mounts_of(container, volumes, account):
     yield {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755"]}
     yield {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*plain, "ro"]}
     yield {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": [*plain, "ro"]}
-    mounts = container.get("volumeMounts", []) + [
-        {"name": account, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": True}]
+    mounts = list(container.get("volumeMounts", []))
+    if account in volumes:
+        mounts.append({"name": account, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": True})
     for mount in sorted(mounts, key=lambda mount: mount["mountPath"]):
         yield {"destination": mount["mountPath"], "type": "none", "source": volumes[mount["name"]],
                "options": ["rbind", "ro" if mount.get("readOnly") else "rw"]}
@@ -167,7 +168,8 @@ def main(manifests, workload, directory, image, node, *pairs):
     owner = next(each for each in objects if each["kind"] == kind and each["metadata"]["name"] == of)
     pod, namespace = owner["spec"]["template"]["spec"], owner["metadata"]["namespace"]
     volumes = {volume["name"]: volume_source(volume, objects, directory, node) for volume in pod.get("volumes", [])}
-    volumes["service account"] = service_account(pod, namespace, directory, given)
+    if pod.get("automountServiceAccountToken", True):
+        volumes["service account"] = service_account(pod, namespace, directory, given)
     with open(directory + "/grace", "w") as file:
         file.write(str(pod.get("terminationGracePeriodSeconds", 30)))
     for container in pod["containers"]:

@@ -121,17 +121,18 @@ stop_pod() {
     fi
 }
 
-# The agent's Pod of node-N.
+# start_agent N KEY=VALUE..., start_proxy N NAME: the Pods of node-N.
 start_agent() {
     local n=$1
     shift
-    start_pod node-$n DaemonSet/heddle heddle-node-$n 192.168.50.$n $lab-node-$n "$@"
+    start_pod node-$n DaemonSet/heddle agent-$n 192.168.50.$n $lab-node-$n "$@"
 }
-stop_agent() { stop_pod heddle-node-"$1"; }
-agent_is_ready() { is_ready heddle-node-"$1" $lab-node-"$1"; }
+start_proxy() { start_pod node-$1 DaemonSet/heddle-proxy "$2-$1" 192.168.50.$1 $lab-node-$1; }
+stop_agent() { stop_pod agent-"$1"; }
+agent_is_ready() { is_ready agent-"$1" $lab-node-"$1"; }
 # As `kubectl exec`: with the container's own rights.
 agentctl() {
     local n=$1
     shift
-    container exec heddle-node-"$n"-agent agentctl "$@"
+    container exec agent-"$n"-agent agentctl "$@"
 }
