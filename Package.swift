@@ -226,7 +226,8 @@ if !isSet("HEDDLE_CORE") {
         .executableTarget(name: "heddle-agent", dependencies: ["Agent"], swiftSettings: strict),
         .executableTarget(name: "agentctl", dependencies: ["AgentCommands"], swiftSettings: strict),
         .target(
-            name: "FakeAPIServer", dependencies: ["PullJSON", "TestSupport"] + nio + tls, path: "Tests/FakeAPIServer",
+            name: "FakeAPIServer", dependencies: ["PullJSON", "TestSupport", "YAML"] + nio + tls,
+            path: "Tests/FakeAPIServer",
             swiftSettings: strict),
         .target(
             name: "HTTP2TestSupport", dependencies: ["Addressing", "TestSupport"] + nio + frames,

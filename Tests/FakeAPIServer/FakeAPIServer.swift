@@ -44,6 +44,14 @@ package final class FakeAPIServer: Sendable {
         var eventNames: Set<String> = []
         var createdEvents: [String] = []
         var writes: [FakeWrite] = []
+        var roles: FakeRoles?
+        /// By token.
+        var users: [String: FakeUser] = [:]
+        var forbidden: [String] = []
+        /// Which requests wait, and those that do.
+        var holds: (@Sendable (FakeRequest) -> Bool)?
+        var held: [FakeExchange] = []
+        var isAway = false
         var writeFaults: [FakeFault] = []
         var faults: [FakeResource: [FakeFault]] = [:]
         var connections: [ObjectIdentifier: any Channel] = [:]
@@ -204,6 +212,26 @@ package final class FakeAPIServer: Sendable {
         }
         for channel in channels { channel.close(promise: nil) }
     }
+
+    /// Requests of this kind wait until `release`, as at a server that is slow; what nobody waits for is not done.
+    package func hold(_ isHeld: @escaping @Sendable (FakeRequest) -> Bool) { state.withLock { $0.holds = isHeld } }
+    package var held: Int { state.withLock { $0.held.count } }
+    package func release() {
+        let held = state.withLock { state in
+            state.holds = nil
+            defer { state.held = [] }
+            return state.held
+        }
+        for exchange in held {
+            exchange.channel.eventLoop.execute { if exchange.isWanted { self.answer(exchange) } }
+        }
+    }
+    /// Takes no connection until `comeBack`, and keeps none.
+    package func goAway() {
+        state.withLock { $0.isAway = true }
+        dropConnections()
+    }
+    package func comeBack() { state.withLock { $0.isAway = false } }
 
     // MARK: Watchers
 

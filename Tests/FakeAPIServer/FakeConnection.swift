@@ -15,7 +15,11 @@ final class FakeConnection: ChannelInboundHandler {
 
     func channelActive(context: ChannelHandlerContext) {
         let channel = context.channel
-        box.server.withLock { $0 }?.state.withLock { $0.connections[ObjectIdentifier(channel)] = channel }
+        let isAway = box.server.withLock { $0 }?.state.withLock { state in
+            if !state.isAway { state.connections[ObjectIdentifier(channel)] = channel }
+            return state.isAway
+        }
+        guard isAway != true else { return context.close(promise: nil) }
         context.fireChannelActive()
     }
     func channelInactive(context: ChannelHandlerContext) {
@@ -53,19 +57,25 @@ extension FakeAPIServer {
         let request = FakeRequest(
             resource: isOfCluster ? target?.resource : nil, method: head.method.rawValue, path: parts[0], query: query,
             headers: headers)
+        answer(FakeExchange(request: request, target: target, body: body, channel: channel))
+    }
+    func answer(_ exchange: FakeExchange) {
+        let (request, channel) = (exchange.request, exchange.channel)
         state.withLock { state in
+            if state.holds?(request) == true { return state.held.append(exchange) }
             state.requests.append(request)
-            let token = headers["authorization"]?.split(separator: " ").last.map(String.init) ?? ""
-            guard state.options.acceptedTokens.isEmpty || state.options.acceptedTokens.contains(token) else {
-                return refuse(channel, 401, "Unauthorized", "Unauthorized")
+            let user: FakeUser
+            switch admit(request, exchange.target, &state) {
+            case .failure(let refusal): return reply(channel, refusal.answer)
+            case .success(let asking): user = asking
             }
-            guard let target, offers(target.resource, state) else {
+            guard let target = exchange.target, offers(target.resource, state) else {
                 return refuse(channel, 404, "NotFound", "the server could not find the requested resource")
             }
-            if target.resource == .events, head.method == .POST {
-                create(body, channel, &state)
-            } else if head.method != .GET {
-                if let answer = write(request, target, body, &state) { reply(channel, answer) }
+            if target.resource == .events, request.method == "POST" {
+                create(exchange.body, channel, &state)
+            } else if request.method != "GET" {
+                if let answer = write(request, target, exchange.body, user, &state) { reply(channel, answer) }
             } else if target.name.isEmpty {
                 answer(request, target, channel, &state)
             } else if let object = state.objects[target.resource]?[target.key] {

@@ -1,4 +1,5 @@
 /// What the fake API server can do wrong, once for each time it is asked to.
+import NIOCore
 
 package enum FakeFault: Sendable {
     /// Answer with this status and nothing else.
@@ -15,6 +16,21 @@ package enum FakeFault: Sendable {
     case silence
     /// Begin a watch and end it in good order at once.
     case endAtOnce
+}
+
+/// A request that waits for its answer.
+struct FakeExchange: Sendable {
+    let request: FakeRequest
+    let target: FakeTarget?
+    let body: String
+    let channel: any Channel
+    let began = ContinuousClock.now
+
+    /// Servers give up when the client does: it goes away, or said how long it would wait.
+    var isWanted: Bool {
+        let limit = request.query["timeout"].flatMap { Int($0.dropLast(2)) } ?? 34_000
+        return channel.isActive && ContinuousClock.now - began < .milliseconds(limit)
+    }
 }
 
 /// One request as it came.

@@ -10,6 +10,7 @@ package struct FakeWrite: Sendable {
     package let path: String
     package let query: [String: String]
     package let client: String
+    package let user: String
     package let body: String
     package let status: Int
 }
@@ -46,53 +47,79 @@ extension FakeAPIServer {
     }
 
     /// nil: no answer.
-    func write(_ request: FakeRequest, _ target: FakeTarget, _ body: String, _ state: inout State) -> FakeAnswer? {
+    func write(_ request: FakeRequest, _ target: FakeTarget, _ body: String, _ user: FakeUser, _ state: inout State)
+        -> FakeAnswer?
+    {
         let answer: FakeAnswer
         switch state.writeFaults.isEmpty ? nil : state.writeFaults.removeFirst() {
         case .silence: return nil
         case .status(let code, let reason, let message, let headers):
             answer = FakeAnswer(code, reason, message, headers)
-        default: answer = perform(request, target, JSONValue(body) ?? .object([:]), &state)
+        default: answer = perform(request, target, JSONValue(body) ?? .object([:]), user, &state)
         }
         state.writes.append(
             FakeWrite(
                 verb: request.method, path: request.path, query: request.query,
-                client: request.headers["user-agent"] ?? "", body: body, status: answer.code))
+                client: request.headers["user-agent"] ?? "", user: user.name, body: body, status: answer.code))
         return answer
     }
 
     private func perform(
-        _ request: FakeRequest, _ target: FakeTarget, _ sent: JSONValue, _ state: inout State
+        _ request: FakeRequest, _ target: FakeTarget, _ sent: JSONValue, _ user: FakeUser, _ state: inout State
     ) -> FakeAnswer {
+        if target.resource == .tokenreviews { return review(sent, state) }
         let isStatus = target.subresource == "status"
         guard isStatus ? target.resource.hasStatus : target.subresource.isEmpty else {
             return FakeAnswer(404, "NotFound", "the server could not find the requested resource")
         }
-        if request.method == "POST" { return create(target, sent, &state) }
+        let manager = FieldManager(request.manager, request.isApply ? "Apply" : "Update", target)
+        if request.method == "POST" { return create(target, sent, manager, &state) }
         guard !target.name.isEmpty else {
             return FakeAnswer(
                 405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
         }
-        guard let old = state.objects[target.resource]?[target.key]?.value(target.resource) else {
-            guard request.method == "PUT", target.resource.isCreatedOnUpdate else { return notFound(target) }
-            return FakeAnswer(201, keep(sent, at: target, &state))
+        let old = state.objects[target.resource]?[target.key]?.value(target.resource)
+        if let refusal = precondition(request, target, sent, old) { return refusal }
+        guard let old else {
+            if let refusal = authorize(FakeAction("create", target), user, state.roles, &state) {
+                return refusal.answer
+            }
+            let new = request.isApply ? JSONValue.object([:]).applying(sent, by: manager, force: true) : nil
+            return FakeAnswer(201, keep((try? new?.get()) ?? sent.owned(by: manager, after: nil), at: target, &state))
         }
-        if let refusal = precondition(request.method, target, sent, old) { return refusal }
-        switch request.method {
-        case "DELETE":
+        switch (request.method, request.headers["content-type"]) {
+        case ("DELETE", _):
             remove(target.resource, target.key, &state)
             return FakeAnswer(200, #"{"kind":"Status","apiVersion":"v1","status":"Success"}"#)
-        case "PUT": return replace(old, by: sent, target, &state)
-        default:
-            guard request.headers["content-type"] == "application/merge-patch+json" else {
-                return FakeAnswer(
-                    415, "UnsupportedMediaType", "the body of the request was in an unknown format")
-            }
-            return replace(old, by: old.merged(sent), target, &state)
+        case ("PUT", _): return replace(old, by: sent, target, manager, &state)
+        case (_, "application/merge-patch+json"): return replace(old, by: old.merged(sent), target, manager, &state)
+        case (_, FakeRequest.applyType): return apply(sent, to: old, target, manager, request, &state)
+        default: return FakeAnswer(415, "UnsupportedMediaType", "the body of the request was in an unknown format")
         }
     }
 
-    private func create(_ target: FakeTarget, _ sent: JSONValue, _ state: inout State) -> FakeAnswer {
+    private func apply(
+        _ sent: JSONValue, to old: JSONValue, _ target: FakeTarget, _ manager: FieldManager, _ request: FakeRequest,
+        _ state: inout State
+    ) -> FakeAnswer {
+        var half = sent
+        // Through one door the other half is not seen.
+        for key in sent.members.keys
+        where key != "metadata" && target.resource.hasStatus && (key == "status") != (target.subresource == "status") {
+            half[key] = nil
+        }
+        if target.subresource == "status" { half["metadata"] = nil }
+        switch old.applying(half, by: manager, force: request.query["force"] == "true") {
+        case .failure(let conflict): return FakeAnswer(409, "Conflict", conflict.message)
+        case .success(var new):
+            new["metadata"]?.takeServerFields(from: old["metadata"])
+            return FakeAnswer(200, new == old ? old.json : keep(new, at: target, &state))
+        }
+    }
+
+    private func create(
+        _ target: FakeTarget, _ sent: JSONValue, _ manager: FieldManager, _ state: inout State
+    ) -> FakeAnswer {
         var target = target
         target.name = sent["metadata"]?["name"]?.string ?? ""
         guard !target.name.isEmpty else {
@@ -108,16 +135,28 @@ extension FakeAPIServer {
         }
         var object = sent
         if target.resource.hasStatus { object["status"] = nil }
-        return FakeAnswer(201, keep(object, at: target, &state))
+        return FakeAnswer(201, keep(object.owned(by: manager, after: nil), at: target, &state))
     }
 
     /// nil: the object is the one that is meant.
     private func precondition(
-        _ method: String, _ target: FakeTarget, _ sent: JSONValue, _ old: JSONValue
+        _ request: FakeRequest, _ target: FakeTarget, _ sent: JSONValue, _ old: JSONValue?
     ) -> FakeAnswer? {
-        let wanted = method == "DELETE" ? sent["preconditions"] : sent["metadata"]
+        let isMade = target.subresource.isEmpty && (request.isApply || target.resource.isCreatedOnUpdate)
+        let wanted = request.method == "DELETE" ? sent["preconditions"] : sent["metadata"]
         let version = wanted?["resourceVersion"]?.string
-        if method == "PUT", version == nil, target.resource.isCustom {
+        guard let old else {
+            return request.method == "DELETE" || request.method == "PATCH" && !request.isApply || !isMade
+                ? notFound(target) : nil
+        }
+        if request.isApply, request.query["fieldManager"] == nil {
+            return FakeAnswer(
+                422, "Invalid", "PatchOptions is invalid: fieldManager: Required value: is required for apply patch")
+        }
+        if request.isApply, wanted?["managedFields"] != nil {
+            return FakeAnswer(400, "BadRequest", "metadata.managedFields must be nil")
+        }
+        if request.method == "PUT", version == nil, target.resource.isCustom {
             return FakeAnswer(
                 422, "Invalid",
                 "\(target.quotedName) is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an "
@@ -139,7 +178,7 @@ extension FakeAPIServer {
 
     /// What changes through this door; nothing is told when nothing does.
     private func replace(
-        _ old: JSONValue, by sent: JSONValue, _ target: FakeTarget, _ state: inout State
+        _ old: JSONValue, by sent: JSONValue, _ target: FakeTarget, _ manager: FieldManager, _ state: inout State
     ) -> FakeAnswer {
         let isStatus = target.subresource == "status"
         var new = sent
@@ -149,8 +188,9 @@ extension FakeAPIServer {
         }
         if isStatus { new["metadata"] = old["metadata"] }
         new["metadata"]?.takeServerFields(from: old["metadata"])
+        new.managers = old.managers
         guard new != old else { return FakeAnswer(200, old.json) }
-        return FakeAnswer(200, keep(new, at: target, &state))
+        return FakeAnswer(200, keep(new.owned(by: manager, after: old), at: target, &state))
     }
 
     /// As JSON.
@@ -191,5 +231,14 @@ extension JSONValue {
         for key in ["name", "namespace", "resourceVersion", "uid", "generation", "creationTimestamp"] {
             self[key] = old?[key]
         }
+    }
+}
+
+extension FakeRequest {
+    static let applyType = "application/apply-patch+yaml"
+    fileprivate var isApply: Bool { method == "PATCH" && headers["content-type"] == Self.applyType }
+    /// Who says nothing is called as his program is.
+    fileprivate var manager: String {
+        query["fieldManager"] ?? headers["user-agent"]?.split(separator: "/").first.map(String.init) ?? "unknown"
     }
 }

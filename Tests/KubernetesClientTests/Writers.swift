@@ -4,11 +4,18 @@ import TestSupport
 
 @testable import KubernetesClient
 
-func withWriter(
-    to server: FakeAPIServer, named program: String = "test", _ body: (ObjectWriter) async throws -> Void
-) async throws {
+func access(to server: FakeAPIServer, token: String? = nil) throws -> ClusterAccess {
     guard let address = ServerAddress(server.url) else { throw TestFailure("no URL: \(server.url)") }
-    let writer = ObjectWriter(access: ClusterAccess(server: address), program: program, timing: .quick)
+    var access = ClusterAccess(server: address)
+    if let token { access.login = .token(token) }
+    return access
+}
+
+func withWriter(
+    to server: FakeAPIServer, named program: String = "test", token: String? = nil,
+    _ body: (ObjectWriter) async throws -> Void
+) async throws {
+    let writer = ObjectWriter(access: try access(to: server, token: token), program: program, timing: .quick)
     defer { writer.shutdown() }
     try await body(writer)
 }
