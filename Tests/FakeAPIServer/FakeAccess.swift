@@ -96,7 +96,8 @@ struct FakeRoles: Sendable {
     private var rules: [Role: [Rule]] = [:]
     private var bindings: [Binding] = []
 
-    init(yaml: String) throws {
+    /// `without`: as if no rule had this verb.
+    init(yaml: String, without verb: String?) throws {
         var stream = try YAMLStream(Array(yaml.utf8))
         while let document = stream.next() {
             let root = try document.get().root
@@ -107,7 +108,8 @@ struct FakeRoles: Sendable {
                     kind: root["kind"]?.text ?? "", namespace: namespace, name: root["metadata"]?["name"]?.text ?? "")
                 rules[role] = root["rules"]?.elements.map {
                     Rule(
-                        groups: $0.texts("apiGroups"), resources: $0.texts("resources"), verbs: $0.texts("verbs"),
+                        groups: $0.texts("apiGroups"), resources: $0.texts("resources"),
+                        verbs: $0.texts("verbs").subtracting([verb].compactMap(\.self)),
                         names: $0.texts("resourceNames"))
                 }
             case "ClusterRoleBinding", "RoleBinding":
@@ -152,8 +154,9 @@ extension YAMLNode {
 
 extension FakeAPIServer {
     /// From now on whoever asks needs a token that is known, and a role that lets him.
-    package func enforce(rbac yaml: String) throws {
-        let roles = try FakeRoles(yaml: yaml)
+    /// `without`: a verb that somebody forgot.
+    package func enforce(rbac yaml: String, without verb: String? = nil) throws {
+        let roles = try FakeRoles(yaml: yaml, without: verb)
         state.withLock { $0.roles = roles }
     }
     package func know(_ user: FakeUser, by token: String) { state.withLock { $0.users[token] = user } }

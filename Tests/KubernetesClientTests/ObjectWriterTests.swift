@@ -81,6 +81,28 @@ import Testing
         }
     }
 
+    /// What was not answered in time does not happen later: nobody would know of it.
+    @Test func whatIsGivenUpDoesNotHappenLater() async throws {
+        try await withWriter { server, writer in
+            let create = ObjectWrite(.create, route, fields: #""spec":{}"#)
+            server.hold { $0.method == "POST" }
+            guard case .failed(.trouble) = await writer.write(create, within: .milliseconds(100)) else {
+                Issue.record("an answer from nowhere")
+                return
+            }
+            try await soon("the server saw it") { server.held == 1 }
+            server.goAway()
+            guard case .failed(.trouble) = await writer.write(create) else {
+                Issue.record("an answer of a server that is away")
+                return
+            }
+            server.release()
+            server.comeBack()
+            try await eventually("it is back") { await writer.write(create).version != nil }
+            #expect(server.writes.map(\.status) == [201])
+        }
+    }
+
     @Test func aReplicaThatEndsHandsTheLeaseToTheOther() async throws {
         var timing = LeaderElection.Timing()
         timing.lease = .seconds(2)
