@@ -128,12 +128,7 @@ struct Analysis {
 
     mutating func add(_ name: String, _ bytes: [UInt8]) {
         let file = ManifestFile(name: name, bytes: bytes, decoder: &decoder, readsTemplates: true)
-        for problem in file.problems {
-            entries.append(
-                Entry(
-                    severity: Severity.error.rawValue, code: "undecodable", object: problem.object,
-                    field: problem.field, location: problem.location, message: problem.message))
-        }
+        for problem in file.problems { entries.append(Entry(problem)) }
         for template in file.templates { set.add(template) }
         ignored.formUnion(file.ignoredKinds.keys)
         for entry in file.entries {
@@ -170,6 +165,20 @@ struct Analysis {
                 "\(ignored.count) kinds that Heddle does not read: \(ignored.sorted().joined(separator: ", "))")
         }
         return result
+    }
+}
+
+extension Analysis.Entry {
+    init(_ problem: SourceProblem) {
+        let (severity, code) =
+            switch problem.effect {
+            case .refused: (Severity.error, "undecodable")
+            case .leftOut: (Severity.warning, "left-out")
+            case .repeated: (Severity.error, "given-twice")
+            }
+        self.init(
+            severity: severity.rawValue, code: code, object: problem.object, field: problem.field,
+            location: problem.location, message: problem.message)
     }
 }
 

@@ -29,12 +29,25 @@ package struct SourceProblem: Hashable, Sendable, CustomStringConvertible {
     package let field: String?
     /// What is wrong and what to do, as one sentence.
     package let message: String
+    package let effect: Effect
 
-    package init(location: String, object: String? = nil, field: String? = nil, message: String) {
+    package enum Effect: Sendable {
+        /// The object, or the document, is not used.
+        case refused
+        /// A part of it is not; the rest is.
+        case leftOut
+        /// It was there before, and is used as it was there.
+        case repeated
+    }
+
+    package init(
+        location: String, object: String? = nil, field: String? = nil, message: String, effect: Effect = .refused
+    ) {
         self.location = location
         self.object = object
         self.field = field
         self.message = message
+        self.effect = effect
     }
     package var description: String {
         ([location] + [object, field].compactMap { $0 } + [message]).joined(separator: ": ")

@@ -120,13 +120,14 @@ package struct ManifestFile: Sendable {
             problems.append(
                 SourceProblem(
                     location: "\(name):\(note.line)", object: id.description,
-                    field: note.path.isEmpty ? nil : note.path, message: note.message))
+                    field: note.path.isEmpty ? nil : note.path, message: note.message, effect: .leftOut))
         }
         if let first = seen[id] {
             problems.append(
                 SourceProblem(
                     location: "\(name):\(node.line)", object: id.description,
-                    message: "is also on line \(first) of this file, and that one is used; remove one of them"))
+                    message: "is also on line \(first) of this file, and that one is used; remove one of them",
+                    effect: .repeated))
             return
         }
         seen[id] = node.line

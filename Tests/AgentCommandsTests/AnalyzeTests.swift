@@ -162,6 +162,23 @@ private final class Files {
         #expect(port.object == "Service shop/web" && port.field == "spec.ports[0].port" && port.severity == "error")
     }
 
+    /// A part that is left out takes nothing else along.
+    @Test func whatIsLeftOutIsAWarning() throws {
+        let slice = """
+            apiVersion: discovery.k8s.io/v1
+            kind: EndpointSlice
+            metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
+            addressType: IPv4
+            ports: [{name: http, port: 80}]
+            endpoints: [{addresses: [10.1.0.1]}, {addresses: [nowhere]}]
+
+            """
+        let result = result([("a.yaml", service + "---\n" + slice)])
+        let entry = try #require(result.entries.first)
+        #expect(result.entries.count == 1 && entry.code == "left-out" && entry.severity == "warning")
+        #expect(entry.field == "endpoints[1].addresses[0]" && result.errors == 0 && result.objects == 2)
+    }
+
     /// The first is judged; where it is said.
     @Test func theSameObjectTwice() {
         let result = result([("a.yaml", clean), ("b.yaml", wrong)])
@@ -171,7 +188,9 @@ private final class Files {
         // Of one name in two namespaces.
         let other = clean.replacing("namespace: shop", with: "namespace: b")
         #expect(self.result([("a.yaml", clean), ("b.yaml", other)]).entries.isEmpty)
-        #expect(self.result([("a.yaml", clean + "---\n" + clean)]).entries.map(\.location) == ["a.yaml:8"])
+        let once = self.result([("a.yaml", clean + "---\n" + clean)])
+        #expect(once.entries.map(\.code) == ["given-twice"] && once.entries.map(\.location) == ["a.yaml:8"])
+        #expect(once.objects == 1)
     }
 
     @Test func whoNamesNoNamespaceIsInTheDefault() {
