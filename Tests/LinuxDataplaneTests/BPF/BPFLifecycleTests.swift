@@ -158,6 +158,23 @@ import TestSupport
         }
     }
 
+    /// A connection that is on its way to the proxy when nothing more is steered there: asked then, the proxy hears what
+    /// its client dialled, so it need not answer 503.
+    @Test func whatTheProxyAsksGoesLast() throws {
+        try BPFTestNode.with { test in
+            test.nodeProgram.proxyListeners = [SocketAddress(test.node.host.v4, 15001)]
+            try test.applyAll(services(test))
+            var left: [[String]] = []
+            try BPFCleanup.run(
+                bpffs: test.options.bpffs,
+                settle: { left += ["links", "maps"].map { directoryEntries("\(test.options.bpffs)/\($0)") } })
+            try #require(left.count == 2)
+            #expect(left[0].sorted() == ["getsockopt", "sock_ops"])
+            #expect(left[1].contains("proxy_dialled") && left[1].contains("socket_origin"))
+            #expect(directoryEntries(test.options.bpffs) == [])
+        }
+    }
+
     @Test func dumpShowsWhatIsInForce() throws {
         try BPFTestNode.with { test in
             test.nodeProgram.detector = .none
