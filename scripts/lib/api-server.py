@@ -1,10 +1,11 @@
-"""An API server for rehearsals: get, list, watch, create, update and patch over TLS, by the roles that the chart grants.
+"""An API server for rehearsals: get, list, watch, create, update and patch over TLS, by the roles that the chart
+grants.
 
     api-server.py OBJECTS MANIFESTS CERTIFICATE KEY ADDRESS PORT
 
-OBJECTS: a directory of YAML files, the cluster's objects, followed while it changes. MANIFESTS: the rendered chart, whose
-roles and bindings are followed too. A bearer token is the name of a ServiceAccount. On standard output a line for each
-write, and one that begins with FORBIDDEN for each request that no role allows.
+OBJECTS: a directory of YAML files, the cluster's objects, followed while it changes. MANIFESTS: the rendered chart,
+whose roles and bindings are followed too. A bearer token is the name of a ServiceAccount. On standard output a line
+for each write, and one that begins with FORBIDDEN for each request that no role allows.
 """
 import json
 import os
@@ -105,7 +106,8 @@ def follow_files():
 def rules_of(chart):
     """(ServiceAccount, namespace or None for all, rule)"""
     result = []
-    roles = {(each["kind"], each["metadata"]["name"]): each for each in chart if each["kind"] in ("Role", "ClusterRole")}
+    roles = {(each["kind"], each["metadata"]["name"]): each
+             for each in chart if each["kind"] in ("Role", "ClusterRole")}
     for binding in chart:
         if binding["kind"] in ("RoleBinding", "ClusterRoleBinding"):
             role = roles[binding["roleRef"]["kind"], binding["roleRef"]["name"]]
@@ -168,8 +170,8 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def refuse(self, code, reason, message):
-        self.answer(code, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message,
-                           "reason": reason, "code": code})
+        self.answer(code, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                           "message": message, "reason": reason, "code": code})
 
     def handle_any(self):
         url = urlsplit(self.path)
@@ -196,7 +198,8 @@ class Handler(BaseHTTPRequestHandler):
             elif verb == "list":
                 with changed:
                     items = [each for each in store.get(plural, {}).values() if matches(each, query)]
-                    self.answer(200, {"kind": NAMES[plural] + "List", "apiVersion": items[0]["apiVersion"] if items else "v1",
+                    of = items[0]["apiVersion"] if items else "v1"
+                    self.answer(200, {"kind": NAMES[plural] + "List", "apiVersion": of,
                                       "metadata": {"resourceVersion": str(version)}, "items": items})
             else:
                 self.answer(*self.one(verb, plural, (namespace, name), part, json.loads(body or "null")))

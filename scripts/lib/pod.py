@@ -1,13 +1,13 @@
-"""What kubelet and a container runtime make of a pod of the chart, as bundles for runc: user, capabilities, seccomp profile,
-read-only root, mounts and environment are the manifest's, nothing is given beside them.
+"""What kubelet and a container runtime make of a pod of the chart, as bundles for runc: user, capabilities, seccomp
+profile, read-only root, mounts and environment are the manifest's, nothing is given beside them.
 
     pod.py MANIFESTS KIND/NAME DIRECTORY IMAGE NODE KEY=VALUE...
 
-DIRECTORY/CONTAINER is each container's bundle, with the file `ready`, the URL of its readiness probe, where it has one;
-DIRECTORY/grace is the time that it has to end. IMAGE: the image's file system; a bundle gets links to its files. NODE: a
-directory that stands for the node's own: hostPath /a/b is NODE/a/b. KEY: `network`, the namespace's path; `cgroup`, the
-path below the hierarchy's root; `node`, `name` and `ip` as the API has them; `ca`, the certificate of the API server;
-`without`, a capability that the containers do not get; any other is a variable of the environment.
+DIRECTORY/CONTAINER is each container's bundle, with the file `ready`, the URL of its readiness probe, where it has
+one; DIRECTORY/grace is the time that it has to end. IMAGE: the image's file system; a bundle gets links to its files.
+NODE: a directory that stands for the node's own: hostPath /a/b is NODE/a/b. KEY: `network`, the namespace's path;
+`cgroup`, the path below the hierarchy's root; `node`, `name` and `ip` as the API has them; `ca`, the certificate of
+the API server; `without`, a capability that the containers do not get; any other is a variable of the environment.
 """
 import json
 import os
@@ -22,8 +22,8 @@ import yaml
 PROFILE = "/usr/share/containers/seccomp.json"
 MACHINE = {"x86_64": ("SCMP_ARCH_X86_64", "amd64"), "aarch64": ("SCMP_ARCH_AARCH64", "arm64")}[platform.machine()]
 # The capabilities that a runtime gives before the manifest adds and drops.
-DEFAULT = """AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP SETUID
-    SYS_CHROOT""".split()
+DEFAULT = """AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP
+    SETUID SYS_CHROOT""".split()
 KEYS = ("network", "cgroup", "node", "name", "ip", "ca", "without")
 
 
@@ -98,7 +98,8 @@ def environment(container, namespace, given):
               "status.podIP": given["ip"], "status.hostIP": given["ip"]}
     result = {"PATH": "/usr/local/bin", **{key: value for key, value in given.items() if key not in KEYS}}
     for entry in container.get("env", []):
-        result[entry["name"]] = entry["value"] if "value" in entry else fields[entry["valueFrom"]["fieldRef"]["fieldPath"]]
+        path = entry.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
+        result[entry["name"]] = fields[path] if path else entry["value"]
     return [f"{key}={value}" for key, value in result.items()]
 
 
@@ -137,8 +138,8 @@ def bundle(container, pod, namespace, volumes, given):
         "mounts": list(mounts_of(container, volumes, "service account")),
         "linux": {
             "cgroupsPath": f"{given['cgroup']}/{container['name']}",
-            "namespaces": [{"type": kind} for kind in ["mount", "ipc", "uts", "cgroup"] + ["pid"] * (not pod.get("hostPID"))]
-            + [{"type": "network", "path": given["network"]}],
+            "namespaces": [{"type": kind} for kind in ["mount", "ipc", "uts", "cgroup"]]
+            + [{"type": "pid"}] * (not pod.get("hostPID")) + [{"type": "network", "path": given["network"]}],
             "maskedPaths": ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
                             "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"],
             "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],

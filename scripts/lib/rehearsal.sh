@@ -1,5 +1,6 @@
-# A cluster to rehearse the chart in: two nodes, an API server that follows the chart's roles, and the chart's pods, started
-# out of the image's file system by runc as kubelet and a runtime would. Sourced, not run, after common.sh and lab.sh.
+# A cluster to rehearse the chart in: two nodes, an API server that follows the chart's roles, and the chart's pods,
+# started out of the image's file system by runc as kubelet and a runtime would. Sourced, not run, after common.sh and
+# lab.sh.
 
 rehearsal_packages=(runc golang-github-containers-common python3 python3-yaml openssl iproute2 nftables curl util-linux)
 
@@ -54,8 +55,8 @@ make_cluster() {
     service default kubernetes 10.96.0.1 443 6443 192.168.50.1
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=kubernetes \
         -addext subjectAltName=IP:192.168.50.1,IP:10.96.0.1 -keyout "$dir/key.pem" -out "$dir/ca.pem" 2> /dev/null
-    run_in $lab-node-1 $cgroups/script python3 scripts/lib/api-server.py "$dir/manifests" "$dir/chart.yaml" "$dir/ca.pem" \
-        "$dir/key.pem" 192.168.50.1 6443 > "$dir/log/api-server" 2>&1 &
+    run_in $lab-node-1 $cgroups/script python3 scripts/lib/api-server.py "$dir/manifests" "$dir/chart.yaml" \
+        "$dir/ca.pem" "$dir/key.pem" 192.168.50.1 6443 > "$dir/log/api-server" 2>&1 &
     wait_for 10 "the API server answers" on_node node-2 curl -ks -m 1 https://192.168.50.1:6443/
 }
 
@@ -94,7 +95,8 @@ start_pod() {
     rm -rf --one-file-system "$dir/pods/$id"
     mkdir "$dir/pods/$id"
     python3 scripts/lib/pod.py "$dir/chart.yaml" "$workload" "$dir/pods/$id" "$image" "$dir/$node" \
-        network="/run/netns/$network" cgroup="/$lab/$node/pods/$id" node="$node" name="$id" ip="$address" ca="$dir/ca.pem" \
+        network="/run/netns/$network" cgroup="/$lab/$node/pods/$id" node="$node" name="$id" ip="$address" \
+        ca="$dir/ca.pem" \
         KUBERNETES_SERVICE_HOST=10.96.0.1 KUBERNETES_SERVICE_PORT=443 "$@"
     for bundle in "$dir/pods/$id"/*/config.json; do
         bundle=${bundle%/*}

@@ -2,9 +2,9 @@
 
     steady-client.py DIRECTORY NAME ADDRESS...
 
-For each address, HTTP on port 80, a request every 10 ms over a connection of its own, and one every 10 ms over a connection
-that is kept; DIRECTORY/NAME.failed gets a line for each that was not answered with 200, DIRECTORY/NAME.done their number in
-the end. It ends when DIRECTORY/enough is there.
+For each address, HTTP on port 80, a request every 10 ms over a connection of its own, and one every 10 ms over a
+connection that is kept; DIRECTORY/NAME.failed gets a line for each that was not answered with 200,
+DIRECTORY/NAME.done their number in the end. It ends when DIRECTORY/enough is there.
 """
 import http.client
 import os

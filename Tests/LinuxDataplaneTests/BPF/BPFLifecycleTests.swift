@@ -158,8 +158,8 @@ import TestSupport
         }
     }
 
-    /// A connection that is on its way to the proxy when nothing more is steered there: asked then, the proxy hears what
-    /// its client dialled, so it need not answer 503.
+    /// A connection that is on its way to the proxy when nothing more is steered there: the proxy asks then what its
+    /// client dialled, and answers 503 if nobody knows.
     @Test func whatTheProxyAsksGoesLast() throws {
         try BPFTestNode.with { test in
             test.nodeProgram.proxyListeners = [SocketAddress(test.node.host.v4, 15001)]
