@@ -179,7 +179,9 @@ extension JSONValue {
         guard force || conflicts.isEmpty else { return .failure(FieldConflict(conflicts.sorted())) }
         var result = applied(sent)
         let kept = managers.reduce(into: wanted) { $0.formUnion($1.fields) }
-        for path in (mine?.fields ?? []).subtracting(kept).sorted(by: { $0.count > $1.count }) { result.remove(path) }
+        let given = (mine?.fields ?? []).subtracting(kept)
+        // Elements of lists as a whole first: without its key none is found.
+        for path in given.filter({ $0.last == "." }) + given.filter({ $0.last != "." }) { result.remove(path) }
         var owner = manager
         owner.fields = wanted
         result.managers = managers + [owner]
