@@ -86,6 +86,7 @@ let package = Package(
         library("Balancing", ["Addressing", "RouteIR"]),
         library("Validation", ["Addressing", "Cluster", "Compile", "PullJSON", "RouteIR"]),
         library("Admission", ["Cluster", "Compile", "PullJSON", "Validation"]),
+        library("CertificateAuthority"),
         // L2: kernel interfaces and formats.
         library("YAML", ["CLibyaml"], linker: yamlLibraries),
         library("Posix", ["CLinux"]),
@@ -148,6 +149,7 @@ let package = Package(
                 "YAML",
             ]),
         tests("Admission", ["Addressing", "Admission", "Cluster", "Compile", "PullJSON", "TestSupport", "Validation"]),
+        tests("CertificateAuthority", ["CertificateAuthority", "TestSupport"]),
         tests("YAML", ["YAML", "TestSupport"]),
         tests("Manifests", ["Addressing", "Cluster", "Manifests", "YAML", "TestSupport"]),
         tests("Posix", ["Posix", "TestSupport"]),

@@ -10,6 +10,7 @@ struct ModuleTable {
         "Admission": 1, "Addressing": 0, "HTTPWire": 0, "HTTP2Wire": 0, "Options": 0, "PullJSON": 0,
         "AdminAPI": 1, "Balancing": 1, "Cluster": 1, "DataplaneIR": 1, "Compile": 1, "HandOver": 1, "NodeControl": 1,
         "Observation": 1, "Reconcile": 1, "RouteIR": 1, "RouteStatus": 1, "Validation": 1,
+        "CertificateAuthority": 1,
         "YAML": 2, "Posix": 2, "Netns": 2, "Netlink": 2, "Nftables": 2, "BPF": 2, "BPFPrograms": 2,
         "Proxy": 3, "Manifests": 3, "LinuxDataplane": 3, "KubernetesClient": 3, "Telemetry": 3, "AdminServer": 3,
         "HandOverLink": 3, "Daemon": 3,
