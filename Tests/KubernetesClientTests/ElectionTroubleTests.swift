@@ -104,7 +104,7 @@ import Testing
             server.hold { $0.headers["user-agent"] == replica.name }
             try await soon("requests wait") { server.held >= count }
         case 3 where leadership.isLeading:
-            server.hold { $0.headers["user-agent"] == replica.name && $0.method == "PUT" }
+            server.hold { $0.headers["user-agent"] == replica.name && $0.path.contains("/leases") }
             try await soon("renewals wait") { server.held >= count || !leadership.isLeading }
         case 4:
             server.goAway()

@@ -1,0 +1,85 @@
+// The controller with no more rights than deploy/ grants: a verb that is missing there is refused here.
+import AdminAPI
+import FakeAPIServer
+import Glibc
+import TestSupport
+import Testing
+
+private let manifests = readText(
+    #filePath.split(separator: "/").dropLast(3).map { "/" + $0 }.joined() + "/deploy/heddle.yaml")
+
+@Suite(.serialized, .enabled(if: manifests.contains("name: heddle-controller"), "deploy/ has no controller"))
+struct ControllerRightsTests {
+    private static let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/heddle-controller"
+
+    @Test(arguments: [true, false]) func theControllerMayDoWhatItDoes(streams: Bool) async throws {
+        try await withController(without: nil, streams: streams) { server in
+            try eventually("the Lease is made") { server.stored(Self.lease) != nil }
+            // Nobody held it: it need not be waited for.
+            server.store(Self.lease, #"{"spec":{"holderIdentity":""}}"#)
+            for path in ["httproutes/h", "grpcroutes/g"] {
+                try eventually("the status of \(path)") {
+                    server.stored("/apis/gateway.networking.k8s.io/v1/namespaces/default/\(path)")?
+                        .contains("heddle.io/mesh-controller") == true
+                }
+            }
+            try eventually("the bad one's owner is told") { server.createdEvents.count == 1 }
+            #expect(server.forbidden == [])
+        }
+    }
+
+    /// That the above would fail.
+    @Test(arguments: [
+        ("list", ["services", "endpointslices", "namespaces", "httproutes", "grpcroutes"]),
+        ("watch", ["services", "endpointslices", "namespaces", "httproutes", "grpcroutes"]),
+        ("get", ["leases"]), ("create", ["leases"]), ("update", ["leases"]),
+        ("patch", ["httproutes/status", "grpcroutes/status"]),
+    ])
+    func aVerbThatIsMissingIsRefused(verb: String, resources: [String]) async throws {
+        try await withController(without: verb, streams: verb == "watch") { server in
+            if ["update", "patch"].contains(verb) { server.store(Self.lease, #"{"spec":{"holderIdentity":""}}"#) }
+            try eventually("\(resources) are refused") {
+                resources.allSatisfy { resource in
+                    server.forbidden.contains { $0.contains("cannot \(verb) resource \"\(resource)\"") }
+                }
+            }
+        }
+    }
+
+    private func withController(
+        without verb: String?, streams: Bool, _ body: (FakeAPIServer) throws -> Void
+    ) async throws {
+        let server = try await FakeAPIServer()
+        server.configure { $0.offersStreamedLists = streams }
+        server.know(.serviceAccount("kube-system", "heddle-controller"), by: "controller")
+        try server.enforce(rbac: manifests, without: verb)
+        let bad = FakeObject("default", "bad", body: #""spec":{"clusterIP":"10.96.0.300","ports":[{"port":80}]}"#)
+        server.put(.services, service("web"), service("rpc", clusterIP: "10.96.0.2"), bad)
+        var route = httpRoute("h", of: "web", to: "web")
+        server.put(.httproutes, route)
+        (route.name, route.body) = ("g", httpRoute("g", of: "rpc", to: "rpc").body)
+        server.put(.grpcroutes, route)
+        let directory = try TemporaryDirectory()
+        let kubeconfig = directory.path + "/kubeconfig"
+        try writeText(
+            """
+            apiVersion: v1
+            kind: Config
+            current-context: test
+            contexts: [{name: test, context: {cluster: test, user: test}}]
+            clusters: [{name: test, cluster: {server: "\(server.url)"}}]
+            users: [{name: test, user: {token: controller}}]
+            """, to: kubeconfig)
+        let process = try ChildProcess(
+            [
+                programDirectory + "/heddle-controller", "run", "--kubeconfig", kubeconfig, "--identity", "a",
+                "--api-socket", directory.path + "/controller.sock", "--healthz-address", "127.0.0.1:0",
+                "--metrics-address", "127.0.0.1:0", "--log-level", "error",
+            ], descriptors: [0, 1, 2])
+        let result = Result { try body(server) }
+        process.signal(SIGTERM)
+        _ = try process.wait()
+        await server.stop()
+        try result.get()
+    }
+}
