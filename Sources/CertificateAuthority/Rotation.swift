@@ -1,0 +1,151 @@
+/// When the authority makes a new root or intermediate, and how one takes the other's place while every leaf that lives
+/// is believed by everybody: a root is known to all before anything is signed under it, and known until the last leaf
+/// under it has ended. Times are in seconds since 1970.
+
+package struct Rotation: Sendable {
+    package struct Timing: Equatable, Sendable {
+        package var rootLife = 3650 * 86400
+        package var intermediateLife = 90 * 86400
+        /// The longest life of a leaf.
+        package var leafLife = 86400
+        /// Until everybody believes what was published.
+        package var settling = 3600
+        /// Before trying again what has not been reported as done.
+        package var retry = 30
+
+        package init() {}
+    }
+    package struct Authority: Equatable, Sendable {
+        package let id: Int
+        package let notBefore: Int
+        package let notAfter: Int
+    }
+    package enum Event: Equatable, Sendable {
+        case tick
+        /// By command.
+        case renewRoot, renewIntermediate
+        /// Made, stored and found good; the answers to the actions of that name.
+        case rootMade(id: Int)
+        case intermediateMade(id: Int, root: Int)
+        /// These roots are in the place that everybody reads.
+        case published([Int])
+    }
+    package enum Action: Equatable, Sendable {
+        case makeRoot(id: Int, notAfter: Int)
+        case makeIntermediate(id: Int, root: Int, notAfter: Int)
+        case publish([Int])
+        /// Leaves are signed by this from now on.
+        case sign(intermediate: Int, root: Int)
+        /// Its key and certificate are to be forgotten: nothing alive is under it.
+        case forget(root: Int)
+    }
+
+    package let timing: Timing
+    /// Signs; nil: nothing can be issued yet.
+    package private(set) var root: Authority?
+    package private(set) var intermediate: Authority?
+    /// Made, and to be believed by all before it signs.
+    package private(set) var nextRoot: Authority?
+    /// Signs no more; the time when the last leaf under it ends.
+    package private(set) var retired: [(authority: Authority, until: Int)] = []
+    /// What is in the place that everybody reads, and since when.
+    private var published: (roots: [Int], since: Int) = ([], 0)
+    private var wantsRoot = false
+    private var wantsIntermediate = false
+    private var lastID = 0
+    /// What was asked for and has not been reported as done.
+    private var pending: (action: Action, authority: Authority, asked: Int)?
+    private var publishAsked: (roots: [Int], asked: Int)?
+
+    package init(timing: Timing = Timing()) { self.timing = timing }
+
+    /// The roots that everybody should believe.
+    package var trusted: [Int] { ([root, nextRoot].compactMap { $0 } + retired.map(\.authority)).map(\.id).sorted() }
+
+    /// When a leaf signed now ends: never later than those above it.
+    package func leafEnd(now: Int) -> Int? {
+        guard let root, let intermediate else { return nil }
+        let end = min(now + timing.leafLife, intermediate.notAfter, root.notAfter)
+        return end > now ? end : nil
+    }
+
+    package mutating func take(_ event: Event, now: Int) -> [Action] {
+        var actions: [Action] = []
+        switch event {
+        case .tick: break
+        case .renewRoot: wantsRoot = true
+        case .renewIntermediate: wantsIntermediate = true
+        case .rootMade(let id): rootMade(id)
+        case .intermediateMade(let id, let root): actions += intermediateMade(id, root: root, now: now)
+        case .published(let roots):
+            // Seen again is no news: what everybody waits for counts from the first time.
+            if roots.sorted() != published.roots { published = (roots.sorted(), now) }
+        }
+        return actions + forgetRetired(now: now) + publish(now: now) + make(now: now)
+    }
+
+    private mutating func rootMade(_ id: Int) {
+        guard case .makeRoot(id, _)? = pending?.action else { return }
+        nextRoot = pending?.authority
+        (pending, wantsRoot) = (nil, false)
+    }
+
+    private mutating func intermediateMade(_ id: Int, root under: Int, now: Int) -> [Action] {
+        guard case .makeIntermediate(id, under, _)? = pending?.action else { return [] }
+        if let next = nextRoot, next.id == under {
+            // Leaves of the moment before this one may live on under the old root.
+            if let root { retired.append((root, min(root.notAfter, now + timing.leafLife))) }
+            (root, nextRoot) = (next, nil)
+        }
+        intermediate = pending?.authority
+        (pending, wantsIntermediate) = (nil, false)
+        return [.sign(intermediate: id, root: under)]
+    }
+
+    private mutating func forgetRetired(now: Int) -> [Action] {
+        let gone = retired.filter { $0.until <= now }.map(\.authority.id)
+        retired.removeAll { $0.until <= now }
+        return gone.map { .forget(root: $0) }
+    }
+
+    private mutating func publish(now: Int) -> [Action] {
+        guard published.roots != trusted, !trusted.isEmpty else { return [] }
+        if let asked = publishAsked, asked.roots == trusted, now < asked.asked + timing.retry { return [] }
+        publishAsked = (trusted, now)
+        return [.publish(trusted)]
+    }
+
+    private mutating func make(now: Int) -> [Action] {
+        if let pending {
+            guard now >= pending.asked + timing.retry else { return [] }
+            self.pending?.asked = now
+            return [pending.action]
+        }
+        // One change of roots at a time: a second begins when nothing is left of the first.
+        if nextRoot == nil, retired.isEmpty, root == nil || wantsRoot || isHalfOver(root, now: now) {
+            let authority = authority(life: timing.rootLife, under: nil, now: now)
+            return ask(.makeRoot(id: authority.id, notAfter: authority.notAfter), authority, now: now)
+        }
+        let isBelieved = nextRoot.map { published.roots.contains($0.id) && now >= published.since + timing.settling }
+        let under = isBelieved == true || root == nil && isBelieved != nil ? nextRoot : root
+        guard let under, under != root || wantsIntermediate || isHalfOver(intermediate, now: now) else { return [] }
+        let authority = authority(life: timing.intermediateLife, under: under, now: now)
+        return ask(
+            .makeIntermediate(id: authority.id, root: under.id, notAfter: authority.notAfter), authority, now: now)
+    }
+
+    private mutating func authority(life: Int, under: Authority?, now: Int) -> Authority {
+        lastID += 1
+        return Authority(id: lastID, notBefore: now, notAfter: min(now + life, under?.notAfter ?? Int.max))
+    }
+
+    private mutating func ask(_ action: Action, _ authority: Authority, now: Int) -> [Action] {
+        pending = (action, authority, now)
+        return [action]
+    }
+
+    private func isHalfOver(_ authority: Authority?, now: Int) -> Bool {
+        guard let authority else { return true }
+        return now >= authority.notBefore + (authority.notAfter - authority.notBefore) / 2
+    }
+}
