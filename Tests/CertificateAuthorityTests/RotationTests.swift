@@ -66,7 +66,8 @@ private struct World {
         leaves.removeAll { $0.until <= now }
         guard let signing, let end = rotation.leafEnd(now: now) else { return }
         #expect(end <= ends[signing.root] ?? 0 && end <= ends[signing.intermediate] ?? 0)
-        leaves.append((signing.root, end))
+        // One a minute; the last second of a root is in the test below.
+        if now % 60 == 0 { leaves.append((signing.root, end)) }
     }
 
     /// Every reader, from the most late to the newest, believes every leaf.
@@ -74,7 +75,9 @@ private struct World {
         let late = now - rotation.timing.settling
         let newestOfLate = published.lastIndex { $0.at <= late } ?? 0
         for reading in published.dropFirst(newestOfLate) {
-            for root in Set(leaves.map(\.root)) { #expect(reading.roots.contains(root), "at \(now)") }
+            if let leaf = leaves.first(where: { !reading.roots.contains($0.root) }) {
+                Issue.record("at \(now) a reader of \(reading.roots) disbelieves a leaf under root \(leaf.root)")
+            }
         }
     }
 }
