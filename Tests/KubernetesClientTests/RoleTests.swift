@@ -1,4 +1,4 @@
-/// The role in deploy/ allows just what the client asks for.
+/// The roles in deploy/ allow just what the client asks for.
 import TestSupport
 import Testing
 import YAML
@@ -7,16 +7,26 @@ import YAML
 
 @Suite struct RoleTests {
     @Test func theClusterRoleHasTheVerbsThatAreUsed() throws {
-        let allowed = try allowed()
         var used = ["/events": Set(["create"])]
         for resource in KubernetesSource.resources(.node("n"), proxyName: nil) + [.pods(of: "n")] {
             used["\(resource.group)/\(resource.plural)"] = ["get", "list", "watch"]
         }
-        #expect(allowed == used)
+        #expect(try allowed("heddle") == used)
+    }
+
+    @Test func theControllersClusterRoleHasTheVerbsThatAreUsed() throws {
+        var used = ["/events": Set(["create"])]
+        for resource in KubernetesSource.resources(.controller, proxyName: nil) {
+            used["\(resource.group)/\(resource.plural)"] = ["get", "list", "watch"]
+        }
+        for routes in ["httproutes", "grpcroutes"] {
+            used["gateway.networking.k8s.io/\(routes)/status"] = ["patch"]
+        }
+        #expect(try allowed("heddle-controller") == used)
     }
 
     /// `| get, list, watch: services, nodes | why |`
-    @Test func thePageSaysWhatTheRoleAllows() throws {
+    @Test func thePageSaysWhatTheRolesAllow() throws {
         var told: [String: Set<String>] = [:]
         for line in try readFile("deploy/README.md").split(separator: "\n") where line.hasPrefix("| ") {
             let words = line.dropFirst(2).prefix { $0 != "|" }.split(separator: ":")
@@ -24,8 +34,9 @@ import YAML
             for resource in names(words[1]) { told[resource, default: []].formUnion(verbs) }
         }
         var allowedByName: [String: Set<String>] = [:]
-        for (resource, verbs) in try allowed() {
-            allowedByName[resource.split(separator: "/").last.map(String.init) ?? "", default: []].formUnion(verbs)
+        for (resource, verbs) in try allowed(nil) {
+            let name = resource[resource.index(after: resource.firstIndex(of: "/") ?? resource.startIndex)...]
+            allowedByName[String(name), default: []].formUnion(verbs)
         }
         #expect(told == allowedByName)
     }
@@ -35,15 +46,18 @@ import YAML
         Set(text.split(separator: ",").map { $0.filter { $0 != " " } })
     }
 
-    /// `group/resource` to verbs.
-    private func allowed() throws -> [String: Set<String>] {
+    /// `group/resource` to verbs, of the ClusterRole of this name; nil: of all roles there are.
+    private func allowed(_ name: String?) throws -> [String: Set<String>] {
         let text = try readFile("deploy/heddle.yaml")
         var rules: [YAMLNode] = []
         var stream = try YAMLStream(Array(text.utf8))
         while let document = stream.next() {
             let root = try document.get().root
-            guard root["kind"]?.text == "ClusterRole" else { continue }
-            rules = root["rules"]?.list ?? []
+            let isAsked = name == nil || root["metadata"]?["name"]?.text == name
+            guard root["kind"]?.text == "ClusterRole" || root["kind"]?.text == "Role" && name == nil, isAsked else {
+                continue
+            }
+            rules += root["rules"]?.list ?? []
         }
         var allowed: [String: Set<String>] = [:]
         for rule in rules {

@@ -49,7 +49,7 @@ need_swift() {
 # shipped_programs DIRECTORY: those of the image, which must be there.
 shipped_programs() {
     local program
-    for program in heddle-agent heddle-proxy agentctl; do
+    for program in heddle-agent heddle-proxy heddle-controller agentctl; do
         [ -x "$1/$program" ] || die "no $program in $1: run scripts/build-release"
         say "$program"
     done
