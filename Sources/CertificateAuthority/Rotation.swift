@@ -40,31 +40,42 @@ package struct Rotation: Sendable {
         case forget(root: Int)
     }
 
+    /// What must outlive the process: kept beside the keys, before the actions that came with it are carried out.
+    package struct State: Equatable, Sendable {
+        /// Signs; nil: nothing can be issued yet.
+        package fileprivate(set) var root: Authority?
+        package fileprivate(set) var intermediate: Authority?
+        /// Made, and to be believed by all before it signs.
+        package fileprivate(set) var nextRoot: Authority?
+        /// Signs no more, and is believed until the last leaf under it has ended.
+        package fileprivate(set) var retired: [Retired] = []
+        fileprivate var wantsRoot = false
+        fileprivate var wantsIntermediate = false
+        fileprivate var lastID = 0
+    }
+    package struct Retired: Equatable, Sendable {
+        package let authority: Authority
+        package let until: Int
+    }
+
     package let timing: Timing
-    /// Signs; nil: nothing can be issued yet.
-    package private(set) var root: Authority?
-    package private(set) var intermediate: Authority?
-    /// Made, and to be believed by all before it signs.
-    package private(set) var nextRoot: Authority?
-    /// Signs no more; the time when the last leaf under it ends.
-    package private(set) var retired: [(authority: Authority, until: Int)] = []
-    /// What is in the place that everybody reads, and since when.
+    package private(set) var state: State
+    /// What is in the place that everybody reads, and since when. A new process asks to publish anew and waits anew.
     private var published: (roots: [Int], since: Int) = ([], 0)
-    private var wantsRoot = false
-    private var wantsIntermediate = false
-    private var lastID = 0
     /// What was asked for and has not been reported as done.
     private var pending: (action: Action, authority: Authority, asked: Int)?
     private var publishAsked: (roots: [Int], asked: Int)?
 
-    package init(timing: Timing = Timing()) { self.timing = timing }
+    package init(timing: Timing = Timing(), state: State = State()) { (self.timing, self.state) = (timing, state) }
 
     /// The roots that everybody should believe.
-    package var trusted: [Int] { ([root, nextRoot].compactMap { $0 } + retired.map(\.authority)).map(\.id).sorted() }
+    package var trusted: [Int] {
+        ([state.root, state.nextRoot].compactMap { $0 } + state.retired.map(\.authority)).map(\.id).sorted()
+    }
 
     /// When a leaf signed now ends: never later than those above it.
     package func leafEnd(now: Int) -> Int? {
-        guard let root, let intermediate else { return nil }
+        guard let root = state.root, let intermediate = state.intermediate else { return nil }
         let end = min(now + timing.leafLife, intermediate.notAfter, root.notAfter)
         return end > now ? end : nil
     }
@@ -73,8 +84,8 @@ package struct Rotation: Sendable {
         var actions: [Action] = []
         switch event {
         case .tick: break
-        case .renewRoot: wantsRoot = true
-        case .renewIntermediate: wantsIntermediate = true
+        case .renewRoot: state.wantsRoot = true
+        case .renewIntermediate: state.wantsIntermediate = true
         case .rootMade(let id): rootMade(id)
         case .intermediateMade(let id, let root): actions += intermediateMade(id, root: root, now: now)
         case .published(let roots):
@@ -86,25 +97,28 @@ package struct Rotation: Sendable {
 
     private mutating func rootMade(_ id: Int) {
         guard case .makeRoot(id, _)? = pending?.action else { return }
-        nextRoot = pending?.authority
-        (pending, wantsRoot) = (nil, false)
+        state.nextRoot = pending?.authority
+        (pending, state.wantsRoot) = (nil, false)
     }
 
     private mutating func intermediateMade(_ id: Int, root under: Int, now: Int) -> [Action] {
         guard case .makeIntermediate(id, under, _)? = pending?.action else { return [] }
-        if let next = nextRoot, next.id == under {
+        if let next = state.nextRoot, next.id == under {
             // Leaves of the moment before this one may live on under the old root.
-            if let root { retired.append((root, min(root.notAfter, now + timing.leafLife))) }
-            (root, nextRoot) = (next, nil)
+            if let root = state.root {
+                let until = min(root.notAfter, now + timing.leafLife)
+                state.retired.append(Retired(authority: root, until: until))
+            }
+            (state.root, state.nextRoot) = (next, nil)
         }
-        intermediate = pending?.authority
-        (pending, wantsIntermediate) = (nil, false)
+        state.intermediate = pending?.authority
+        (pending, state.wantsIntermediate) = (nil, false)
         return [.sign(intermediate: id, root: under)]
     }
 
     private mutating func forgetRetired(now: Int) -> [Action] {
-        let gone = retired.filter { $0.until <= now }.map(\.authority.id)
-        retired.removeAll { $0.until <= now }
+        let gone = state.retired.filter { $0.until <= now }.map(\.authority.id)
+        state.retired.removeAll { $0.until <= now }
         return gone.map { .forget(root: $0) }
     }
 
@@ -122,21 +136,26 @@ package struct Rotation: Sendable {
             return [pending.action]
         }
         // One change of roots at a time: a second begins when nothing is left of the first.
-        if nextRoot == nil, retired.isEmpty, root == nil || wantsRoot || isHalfOver(root, now: now) {
+        if state.nextRoot == nil, state.retired.isEmpty, state.wantsRoot || isHalfOver(state.root, now: now) {
             let authority = authority(life: timing.rootLife, under: nil, now: now)
             return ask(.makeRoot(id: authority.id, notAfter: authority.notAfter), authority, now: now)
         }
-        let isBelieved = nextRoot.map { published.roots.contains($0.id) && now >= published.since + timing.settling }
-        let under = isBelieved == true || root == nil && isBelieved != nil ? nextRoot : root
-        guard let under, under != root || wantsIntermediate || isHalfOver(intermediate, now: now) else { return [] }
+        let isBelieved = state.nextRoot.map {
+            published.roots.contains($0.id) && now >= published.since + timing.settling
+        }
+        // The first root waits for nobody: no leaf is there that anybody could disbelieve.
+        let under = isBelieved == true || state.root == nil ? state.nextRoot : state.root
+        guard let under,
+            under != state.root || state.wantsIntermediate || isHalfOver(state.intermediate, now: now)
+        else { return [] }
         let authority = authority(life: timing.intermediateLife, under: under, now: now)
         return ask(
             .makeIntermediate(id: authority.id, root: under.id, notAfter: authority.notAfter), authority, now: now)
     }
 
     private mutating func authority(life: Int, under: Authority?, now: Int) -> Authority {
-        lastID += 1
-        return Authority(id: lastID, notBefore: now, notAfter: min(now + life, under?.notAfter ?? Int.max))
+        state.lastID += 1
+        return Authority(id: state.lastID, notBefore: now, notAfter: min(now + life, under?.notAfter ?? Int.max))
     }
 
     private mutating func ask(_ action: Action, _ authority: Authority, now: Int) -> [Action] {

@@ -70,6 +70,15 @@ private struct World {
         if now % 60 == 0 { leaves.append((signing.root, end)) }
     }
 
+    /// Another process goes on from what was kept; answers to the one before are lost.
+    mutating func restart() {
+        rotation = Rotation(timing: rotation.timing, state: rotation.state)
+        answers = []
+        signing = rotation.state.root.flatMap { root in
+            rotation.state.intermediate.map { (intermediate: $0.id, root: root.id) }
+        }
+    }
+
     /// Every reader, from the most late to the newest, believes every leaf.
     func check() {
         let late = now - rotation.timing.settling
@@ -90,6 +99,7 @@ private struct World {
         while world.now < 60_000 {
             if Int.random(in: 0..<3000, using: &random) == 0 { world.take(.renewRoot, &random) }
             if Int.random(in: 0..<1500, using: &random) == 0 { world.take(.renewIntermediate, &random) }
+            if Int.random(in: 0..<300, using: &random) == 0 { world.restart() }
             world.second(&random)
             // Nobody has read anything before the first publication: there is nobody to disbelieve yet.
             if firstRoots == 0, !world.published.isEmpty { firstRoots = world.now }
@@ -125,6 +135,6 @@ private struct World {
         var rotation = Rotation(timing: shortTiming())
         #expect(rotation.take(.rootMade(id: 7), now: 0) == [.makeRoot(id: 1, notAfter: 20_000)])
         #expect(rotation.take(.intermediateMade(id: 9, root: 7), now: 1) == [])
-        #expect(rotation.root == nil && rotation.intermediate == nil && rotation.trusted == [])
+        #expect(rotation.state.root == nil && rotation.state.intermediate == nil && rotation.trusted == [])
     }
 }
