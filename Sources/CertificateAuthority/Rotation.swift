@@ -104,9 +104,9 @@ package struct Rotation: Sendable {
     private mutating func intermediateMade(_ id: Int, root under: Int, now: Int) -> [Action] {
         guard case .makeIntermediate(id, under, _)? = pending?.action else { return [] }
         if let next = state.nextRoot, next.id == under {
-            // Leaves of the moment before this one may live on under the old root.
+            // A replica that reads of it late may sign under the old root until then.
             if let root = state.root {
-                let until = min(root.notAfter, now + timing.leafLife)
+                let until = min(root.notAfter, now + timing.settling + timing.leafLife)
                 state.retired.append(Retired(authority: root, until: until))
             }
             (state.root, state.nextRoot) = (next, nil)

@@ -19,6 +19,8 @@ private struct World {
     var now = 1000
     var signing: (intermediate: Int, root: Int)?
     var leaves: [(root: Int, until: Int)] = []
+    /// The root that another replica signs under, which reads of a change up to `settling` late.
+    var other: (root: Int, since: Int)?
     /// What was published, newest last. Readers are up to `settling` late.
     var published: [(at: Int, roots: [Int])] = []
     var ends: [Int: Int] = [:]
@@ -66,6 +68,15 @@ private struct World {
         leaves.removeAll { $0.until <= now }
         guard let signing, let end = rotation.leafEnd(now: now) else { return }
         #expect(end <= ends[signing.root] ?? 0 && end <= ends[signing.intermediate] ?? 0)
+        if let old = other, old.root != signing.root {
+            if now % 60 == 59, now < old.since + rotation.timing.settling {
+                leaves.append((old.root, min(now + rotation.timing.leafLife, ends[old.root] ?? 0)))
+            } else if now >= old.since + rotation.timing.settling {
+                other = (signing.root, now)
+            }
+        } else {
+            other = (signing.root, now)
+        }
         // One a minute; the last second of a root is in the test below.
         if now % 60 == 0 { leaves.append((signing.root, end)) }
     }
@@ -127,8 +138,8 @@ private struct World {
         #expect(rotation.take(.tick, now: 72) == [.makeIntermediate(id: 4, root: 3, notAfter: 6072)])
         #expect(
             rotation.take(.intermediateMade(id: 4, root: 3), now: 80) == [.sign(intermediate: 4, root: 3)])
-        #expect(rotation.take(.tick, now: 679) == [], "a leaf of the old root may live")
-        #expect(rotation.take(.tick, now: 680) == [.forget(root: 1), .publish([3])])
+        #expect(rotation.take(.tick, now: 739) == [], "a leaf of the old root may live")
+        #expect(rotation.take(.tick, now: 740) == [.forget(root: 1), .publish([3])])
     }
 
     @Test func answersToNothingAskedChangeNothing() {
