@@ -76,6 +76,7 @@ let package = Package(
         library("Observation", ["Addressing", "DataplaneIR"]),
         library("Reconcile", ["Addressing", "DataplaneIR", "Observation"]),
         library("AdminAPI", ["Observation"]),
+        library("InForce", ["Addressing", "AdminAPI", "Cluster"]),
         library("HandOver", ["Addressing", "RouteIR"]),
         library(
             "NodeControl",
@@ -135,6 +136,7 @@ let package = Package(
         tests("Reconcile", ["Addressing", "DataplaneIR", "Reconcile", "TestSupport"]),
         tests("Balancing", ["Addressing", "Balancing", "RouteIR", "TestSupport"]),
         tests("RouteIR", ["Addressing", "RouteIR", "TestSupport"]),
+        tests("InForce", ["Addressing", "AdminAPI", "Cluster", "InForce", "RouteIR", "TestSupport"]),
         tests("HandOver", ["Addressing", "HandOver", "RouteIR", "TestSupport"]),
         tests(
             "NodeControl",
@@ -190,14 +192,15 @@ if !isSet("HEDDLE_CORE") {
         library(
             "Controller",
             [
-                "Addressing", "AdminAPI", "AdminServer", "Cluster", "Compile", "Daemon", "KubernetesClient", "Options",
-                "Posix", "RouteStatus", "Telemetry", "Validation", log,
+                "Addressing", "AdminAPI", "AdminServer", "Cluster", "Compile", "Daemon", "InForce", "KubernetesClient",
+                "Options", "Posix", "RouteStatus", "Telemetry", "Validation", log,
             ]),
         .executableTarget(name: "heddle-controller", dependencies: ["Controller"], swiftSettings: strict),
         tests(
             "Controller",
             [
-                "Addressing", "AdminAPI", "AdminServer", "Cluster", "Controller", "FakeAPIServer", "KubernetesClient",
+                "Addressing", "AdminAPI", "AdminServer", "Cluster", "Controller", "FakeAPIServer", "InForce",
+                "KubernetesClient",
                 "Options", "RouteIR", "Telemetry", "TestSupport", "Validation",
             ]),
         library("HandOverLink", ["AdminServer", "HandOver", "Posix", "RouteIR"] + nio),

@@ -20,6 +20,31 @@ package struct ControllerStatus: Codable, Sendable, Equatable {
     package var findings: [String]
     package var findingCount: Int
     package var servers: [AgentStatus.Server]
+    package var nodes = Nodes()
+
+    /// Those with an agent.
+    package struct Nodes: Codable, Sendable, Equatable {
+        package static let shown = 20
+        package struct Laggard: Codable, Sendable, Equatable {
+            package var node: String
+            package var cause: String
+            package var seconds: Double
+
+            package init(node: String, cause: String, seconds: Double) {
+                (self.node, self.cause, self.seconds) = (node, cause, seconds)
+            }
+        }
+        package var count: Int
+        /// The agent answered when it was asked last.
+        package var answering: Int
+        /// For more than a minute; the first of them by name.
+        package var lagging: Int
+        package var laggards: [Laggard] = []
+
+        package init(count: Int = 0, answering: Int = 0, lagging: Int = 0) {
+            (self.count, self.answering, self.lagging) = (count, answering, lagging)
+        }
+    }
 
     /// Who of the replicas writes.
     package struct Leader: Codable, Sendable, Equatable {
@@ -50,9 +75,21 @@ package struct ClusterRoutes: Codable, Sendable, Equatable {
         package var parents: [String]
         package var rules: Int
         package var findings: [String]
+        /// On how many nodes its last generation is in force; nil: not known.
+        package var inForce: Progress?
 
         package init(route: String, parents: [String], rules: Int, findings: [String]) {
             (self.route, self.parents, self.rules, self.findings) = (route, parents, rules, findings)
+        }
+    }
+    package struct Progress: Codable, Sendable, Equatable {
+        package var nodes: Int
+        package var of: Int
+        /// Some of the nodes where it is not.
+        package var missing: [String]
+
+        package init(nodes: Int, of: Int, missing: [String]) {
+            (self.nodes, self.of, self.missing) = (nodes, of, missing)
         }
     }
     package var entries: [Entry]

@@ -15,6 +15,10 @@ func clusterStatusText(_ status: ControllerStatus, wide: Bool) -> String {
     for watch in status.source.watches { line("  " + watch.resource, watchText(watch, wide: wide)) }
     line("services", "\(status.services)")
     line("routes", "\(status.routes)")
+    line("nodes", nodesText(status.nodes))
+    for laggard in status.nodes.laggards {
+        line("lagging", "\(laggard.node) for \(age(laggard.seconds)): \(laggard.cause)")
+    }
     if status.statusesToWrite > 0 {
         line(
             "to be written",
@@ -35,10 +39,28 @@ private func leaderText(_ leader: ControllerStatus.Leader) -> String {
 }
 
 func clusterRouteTable(_ list: ClusterRoutes) -> String {
-    var table = Table("ROUTE", "PARENTS", "RULES", "FINDINGS")
+    var table = Table("ROUTE", "PARENTS", "RULES", "IN FORCE", "FINDINGS")
     for entry in list.entries {
         let findings = entry.findings.isEmpty ? "-" : entry.findings.joined(separator: "; ")
-        table.add(entry.route, entry.parents.joined(separator: ", "), "\(entry.rules)", findings)
+        table.add(
+            entry.route, entry.parents.joined(separator: ", "), "\(entry.rules)", progressText(entry.inForce), findings)
     }
     return table.text
+}
+
+private func nodesText(_ nodes: ControllerStatus.Nodes) -> String {
+    guard nodes.count > 0 else { return "none: no pod of an agent was found" }
+    var text = "\(nodes.count), of which \(nodes.answering) tell how far they are"
+    if nodes.lagging > 0 { text += ", and \(nodes.lagging) lag for more than a minute" }
+    return text
+}
+
+/// `12/12`, `11/12, not on node-7`
+private func progressText(_ progress: ClusterRoutes.Progress?) -> String {
+    guard let progress else { return "-" }
+    let missing = progress.of - progress.nodes
+    guard missing > 0 else { return "\(progress.nodes)/\(progress.of)" }
+    let more = missing - progress.missing.count
+    return "\(progress.nodes)/\(progress.of), not on " + progress.missing.joined(separator: ", ")
+        + (more > 0 ? " and \(more) more" : "")
 }

@@ -26,6 +26,8 @@ package enum ObjectKind: String, Hashable, Sendable, CaseIterable {
     case httpRoute = "HTTPRoute"
     case grpcRoute = "GRPCRoute"
 
+    package var isRoute: Bool { self == .httpRoute || self == .grpcRoute }
+
     package var isNamespaced: Bool {
         switch self {
         case .service, .endpointSlice, .pod, .httpRoute, .grpcRoute: true

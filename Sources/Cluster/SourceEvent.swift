@@ -8,6 +8,9 @@ package enum SourceEvent: Sendable {
     /// Every pod of this node has been told, or cannot be: said once each time pods begin to be followed, with the
     /// number that this time was given.
     case podsKnown(round: Int)
+    /// Every change up to these versions of the API server was told: of the kinds of which there is news. Numbers
+    /// (KEP-5504); whoever cannot read them as such can only see whether two are equal.
+    case reached([ObjectKind: String])
     /// All problems the source has now, replacing what it said before. Empty: all is well.
     case problems([SourceProblem])
 }

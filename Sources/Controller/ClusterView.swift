@@ -3,6 +3,7 @@
 import AdminAPI
 import Cluster
 import Compile
+import InForce
 import RouteStatus
 
 struct ClusterView: Sendable {
@@ -33,7 +34,8 @@ struct ClusterView: Sendable {
         switch event {
         case .changes(let changes):
             var dirty = Dirty()
-            for change in changes { dirty.formUnion(state.apply(change.withoutRecord)) }
+            // Pods are agents: `InForceBook` has them.
+            for change in changes where change.id.kind != .pod { dirty.formUnion(state.apply(change.withoutRecord)) }
             _ = compiler.update(
                 dirty.services, pods: [], node: NodeFacts(name: ""), own: OwnSockets(), from: state)
             return statuses.apply(changes)
@@ -41,7 +43,7 @@ struct ClusterView: Sendable {
             isComplete = true
             return statuses.markSynced()
         case .problems(let list): problems = list.map(\.description)
-        case .podsKnown: break
+        case .podsKnown, .reached: break
         }
         return []
     }
@@ -59,15 +61,17 @@ struct ClusterView: Sendable {
     }
 
     /// Every route of ours, with what is wrong with it.
-    func routeList() -> ClusterRoutes {
+    func routeList(_ standing: Standing? = nil) -> ClusterRoutes {
         let faults = Dictionary(grouping: findings, by: \.object)
         let routes = state.routes.values.filter { !$0.parents.isEmpty }
             .sorted { ($0.name, $0.id.kind.rawValue) < ($1.name, $1.id.kind.rawValue) }
         return ClusterRoutes(
             entries: routes.map { route in
-                .init(
+                var entry = ClusterRoutes.Entry(
                     route: route.id.description, parents: route.parents.map(text), rules: route.rules.count,
                     findings: (faults[route.id] ?? []).map { "\($0.field): \($0.message)" })
+                entry.inForce = standing?.progress(of: route)
+                return entry
             })
     }
 }

@@ -21,6 +21,7 @@ final class ControllerBoard: Sendable {
     private let source: KubernetesSource
     private let elector: LeaderElector
     let statuses: StatusWriter
+    let nodes: NodeWatch
     private let analyst = ClusterAnalyst()
     private let startedAt: Duration
     private let pid: Int32
@@ -28,9 +29,10 @@ final class ControllerBoard: Sendable {
 
     init(
         _ configuration: ControllerConfiguration, source: KubernetesSource, writer: ObjectWriter,
-        elector: LeaderElector, pid: Int32
+        elector: LeaderElector, loop: ServerLoop, pid: Int32
     ) {
         metrics = ControllerMetrics()
+        nodes = NodeWatch(loop, port: configuration.agentPort, metrics: metrics)
         statuses = StatusWriter(writer, elector.leadership, metrics)
         contents = Mutex(Contents(view: ClusterView(proxyName: configuration.serviceProxyName)))
         (identity, self.source, self.elector, self.pid) = (configuration.identity, source, elector, pid)
@@ -49,6 +51,7 @@ final class ControllerBoard: Sendable {
                 if case .changes(_) = event { contents.changedAt = ProcessSetup.monotonicClock() }
                 return (contents.view.problems.filter { !known.contains($0) }, routes)
             }
+            nodes.take(event)
             want(routes)
             for problem in new { tell(problem) }
         }
@@ -74,6 +77,7 @@ final class ControllerBoard: Sendable {
         status.leader = leader
         status.writeProblem = statuses.problem
         status.uptimeSeconds = (now - startedAt) / .seconds(1)
+        nodes.fill(&status)
         status.source.watches = source.status.map(AgentStatus.Watch.init)
         contents.withLock { contents in
             contents.view.fill(&status)
@@ -119,6 +123,9 @@ final class ControllerBoard: Sendable {
         metrics.note(contents.withLock(\.view))
         metrics.note(source.status)
         metrics.note(elector.status)
+        var status = ControllerStatus(identity: identity, version: "", source: .init(name: ""))
+        nodes.fill(&status)
+        metrics.note(status.nodes)
         reply(HTTPResponse(contentType: MetricRegistry.contentType, body: Array(metrics.registry.render().utf8)))
     }
 
@@ -127,7 +134,7 @@ final class ControllerBoard: Sendable {
         case AdminPath.status: reply(jsonResponse(status))
         case AdminPath.routes:
             let view = contents.withLock(\.view)
-            reply(jsonResponse(view.routeList()))
+            reply(jsonResponse(view.routeList(nodes.standing)))
         case AdminPath.analysis: analyst.ask(request.query["namespace"], reply)
         default: reply(failureResponse("there is no \(request.path) here", status: 404))
         }

@@ -18,6 +18,9 @@ struct ControllerConfiguration: Equatable, Sendable {
     var leaseName = "heddle-controller"
     var healthzAddress = SocketAddress(IPAddress(v4: 0), 10257)
     var metricsAddress = SocketAddress(IPAddress(v4: 0), 10259)
+    /// Labels of the agents' pods, in the namespace of the Lease, and the port of their health servers.
+    var agentSelector = "app.kubernetes.io/name=heddle"
+    var agentPort: UInt16 = 10256
     var apiSocket = AdminPath.controllerSocket
     /// nil: the services without that label.
     var serviceProxyName: String?
@@ -39,6 +42,10 @@ struct ControllerConfiguration: Equatable, Sendable {
         table.add(
             "healthz-address", .address(like: "0.0.0.0:10257"), \.healthzAddress, "/healthz, /livez, /readyz")
         table.add("metrics-address", .address(like: "0.0.0.0:10259"), \.metricsAddress, "/metrics")
+        table.add(
+            "agent-selector", .text("LABELS", wanted: "labels"), \.agentSelector,
+            "the agents' pods, in the namespace of the Lease, which are asked how far their nodes are")
+        table.add("agent-port", .port, \.agentPort, "of the agents' --healthz-address")
         table.add("api-socket", .path(ofAtMost: UnixSocket.longestPath), \.apiSocket, "admin socket")
         table.add(
             "service-proxy-name", .text("NAME", wanted: "a label value"), \.serviceProxyName,

@@ -1,6 +1,8 @@
 /// Every metric of the controller.
+import AdminAPI
 import AdminServer
 import Compile
+import InForce
 import KubernetesClient
 import RouteStatus
 import Telemetry
@@ -15,6 +17,9 @@ struct ControllerMetrics: Sendable {
     private let leader: Gauge
     private let statusesToWrite: Gauge
     private let writes: Counter
+    private let nodes: Gauge
+    private let nodesBehind: Gauge
+    private let reports: Counter
     private let watching: Gauge
     private let watchErrors: Counter
     private let watchObjects: Gauge
@@ -33,6 +38,11 @@ struct ControllerMetrics: Sendable {
             "heddle_controller_route_statuses_to_write", "Routes whose status in the API is not yet what it should be.")
         writes = registry.counter(
             "heddle_controller_route_status_writes_total", "Writes of the status of a route.", labels: ["outcome"])
+        nodes = registry.gauge("heddle_controller_nodes", "Nodes with an agent.")
+        nodesBehind = registry.gauge(
+            "heddle_controller_nodes_behind", "Nodes that lag, or whose agent does not answer, for more than a minute.")
+        reports = registry.counter(
+            "heddle_controller_node_reports_total", "Questions to agents how far their nodes are.", labels: ["outcome"])
         watching = registry.gauge(
             "heddle_controller_watching", "1 while a watch of the kind is open.", labels: ["resource"])
         watchErrors = registry.counter(
@@ -72,6 +82,14 @@ struct ControllerMetrics: Sendable {
             case .failed(.fenced): "not_leading"
             }
         writes.add(1, name)
+    }
+
+    func count(_ report: Result<ProgrammedReport, NodeFailure>) {
+        if case .success = report { reports.add(1, "answered") } else { reports.add(1, "failed") }
+    }
+    func note(_ nodes: ControllerStatus.Nodes) {
+        self.nodes.set(Double(nodes.count))
+        nodesBehind.set(Double(nodes.lagging))
     }
 
     func note(_ election: ElectionStatus) { leader.set(election.isLeading ? 1 : 0) }

@@ -25,13 +25,15 @@ struct ControllerProcess {
         let access = try Self.access(configuration)
         var followed = KubernetesSource.Configuration(access: access, role: .controller)
         followed.serviceProxyName = configuration.serviceProxyName
+        followed.agents = .init(namespace: configuration.leaseNamespace, selector: configuration.agentSelector)
         source = KubernetesSource(configuration: followed)
         writer = ObjectWriter(access: access, program: "heddle-controller")
         elector = LeaderElector(
             writer, lease: .lease(namespace: configuration.leaseNamespace, name: configuration.leaseName),
             // Another one for each process: the next one of the same pod does not know what this one began.
             identity: "\(configuration.identity)_\(UInt64.random(in: .min ... .max))")
-        board = ControllerBoard(configuration, source: source, writer: writer, elector: elector, pid: getpid())
+        board = ControllerBoard(
+            configuration, source: source, writer: writer, elector: elector, loop: loop, pid: getpid())
     }
 
     private static func access(_ configuration: ControllerConfiguration) throws(StartupError) -> ClusterAccess {
@@ -58,6 +60,7 @@ struct ControllerProcess {
         await withDiscardingTaskGroup { group in
             group.addTask { await source.run() }
             group.addTask { await lead() }
+            group.addTask { await board.nodes.run { log.notice("\($0)") } }
             group.addTask { await board.judgeWhenAsked() }
             group.addTask { await board.writeStatuses { log.warning("\($0)") } }
             group.addTask {

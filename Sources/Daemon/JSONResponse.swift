@@ -14,3 +14,8 @@ package func jsonResponse(_ value: some Encodable, status: Int = 200) -> HTTPRes
 package func failureResponse(_ sentence: String, status: Int = 400) -> HTTPResponse {
     jsonResponse(AdminFailure(sentence), status: status)
 }
+
+/// nil: it is something else.
+package func fromJSON<Value: Decodable>(_ type: Value.Type, _ body: [UInt8]) -> Value? {
+    try? JSONDecoder().decode(type, from: Data(body))
+}

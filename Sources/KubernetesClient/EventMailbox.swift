@@ -6,6 +6,9 @@ import Synchronization
 final class EventMailbox: Sendable {
     private struct State {
         var changes: [Change] = []
+        /// The versions that these changes reach, and those that what was told before has reached.
+        var reached: [ObjectKind: String] = [:]
+        var owedReached: [ObjectKind: String] = [:]
         /// Kinds of which the first list is not complete.
         var incomplete: Set<ObjectKind>
         var didTellSynced = false
@@ -33,10 +36,14 @@ final class EventMailbox: Sendable {
     // MARK: The watches' side
 
     /// Tells of changes, in order; they end the first list of the kind they are `completing`. Waits as long as the
-    /// agent is far behind, which makes the connection fill up and the server wait.
-    func send(_ changes: [Change], completing kind: ObjectKind? = nil) async {
+    /// agent is far behind, which makes the connection fill up and the server wait. `reached`: with them all of the
+    /// kind is told up to a version.
+    func send(
+        _ changes: [Change], completing kind: ObjectKind? = nil, reached: (kind: ObjectKind, version: String)? = nil
+    ) async {
         update { state in
             state.changes += changes
+            if let reached { state.reached[reached.kind] = reached.version }
             if let kind { state.incomplete.remove(kind) }
             // They are followed later than the rest, so nobody waits for them here.
             if kind == .pod, state.podRound != nil { state.owesPods = true }
@@ -118,10 +125,12 @@ final class EventMailbox: Sendable {
             state.didTellSynced = true
             return .synced
         }
+        if let reached = state.owedReached.takeAll() { return .reached(reached) }
         let isComplete = state.incomplete.isEmpty && !state.didTellSynced
         if !state.changes.isEmpty {
             defer { state.changes = [] }
             state.owesSynced = isComplete
+            state.owedReached = state.reached.takeAll() ?? [:]
             return .changes(state.changes)
         }
         if isComplete {
@@ -132,8 +141,18 @@ final class EventMailbox: Sendable {
             state.owesPods = false
             return .podsKnown(round: round)
         }
+        if let reached = state.reached.takeAll() { return .reached(reached) }
         guard state.hasNewProblems else { return nil }
         state.hasNewProblems = false
         return .problems(state.problems.sorted { $0.key < $1.key }.flatMap(\.value))
+    }
+}
+
+extension Dictionary {
+    /// nil: there was nothing.
+    fileprivate mutating func takeAll() -> Self? {
+        guard !isEmpty else { return nil }
+        defer { self = [:] }
+        return self
     }
 }

@@ -9,6 +9,8 @@ package final class KubernetesSource: Sendable {
         /// Follow the Services with this label `service.kubernetes.io/service-proxy-name` instead of those without it.
         package var serviceProxyName: String?
         package var followsNamespaces = false
+        /// The controller follows these pods; nil: none.
+        package var agents: AgentPods?
         package var timing = Timing()
 
         /// The controller writes the status of routes.
@@ -23,6 +25,13 @@ package final class KubernetesSource: Sendable {
             self.access = access
             self.role = role
         }
+    }
+    package struct AgentPods: Sendable {
+        package let namespace: String
+        /// Of labels.
+        package let selector: String
+
+        package init(namespace: String, selector: String) { (self.namespace, self.selector) = (namespace, selector) }
     }
     /// For whom the source follows the cluster, which decides the kinds.
     package enum Role: Equatable, Sendable {
@@ -74,6 +83,7 @@ package final class KubernetesSource: Sendable {
         self.configuration = configuration
         var resources = Self.resources(configuration.role, proxyName: configuration.serviceProxyName)
         if configuration.followsNamespaces { resources.append(.namespaces) }
+        if let agents = configuration.agents { resources.append(.pods(of: agents)) }
         self.resources = resources
         let mailbox = EventMailbox(awaiting: Set(resources.map(\.kind)))
         self.mailbox = mailbox

@@ -120,6 +120,12 @@ extension NodeController {
         return status
     }
 
+    /// Up to which hand-over routes are in force; nil: none of them is.
+    var acknowledgedGeneration: UInt64? {
+        guard routes.isNeeded else { return .max }
+        return settings.proxy == .off ? nil : proxy.servedGeneration(without: toldToLeave)
+    }
+
     /// Families in which something is routed, but this node has no address where the proxy could be reached.
     package var unreachableFamilies: [AddressFamily] {
         guard hasAddresses, settings.proxy != .off, proxyWasNeeded else { return [] }

@@ -28,6 +28,7 @@ extension NodeController {
             sources[source].changedAt = now
         case .synced: sources[source].isComplete = true
         case .podsKnown(let round): notePodsKnown(of: source, round)
+        case .reached(let versions): marks.take(versions)
         case .problems(let problems): report(problems, of: source)
         }
     }
@@ -90,6 +91,8 @@ extension NodeController {
         // Nothing is compiled before everything is known: half a list would compile twice (spec row 158).
         let isDue = mustCompile || !dirty.isEmpty || proxy.deadline.map { $0 <= now } ?? false
         if isDue, isComplete || snapshot.isInForce { compile() }
+        // Before that the kernel may hold what is gone meanwhile.
+        if isComplete { marks.compiled(proxy.promisedGeneration) }
         deadlines.reconcile = nil
         let mayWrite = proxy.mayWrite(now: now)
         deadlines.proxy = proxy.deadline
@@ -100,7 +103,11 @@ extension NodeController {
             case .apply(let plan): apply(plan)
             }
         }
-        if reconciler.status.applied > 0, reconciler.oldestPending == nil { closeChangeLog() }
+        if reconciler.status.applied > 0, reconciler.oldestPending == nil {
+            closeChangeLog()
+            marks.nothingIsPending(now: now)
+        }
+        marks.acknowledged(acknowledgedGeneration, now: now)
     }
 
     private mutating func compile() {

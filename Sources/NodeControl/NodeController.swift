@@ -39,6 +39,7 @@ package struct NodeController: Sendable {
     var tended: TendedProxies?
     var pods = PodFollowing()
     package internal(set) var reconciler: Reconciler
+    package internal(set) var marks = Marks()
     private var isStopping = false
     /// A plan is being applied.
     private(set) var isWriting = false
@@ -168,6 +169,7 @@ extension NodeController {
 
     mutating func apply(_ plan: Plan) {
         isWriting = true
+        marks.planned()
         plannedNow = plan
         writeBegan = now
         act(.apply(plan))
@@ -179,6 +181,7 @@ extension NodeController {
         switch result {
         case .success(let receipt):
             reconciler.succeeded(receipt, now: now)
+            marks.written(now: now)
             lastWrite = (now, now - writeBegan)
             noteSuccess(plan, receipt, took: now - writeBegan)
             deadlines.garbage = now + Self.gracePeriod

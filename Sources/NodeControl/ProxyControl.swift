@@ -145,5 +145,14 @@ package struct ProxyControl: Sendable {
         return false
     }
 
+    /// With which everything compiled so far is handed over.
+    var promisedGeneration: UInt64 { published.generation + (owesRoutes ? 1 : 0) }
+
+    /// The oldest that serves new connections here; nil: none does, or not everything may be handed over.
+    func servedGeneration(without leaving: Set<UInt32>) -> UInt64? {
+        guard phase == .up, !owesRoutes else { return nil }
+        return proxies.filter { $0.isUp && !leaving.contains($0.pid) }.map(\.generation).min()
+    }
+
     private var isAcknowledged: Bool { proxies.contains { $0.isUp && $0.generation >= published.generation } }
 }

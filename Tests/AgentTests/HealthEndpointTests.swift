@@ -1,6 +1,9 @@
 // `/healthz`, `/livez`, `/readyz` by spec row.
+import Addressing
 import AdminAPI
 import AdminServer
+import Cluster
+import DataplaneIR
 import Synchronization
 import Telemetry
 import Testing
@@ -47,6 +50,37 @@ import Testing
         let metrics = endpoint.metrics.registry.render()
         #expect(metrics.contains("kubeproxy_proxy_healthz_total{code=\"503\"} 1\n"))
         #expect(metrics.contains("kubeproxy_proxy_livez_total{code=\"200\"} 1\n"))
+    }
+
+    @Test func whatIsInForceIsToldInAFewBytes() throws {
+        let board = StatusBoard(status: contents().status, clock: { .seconds(100) })
+        board.update {
+            $0.status.ready = true
+            $0.status.proxy.mode = "external"
+            $0.written = [.service: "812", .httpRoute: "811"]
+            $0.inForce = [.service: "700", .httpRoute: "640"]
+            $0.waitsForProxySince = .seconds(88)
+            let id = ServicePortID(namespace: "shop", service: "web", portName: "http", transport: .tcp, family: .ipv4)
+            $0.refused = [id: "the map is full"]
+        }
+        let endpoint = HealthEndpoint(board: board, metrics: AgentMetrics())
+        let answer = ask(endpoint, ProgrammedReport.path)
+        #expect(
+            answer.body == #"{"node":"n","reached":{"HTTPRoute":"640","Service":"812"},"refused":["shop/web"],"#
+                + #""refusedCount":1,"waitsFor":"proxy","waitsSeconds":12}"#)
+        board.update {
+            $0.oldestPending = .seconds(99)
+            $0.refused = Dictionary(
+                uniqueKeysWithValues: (0..<3000).map {
+                    let name = String(repeating: "n", count: 59) + "\($0)"
+                    return (
+                        ServicePortID(namespace: name, service: name, portName: "", transport: .tcp, family: .ipv6),
+                        "full"
+                    )
+                })
+        }
+        let full = ask(endpoint, ProgrammedReport.path).body
+        #expect(full.contains(#""refusedCount":3000,"waitsFor":"kernel","waitsSeconds":1}"#) && full.utf8.count < 4096)
     }
 
     private func ask(_ endpoint: HealthEndpoint, _ path: String) -> (status: Int, body: String) {

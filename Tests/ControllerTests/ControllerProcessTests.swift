@@ -40,7 +40,7 @@ import Testing
         try eventually("the first lists are complete") { try status(socket).ready }
         let first = try status(socket)
         #expect(first.identity == "controller-a" && first.pid == controller.pid && first.services == 2)
-        let kinds: Set = ["services", "endpointslices", "namespaces", "httproutes", "grpcroutes"]
+        let kinds: Set = ["services", "endpointslices", "namespaces", "httproutes", "grpcroutes", "pods"]
         #expect(Set(first.source.watches.map(\.resource)) == kinds && first.source.problems == [])
 
         server.dropConnections()
@@ -50,8 +50,11 @@ import Testing
 
         let text = try agentctl("status", socket: socket)
         #expect(text.contains("controller        controller-a") && text.contains("\nstate             ready\n"))
-        #expect(try agentctl("routes", socket: socket) == "ROUTE  PARENTS  RULES  FINDINGS\n")
-        #expect(try agentctl("analyze", socket: socket) == "4 objects: 0 errors, 0 warnings\n")
+        #expect(try agentctl("routes", socket: socket) == "ROUTE  PARENTS  RULES  IN FORCE  FINDINGS\n")
+        // A watch that was cut is told as a problem until it is open again.
+        try eventually("nothing is wrong with the cluster") {
+            try agentctl("analyze", socket: socket) == "4 objects: 0 errors, 0 warnings\n"
+        }
         // Nodes and pods are many and change much: nobody asks for them.
         #expect(server.requests(.nodes).isEmpty && server.requests(.pods).isEmpty)
         #expect(server.createdEvents.isEmpty)
@@ -75,7 +78,9 @@ import Testing
         let writer = ObjectWriter(access: access, program: "test")
         defer { writer.shutdown() }
         let elector = LeaderElector(writer, lease: .lease(namespace: "n", name: "l"), identity: "a")
-        let board = ControllerBoard(ControllerConfiguration(), source: source, writer: writer, elector: elector, pid: 1)
+        let board = ControllerBoard(
+            ControllerConfiguration(), source: source, writer: writer, elector: elector, loop: ServerLoop(),
+            pid: 1)
         #expect(answer(board.answerHealth, "/livez").status == 200)
         let waiting = answer(board.answerHealth, "/readyz")
         #expect(waiting.status == 503 && waiting.text.contains("services, endpointslices, namespaces"))
@@ -113,7 +118,9 @@ import Testing
 }
 
 /// The path of a kubeconfig for the server.
-func kubeconfig(_ server: FakeAPIServer, in directory: TemporaryDirectory) throws -> String {
+func kubeconfig(
+    _ server: FakeAPIServer, in directory: TemporaryDirectory, token: String = "secret"
+) throws -> String {
     let path = directory.path + "/kubeconfig"
     try writeText(
         """
@@ -122,7 +129,7 @@ func kubeconfig(_ server: FakeAPIServer, in directory: TemporaryDirectory) throw
         current-context: test
         contexts: [{name: test, context: {cluster: test, user: test}}]
         clusters: [{name: test, cluster: {server: "\(server.url)"}}]
-        users: [{name: test, user: {token: secret}}]
+        users: [{name: test, user: {token: \(token)}}]
         """, to: path)
     return path
 }

@@ -30,8 +30,8 @@ struct ControllerRightsTests {
 
     /// That the above would fail.
     @Test(arguments: [
-        ("list", ["services", "endpointslices", "namespaces", "httproutes", "grpcroutes"]),
-        ("watch", ["services", "endpointslices", "namespaces", "httproutes", "grpcroutes"]),
+        ("list", ["services", "endpointslices", "namespaces", "httproutes", "grpcroutes", "pods"]),
+        ("watch", ["services", "endpointslices", "namespaces", "httproutes", "grpcroutes", "pods"]),
         ("get", ["leases"]), ("create", ["leases"]), ("update", ["leases"]),
         ("patch", ["httproutes/status", "grpcroutes/status"]),
     ])
@@ -60,16 +60,7 @@ struct ControllerRightsTests {
         (route.name, route.body) = ("g", httpRoute("g", of: "rpc", to: "rpc").body)
         server.put(.grpcroutes, route)
         let directory = try TemporaryDirectory()
-        let kubeconfig = directory.path + "/kubeconfig"
-        try writeText(
-            """
-            apiVersion: v1
-            kind: Config
-            current-context: test
-            contexts: [{name: test, context: {cluster: test, user: test}}]
-            clusters: [{name: test, cluster: {server: "\(server.url)"}}]
-            users: [{name: test, user: {token: controller}}]
-            """, to: kubeconfig)
+        let kubeconfig = try kubeconfig(server, in: directory, token: "controller")
         let process = try ChildProcess(
             [
                 programDirectory + "/heddle-controller", "run", "--kubeconfig", kubeconfig, "--identity", "a",

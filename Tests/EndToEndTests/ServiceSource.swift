@@ -59,12 +59,13 @@ final class APIServerOnNode: ServiceSource {
     }
 }
 
-private func boundSocket() throws -> Int32 {
+/// On the loopback, or on all addresses.
+func boundSocket(_ address: UInt32 = 0x7f00_0001) throws -> Int32 {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-    let result = withUnsafePointer(to: &address) {
+    var place = sockaddr_in()
+    place.sin_family = sa_family_t(AF_INET)
+    place.sin_addr.s_addr = address.bigEndian
+    let result = withUnsafePointer(to: &place) {
         $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
             bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
         }

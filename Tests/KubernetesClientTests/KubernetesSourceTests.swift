@@ -39,6 +39,39 @@ import Testing
             })
     }
 
+    /// What the source says it has told up to a version is told before that, from lists, events and bookmarks.
+    @Test(arguments: [true, false]) func versionsFollowWhatTheyAreOf(streams: Bool) async throws {
+        try await withSource(
+            prepare: { server in
+                server.configure { $0.offersStreamedLists = streams }
+                server.fill()
+            },
+            { server, recorder in
+                try await soon("watching") { server.watchers(.services) == 1 }
+                try await soon("the list is told") { recorder.now.reached[.service] == "\(server.version)" }
+                var names = recorder.services
+                for number in 0..<50 {
+                    server.put(.services, service("s\(number)", clusterIP: "10.96.1.\(number)"))
+                    names.append("s\(number)")
+                    let version = "\(server.version)"
+                    if number % 10 == 0 { try await soon("told") { recorder.now.reached[.service] == version } }
+                }
+                let last = server.version
+                try await soon("all are told") { recorder.now.reached[.service] == "\(last)" }
+                let first = last - 49
+                for (versions, known) in recorder.now.knownAt {
+                    guard let version = versions[.service].flatMap({ Int($0) }), version >= first else { continue }
+                    #expect(Set(known).isSuperset(of: (0...(version - first)).map { "s\($0)" }))
+                }
+                // Another kind's version is another one's.
+                let slices = try #require(recorder.now.reached[.endpointSlice].flatMap { Int($0) })
+                #expect(slices < first)
+                server.bookmark(.endpointslices)
+                try await soon("the bookmark is told") { recorder.now.reached[.endpointSlice] == "\(last)" }
+                #expect(recorder.now.reached[.pod] == nil)
+            })
+    }
+
     @Test("A list longer than a page is read page by page, and in few events")
     func readsPages() async throws {
         try await withSource(

@@ -18,6 +18,8 @@ final class Recorder: Sendable {
         var atSync: (services: Int, slices: Int)?
         var problems: [SourceProblem] = []
         var deleted: [ObjectID] = []
+        var reached: [ObjectKind: String] = [:]
+        var knownAt: [(versions: [ObjectKind: String], services: [String])] = []
         var hasEnded = false
     }
     private let state = Mutex(State())
@@ -45,6 +47,10 @@ final class Recorder: Sendable {
                     state.synced += 1
                     state.atSync = (state.cluster.services.count, state.cluster.slices.count)
                 case .podsKnown(let round): state.podsKnown.append(round)
+                case .reached(let versions):
+                    for (kind, version) in versions { state.reached[kind] = version }
+                    // What is told up to a version is known with it.
+                    state.knownAt.append((versions, state.cluster.services.keys.map(\.name).sorted()))
                 case .problems(let problems): state.problems = problems
                 }
             }

@@ -46,7 +46,7 @@ private struct Listener: ~Copyable {
         now.events += 1
         switch event {
         case .synced: now.isSynced = true
-        case .podsKnown: Issue.record("pods come with everything else")
+        case .podsKnown, .reached: Issue.record("pods come with everything else, and files have no versions")
         case .problems(let problems): now.problems = problems
         case .changes(let changes):
             for change in changes {

@@ -31,22 +31,24 @@ struct Promises {
     private var knownRound: Int?
     private var handedOverBlindly: String?
     var actedOnHalfAList = false
+    private var history = VersionHistory()
 
     mutating func agentStarted() {
         firstWriteAt = nil
         (handedOverAt, lastPublished, neededSince, hasBeenUp) = ([:], nil, nil, false)
         (followedRound, knownRound) = (nil, nil)
+        history = VersionHistory()
     }
 
     mutating func follows(_ scope: PodScope, _ round: Int) { followedRound = scope == .none ? nil : round }
     mutating func podsAreKnown(_ round: Int) { knownRound = max(knownRound ?? 0, round) }
 
     mutating func learn(_ world: World) {
-        for proxy in [.off, .up, .down] as [CompilerOptions.L7Proxy] {
-            for (id, program) in world.compiled(proxy) where versions[id]?.contains(program) != true {
-                versions[id, default: []].append(program)
-            }
+        let compiled = ([.off, .up, .down] as [CompilerOptions.L7Proxy]).map { world.compiled($0) }
+        for (id, program) in compiled.joined() where versions[id]?.contains(program) != true {
+            versions[id, default: []].append(program)
         }
+        history.learn(world, compiled)
     }
 
     mutating func proxyIsNeeded(_ now: Duration) { neededSince = neededSince ?? now }
@@ -90,6 +92,7 @@ struct Promises {
         if let forgotten { return "the proxy was told to forget \(forgotten), to which the kernel still sends" }
         if let handedOverBlindly { return "the proxy was told of \(handedOverBlindly) before its clients were known" }
         if actedOnHalfAList { return "the agent acted on a part of what there is" }
+        if let ahead = history.ahead(kernel, proxies, controller) { return ahead }
         return refusedTooLong(controller, now)
     }
 

@@ -34,6 +34,10 @@ struct Agenda {
 struct World {
     private var cluster: RandomCluster
     private var truth: [ObjectID: ClusterObject] = [:]
+    /// Of what is, of what was told as a whole, and of the list that is being told.
+    private var version = 1
+    private(set) var toldVersion: Int?
+    private var listVersion = 0
     private var told: [ObjectID: ClusterObject] = [:]
     /// What is still to be listed, and what was.
     private var list: [ClusterObject] = []
@@ -59,6 +63,7 @@ struct World {
     }
 
     mutating func edit(using random: inout SeededGenerator) {
+        version += 1
         switch cluster.edit(using: &random) {
         case .upsert(let object): truth[object.id] = object
         case .delete(let id): truth[id] = nil
@@ -69,18 +74,18 @@ struct World {
     mutating func untold() -> [Change] {
         let gone = told.keys.filter { truth[$0] == nil }.map { Change.delete($0) }
         let news = truth.filter { told[$0.key] != $0.value }.map { Change.upsert($0.value) }
-        told = truth
+        (told, toldVersion) = (truth, version)
         return (gone + news).sorted { "\($0.id)" < "\($1.id)" }
     }
 
     /// Another agent: it was told nothing.
     mutating func forget() {
         (told, listed, list, said) = ([:], [:], [], [])
-        (isListed, hasSnapshot) = (false, false)
+        (isListed, hasSnapshot, toldVersion) = (false, false, nil)
     }
 
     mutating func beginList() {
-        listed = [:]
+        (listed, listVersion) = ([:], version)
         list = truth.values.sorted { "\($0.id)" < "\($1.id)" }
     }
     /// Empty: that was all.
@@ -97,7 +102,7 @@ struct World {
     mutating func endList() -> [Change] {
         isListed = true
         hasSnapshot = false
-        told = listed
+        (told, toldVersion) = (listed, listVersion)
         return said.filter { listed[$0] == nil }.sorted { "\($0)" < "\($1)" }.map { .delete($0) }
     }
 
@@ -145,6 +150,8 @@ struct World {
 struct SimulatedKernel {
     private(set) var programs: [ServicePortID: ServiceProgram] = [:]
     private(set) var node: NodeProgram?
+    /// What others took away, and no write has put back.
+    private(set) var lost: Set<ServicePortID> = []
     /// Services that find room.
     var limit = Int.max
     var isRefusing: Bool { limit < .max }
@@ -164,6 +171,7 @@ struct SimulatedKernel {
                 receipt.refused[program.id] = "there is no room"
             } else {
                 programs[program.id] = program
+                lost.remove(program.id)
             }
         }
         if fails { return .failure(Self.error) }
@@ -179,6 +187,7 @@ struct SimulatedKernel {
     mutating func lose(using random: inout SeededGenerator) {
         guard let id = programs.keys.sorted().randomElement(using: &random) else { return }
         programs[id] = nil
+        lost.insert(id)
     }
 }
 

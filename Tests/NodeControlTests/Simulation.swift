@@ -261,9 +261,17 @@ struct Simulation {
     private mutating func deliver() {
         guard !world.isAway, world.isListed else { return }
         let changes = world.untold()
-        guard !changes.isEmpty else { return }
-        controller.take(.source(0, .changes(changes)), now: now)
+        if !changes.isEmpty { controller.take(.source(0, .changes(changes)), now: now) }
         promises.learn(world)
+        tellVersion()
+    }
+
+    /// At times later than what it belongs to, as one more event of the source.
+    private mutating func tellVersion() {
+        guard let version = world.toldVersion else { return }
+        let kinds: [ObjectKind] = [.service, .endpointSlice, .httpRoute, .grpcRoute]
+        controller.take(
+            .source(0, .reached(Dictionary(uniqueKeysWithValues: kinds.map { ($0, "\(version)") }))), now: now)
     }
 
     private mutating func listAnew() {
@@ -284,6 +292,7 @@ struct Simulation {
         let gone = world.endList()
         promises.learn(world)
         if !gone.isEmpty { controller.take(.source(0, .changes(gone)), now: now) }
+        tellVersion()
         controller.take(.source(0, .synced), now: now)
         agenda.add(.deliver, at: now)
     }
@@ -329,6 +338,12 @@ struct Simulation {
         let handedOver = Set(controller.proxy.published.services.keys)
         guard handedOver == world.routed || proxies.seen.isEmpty else {
             throw broken("once quiet the proxy has routes of \(handedOver), not of \(world.routed)")
+        }
+        let (told, marks) = (world.toldVersion.map { "\($0)" }, controller.marks)
+        guard marks.written[.service] == told, marks.acknowledged[.httpRoute] == told else {
+            throw broken(
+                "once quiet \(told ?? "nothing") was told, and the agent says that \(marks.written) is in the kernel "
+                    + "and \(marks.acknowledged) in force")
         }
         // Nothing more happens, however long one waits.
         while let at = controller.deadline, at < now + .seconds(600) {

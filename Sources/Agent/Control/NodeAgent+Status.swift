@@ -51,6 +51,10 @@ extension NodeAgent {
                 + (problem.map { [$0] } ?? [])
             contents.oldestPending = controller.reconciler.oldestPending
             contents.lastSyncAt = controller.lastWrite?.at
+            contents.written = controller.marks.written
+            contents.inForce = controller.marks.acknowledged
+            contents.waitsForProxySince = controller.marks.waitsForProxySince
+            contents.refused = controller.reconciler.status.refused
             contents.hasNodeAddress = controller.hasNodeAddress
             contents.nodeEligible = controller.nodeIsEligible
             contents.sourceChangedAt = controller.sources.map(\.changedAt)

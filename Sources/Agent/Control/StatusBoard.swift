@@ -2,6 +2,7 @@
 /// write holds the kernel thread.
 import AdminAPI
 import Addressing
+import DataplaneIR
 import NodeControl
 import Synchronization
 
@@ -24,6 +25,11 @@ final class StatusBoard: Sendable {
         var snapshotWrittenAt: Duration?
         /// When the oldest change that is not yet in the kernel came in.
         var oldestPending: Duration?
+        /// How far we are, and since when the proxies hold it up.
+        var written: Marks.Versions = [:]
+        var inForce: Marks.Versions = [:]
+        var waitsForProxySince: Duration?
+        var refused: [ServicePortID: String] = [:]
         /// One that others can reach; nil: not known yet.
         var hasNodeAddress: Bool?
         /// Of our Node object (spec row 144).

@@ -3,6 +3,7 @@
 import AdminAPI
 import AdminServer
 import CLinux
+import Daemon
 import Glibc
 import NodeControl
 import Telemetry
@@ -35,6 +36,7 @@ struct HealthEndpoint: Sendable {
     @Sendable func respond(_ request: HTTPRequest, _ reply: @escaping @Sendable (HTTPResponse) -> Void) {
         let health = health
         switch request.path {
+        case ProgrammedReport.path: reply(jsonResponse(ProgrammedReport(board.now, now: board.clock())))
         case "/healthz":
             let code = health.isHealthy && health.isEligible ? 200 : 503
             metrics.healthz.add(1, String(code))

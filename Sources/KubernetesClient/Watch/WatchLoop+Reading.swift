@@ -129,9 +129,19 @@ extension WatchLoop {
 
     private mutating func deliver(_ batch: Batch) async {
         showProgress()
-        if !batch.changes.isEmpty || batch.completesList {
-            await mailbox.send(batch.changes, completing: batch.completesList ? resource.completes : nil)
+        let reached = newVersion()
+        if !batch.changes.isEmpty || batch.completesList || reached != nil {
+            await mailbox.send(
+                batch.changes, completing: batch.completesList ? resource.completes : nil,
+                reached: reached.map { (resource.kind, $0) })
         }
+    }
+
+    /// Up to which all was told once the batch is; nil: as before. Pods come and go with who wants them.
+    private mutating func newVersion() -> String? {
+        guard machine.isWatching, resource.kind != .pod, machine.resourceVersion != toldVersion else { return nil }
+        toldVersion = machine.resourceVersion
+        return toldVersion
     }
 }
 

@@ -14,6 +14,8 @@ struct WatchLoop {
     var machine: WatchMachine
     var table: ObjectTable
     var decoder: ObjectDecoder
+    /// Up to which everything was told.
+    var toldVersion: String?
     /// What is wrong with single objects.
     var refusals = ObjectProblems()
     /// What was told last to be wrong, except with single objects.

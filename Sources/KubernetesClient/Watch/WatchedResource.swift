@@ -51,6 +51,11 @@ package struct WatchedResource: Equatable, Sendable {
             kind: .pod, plural: "pods", group: "", path: "/api/v1/pods", fieldSelector: "spec.nodeName=\(node)",
             isOptional: true)
     }
+    static func pods(of agents: KubernetesSource.AgentPods) -> WatchedResource {
+        WatchedResource(
+            kind: .pod, plural: "pods", group: "", path: "/api/v1/namespaces/\(agents.namespace)/pods",
+            labelSelector: agents.selector, isOptional: true)
+    }
     /// For their names in the telemetry of routes.
     static func podsElsewhere(than node: String) -> WatchedResource {
         WatchedResource(
@@ -80,7 +85,7 @@ package struct WatchedResource: Equatable, Sendable {
 
     /// Where one object is.
     func path(of name: ObjectName) -> String {
-        guard !name.namespace.isEmpty else { return "\(path)/\(name.name)" }
+        guard !name.namespace.isEmpty, !path.contains("/namespaces/") else { return "\(path)/\(name.name)" }
         let prefix = path.dropLast(plural.count)
         return "\(prefix)namespaces/\(name.namespace)/\(plural)/\(name.name)"
     }
