@@ -43,9 +43,9 @@ import Testing
             .init(route: "GRPCRoute shop/b", parents: ["shop/rpc"], rules: 1, findings: []),
         ])
         let expected = """
-            ROUTE             PARENTS                RULES  FINDINGS
-            HTTPRoute shop/a  shop/web:80, shop/api  2      x: y; z: w
-            GRPCRoute shop/b  shop/rpc               1      -
+            ROUTE             PARENTS                RULES  IN FORCE  FINDINGS
+            HTTPRoute shop/a  shop/web:80, shop/api  2      -         x: y; z: w
+            GRPCRoute shop/b  shop/rpc               1      -         -
 
             """
         #expect(clusterRouteTable(list) == expected)

@@ -48,7 +48,7 @@ import Testing
                     "127.0.0.1:15021", "--access-log", "off",
                 ], log: log)
             defer { new.signal(SIGKILL) }
-            try eventually("the new proxy serves") { readText(log).contains("configuration") }
+            try eventually("the new proxy serves") { try agent.allServe(2) }
             kill(old, SIGTERM)
             let before = lines("\(folder.path)/storm").count
             try eventually("load on the new one alone") { lines("\(folder.path)/storm").count > before + 5 }

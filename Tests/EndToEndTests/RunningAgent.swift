@@ -1,4 +1,6 @@
 /// A real `heddle-agent` on a node of a lab, fed from a directory of manifests, and asked through `agentctl`.
+import AdminAPI
+import FoundationEssentials
 import Glibc
 import TestSupport
 
@@ -90,6 +92,13 @@ final class RunningAgent {
         try agentctl("proxy", "-o", "json").split(separator: ",").filter { $0.contains("\"pid\"") }.compactMap { part in
             pid_t(part.drop { !$0.isNumber }.prefix { $0.isNumber })
         }
+    }
+
+    /// So many are connected, and each works with what was handed over last.
+    func allServe(_ count: Int) throws -> Bool {
+        let data = Data(try agentctl("proxy", "-o", "json").utf8)
+        let proxy = try JSONDecoder().decode(AgentStatus.Proxy.self, from: data)
+        return proxy.instances.count == count && proxy.instances.allSatisfy { $0.generation == proxy.generation }
     }
 
     var pid: pid_t? { process?.pid }

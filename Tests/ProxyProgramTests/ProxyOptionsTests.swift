@@ -68,7 +68,7 @@ import YAML
         let words = try #require(lines.last { $0.contains("$elsewhere := dict") }).split(separator: "\"")
         let decided = words.indices.filter { $0 % 4 == 1 }.map { String(words[$0]) }
         var written: [String] = []
-        for line in readText(chart + "/templates/daemonset.yaml").split(separator: "\n") {
+        for line in readText(chart + "/templates/proxy.yaml").split(separator: "\n") {
             let word = line.drop { $0 == " " }
             guard word.hasPrefix("- --"), !word.hasPrefix("- --config=") else { continue }
             written.append(String(word.dropFirst(4).prefix { $0 != "=" }))
