@@ -10,7 +10,7 @@ package enum ControllerProgram {
 
     /// 0: ended as asked; 1: something is missing; 2: wrong usage.
     package static func main(arguments: [String]) async -> Never {
-        ProcessSetup.prepare()
+        prepareProcess()
         exit(await run(arguments))
     }
 

@@ -10,16 +10,6 @@ package struct StartupError: Error, CustomStringConvertible {
 }
 
 package enum ProcessSetup {
-    package static func prepare() {
-        signal(SIGPIPE, SIG_IGN)
-        clinux_limit_arenas(2)
-        var limit = rlimit()
-        if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0, limit.rlim_cur < limit.rlim_max {
-            limit.rlim_cur = limit.rlim_max
-            setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
-        }
-    }
-
     /// The directory and its parents; fails with what to do.
     package static func makeDirectory(_ path: String, mode: UInt32, purpose: String, option: String)
         throws(StartupError)

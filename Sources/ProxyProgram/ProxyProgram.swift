@@ -69,7 +69,7 @@ final class ProxyProcess: Sendable {
 
     init(_ options: ProxyOptions) throws {
         self.options = options
-        Self.prepare()
+        prepareProcess()
         let numbers = [SIGTERM, SIGINT]
         signals = clinux_catch_signals(numbers, Int32(numbers.count))
         guard signals >= 0 else { throw ProxyError("cannot catch signals: \(String(cString: strerror(errno)))") }
@@ -117,16 +117,6 @@ final class ProxyProcess: Sendable {
         self.log = log
     }
     private let log: @Sendable (String, String) -> Void
-
-    private static func prepare() {
-        signal(SIGPIPE, SIG_IGN)
-        clinux_limit_arenas(2)
-        var limit = rlimit()
-        if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0, limit.rlim_cur < limit.rlim_max {
-            limit.rlim_cur = limit.rlim_max
-            setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
-        }
-    }
 
     private static func lastSnapshot(
         _ file: LastConfiguration?, _ log: @Sendable (String, String) -> Void

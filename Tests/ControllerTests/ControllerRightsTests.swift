@@ -8,8 +8,7 @@ import Testing
 private let manifests = readText(
     #filePath.split(separator: "/").dropLast(3).map { "/" + $0 }.joined() + "/deploy/heddle.yaml")
 
-@Suite(.serialized)
-struct ControllerRightsTests {
+@Suite(.serialized) struct ControllerRightsTests {
     private static let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/heddle-controller"
 
     @Test(arguments: [true, false]) func theControllerMayDoWhatItDoes(streams: Bool) async throws {
@@ -59,17 +58,9 @@ struct ControllerRightsTests {
         server.put(.httproutes, route)
         (route.name, route.body) = ("g", httpRoute("g", of: "rpc", to: "rpc").body)
         server.put(.grpcroutes, route)
-        let directory = try TemporaryDirectory()
-        let kubeconfig = try kubeconfig(server, in: directory, token: "controller")
-        let process = try ChildProcess(
-            [
-                programDirectory + "/heddle-controller", "run", "--kubeconfig", kubeconfig, "--identity", "a",
-                "--api-socket", directory.path + "/controller.sock", "--healthz-address", "127.0.0.1:0",
-                "--metrics-address", "127.0.0.1:0", "--log-level", "error",
-            ], descriptors: [0, 1, 2])
+        let controller = try RunningController("a", server, token: "controller")
         let result = Result { try body(server) }
-        process.signal(SIGTERM)
-        _ = try process.wait()
+        try controller.end()
         await server.stop()
         try result.get()
     }

@@ -123,34 +123,3 @@ import Testing
         await server.stop()
     }
 }
-
-/// A controller process and its files.
-private struct RunningController {
-    let directory: TemporaryDirectory
-    let process: ChildProcess
-    private var socket: String { directory.path + "/controller.sock" }
-
-    init(_ name: String, _ server: FakeAPIServer) throws {
-        directory = try TemporaryDirectory()
-        let path = try kubeconfig(server, in: directory)
-        process = try ChildProcess(
-            [
-                programDirectory + "/heddle-controller", "run", "--kubeconfig", path, "--identity", name,
-                "--api-socket",
-                directory.path + "/controller.sock", "--healthz-address", "127.0.0.1:0", "--metrics-address",
-                "127.0.0.1:0", "--log-level", "error",
-            ], descriptors: [0, 1, 2])
-    }
-
-    func status() throws -> ControllerStatus {
-        let text = try run([
-            programDirectory + "/agentctl", "status", "--cluster", "--api-socket", socket, "-o", "json",
-        ])
-        return try JSONDecoder().decode(ControllerStatus.self, from: Data(text.utf8))
-    }
-    /// As Kubernetes ends it.
-    func end() throws {
-        process.signal(SIGTERM)
-        #expect(try process.wait() == 0)
-    }
-}

@@ -76,16 +76,7 @@ private final class TwoNodes {
         directory = try TemporaryDirectory()
         kubeconfig = directory.path + "/kubeconfig"
         source = Source(kubeconfig)
-        let config = """
-            apiVersion: v1
-            kind: Config
-            current-context: lab
-            clusters: [{name: lab, cluster: {server: "http://\(nodes[0].host.v4):\(server.port)"}}]
-            contexts: [{name: lab, context: {cluster: lab, user: nobody}}]
-            users: [{name: nobody, user: {}}]
-
-            """
-        try writeText(config, to: kubeconfig)
+        try writeText(server.kubeconfig(at: "\(nodes[0].host.v4)"), to: kubeconfig)
         server.put(.services, service("web", clusterIP: "10.96.0.10"))
         server.put(.endpointslices, endpointSlice("web-1", of: "web", addresses: ["10.244.1.11"]))
         server.put(.namespaces, FakeObject("", "default", body: "\"spec\":{}"))

@@ -33,16 +33,7 @@ final class APIServerOnNode: ServiceSource {
         let socket = try node.namespace().run { try boundSocket() }
         server = try await FakeAPIServer(boundSocket: socket)
         directory = try TemporaryDirectory()
-        let config = """
-            apiVersion: v1
-            kind: Config
-            current-context: lab
-            clusters: [{name: lab, cluster: {server: "\(server.url)"}}]
-            contexts: [{name: lab, context: {cluster: lab, user: nobody}}]
-            users: [{name: nobody, user: {}}]
-
-            """
-        try writeText(config, to: directory.path + "/kubeconfig")
+        try writeText(server.kubeconfig(), to: directory.path + "/kubeconfig")
     }
 
     var arguments: [String] { ["--source", "kubernetes", "--kubeconfig", directory.path + "/kubeconfig"] }

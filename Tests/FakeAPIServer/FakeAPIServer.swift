@@ -95,6 +95,19 @@ package final class FakeAPIServer: Sendable {
 
     package var url: String { "\(tls == nil ? "http" : "https")://127.0.0.1:\(port)" }
 
+    /// By which programs reach it at `host`, on which it listens.
+    package func kubeconfig(at host: String = "127.0.0.1", token: String = "secret") -> String {
+        """
+        apiVersion: v1
+        kind: Config
+        current-context: test
+        contexts: [{name: test, context: {cluster: test, user: test}}]
+        clusters: [{name: test, cluster: {server: "\(url.replacing("127.0.0.1", with: host))"}}]
+        users: [{name: test, user: {token: \(token)}}]
+
+        """
+    }
+
     /// Ends all connections and the server.
     package func stop() async {
         let channel = listener.withLock { $0.take() }

@@ -1,0 +1,42 @@
+/// A controller process beside a fake API server, and its files.
+import AdminAPI
+import FakeAPIServer
+import FoundationEssentials
+import Glibc
+import TestSupport
+import Testing
+
+struct RunningController {
+    private let directory: TemporaryDirectory
+    let process: ChildProcess
+    var socket: String { directory.path + "/controller.sock" }
+    /// What it wrote, in JSON.
+    var log: String { readText(directory.path + "/log") }
+
+    /// Called `name`.
+    init(_ name: String, _ server: FakeAPIServer, token: String = "secret") throws {
+        directory = try TemporaryDirectory()
+        let (kubeconfig, path) = (directory.path + "/kubeconfig", directory.path + "/log")
+        try writeText(server.kubeconfig(token: token), to: kubeconfig)
+        let log = Glibc.open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o644)
+        defer { close(log) }
+        process = try ChildProcess(
+            [
+                programDirectory + "/heddle-controller", "run", "--kubeconfig", kubeconfig, "--identity", name,
+                "--api-socket", directory.path + "/controller.sock", "--healthz-address", "127.0.0.1:0",
+                "--metrics-address", "127.0.0.1:0", "--log-format", "json",
+            ], descriptors: [log, log, log])
+    }
+
+    func agentctl(_ arguments: String...) throws -> String {
+        try run([programDirectory + "/agentctl"] + arguments + ["--cluster", "--api-socket", socket])
+    }
+    func status() throws -> ControllerStatus {
+        try JSONDecoder().decode(ControllerStatus.self, from: Data(agentctl("status", "-o", "json").utf8))
+    }
+    /// As Kubernetes ends it.
+    func end() throws {
+        process.signal(SIGTERM)
+        #expect(try process.wait() == 0)
+    }
+}
