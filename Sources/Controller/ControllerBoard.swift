@@ -99,7 +99,7 @@ final class ControllerBoard: Sendable {
     func writeStatuses(_ tell: @escaping @Sendable (String) -> Void) async {
         await statuses.run(statusWrite, tell: tell)
     }
-    func lead() { statuses.lead(outstanding) }
+    func lead() { statuses.lead { outstanding } }
 
     /// Until the task is cancelled.
     func judgeWhenAsked() async { await analyst.run { self.contents.withLock(\.view) } }

@@ -43,10 +43,10 @@ final class StatusWriter: Sendable {
         if isNew { wake.yield() }
     }
 
-    /// `outstanding`: everything that must be written now.
-    func lead(_ outstanding: Set<ObjectID>) {
+    /// `outstanding`: everything that must be written, asked for once wishes are heard: none falls between the two.
+    func lead(_ outstanding: () -> Set<ObjectID>) {
         state.withLock { $0.isLeading = true }
-        want(outstanding)
+        want(outstanding())
     }
     func stopLeading() {
         state.withLock { state in
@@ -84,7 +84,9 @@ final class StatusWriter: Sendable {
         }
         let new = state.withLock { state -> String? in
             let known = state.schedule.problem
-            state.schedule.ended(route, result, now: ContinuousClock.now - start, using: &state.random)
+            // A turn may end after leadership has.
+            let outcome = state.isLeading ? result : .nothing
+            state.schedule.ended(route, outcome, now: ContinuousClock.now - start, using: &state.random)
             return state.schedule.problem == known ? nil : state.schedule.problem
         }
         if let new { tell("status of \(route): \(new)") }

@@ -53,6 +53,8 @@ package struct InForceBook: Sendable {
     }
     private struct Route {
         var generation: Int64
+        /// Of one that was made anew generations begin again.
+        var creationTime: Int64
         var version: Version
     }
 
@@ -107,11 +109,14 @@ package struct InForceBook: Sendable {
             routes[route.id] = nil
             return
         }
-        if let known = routes[route.id], known.generation == record.generation, record.generation > 0 {
+        if let known = routes[route.id], known.generation == record.generation, record.generation > 0,
+            known.creationTime == route.creationTime
+        {
             // A smaller one: the server's history went back, as after etcd was restored from a backup.
             guard case .number(let old) = known.version, case .number(let new) = version, new < old else { return }
         }
-        routes[route.id] = Route(generation: record.generation, version: version)
+        routes[route.id] = Route(
+            generation: record.generation, creationTime: route.creationTime, version: version)
         lastSeen[route.id.kind] = version
         if isComplete { wantWave(now) }
     }

@@ -180,8 +180,10 @@ package final class KubernetesSource: Sendable {
     /// Ends `run` and the events.
     package func stop() { stopSignal.send() }
 
-    /// A kind we can do without must not hold up the first sync when its API answers slowly.
+    /// A kind that the node can do without must not hold up the first sync when its API answers slowly. The controller
+    /// can do without none: what it does not know yet it must not write down as missing.
     private func excuseOptionalKinds() async {
+        guard configuration.role != .controller else { return }
         let optional = Set(resources.filter(\.isOptional).map(\.kind))
         await mailbox.completeness(but: optional)
         do { try await Task.sleep(for: configuration.timing.optional) } catch { return }

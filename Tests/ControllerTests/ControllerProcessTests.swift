@@ -1,6 +1,7 @@
 // The program itself, beside an API server: what it follows, what it answers, how it ends.
 import AdminAPI
 import AdminServer
+import Cluster
 import FakeAPIServer
 import FoundationEssentials
 import Glibc
@@ -12,57 +13,39 @@ import Testing
 @testable import Controller
 
 @Suite(.serialized) struct ControllerProcessTests {
-    private func agentctl(_ arguments: String..., socket: String) throws -> String {
-        try run([programDirectory + "/agentctl"] + arguments + ["--cluster", "--api-socket", socket])
-    }
-    private func status(_ socket: String) throws -> ControllerStatus {
-        let text = try agentctl("status", "-o", "json", socket: socket)
-        return try JSONDecoder().decode(ControllerStatus.self, from: Data(text.utf8))
-    }
-
     /// One process from its start to SIGTERM, through an API server that drops every connection.
     @Test func itFollowsTheClusterAndEndsWhenAsked() async throws {
         let server = try await FakeAPIServer()
         server.put(.services, service("web"), service("api", clusterIP: "10.96.0.2"))
         server.put(.namespaces, FakeObject("", "default", body: "\"spec\":{}"))
         server.put(.nodes, node("node-1"))
-        let directory = try TemporaryDirectory()
-        let socket = directory.path + "/controller.sock"
-        let log = Glibc.open(directory.path + "/log", O_WRONLY | O_CREAT | O_CLOEXEC, 0o644)
-        defer { close(log) }
-        let controller = try ChildProcess(
-            [
-                programDirectory + "/heddle-controller", "run", "--kubeconfig", try kubeconfig(server, in: directory),
-                "--identity", "controller-a", "--api-socket", socket, "--log-format", "json",
-                "--healthz-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0",
-            ], descriptors: [log, log, log])
+        let controller = try RunningController("controller-a", server)
 
-        try eventually("the first lists are complete") { try status(socket).ready }
-        let first = try status(socket)
-        #expect(first.identity == "controller-a" && first.pid == controller.pid && first.services == 2)
+        try eventually("the first lists are complete") { try controller.status().ready }
+        let first = try controller.status()
+        #expect(first.identity == "controller-a" && first.pid == controller.process.pid && first.services == 2)
         let kinds: Set = ["services", "endpointslices", "namespaces", "httproutes", "grpcroutes", "pods"]
         #expect(Set(first.source.watches.map(\.resource)) == kinds && first.source.problems == [])
 
         server.dropConnections()
         server.put(.services, service("late", clusterIP: "10.96.0.3"))
-        try eventually("what came later is known") { try status(socket).services == 3 }
-        #expect(try status(socket).ready)
+        try eventually("what came later is known") { try controller.status().services == 3 }
+        #expect(try controller.status().ready)
 
-        let text = try agentctl("status", socket: socket)
+        let text = try controller.agentctl("status")
         #expect(text.contains("controller        controller-a") && text.contains("\nstate             ready\n"))
-        #expect(try agentctl("routes", socket: socket) == "ROUTE  PARENTS  RULES  IN FORCE  FINDINGS\n")
+        #expect(try controller.agentctl("routes") == "ROUTE  PARENTS  RULES  IN FORCE  FINDINGS\n")
         // A watch that was cut is told as a problem until it is open again.
         try eventually("nothing is wrong with the cluster") {
-            try agentctl("analyze", socket: socket) == "4 objects: 0 errors, 0 warnings\n"
+            try controller.agentctl("analyze") == "4 objects: 0 errors, 0 warnings\n"
         }
         // Nodes and pods are many and change much: nobody asks for them.
         #expect(server.requests(.nodes).isEmpty && server.requests(.pods).isEmpty)
         #expect(server.createdEvents.isEmpty)
 
-        controller.signal(SIGTERM)
-        #expect(try controller.wait() == 0)
-        #expect(access(socket, F_OK) != 0)
-        let lines = readText(directory.path + "/log").split(separator: "\n")
+        try controller.end()
+        #expect(access(controller.socket, F_OK) != 0)
+        let lines = controller.log.split(separator: "\n")
         #expect(
             lines.allSatisfy { $0.hasPrefix("{\"time\":") } && lines.last?.contains("stopping on signal 15") == true)
         await server.stop()
@@ -72,15 +55,9 @@ import Testing
     @Test func itIsReadyWithTheFirstListsAndStaysSo() async throws {
         let server = try await FakeAPIServer()
         server.put(.services, service("web"))
-        let directory = try TemporaryDirectory()
-        let access = try ClusterAccess.kubeconfig(path: try kubeconfig(server, in: directory))
-        let source = KubernetesSource(configuration: .init(access: access, role: .controller))
-        let writer = ObjectWriter(access: access, program: "test")
-        defer { writer.shutdown() }
-        let elector = LeaderElector(writer, lease: .lease(namespace: "n", name: "l"), identity: "a")
-        let board = ControllerBoard(
-            ControllerConfiguration(), source: source, writer: writer, elector: elector, loop: ServerLoop(),
-            pid: 1)
+        let parts = try ControllerParts(server)
+        defer { parts.writer.shutdown() }
+        let (source, board) = (parts.source, parts.board)
         #expect(answer(board.answerHealth, "/livez").status == 200)
         let waiting = answer(board.answerHealth, "/readyz")
         #expect(waiting.status == 503 && waiting.text.contains("services, endpointslices, namespaces"))
@@ -110,6 +87,59 @@ import Testing
         #expect(answer(board.answerAdmin, "/nope").status == 404)
     }
 
+    /// What is not known yet is not missing: a status that says so would be written, and taken back.
+    @Test func noKindOfRouteIsPassedByBecauseItsListIsSlow() async throws {
+        let server = try await FakeAPIServer()
+        server.put(.services, service("web"))
+        server.fail(.grpcroutes, .silence)
+        let parts = try ControllerParts(server) { $0.optional = .milliseconds(100) }
+        defer { parts.writer.shutdown() }
+        let (source, board) = (parts.source, parts.board)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { await source.run() }
+            group.addTask { await board.run(want: { _ in }) { _ in } }
+            try eventually("all others are there") {
+                source.status.allSatisfy { $0.state == .watching || $0.resource == "grpcroutes" }
+            }
+            let start = ContinuousClock.now
+            try eventually("a node would have gone on") { ContinuousClock.now - start > .milliseconds(500) }
+            let waiting = answer(board.answerHealth, "/readyz")
+            #expect(waiting.status == 503 && waiting.text.hasSuffix("not complete: grpcroutes\n"))
+            server.dropConnections()
+            try eventually("it is ready") { board.isReady }
+            source.stop()
+            try await group.waitForAll()
+        }
+        await server.stop()
+    }
+
+    /// A wish that comes while a replica begins to lead is heard.
+    @Test func noWishIsLostAtTheBeginningOfATerm() async throws {
+        let server = try await FakeAPIServer()
+        let parts = try ControllerParts(server)
+        defer { parts.writer.shutdown() }
+        let route = ObjectID(.httpRoute, ObjectName("shop", "late"))
+        let statuses = parts.board.statuses
+        let asked = Told()
+        statuses.want([ObjectID(.httpRoute, ObjectName("shop", "early"))])
+        statuses.lead {
+            statuses.want([route])
+            return []
+        }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask {
+                await statuses.run(
+                    { route in
+                        asked.add(route.description)
+                        return nil
+                    }, tell: { _ in })
+            }
+            try eventually("it has its turn") { asked.all == [route.description] }
+            group.cancelAll()
+        }
+        await server.stop()
+    }
+
     private func answer(_ responder: HTTPResponder, _ target: String) -> (status: Int, text: String) {
         let answer = Mutex<HTTPResponse?>(nil)
         responder(HTTPRequest(target: target)) { response in answer.withLock { $0 = response } }
@@ -117,21 +147,24 @@ import Testing
     }
 }
 
-/// The path of a kubeconfig for the server.
-func kubeconfig(
-    _ server: FakeAPIServer, in directory: TemporaryDirectory, token: String = "secret"
-) throws -> String {
-    let path = directory.path + "/kubeconfig"
-    try writeText(
-        """
-        apiVersion: v1
-        kind: Config
-        current-context: test
-        contexts: [{name: test, context: {cluster: test, user: test}}]
-        clusters: [{name: test, cluster: {server: "\(server.url)"}}]
-        users: [{name: test, user: {token: \(token)}}]
-        """, to: path)
-    return path
+/// A controller's parts without its process.
+private struct ControllerParts {
+    let source: KubernetesSource
+    let writer: ObjectWriter
+    let board: ControllerBoard
+
+    init(_ server: FakeAPIServer, _ change: (inout KubernetesSource.Timing) -> Void = { _ in }) throws {
+        let directory = try TemporaryDirectory()
+        try writeText(server.kubeconfig(), to: directory.path + "/kubeconfig")
+        let access = try ClusterAccess.kubeconfig(path: directory.path + "/kubeconfig")
+        var configuration = KubernetesSource.Configuration(access: access, role: .controller)
+        change(&configuration.timing)
+        source = KubernetesSource(configuration: configuration)
+        writer = ObjectWriter(access: access, program: "test")
+        let elector = LeaderElector(writer, lease: .lease(namespace: "n", name: "l"), identity: "a")
+        board = ControllerBoard(
+            ControllerConfiguration(), source: source, writer: writer, elector: elector, loop: ServerLoop(), pid: 1)
+    }
 }
 
 private final class Told: Sendable {

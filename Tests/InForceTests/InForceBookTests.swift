@@ -35,9 +35,11 @@ struct Cluster5 {
         route.record = record
         return route
     }
-    @discardableResult mutating func edit(_ name: String, generation: Int64) -> UInt64 {
+    @discardableResult mutating func edit(_ name: String, generation: Int64, creationTime: Int64 = 0) -> UInt64 {
         version += 1
-        book.take(.changes([.upsert(.route(route(name, generation: generation, version: "\(version)")))]), now: now)
+        var route = route(name, generation: generation, version: "\(version)")
+        route.creationTime = creationTime
+        book.take(.changes([.upsert(.route(route))]), now: now)
         return version
     }
     mutating func synced() { book.take(.synced, now: now) }
@@ -222,6 +224,21 @@ struct Cluster5 {
     }
 
     /// After etcd was restored from a backup versions are smaller than before.
+    /// While the watch was away: a list tells only what is there now.
+    @Test func aRouteThatWasMadeAnewIsAnotherOne() {
+        var cluster = Cluster5(nodes: 2)
+        cluster.edit("canary", generation: 1)
+        cluster.catchUp()
+        cluster.synced()
+        cluster.run(.seconds(5))
+        #expect(cluster.progress("canary")?.nodes == 2)
+        cluster.edit("canary", generation: 1)
+        #expect(cluster.progress("canary")?.nodes == 2)
+        cluster.edit("canary", generation: 1, creationTime: 60)
+        cluster.run(.seconds(5))
+        #expect(cluster.progress("canary")?.nodes == 0)
+    }
+
     @Test func aHistoryThatWentBackIsFollowed() {
         var cluster = Cluster5(nodes: 1)
         cluster.book.take(

@@ -31,7 +31,7 @@ import Testing
             let limit: Duration
             let leadership: Leadership
             func beginWrite() -> Duration? { limit }
-            func mayStillWrite() -> Bool { leadership.mayStillWrite() }
+            func mayStillWrite(for time: Duration) -> Bool { leadership.mayStillWrite(for: time) }
             func endWrite() { leadership.endWrite() }
         }
         try await withReplicas { server, replicas in

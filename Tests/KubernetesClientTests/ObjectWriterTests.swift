@@ -70,7 +70,7 @@ import Testing
         struct Closed: WriteFence {
             let begins: Duration?
             func beginWrite() -> Duration? { begins }
-            func mayStillWrite() -> Bool { false }
+            func mayStillWrite(for time: Duration) -> Bool { false }
             func endWrite() {}
         }
         try await withWriter { server, writer in

@@ -84,7 +84,7 @@ import Testing
     }
 
     /// The same would be refused again.
-    @Test(arguments: [APIFailure.refused("422"), .tooLarge("413"), .gone, .fenced])
+    @Test(arguments: [APIFailure.refused("422"), .tooLarge("413"), .gone])
     mutating func whatIsRefusedIsNotAskedAgain(failure: APIFailure) {
         schedule.want(["a"])
         #expect(schedule.next(now: .zero) == "a")
@@ -94,12 +94,26 @@ import Testing
         #expect(schedule.next(now: .zero) == "a")
     }
 
+    /// Nobody else would write it: the replica may go on leading without being told anew.
+    @Test mutating func whatHadTooLittleTimeHasAnotherTurn() throws {
+        schedule.want(["a", "b"])
+        #expect(schedule.next(now: .zero) == "a")
+        end("a", .outcome(.failed(.fenced)))
+        #expect(schedule.count == 2 && schedule.problem == nil)
+        #expect(schedule.next(now: .zero) == "b" && schedule.next(now: .zero) == nil)
+        end("b", .outcome(.failed(.fenced)))
+        // Not at once: a fence costs nothing to ask, and would be asked without end.
+        let later = try #require(schedule.nextTurn(now: .zero))
+        #expect(later >= .milliseconds(400) && later <= .milliseconds(800))
+        #expect(schedule.next(now: .milliseconds(800)) != nil && schedule.next(now: .milliseconds(800)) != nil)
+    }
+
     @Test mutating func whatIsForgottenHasNoTurn() {
         schedule.want(["a", "b", "c"])
         #expect(schedule.next(now: .zero) == "a")
         schedule.want(["a"])
         schedule.forgetAll()
-        end("a", .outcome(.failed(.fenced)))
+        end("a", Self.written)
         #expect(schedule.count == 0 && schedule.next(now: .zero) == nil && schedule.nextTurn(now: .zero) == nil)
     }
 

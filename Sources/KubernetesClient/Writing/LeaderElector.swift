@@ -62,7 +62,7 @@ package final class LeaderElector: Sendable {
                 events.append(.stop)
             }
             if events.isEmpty {
-                await pause(election.nextTick - leadership.now)
+                await pause(election.nextTick - leadership.now, hasStopped: didStop)
                 events = [.tick]
                 continue
             }
@@ -96,14 +96,15 @@ package final class LeaderElector: Sendable {
         }
     }
 
-    private func pause(_ time: Duration) async {
+    /// Ends early when `stop` is called, which was not taken in yet unless it `hasStopped`.
+    private func pause(_ time: Duration, hasStopped: Bool) async {
         guard time > .zero else { return }
         let signal = StopSignal()
         let isStopping = state.withLock { state in
             state.pause = signal
             return state.isStopping
         }
-        guard !isStopping || time > .zero else { return }
+        guard hasStopped || !isStopping else { return }
         await withTaskGroup(of: Void.self) { group in
             group.addTask { try? await Task.sleep(for: time) }
             group.addTask { await signal.wait() }

@@ -3,10 +3,11 @@ import Synchronization
 
 /// Guards writes that only one may do at a time.
 package protocol WriteFence: Sendable {
-    /// nil: must not. Otherwise how long the write may last; `endWrite` must follow.
+    /// nil: must not. Otherwise how long there is time; `endWrite` must follow.
     func beginWrite() -> Duration?
-    /// Asked as the last bytes go to the connection: the process may have been stopped meanwhile.
-    func mayStillWrite() -> Bool
+    /// Whether what the server may do for so long would end in time. Asked as the last bytes go to the connection: the
+    /// process may have been stopped meanwhile.
+    func mayStillWrite(for time: Duration) -> Bool
     func endWrite()
 }
 
@@ -40,7 +41,10 @@ package final class Leadership: WriteFence {
             return window.upperBound - now
         }
     }
-    package func mayStillWrite() -> Bool { isLeading }
+    package func mayStillWrite(for time: Duration) -> Bool {
+        let now = now
+        return state.withLock { $0.window.map { $0.contains(now) && $0.upperBound - now >= time } ?? false }
+    }
     package func endWrite() {
         state.withLock { state in
             state.writes -= 1

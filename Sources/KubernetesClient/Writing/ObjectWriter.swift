@@ -48,7 +48,8 @@ package final class ObjectWriter: Sendable {
         var limit = limit ?? Self.mostTime
         if let fence {
             guard let left = fence.beginWrite() else { return .failure(.fenced) }
-            limit = min(limit, left)
+            // The other half is for the way to the server, which counts from when it has the request.
+            limit = min(limit, left / 2)
         }
         defer { fence?.endWrite() }
         let (body, time) = (ByteBuffer(string: write.json), limit)
@@ -56,7 +57,7 @@ package final class ObjectWriter: Sendable {
             try await transport.send(
                 write.method, path, query: write.query(within: time), body: body, contentType: write.contentType
             ) {
-                fence?.mayStillWrite() ?? true
+                fence?.mayStillWrite(for: time) ?? true
             }
         } failure: {
             APIFailure($0, verb: write.verbName, write.object, write.part)

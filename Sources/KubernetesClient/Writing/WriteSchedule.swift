@@ -17,9 +17,9 @@ package struct WriteSchedule<Key: Hashable & Sendable>: Sendable {
     private var underWay: Set<Key> = []
     /// Wanted again while under way.
     private var again: Set<Key> = []
-    /// Had a conflict: their turn comes again then, unless they are wanted earlier.
+    /// Had a conflict, or too little time: their turn comes again then, unless they are wanted earlier.
     private var later: [Key: Duration] = [:]
-    private var conflicts: [Key: Backoff] = [:]
+    private var waits: [Key: Backoff] = [:]
     /// Nothing is written before.
     private var pausedUntil = Duration.zero
     private var trouble: Backoff
@@ -49,7 +49,7 @@ package struct WriteSchedule<Key: Hashable & Sendable>: Sendable {
     /// What has no turn yet gets none.
     package mutating func forgetAll() {
         (line, begun, inLine) = ([], 0, [])
-        (again, later, conflicts) = ([], [:], [:])
+        (again, later, waits) = ([], [:], [:])
         (pausedUntil, trouble, problem) = (.zero, unused, nil)
     }
 
@@ -87,15 +87,18 @@ package struct WriteSchedule<Key: Hashable & Sendable>: Sendable {
         guard underWay.remove(key) != nil else { return }
         let isWanted = again.remove(key) != nil
         switch result {
-        case .nothing, .outcome(.written), .outcome(.unchanged), .outcome(.failed(.gone)), .outcome(.failed(.fenced)):
+        case .nothing, .outcome(.written), .outcome(.unchanged), .outcome(.failed(.gone)):
             trouble.reset()
             problem = nil
-            conflicts[key] = nil
+            waits[key] = nil
         case .outcome(.failed(.conflict(let sentence))):
             // The watch brings what we have not seen yet, and with it the wish; this is for when it already has.
             trouble.reset()
             problem = sentence
-            if !isWanted { later[key] = now + conflicts[key, default: unused].next(using: &random) }
+            if !isWanted { postpone(key, now, &random) }
+        case .outcome(.failed(.fenced)):
+            // Too little time was left to this term; the next renewal may give more. Whoever leads no more forgets all.
+            if !isWanted { postpone(key, now, &random) }
         case .outcome(.failed(.refused(let sentence))), .outcome(.failed(.tooLarge(let sentence))):
             // The same will be refused again; another wish may not be.
             trouble.reset()
@@ -108,6 +111,10 @@ package struct WriteSchedule<Key: Hashable & Sendable>: Sendable {
             want([key])
         }
         if isWanted { want([key]) }
+    }
+
+    private mutating func postpone(_ key: Key, _ now: Duration, _ random: inout some RandomNumberGenerator) {
+        later[key] = now + waits[key, default: unused].next(using: &random)
     }
 
     private mutating func pause(
