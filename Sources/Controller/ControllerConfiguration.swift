@@ -60,7 +60,9 @@ struct ControllerConfiguration: Equatable, Sendable {
     }()
 
     /// Beside those of the options.
-    static let variables = ["POD_NAME", "POD_NAMESPACE", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"]
+    static let variables = [
+        "POD_NAME", "POD_NAMESPACE", "POD_IP", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT",
+    ]
 
     static func parse(
         arguments: [String], hostName: String, environment: [String: String],
@@ -73,6 +75,14 @@ struct ControllerConfiguration: Equatable, Sendable {
         }
         if configuration.leaseNamespace.isEmpty {
             configuration.leaseNamespace = environment["POD_NAMESPACE"] ?? "kube-system"
+        }
+        // Such a pod has no other address at which it could be asked.
+        if IPAddress(environment["POD_IP"] ?? "")?.family == .ipv6 {
+            for address in [\Self.healthzAddress, \.metricsAddress]
+            where configuration[keyPath: address].address == IPAddress(v4: 0) {
+                let port = configuration[keyPath: address].port
+                configuration[keyPath: address] = SocketAddress(IPAddress(high: 0, low: 0), port)
+            }
         }
         guard configuration.kubeconfig != nil || environment["KUBERNETES_SERVICE_HOST"] != nil else {
             throw OptionError("this is not a pod, so there is no cluster to ask; pass --kubeconfig PATH")

@@ -26,6 +26,16 @@ import Testing
         #expect(try parse([]).metricsAddress == SocketAddress("0.0.0.0:10259"))
     }
 
+    /// Kubelet asks at the pod's address.
+    @Test func aPodOfIPv6OnlyIsAskedThere() throws {
+        var pod = ["KUBERNETES_SERVICE_HOST": "fd00::1", "POD_IP": "fd00:1::7"]
+        #expect(try parse([], pod).healthzAddress == SocketAddress("[::]:10257"))
+        #expect(try parse([], pod).metricsAddress == SocketAddress("[::]:10259"))
+        #expect(try parse(["--healthz-address", "127.0.0.1:1"], pod).healthzAddress == SocketAddress("127.0.0.1:1"))
+        pod["POD_IP"] = "10.1.0.7"
+        #expect(try parse([], pod).healthzAddress == SocketAddress("0.0.0.0:10257"))
+    }
+
     /// The agent's variables are not the controller's: both may run in one environment.
     @Test func flagsWinOverItsOwnVariablesAndTheseOverTheFile() throws {
         let file = [ConfigurationEntry(key: "log-format", value: "json", line: 1)]
