@@ -43,8 +43,11 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
         .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.2"),
-        // Tests only: HTTP/2, a gRPC client and server that are not ours.
         .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
+        .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
+        .package(url: "https://github.com/apple/swift-asn1", from: "1.7.4"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        // Tests only: a gRPC client and server that are not ours.
         .package(url: "https://github.com/grpc/grpc-swift-2", from: "2.4.3"),
         .package(url: "https://github.com/grpc/grpc-swift-nio-transport", from: "2.9.2"),
         .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
@@ -179,30 +182,43 @@ if !isSet("HEDDLE_CORE") {
         .product(name: "NIOSSL", package: "swift-nio-ssl"),
     ]
     let frames: [Target.Dependency] = ["NIOHTTP2", "NIOHPACK"].map { .product(name: $0, package: "swift-nio-http2") }
+    let certificates: [Target.Dependency] = [
+        .product(name: "X509", package: "swift-certificates"), .product(name: "SwiftASN1", package: "swift-asn1"),
+        .product(name: "Crypto", package: "swift-crypto"),
+    ]
+    let grpc: [Target.Dependency] = [
+        .product(name: "GRPCCore", package: "grpc-swift-2"),
+        .product(name: "GRPCNIOTransportHTTP2Posix", package: "grpc-swift-nio-transport"),
+    ]
     let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
     let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
     package.targets += [
         library(
             "Proxy",
             ["Addressing", "Balancing", "CLinux", "HTTP2Wire", "HTTPWire", "Posix", "RouteIR", "Telemetry"] + nio),
-        library("AdminServer", ["Posix"] + nio),
+        library(
+            "AdminServer", ["Posix", .product(name: "NIOSSL", package: "swift-nio-ssl")] + nio + frames),
+        // X.509: what is made and signed; who gets it is decided in CertificateAuthority.
+        library("Signing", ["CertificateAuthority"] + certificates),
+        tests("Signing", ["CertificateAuthority", "Posix", "Signing", "TestSupport"] + certificates),
         library(
             "Daemon",
             ["AdminAPI", "AdminServer", "CLinux", "KubernetesClient", "Options", "Posix", "Telemetry", "YAML", log]),
         library(
             "Controller",
             [
-                "Addressing", "AdminAPI", "AdminServer", "Cluster", "Compile", "Daemon", "InForce", "KubernetesClient",
-                "Options", "Posix", "RouteStatus", "Telemetry", "Validation", log,
+                "Addressing", "AdminAPI", "AdminServer", "Admission", "CertificateAuthority", "Cluster", "Compile",
+                "Daemon", "InForce", "KubernetesClient", "Options", "Posix", "PullJSON", "RouteStatus", "Signing",
+                "Telemetry", "Validation", log,
             ]),
         .executableTarget(name: "heddle-controller", dependencies: ["Controller"], swiftSettings: strict),
         tests(
             "Controller",
             [
-                "Addressing", "AdminAPI", "AdminServer", "Cluster", "Controller", "FakeAPIServer", "InForce",
-                "KubernetesClient",
-                "Options", "RouteIR", "Telemetry", "TestSupport", "Validation",
-            ]),
+                "Addressing", "AdminAPI", "AdminServer", "Admission", "CertificateAuthority", "Cluster", "Controller",
+                "FakeAPIServer", "InForce", "KubernetesClient", "Options", "Posix", "PullJSON", "RouteIR", "Signing",
+                "Telemetry", "TestSupport", "Validation",
+            ] + grpc + certificates),
         library("HandOverLink", ["AdminServer", "HandOver", "Posix", "RouteIR"] + nio),
         library("KubernetesClient", ["Cluster", "Posix", "PullJSON", "YAML"] + nio + tls),
         library(
@@ -242,14 +258,17 @@ if !isSet("HEDDLE_CORE") {
             [
                 "Addressing", "Balancing", "HTTP2TestSupport", "HTTP2Wire", "HTTPWire", "Posix", "Proxy", "RouteIR",
                 "Telemetry", "TestSupport", .product(name: "NIOEmbedded", package: "swift-nio"),
-                .product(name: "GRPCCore", package: "grpc-swift-2"),
-                .product(name: "GRPCNIOTransportHTTP2Posix", package: "grpc-swift-nio-transport"),
-            ] + nio),
+            ] + nio + grpc),
         // HTTP2Wire beside an implementation that is not ours.
         tests(
             "HTTP2Oracle",
             ["HTTP2Wire", "TestSupport", .product(name: "NIOEmbedded", package: "swift-nio")] + nio + frames),
-        tests("AdminServer", ["Addressing", "AdminServer", "Posix", "TestSupport"]),
+        tests(
+            "AdminServer",
+            [
+                "Addressing", "AdminServer", "Posix", "TestSupport",
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+            ] + grpc),
         tests(
             "HandOverLink",
             ["Addressing", "AdminServer", "HandOver", "HandOverLink", "Posix", "Proxy", "RouteIR", "TestSupport"]),

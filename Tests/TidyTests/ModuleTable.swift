@@ -13,7 +13,7 @@ struct ModuleTable {
         "CertificateAuthority": 1,
         "YAML": 2, "Posix": 2, "Netns": 2, "Netlink": 2, "Nftables": 2, "BPF": 2, "BPFPrograms": 2,
         "Proxy": 3, "Manifests": 3, "LinuxDataplane": 3, "KubernetesClient": 3, "Telemetry": 3, "AdminServer": 3,
-        "HandOverLink": 3, "Daemon": 3,
+        "HandOverLink": 3, "Daemon": 3, "Signing": 3,
         "Controller": 4, "heddle-controller": 5,
         "Agent": 4, "AgentCommands": 4, "ProxyProgram": 4,
         "heddle-agent": 5, "heddle-proxy": 5, "agentctl": 5, "heddle-bench": 5,
@@ -72,7 +72,8 @@ struct ModuleTable {
     private static func modules(in arguments: Substring) -> Set<String> {
         let products = [
             "nio": ["NIOCore", "NIOPosix", "NIOHTTP1"], "arguments": ["ArgumentParser"], "log": ["Logging"],
-            "frames": ["NIOHTTP2", "NIOHPACK"],
+            "frames": ["NIOHTTP2", "NIOHPACK"], "certificates": ["X509", "SwiftASN1", "Crypto"],
+            "grpc": ["GRPCCore", "GRPCNIOTransportHTTP2Posix"],
             "tls": ["AsyncHTTPClient", "NIOHTTPCompression", "NIOSSL"],
         ]
         let list: Substring
@@ -96,7 +97,7 @@ struct ModuleTable {
         switch String(folder.dropFirst("Sources/".count)) {
         case "BPFObjectsPlugin": return ["Foundation", "PackagePlugin"]
         case let name where (layers[name] ?? 0) <= 1: return []
-        case "Agent", "AgentCommands", "Daemon", "heddle-agent", "agentctl":
+        case "Agent", "AgentCommands", "Daemon", "Signing", "heddle-agent", "agentctl":
             return ["Glibc", "Synchronization", "FoundationEssentials"]
         default: return ["Glibc", "Synchronization"]
         }
