@@ -22,6 +22,9 @@ import YAML
         for routes in ["httproutes", "grpcroutes"] {
             used["gateway.networking.k8s.io/\(routes)/status"] = ["patch"]
         }
+        used["authentication.k8s.io/tokenreviews"] = ["create"]
+        used["/pods"] = ["list", "watch"]
+        used["admissionregistration.k8s.io/validatingwebhookconfigurations"] = ["get", "patch"]
         #expect(try allowed("heddle-controller") == used)
     }
 
