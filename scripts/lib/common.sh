@@ -38,7 +38,7 @@ install_missing() {
 
 build_packages=(libbpf-dev libnftnl-dev libmnl-dev libyaml-dev)
 # libelf and zlib come with libbpf-dev; iproute2 and nftables are for tests and people, the product never runs them.
-test_packages=(curl nghttp2-client iproute2 nftables iptables util-linux procps)
+test_packages=(curl openssl nghttp2-client iproute2 nftables iptables util-linux procps)
 demo_packages=(iproute2 nginx-light python3 curl util-linux bsdextrautils)
 
 need_swift() {
