@@ -50,11 +50,6 @@ final class ClusterAnalyst: Sendable {
 }
 
 extension ClusterView {
-    /// What the watches bring; before the first lists are complete anything may be missing.
-    private static let followed: Set<ObjectKind> = [.service, .endpointSlice, .namespace, .httpRoute, .grpcRoute]
-
-    func judged() -> Report { judge(ObjectSet(state: state, complete: isComplete ? Self.followed : [])) }
-
     /// `namespace`: only what is told of its objects, or of itself.
     func analysis(_ report: Report, of namespace: String?) -> ClusterAnalysis {
         let judgements = report.judgements.filter { judgement in

@@ -5,12 +5,17 @@ import Cluster
 import Compile
 import InForce
 import RouteStatus
+import Validation
 
 struct ClusterView: Sendable {
+    /// What the watches bring; before the first lists are complete anything may be missing.
+    private static let followed: Set<ObjectKind> = [.service, .endpointSlice, .namespace, .httpRoute, .grpcRoute]
     /// A status names no more findings than this; `findingCount` says how many there are.
     private static let findingsShown = 200
 
-    private(set) var state = ClusterState()
+    /// Of what the watches bring, so that one object can be judged at the cost of its neighbours.
+    private var objects = ObjectSet()
+    var state: ClusterState { objects.state }
     private var compiler: RouteCompiler
     private(set) var statuses: RouteStatusBook
     private(set) var isComplete = false
@@ -26,6 +31,11 @@ struct ClusterView: Sendable {
     /// Those with a Service as a parent: the others are somebody else's.
     var routeCount: Int { state.routes.values.count { !$0.parents.isEmpty } }
 
+    /// Everything, judged.
+    func judged() -> Report { judge(objects) }
+    /// What one object is judged against: nothing, as long as anything may be missing.
+    var known: ObjectSet { isComplete ? objects : ObjectSet() }
+
     /// What is wrong with routes. A walk over everything, for those who ask: a change costs the change.
     var findings: [Finding] { compiler.findings }
 
@@ -35,12 +45,13 @@ struct ClusterView: Sendable {
         case .changes(let changes):
             var dirty = Dirty()
             // Pods are agents: `InForceBook` has them.
-            for change in changes where change.id.kind != .pod { dirty.formUnion(state.apply(change.withoutRecord)) }
+            for change in changes where change.id.kind != .pod { dirty.formUnion(objects.apply(change.withoutRecord)) }
             _ = compiler.update(
                 dirty.services, pods: [], node: NodeFacts(name: ""), own: OwnSockets(), from: state)
             return statuses.apply(changes)
         case .synced:
             isComplete = true
+            objects.complete = Self.followed
             return statuses.markSynced()
         case .problems(let list): problems = list.map(\.description)
         case .podsKnown, .reached: break

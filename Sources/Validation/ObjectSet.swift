@@ -27,10 +27,10 @@ package struct ObjectSet: Sendable {
     }
 
     /// Costs the object, not the set.
-    package mutating func apply(_ change: Change) {
+    @discardableResult package mutating func apply(_ change: Change) -> Dirty {
         unlink(change.id)
-        _ = state.apply(change)
-        link(change.id)
+        defer { link(change.id) }
+        return state.apply(change)
     }
 
     package mutating func add(_ object: ClusterObject) {

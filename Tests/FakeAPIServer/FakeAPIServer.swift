@@ -48,6 +48,10 @@ package final class FakeAPIServer: Sendable {
         /// By token.
         var users: [String: FakeUser] = [:]
         var forbidden: [String] = []
+        var webhookPorts: [String: [Int]] = [:]
+        var webhookTurn = 0
+        var webhookFailures: [String] = []
+        var webhookAnswers = 0
         /// Which requests wait, and those that do.
         var holds: (@Sendable (FakeRequest) -> Bool)?
         var held: [FakeExchange] = []
@@ -58,7 +62,7 @@ package final class FakeAPIServer: Sendable {
     }
 
     let state = Mutex(State())
-    private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     private let listener: Mutex<(any Channel)?> = Mutex(nil)
     private let tls: NIOSSLContext?
     package let port: Int

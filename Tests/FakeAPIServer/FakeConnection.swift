@@ -60,9 +60,26 @@ extension FakeAPIServer {
         answer(FakeExchange(request: request, target: target, body: body, channel: channel))
     }
     func answer(_ exchange: FakeExchange) {
+        let question = state.withLock { state -> FakeQuestion? in
+            guard state.holds?(exchange.request) != true else {
+                state.held.append(exchange)
+                return nil
+            }
+            return exchange.target.flatMap { self.question(exchange.request, $0, exchange.body, state) } ?? FakeQuestion()
+        }
+        guard let question else { return }
+        ask(question) { verdict in
+            switch verdict {
+            case .allowed(let warnings): self.take(exchange, warnings)
+            case .refused(let answer):
+                self.state.withLock { $0.requests.append(exchange.request) }
+                self.reply(exchange.channel, answer)
+            }
+        }
+    }
+    private func take(_ exchange: FakeExchange, _ warnings: [String]) {
         let (request, channel) = (exchange.request, exchange.channel)
         state.withLock { state in
-            if state.holds?(request) == true { return state.held.append(exchange) }
             state.requests.append(request)
             let user: FakeUser
             switch admit(request, exchange.target, &state) {
@@ -75,7 +92,9 @@ extension FakeAPIServer {
             if target.resource == .events, request.method == "POST" {
                 create(exchange.body, channel, &state)
             } else if request.method != "GET" {
-                if let answer = write(request, target, exchange.body, user, &state) { reply(channel, answer) }
+                guard var answer = write(request, target, exchange.body, user, &state) else { return }
+                answer.warnings = warnings
+                reply(channel, answer)
             } else if target.name.isEmpty {
                 answer(request, target, channel, &state)
             } else if let object = state.objects[target.resource]?[target.key] {
@@ -226,6 +245,7 @@ extension FakeAPIServer {
     private func reply(_ channel: any Channel, _ answer: FakeAnswer) {
         var head = HTTPResponseHead(version: .http1_1, status: .init(statusCode: answer.code))
         for (name, value) in answer.headers { head.headers.add(name: name, value: value) }
+        for warning in answer.warnings { head.headers.add(name: "Warning", value: "299 - \(JSONValue.quoted(warning))") }
         write([.head(head), .body(.byteBuffer(ByteBuffer(string: answer.body))), .end(nil)], channel)
     }
 }

@@ -209,6 +209,7 @@ extension FieldManager {
 private func listKeys(_ path: FieldPath) -> [String]? {
     switch path.last {
     case "f:conditions": ["type"]
+    case "f:webhooks": ["name"]
     case "f:ownerReferences": ["uid"]
     case "f:ports" where path.first == "f:spec": ["port", "protocol"]
     default: nil

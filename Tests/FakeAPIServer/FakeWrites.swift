@@ -19,6 +19,8 @@ struct FakeAnswer: Sendable {
     var code: Int
     var body: String
     var headers: [String: String] = [:]
+    /// Of webhooks.
+    var warnings: [String] = []
 
     init(_ code: Int, _ body: String) { (self.code, self.body) = (code, body) }
     /// A Status that says why not.
@@ -64,7 +66,7 @@ extension FakeAPIServer {
         return answer
     }
 
-    private func perform(
+    func perform(
         _ request: FakeRequest, _ target: FakeTarget, _ sent: JSONValue, _ user: FakeUser, _ state: inout State
     ) -> FakeAnswer {
         if target.resource == .tokenreviews { return review(sent, state) }

@@ -85,6 +85,7 @@ indirect enum JSONValue: Equatable, Sendable {
         }
     }
     var members: [String: JSONValue] { if case .object(let members) = self { members } else { [:] } }
+    var elements: [JSONValue] { if case .list(let elements) = self { elements } else { [] } }
     var string: String? { if case .text(let text) = self { text } else { nil } }
     var integer: Int64? { if case .number(let number) = self { number } else { nil } }
 

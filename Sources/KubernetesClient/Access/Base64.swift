@@ -1,7 +1,7 @@
 /// Base64, without Foundation.
 
 /// The standard alphabet, with padding; line breaks are passed over. nil: not base64.
-func decodeBase64(_ text: String) -> [UInt8]? {
+package func decodeBase64(_ text: String) -> [UInt8]? {
     var bytes: [UInt8] = []
     bytes.reserveCapacity(text.utf8.count / 4 * 3)
     var bits: UInt32 = 0
