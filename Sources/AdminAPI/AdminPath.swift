@@ -27,6 +27,8 @@ package enum AdminPath {
     package static let routes = "/routes"
     /// Of the controller: a `ClusterAnalysis`; takes `namespace=`, of whose objects alone it then tells.
     package static let analysis = "/analysis"
+    /// Of the controller: an `AuthorityReport`; with `renew=root` or `renew=intermediate` it begins to change that.
+    package static let authority = "/authority"
     /// `FlowEvents`; takes `from=` the `next` of the last answer, and `rate=` in events a second. Observing ends some
     /// seconds after the last question.
     package static let observe = "/observe"

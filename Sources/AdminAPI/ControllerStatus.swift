@@ -21,6 +21,25 @@ package struct ControllerStatus: Codable, Sendable, Equatable {
     package var findingCount: Int
     package var servers: [AgentStatus.Server]
     package var nodes = Nodes()
+    /// nil: this controller is none.
+    package var authority: Authority?
+
+    /// The certificate authority; `AuthorityReport` says more.
+    package struct Authority: Codable, Sendable, Equatable {
+        package var isReady: Bool
+        package var trustDomain: String
+        /// When its root ends, in seconds since 1970; nil: it has none yet.
+        package var rootEnds: Int?
+        package var issued: Int
+        package var refused: Int
+        package var problems: [String]
+
+        package init(_ report: AuthorityReport) {
+            (isReady, trustDomain, rootEnds) = (report.isReady, report.trustDomain, report.keys.root?.notAfter)
+            (issued, refused) = (report.issuedCount, report.refusedCounts.values.reduce(0, +))
+            problems = report.allProblems
+        }
+    }
 
     /// Those with an agent.
     package struct Nodes: Codable, Sendable, Equatable {

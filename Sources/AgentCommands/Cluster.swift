@@ -1,7 +1,8 @@
 /// What the controller tells, for people: `agentctl status --cluster` and `agentctl routes --cluster`.
 import AdminAPI
+import Glibc
 
-func clusterStatusText(_ status: ControllerStatus, wide: Bool) -> String {
+func clusterStatusText(_ status: ControllerStatus, wide: Bool, now: Int = time(nil)) -> String {
     var text = ""
     let line = { (name: String, value: String) in
         text += name + String(repeating: " ", count: max(1, 18 - name.count)) + value + "\n"
@@ -19,17 +20,25 @@ func clusterStatusText(_ status: ControllerStatus, wide: Bool) -> String {
     for laggard in status.nodes.laggards {
         line("lagging", "\(laggard.node) for \(age(laggard.seconds)): \(laggard.cause)")
     }
+    if let authority = status.authority { line("authority", authorityLine(authority, now: now)) }
     if status.statusesToWrite > 0 {
         line(
             "to be written",
             "status of \(status.statusesToWrite) routes" + (status.writeProblem.map { "; \($0)" } ?? ""))
     }
     for server in status.servers where wide || server.problem != nil { line("server", serverText(server)) }
-    for problem in status.source.problems { line("problem", problem) }
+    for problem in status.source.problems + (status.authority?.problems ?? []) { line("problem", problem) }
     for finding in status.findings { line("finding", finding) }
     let more = status.findingCount - status.findings.count
     if more > 0 { line("finding", "\(more) more; agentctl routes --cluster shows each at its route") }
     return text
+}
+
+private func authorityLine(_ authority: ControllerStatus.Authority, now: Int) -> String {
+    let state = authority.isReady ? "ready" : "NOT ready"
+    let root = authority.rootEnds.map { ", root ends \(endText($0, now: now))" } ?? ", no root yet"
+    return "\(state), \(authority.trustDomain)\(root), \(authority.issued) issued and \(authority.refused) refused by "
+        + "this replica"
 }
 
 private func leaderText(_ leader: ControllerStatus.Leader) -> String {

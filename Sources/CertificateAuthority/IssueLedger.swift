@@ -34,6 +34,8 @@ package struct IssueLedger: Sendable {
     }
 
     package let capacity: Int
+    /// A crowd that comes too early or too often is told of once a second: a log that it fills hides the rest.
+    private var toldAt: [Refusal.Reason: Int] = [:]
     /// Oldest first.
     package private(set) var issued: [Issued] = []
     package private(set) var refused: [Refused] = []
@@ -49,8 +51,14 @@ package struct IssueLedger: Sendable {
         return entry.auditLine
     }
 
-    package mutating func note(_ entry: Refused) -> String {
-        refusedCounts[entry.refusal.reason, default: 0] += 1
+    /// nil: counted, and no more.
+    package mutating func note(_ entry: Refused) -> String? {
+        let reason = entry.refusal.reason
+        refusedCounts[reason, default: 0] += 1
+        if reason == .tooMany || reason == .notReady {
+            guard toldAt[reason] != entry.at else { return nil }
+            toldAt[reason] = entry.at
+        }
         append(entry, to: &refused)
         return entry.auditLine
     }

@@ -41,6 +41,8 @@ package struct PodView: Sendable {
 
     package init() {}
 
+    package var count: Int { pods.count }
+
     package mutating func set(_ pod: PodFacts) {
         remove(namespace: pod.namespace, name: pod.name)
         pods[Key(namespace: pod.namespace, name: pod.name)] = pod

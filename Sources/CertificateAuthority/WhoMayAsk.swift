@@ -11,6 +11,8 @@ package struct TokenFacts: Equatable, Sendable {
     package var podName: String?
     package var podUID: String?
     package var nodeName: String?
+    /// Why the token is not accepted, in the API server's words.
+    package var problem: String?
 
     package init(
         isAuthenticated: Bool, audiences: Set<String> = [], userName: String = "", podName: String? = nil,
@@ -93,14 +95,15 @@ package struct WhoMayAsk: Sendable {
         of token: TokenFacts, pods: PodView
     ) throws(Refusal) -> (account: ServiceAccount, pod: PodFacts) {
         guard token.isAuthenticated else {
+            let detail = token.problem.map { "; it said: \(shown($0))" } ?? ""
+            // Servers that know audiences say in words only that it was these.
+            guard token.problem?.contains("audience") != true else { throw wrongAudience(detail) }
             throw Refusal(
-                .notAuthenticated, "the API server does not accept the token: it is expired, revoked or forged")
+                .notAuthenticated,
+                "the API server does not accept the token: it is expired, revoked or forged\(detail)")
         }
         guard !token.audiences.isDisjoint(with: audiences) else {
-            throw Refusal(
-                .wrongAudience,
-                "the token is not for this authority: mount one whose audience is "
-                    + audiences.sorted().joined(separator: " or "))
+            throw wrongAudience("")
         }
         guard let account = ServiceAccount(userName: token.userName) else {
             throw Refusal(.notAServiceAccount, "\(shown(token.userName)) is no ServiceAccount")
@@ -122,6 +125,13 @@ package struct WhoMayAsk: Sendable {
                     + "\(account) or the node that the token names")
         }
         return (account, pod)
+    }
+
+    private func wrongAudience(_ detail: String) -> Refusal {
+        Refusal(
+            .wrongAudience,
+            "the token is not for this authority: mount one whose audience is "
+                + audiences.sorted().joined(separator: " or ") + detail)
     }
 
     private func wanted(_ asked: [String]) throws(Refusal) -> WorkloadIdentity? {

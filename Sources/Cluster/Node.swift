@@ -66,6 +66,8 @@ package struct Pod: Equatable, Sendable, Codable {
     }
 
     package var name: ObjectName
+    /// For those who must tell it from a later one of the same name; nil: not asked for.
+    package var uid: String?
     package var labels: [String: String] = [:]
     package var addresses: [IPAddress] = []
     package var nodeName: String?

@@ -2,6 +2,7 @@
 /// configuration file, default and help follow from its line.
 import Addressing
 import AdminAPI
+import CertificateAuthority
 import Daemon
 import Options
 import Posix
@@ -22,10 +23,27 @@ struct ControllerConfiguration: Equatable, Sendable {
     var agentSelector = "app.kubernetes.io/name=heddle"
     var agentPort: UInt16 = 10256
     var apiSocket = AdminPath.controllerSocket
+    /// Of the Service that leads here, in the namespace of the Lease: what clients of the doors call us.
+    var serviceName = "heddle-controller"
+    var authority = Switched.on
+    var authorityAddress = SocketAddress(IPAddress(v4: 0), 15012)
+    var trustDomain = "cluster.local"
+    /// Never empty once parsed.
+    var nodeAccounts: [ServiceAccount] = []
     /// nil: the services without that label.
     var serviceProxyName: String?
     var logLevel = LogLevel.info
     var logFormat = LogLine.Format.text
+
+    enum Switched: String, CaseIterable, Sendable {
+        case on, off
+    }
+
+    /// The names of the Service, from the shortest to the longest.
+    var serviceNames: [String] {
+        let inNamespace = "\(serviceName).\(leaseNamespace)"
+        return [serviceName, inNamespace, "\(inNamespace).svc", "\(inNamespace).svc.cluster.local"]
+    }
 
     static let options: OptionTable<ControllerConfiguration> = {
         var table = OptionTable(
@@ -47,6 +65,16 @@ struct ControllerConfiguration: Equatable, Sendable {
             "the agents' pods, in the namespace of the Lease, which are asked how far their nodes are")
         table.add("agent-port", .port, \.agentPort, "of the agents' --healthz-address")
         table.add("api-socket", .path(ofAtMost: UnixSocket.longestPath), \.apiSocket, "admin socket")
+        table.add(
+            "service-name", .text("NAME", wanted: "a name"), \.serviceName,
+            "the Service that leads here, in the namespace of the Lease")
+        table.add("ca", .choice, \.authority, "the certificate authority for workloads")
+        table.add("ca-address", .address(like: "0.0.0.0:15012"), \.authorityAddress, "where it is asked, by gRPC")
+        table.add("trust-domain", .trustDomain, \.trustDomain, "of the identities in certificates")
+        table.add(
+            "ca-node-accounts", .accounts, \.nodeAccounts,
+            "ServiceAccounts of proxies of nodes, which may ask for the workloads beside them",
+            fallback: "heddle in the namespace of the Lease")
         table.add(
             "service-proxy-name", .text("NAME", wanted: "a label value"), \.serviceProxyName,
             "as the agents': only Services whose label service.kubernetes.io/service-proxy-name is this")
@@ -76,9 +104,13 @@ struct ControllerConfiguration: Equatable, Sendable {
         if configuration.leaseNamespace.isEmpty {
             configuration.leaseNamespace = environment["POD_NAMESPACE"] ?? "kube-system"
         }
+        if configuration.nodeAccounts.isEmpty {
+            let agents = ServiceAccount(namespace: configuration.leaseNamespace, name: "heddle")
+            configuration.nodeAccounts = [agents].compactMap(\.self)
+        }
         // Such a pod has no other address at which it could be asked.
         if IPAddress(environment["POD_IP"] ?? "")?.family == .ipv6 {
-            for address in [\Self.healthzAddress, \.metricsAddress]
+            for address in [\Self.healthzAddress, \.metricsAddress, \.authorityAddress]
             where configuration[keyPath: address].address == IPAddress(v4: 0) {
                 let port = configuration[keyPath: address].port
                 configuration[keyPath: address] = SocketAddress(IPAddress(high: 0, low: 0), port)
@@ -103,4 +135,29 @@ struct ControllerConfiguration: Equatable, Sendable {
 
         """ + options.help
     }
+}
+
+extension OptionKind where Value == String {
+    /// One that an identity can have.
+    fileprivate static var trustDomain: Self {
+        OptionKind(
+            "NAME", wanted: "a trust domain like cluster.local",
+            parse: { WorkloadIdentity("spiffe://\($0)/ns/a/sa/a") == nil ? nil : $0 }, text: { $0 })
+    }
+}
+
+extension OptionKind where Value == [ServiceAccount] {
+    fileprivate static var accounts: Self {
+        OptionKind(
+            "NS/NAME,...", wanted: "a list of ServiceAccounts like istio-system/ztunnel",
+            parse: { text in
+                let accounts = text.split(separator: ",", omittingEmptySubsequences: false).map(account)
+                return accounts.contains(nil) ? nil : accounts.compactMap(\.self)
+            }, text: { $0.map(\.description).joined(separator: ",") })
+    }
+}
+
+private func account(_ text: Substring) -> ServiceAccount? {
+    let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+    return parts.count == 2 ? ServiceAccount(namespace: parts[0], name: parts[1]) : nil
 }

@@ -17,6 +17,7 @@ package final class KubernetesSource: Sendable {
         var decoder: ObjectDecoder {
             var options = ObjectDecoder.Options()
             options.keepsRouteRecords = role == .controller
+            options.keepsPodUIDs = role == .pods
             return ObjectDecoder(options: options)
         }
 
@@ -39,13 +40,17 @@ package final class KubernetesSource: Sendable {
         case node(String)
         /// The controller: what routes are judged by, and nothing of nodes and pods, which are many and change much.
         case controller
+        /// The controller's certificate authority: every pod that has a node, and nothing else.
+        case pods
 
         /// Empty: of no node.
         var nodeName: String {
             if case .node(let name) = self { name } else { "" }
         }
         /// Whom Events and refusals name.
-        var program: String { self == .controller ? "controller" : "agent" }
+        var program: String {
+            if case .node = self { "agent" } else { "controller" }
+        }
     }
     package struct Timing: Sendable {
         /// To a connection.
@@ -101,6 +106,7 @@ package final class KubernetesSource: Sendable {
         return switch role {
         case .node(let name): services + [.node(named: name), .serviceCIDRs] + routes
         case .controller: services + [.namespaces] + routes
+        case .pods: [.placedPods]
         }
     }
 

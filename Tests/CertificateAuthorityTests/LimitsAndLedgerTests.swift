@@ -67,6 +67,18 @@ private func isTaken(_ limits: inout RequestLimits, _ requester: String, at now:
 }
 
 @Suite struct IssueLedgerTests {
+    /// Whoever comes too often must not fill the log; who else is refused is always told.
+    @Test func aCrowdIsToldOfOnceASecond() {
+        var ledger = IssueLedger()
+        func told(_ reason: Refusal.Reason, at now: Int) -> Bool {
+            ledger.note(IssueLedger.Refused(peer: "10.0.0.1", refusal: Refusal(reason, "no"), at: now)) != nil
+        }
+        #expect(told(.tooMany, at: 1) && !told(.tooMany, at: 1) && told(.notReady, at: 1))
+        #expect(told(.badRequest, at: 1) && told(.badRequest, at: 1))
+        #expect(told(.tooMany, at: 2))
+        #expect(ledger.refusedCounts[.tooMany] == 3 && ledger.refused.count == 5)
+    }
+
     @Test func theNewestAreKeptAndAllAreCounted() throws {
         var ledger = IssueLedger(capacity: 3)
         let account = try #require(ServiceAccount(namespace: "shop", name: "web"))

@@ -1,5 +1,6 @@
 // Arguments and environment in, a configuration or a sentence out.
 import Addressing
+import CertificateAuthority
 import Options
 import Telemetry
 import Testing
@@ -57,6 +58,24 @@ import Testing
     func whatIsRefusedIsExplained(arguments: [String], sentence: String) {
         let error = #expect(throws: OptionError.self) { try parse(arguments) }
         #expect(error?.description == sentence)
+    }
+
+    /// Who asks for others is the agents' account unless told otherwise.
+    @Test func theAuthorityKnowsItsNamesAndTheAgents() throws {
+        let pod = ["KUBERNETES_SERVICE_HOST": "10.0.0.1", "POD_NAMESPACE": "mesh"]
+        let standard = try parse([], pod)
+        #expect(standard.authority == .on && standard.nodeAccounts.map(\.description) == ["mesh/heddle"])
+        #expect(
+            standard.serviceNames == [
+                "heddle-controller", "heddle-controller.mesh", "heddle-controller.mesh.svc",
+                "heddle-controller.mesh.svc.cluster.local",
+            ])
+        let other = try parse(["--ca=off", "--ca-node-accounts", "istio-system/ztunnel,mesh/agents"], pod)
+        #expect(other.authority == .off)
+        #expect(other.nodeAccounts.map(\.description) == ["istio-system/ztunnel", "mesh/agents"])
+        for wrong in [["--ca-node-accounts", "ztunnel"], ["--ca-node-accounts", "a/b,"], ["--trust-domain", "A/b"]] {
+            #expect(throws: OptionError.self, "\(wrong)") { try parse(wrong, pod) }
+        }
     }
 
     @Test func outsideAPodAKubeconfigIsWanted() throws {

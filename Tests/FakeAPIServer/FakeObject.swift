@@ -101,9 +101,14 @@ package func endpointSlice(
         body: #""addressType":"IPv4","endpoints":[\#(endpoints.joined(separator: ","))],"#
             + #""ports":[{"name":"http","port":8080,"protocol":"TCP"}]"#)
 }
-package func pod(_ name: String, on node: String, address: String = "") -> FakeObject {
+package func pod(
+    _ name: String, namespace: String = "default", on node: String, as account: String = "default",
+    address: String = "", phase: String = "Running"
+) -> FakeObject {
     var pod = FakeObject(
-        "default", name, body: #""spec":{"nodeName":"\#(node)"},"status":{"phase":"Running","podIP":"\#(address)"}"#)
+        namespace, name,
+        body: #""spec":{"nodeName":"\#(node)","serviceAccountName":"\#(account)"},"#
+            + #""status":{"phase":"\#(phase)","podIP":"\#(address)"}"#)
     pod.nodeName = node
     return pod
 }

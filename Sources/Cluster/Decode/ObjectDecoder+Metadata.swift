@@ -13,6 +13,7 @@ extension ObjectDecoder {
         var annotations: [String: String] = [:]
         /// The owner that controls it: kind and name.
         var owner: (kind: String, name: String)?
+        var uid: String?
         /// Its own names and numbers, where they are kept.
         var record = RouteRecord()
     }
@@ -63,6 +64,7 @@ extension ObjectDecoder {
                 try reader.elements { (reader, _) throws(DecodeError) in
                     metadata.owner = try controller(&reader) ?? metadata.owner
                 }
+            case "uid" where options.keepsPodUIDs: metadata.uid = try reader.string()
             case _ where options.keepsRouteRecords:
                 switch key {
                 case "resourceVersion": metadata.record.resourceVersion = try reader.string()

@@ -13,6 +13,7 @@ extension ObjectDecoder {
             }
         }
         pod.name = metadata.name
+        pod.uid = metadata.uid
         pod.labels = metadata.labels
         pod.ownerKind = metadata.owner?.kind
         pod.ownerName = metadata.owner?.name

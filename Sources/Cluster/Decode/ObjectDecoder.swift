@@ -18,6 +18,8 @@ package struct ObjectDecoder {
         package var slicesNeedService = false
         /// Whether routes come with their `record`: for the one who writes their status, and from JSON only.
         package var keepsRouteRecords = false
+        /// Whether pods come with their `uid`.
+        package var keepsPodUIDs = false
 
         /// What a Service has that was given no address and is not headless: nothing, or, for objects that no API
         /// server has seen yet, what stands for the address it will get.

@@ -63,6 +63,10 @@ package struct WatchedResource: Equatable, Sendable {
             fieldSelector: "spec.nodeName!=\(node),spec.nodeName!=", isElsewhere: true, isOptional: true)
     }
 
+    /// Those that run somewhere, or did. Not optional: whoever has not heard of all knows of none.
+    static let placedPods = WatchedResource(
+        kind: .pod, plural: "pods", group: "", path: "/api/v1/pods", fieldSelector: "spec.nodeName!=")
+
     private static func route(_ kind: ObjectKind, _ plural: String) -> WatchedResource {
         WatchedResource(
             kind: kind, plural: plural, group: "gateway.networking.k8s.io",
@@ -76,7 +80,7 @@ package struct WatchedResource: Equatable, Sendable {
     }
 
     /// What the status calls it.
-    var title: String { isElsewhere ? "\(plural) of other nodes" : plural }
+    var title: String { isElsewhere ? "\(plural) of other nodes" : self == .placedPods ? "all \(plural)" : plural }
     /// The kind whose first list is complete with this one's.
     var completes: ObjectKind? { isElsewhere ? nil : kind }
 
