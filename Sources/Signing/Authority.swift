@@ -1,12 +1,12 @@
-/// Who signs: a certificate with its key and those above it. Every certificate is built here from what was decided; of a
-/// request only the key goes into it.
+/// Who signs: a certificate with its key and those above it. Every certificate is built here from what was decided; of
+/// a request only the key goes into it.
 package import CertificateAuthority
 import FoundationEssentials
 import SwiftASN1
 import X509
 
-/// Times are in seconds since 1970. What is made begins a little before the time given (clocks of peers are behind), yet
-/// never before what is above it, and ends no later than that.
+/// Times are in seconds since 1970. What is made begins a little before the time given (clocks of peers are behind),
+/// yet never before what is above it, and ends no later than that.
 package struct Authority: Sendable {
     /// Its own certificate first, the root last.
     package let chain: [String]
@@ -55,7 +55,7 @@ package struct Authority: Sendable {
         let key = SigningKey.generate()
         let draft = try Draft.authority(name, key, maximumPathLength: nil)
         let root = try draft.signed(
-            by: key, issuer: draft.subject, begin: notBefore - clockSkew, end: notAfter, identifier: nil)
+            by: key, named: draft.subject, notBefore: notBefore, notAfter: notAfter)
         return try Authority(path: [root], key: key)
     }
 
@@ -95,7 +95,7 @@ package struct Authority: Sendable {
 
     private func sign(_ draft: Draft, notBefore: Int, notAfter: Int) throws(SigningError) -> Certificate {
         try draft.signed(
-            by: key, issuer: certificate.subject, begin: max(notBefore - Self.clockSkew, begin),
-            end: min(notAfter, end), identifier: certificate)
+            by: key, named: certificate.subject, notBefore: notBefore, notAfter: min(notAfter, end), earliest: begin,
+            issuedBy: certificate)
     }
 }

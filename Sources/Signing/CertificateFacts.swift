@@ -33,8 +33,9 @@ package struct CertificateFacts: Sendable, Equatable {
         subject = certificate.subject.plain
         serial = hexadecimal(certificate.serialNumber.bytes)
         (notBefore, notAfter) = (seconds(certificate.notValidBefore), seconds(certificate.notValidAfter))
-        uris = (names ?? SubjectAlternativeNames()).compactMap { if case .uniformResourceIdentifier(let uri) = $0 { uri } else { nil } }
-        self.names = (names ?? SubjectAlternativeNames()).compactMap { if case .dnsName(let name) = $0 { name } else { nil } }
+        let all = names ?? SubjectAlternativeNames()
+        uris = all.compactMap { if case .uniformResourceIdentifier(let uri) = $0 { uri } else { nil } }
+        self.names = all.compactMap { if case .dnsName(let name) = $0 { name } else { nil } }
         fingerprint = hexadecimal(SHA256.hash(data: serializer.serializedBytes))
     }
 }

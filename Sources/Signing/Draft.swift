@@ -25,19 +25,22 @@ struct Draft {
         }
     }
 
-    /// `issuedBy`: the issuer's own certificate; nil if this is to be it.
+    /// `earliest` is when those above begin; `issuedBy` is the issuer's own certificate, nil if this is to be it.
     func signed(
-        by key: SigningKey, issuer: DistinguishedName, begin: Int, end: Int, identifier issuedBy: Certificate?
+        by key: SigningKey, named issuer: DistinguishedName, notBefore: Int, notAfter: Int, earliest: Int = 0,
+        issuedBy: Certificate? = nil
     ) throws(SigningError) -> Certificate {
         // The years that a certificate can name.
-        guard begin >= 0, end < 253_402_300_800, begin < end else {
-            throw SigningError("a certificate cannot be good from \(begin) to \(end) (seconds since 1970)")
+        guard notBefore >= 0, notBefore < notAfter, notAfter < 253_402_300_800,
+            case let begin = max(notBefore - Authority.clockSkew, earliest), begin < notAfter
+        else {
+            throw SigningError("a certificate cannot be good from \(notBefore) to \(notAfter) (seconds since 1970)")
         }
         do {
             return try Certificate(
                 version: .v3, serialNumber: Self.serial(), publicKey: publicKey,
                 notValidBefore: Date(timeIntervalSince1970: Double(begin)),
-                notValidAfter: Date(timeIntervalSince1970: Double(end)), issuer: issuer, subject: subject,
+                notValidAfter: Date(timeIntervalSince1970: Double(notAfter)), issuer: issuer, subject: subject,
                 extensions: extensions(issuedBy: issuedBy), issuerPrivateKey: key.key)
         } catch {
             let name = subject.isEmpty ? names.map { shown($0.description) }.joined(separator: ", ") : subject.plain

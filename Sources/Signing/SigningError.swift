@@ -4,5 +4,5 @@ package struct SigningError: Error, Equatable, Sendable, CustomStringConvertible
     package let sentence: String
     package var description: String { sentence }
 
-    init(_ sentence: String) { self.sentence = sentence }
+    package init(_ sentence: String) { self.sentence = sentence }
 }

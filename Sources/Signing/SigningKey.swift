@@ -10,10 +10,12 @@ package struct SigningKey: Sendable {
 
     package static func generate() -> SigningKey {
         let key = P256.Signing.PrivateKey()
-        return SigningKey(key: Certificate.PrivateKey(key), pem: Array(key.pemRepresentation.utf8))
+        return SigningKey(key: Certificate.PrivateKey(key), text: key.pemRepresentation)
     }
 
-    private init(key: Certificate.PrivateKey, pem: [UInt8]) { (self.key, self.pem) = (key, pem) }
+    private init(key: Certificate.PrivateKey, text: String) {
+        (self.key, self.pem) = (key, Array((text + "\n").utf8))
+    }
 
     /// P-256, P-384, or RSA of 2048 to 4096 bits, as PKCS#8, SEC 1 or PKCS#1. What is wrong is said without what was
     /// read.
@@ -29,12 +31,12 @@ package struct SigningKey: Sendable {
         }
         let document = PEMDocument(type: block.label, derBytes: block.der)
         guard let key = try? Certificate.PrivateKey(pemDocument: document), isKnown(key.publicKey),
-            let pem = try? key.serializeAsPEM().pemString
+            let text = try? key.serializeAsPEM().pemString
         else {
             throw SigningError(
                 "the private key is encrypted, damaged, or none of P-256, P-384 and RSA of 2048 to 4096 bits")
         }
-        self.init(key: key, pem: Array((pem + "\n").utf8))
+        self.init(key: key, text: text)
     }
 
     /// A CSR (PKCS#10) in PEM, as a workload or the proxy of a node sends it: no subject, URIs in the

@@ -1,5 +1,5 @@
-/// A CSR that may be answered: it proves that its sender has the key, asks for no more than an identity, and can be read
-/// in one way only. Only its key and its URIs are ever looked at again.
+/// A CSR that may be answered: it proves that its sender has the key, asks for no more than an identity, and can be
+/// read in one way only. Only its key and its URIs are ever looked at again.
 package import CertificateAuthority
 import Crypto
 import SwiftASN1
