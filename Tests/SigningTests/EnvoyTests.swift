@@ -1,4 +1,4 @@
-// An Envoy that shows a leaf of ours and knows its peers by their SPIFFE names; its clients are openssl and Envoy itself.
+// An Envoy that shows a leaf of ours and knows its peers by their SPIFFE names; its clients are openssl and itself.
 // scripts/check-peers gets one and runs this.
 import CertificateAuthority
 import Glibc
@@ -115,8 +115,9 @@ struct EnvoyTests {
 
     private func cluster(_ name: String, _ tls: String) -> String {
         """
-        {"name": "\(name)", "connect_timeout": "5s", \(tls), "load_assignment": {"cluster_name": "\(name)", "endpoints": [
-         {"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": "\(shelf.path("mesh.sock"))"}}}}]}]}}
+        {"name": "\(name)", "connect_timeout": "5s", \(tls), "load_assignment": {
+         "cluster_name": "\(name)", "endpoints": [{"lb_endpoints": [
+          {"endpoint": {"address": {"pipe": {"path": "\(shelf.path("mesh.sock"))"}}}}]}]}}
         """
     }
 
