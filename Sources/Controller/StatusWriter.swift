@@ -82,12 +82,10 @@ final class StatusWriter: Sendable {
             metrics.count(outcome)
             result = .outcome(outcome)
         }
-        let new = state.withLock { state -> String? in
-            let known = state.schedule.problem
+        let new = state.withLock { state in
             // A turn may end after leadership has.
-            let outcome = state.isLeading ? result : .nothing
-            state.schedule.ended(route, outcome, now: ContinuousClock.now - start, using: &state.random)
-            return state.schedule.problem == known ? nil : state.schedule.problem
+            state.schedule.ended(
+                route, state.isLeading ? result : .nothing, now: ContinuousClock.now - start, using: &state.random)
         }
         if let new { tell("status of \(route): \(new)") }
         wake.yield()

@@ -35,28 +35,96 @@ import Testing
         #expect(schedule.next(now: .zero) == "a")
     }
 
+    /// One that the server does not take, for ever, among others: it is tried in pauses that grow, holds nobody up, and
+    /// is told of once.
+    @Test(arguments: [APIFailure.trouble("500"), .forbidden("403")])
+    mutating func aKeyThatFailsHoldsUpNobodyElse(failure: APIFailure) {
+        var (now, tries, told) = (Duration.zero, [Duration](), [String]())
+        schedule.want(["bad"])
+        for number in 0..<3000 {
+            schedule.want(["\(number)"])
+            while let key = schedule.next(now: now) {
+                if key == "bad" { tries.append(now) }
+                let result = key == "bad" ? WriteSchedule<String>.Result.outcome(.failed(failure)) : Self.written
+                if let news = schedule.ended(key, result, now: now, using: &random) { told.append(news) }
+            }
+            #expect(schedule.count == 1, "only the bad one waits")
+            #expect(schedule.problem == failure.sentence)
+            now += .milliseconds(200)
+        }
+        #expect((20...50).contains(tries.count), "\(tries)")
+        #expect(told == [failure.sentence])
+    }
+
+    /// Several that never failed before fail in a row: one at a time finds out whether that is over.
     @Test(arguments: [APIFailure.trouble("500"), .forbidden("403"), .throttled("429", retryAfter: nil)])
-    mutating func troubleHoldsAllUpLongerEachTime(failure: APIFailure) throws {
-        schedule.want(["a", "b", "c"])
-        var now = Duration.zero
+    mutating func troubleOfTheServerHoldsAllUpLongerEachTime(failure: APIFailure) throws {
+        let keys = (0..<20).map { "\($0)" }
+        schedule.want(keys)
+        var (now, told) = (Duration.zero, 0)
+        let isThrottled = if case .throttled = failure { true } else { false }
+        for _ in 0..<(isThrottled ? 0 : 2) {
+            let turn = schedule.next(now: now)
+            let key = try #require(turn)
+            if schedule.ended(key, .outcome(.failed(failure)), now: now, using: &random) != nil { told += 1 }
+        }
         var pauses: [Duration] = []
         for _ in 0..<12 {
             let turn = schedule.next(now: now)
             let key = try #require(turn)
-            end(key, .outcome(.failed(failure)), at: now)
+            if schedule.ended(key, .outcome(.failed(failure)), now: now, using: &random) != nil { told += 1 }
             #expect(schedule.problem == failure.sentence && schedule.next(now: now) == nil)
             let next = try #require(schedule.nextTurn(now: now))
             pauses.append(next - now)
             now = next
         }
+        #expect(told == 1)
         #expect(pauses[0] >= .milliseconds(400) && pauses[0] <= .milliseconds(800))
         #expect(pauses.suffix(3).allSatisfy { $0 >= .seconds(15) && $0 <= .seconds(30) })
-        // One finds out whether it is over; then all go on.
         let turn = schedule.next(now: now)
         let first = try #require(turn)
         #expect(schedule.next(now: now) == nil)
         end(first, Self.written, at: now)
-        #expect(schedule.problem == nil && schedule.next(now: now) != nil && schedule.next(now: now) != nil)
+        var done: Set = [first]
+        while let key = schedule.next(now: now) {
+            done.insert(key)
+            end(key, Self.written, at: now)
+        }
+        #expect(done == Set(keys) && schedule.problem == nil && schedule.count == 0)
+    }
+
+    /// What fails for ever is no news of the server: nobody waits for it, however many of them there are.
+    @Test mutating func thoseThatFailedBeforeAreNoTroubleOfTheServer() {
+        let bad = (0..<5).map { "bad-\($0)" }
+        var (now, longest) = (Duration.zero, Duration.zero)
+        schedule.want(bad)
+        for number in 0..<600 {
+            let wanted = now
+            schedule.want(["\(number)"])
+            var isDone = false
+            while !isDone, now < .seconds(100_000) {
+                while let key = schedule.next(now: now) {
+                    isDone = isDone || !key.hasPrefix("bad")
+                    end(key, key.hasPrefix("bad") ? .outcome(.failed(.trouble("500"))) : Self.written, at: now)
+                }
+                if !isDone { now = schedule.nextTurn(now: now) ?? .seconds(100_000) }
+            }
+            // The first time it may be.
+            if number > 0 { longest = max(longest, now - wanted) }
+            now += .seconds(1)
+        }
+        #expect(longest == .zero)
+    }
+
+    /// Those under way when trouble began do not make it look longer.
+    @Test mutating func failuresTogetherMakeOnePause() throws {
+        schedule = WriteSchedule(concurrency: 8, backoff: Backoff())
+        let keys = (0..<8).map { "\($0)" }
+        schedule.want(keys + ["late"])
+        for key in keys { #expect(schedule.next(now: .zero) == key) }
+        for key in keys { end(key, .outcome(.failed(.trouble("500")))) }
+        #expect(try #require(schedule.nextTurn(now: .zero)) <= .milliseconds(800))
+        #expect(schedule.next(now: .milliseconds(800)) == "late")
     }
 
     @Test mutating func theServerSaysHowLong() throws {
@@ -81,6 +149,22 @@ import Testing
         #expect(schedule.next(now: later) == "a")
         end("a", Self.written, at: later)
         #expect(schedule.count == 0 && schedule.nextTurn(now: later) == nil)
+    }
+
+    /// The object stays another one than we know, as when it cannot be read: what it is like now brings the wish anew.
+    @Test mutating func endlessConflictsEnd() throws {
+        schedule.want(["a"])
+        var (now, tries) = (Duration.zero, 0)
+        while let key = schedule.next(now: now), tries < 100 {
+            tries += 1
+            end(key, .outcome(.failed(.conflict("409"))), at: now)
+            now = schedule.nextTurn(now: now) ?? now
+        }
+        #expect(tries == 4 && schedule.count == 0 && schedule.nextTurn(now: now) == nil)
+        schedule.want(["a"])
+        #expect(schedule.next(now: now) == "a")
+        end("a", Self.written, at: now)
+        #expect(schedule.problem == nil)
     }
 
     /// The same would be refused again.

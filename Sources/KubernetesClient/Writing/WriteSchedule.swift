@@ -1,5 +1,15 @@
-/// What is to be written, and when: each key once at a time, a few at once, with pauses that grow while writing fails.
-/// A key stands for whatever should be written when its turn comes, so that a newer wish costs nothing.
+/// What is to be written, and when: each key once at a time, a few at once. A key that fails is tried again in pauses
+/// that grow, and holds nobody else up; when the server has trouble all wait. A key stands for whatever should be
+/// written when its turn comes, so that a newer wish costs nothing.
+
+private enum Limits {
+    /// So many different keys fail in a row, and not one that failed before: that is the server's trouble.
+    static let suspicious = 3
+    /// The object is not as we know it. Whatever brings it will want the key again.
+    static let conflictsTaken = 4
+    /// Turns that come again do so at multiples of this, so that many of them are looked for together.
+    static let tick = Duration.milliseconds(100)
+}
 
 package struct WriteSchedule<Key: Hashable & Sendable>: Sendable {
     /// What came of a turn.
@@ -7,6 +17,12 @@ package struct WriteSchedule<Key: Hashable & Sendable>: Sendable {
         /// There was nothing to write any more.
         case nothing
         case outcome(WriteOutcome)
+    }
+    /// A key whose last turn brought nothing.
+    private struct Failing: Sendable {
+        var backoff: Backoff
+        /// In a row, since it was wanted last.
+        var conflicts = 0
     }
     private let concurrency: Int
     private let unused: Backoff
@@ -17,13 +33,20 @@ package struct WriteSchedule<Key: Hashable & Sendable>: Sendable {
     private var underWay: Set<Key> = []
     /// Wanted again while under way.
     private var again: Set<Key> = []
-    /// Had a conflict, or too little time: their turn comes again then, unless they are wanted earlier.
+    /// Their turn comes again then, unless they are wanted earlier.
     private var later: [Key: Duration] = [:]
-    private var waits: [Key: Backoff] = [:]
+    /// No turn of those comes earlier.
+    private var nextLater: Duration?
+    private var failing: [Key: Failing] = [:]
+    /// Why; of those that only had too little time there is nothing to tell.
+    private var problems: [Key: String] = [:]
+    /// Failed since a write was last done; of those some for the first time.
+    private var failedInARow: Set<Key> = []
+    private var newInARow = 0
     /// Nothing is written before.
     private var pausedUntil = Duration.zero
     private var trouble: Backoff
-    /// Why the last write was not done, for people; nil once one is.
+    /// Why something that is wanted was not written, for people; nil once all is.
     package private(set) var problem: String?
 
     package init(concurrency: Int = 8) { self.init(concurrency: concurrency, backoff: Backoff()) }
@@ -41,6 +64,8 @@ package struct WriteSchedule<Key: Hashable & Sendable>: Sendable {
                 again.insert(key)
             } else if inLine.insert(key).inserted {
                 later[key] = nil
+                if later.isEmpty { nextLater = nil }
+                failing[key]?.conflicts = 0
                 line.append(key)
             }
         }
@@ -49,7 +74,8 @@ package struct WriteSchedule<Key: Hashable & Sendable>: Sendable {
     /// What has no turn yet gets none.
     package mutating func forgetAll() {
         (line, begun, inLine) = ([], 0, [])
-        (again, later, waits) = ([], [:], [:])
+        (again, later, nextLater, failing) = ([], [:], nil, [:])
+        (problems, failedInARow, newInARow) = ([:], [], 0)
         (pausedUntil, trouble, problem) = (.zero, unused, nil)
     }
 
@@ -58,10 +84,7 @@ package struct WriteSchedule<Key: Hashable & Sendable>: Sendable {
         guard underWay.count < concurrency, pausedUntil <= now else { return nil }
         // While the server has trouble one at a time finds out whether it still has.
         guard trouble.failures == 0 || underWay.isEmpty else { return nil }
-        for key in later.isEmpty ? [] : later.filter({ $0.value <= now }).map(\.key) {
-            later[key] = nil
-            if inLine.insert(key).inserted { line.append(key) }
-        }
+        takeThoseDue(now)
         guard begun < line.count else { return nil }
         let key = line[begun]
         begun += 1
@@ -74,53 +97,95 @@ package struct WriteSchedule<Key: Hashable & Sendable>: Sendable {
         return key
     }
 
+    private mutating func takeThoseDue(_ now: Duration) {
+        guard let at = nextLater, at <= now else { return }
+        nextLater = nil
+        for (key, at) in later {
+            guard at <= now else {
+                nextLater = min(nextLater ?? at, at)
+                continue
+            }
+            later[key] = nil
+            if inLine.insert(key).inserted { line.append(key) }
+        }
+    }
+
     /// When `next` may say something although nothing happens; nil: never.
     package func nextTurn(now: Duration) -> Duration? {
         guard underWay.count < concurrency, trouble.failures == 0 || underWay.isEmpty else { return nil }
-        let first = begun < line.count ? now : later.values.min()
+        let first = begun < line.count ? now : nextLater
         return first.map { max($0, pausedUntil) }
     }
 
-    package mutating func ended(
+    /// What is worth a line in the log: each key's problem once, and not what was the last problem already.
+    @discardableResult package mutating func ended(
         _ key: Key, _ result: Result, now: Duration, using random: inout some RandomNumberGenerator
-    ) {
-        guard underWay.remove(key) != nil else { return }
-        let isWanted = again.remove(key) != nil
+    ) -> String? {
+        guard underWay.remove(key) != nil else { return nil }
+        let (told, known) = (problem, problems[key])
+        if again.remove(key) != nil { want([key]) }
         switch result {
         case .nothing, .outcome(.written), .outcome(.unchanged), .outcome(.failed(.gone)):
-            trouble.reset()
-            problem = nil
-            waits[key] = nil
-        case .outcome(.failed(.conflict(let sentence))):
-            // The watch brings what we have not seen yet, and with it the wish; this is for when it already has.
-            trouble.reset()
-            problem = sentence
-            if !isWanted { postpone(key, now, &random) }
-        case .outcome(.failed(.fenced)):
-            // Too little time was left to this term; the next renewal may give more. Whoever leads no more forgets all.
-            if !isWanted { postpone(key, now, &random) }
+            succeeded(key, now)
         case .outcome(.failed(.refused(let sentence))), .outcome(.failed(.tooLarge(let sentence))):
             // The same will be refused again; another wish may not be.
-            trouble.reset()
+            succeeded(key, now)
             problem = sentence
+        case .outcome(.failed(.conflict(let sentence))):
+            // The watch brings what we have not seen yet, and with it the wish; this is for when it already has.
+            noteAnswer(now)
+            problem = sentence
+            failing[key, default: Failing(backoff: unused)].conflicts += 1
+            guard failing[key].map({ $0.conflicts < Limits.conflictsTaken }) == true else {
+                (failing[key], problems[key]) = (nil, nil)
+                break
+            }
+            postpone(key, sentence, now, &random)
+        case .outcome(.failed(.fenced)):
+            // Too little time was left to this term; the next renewal may give more. Whoever leads no more forgets all.
+            postpone(key, nil, now, &random)
         case .outcome(.failed(.throttled(let sentence, let time))):
-            pause(time, sentence, now, &random)
+            problem = sentence
+            pause(time, now, &random)
             want([key])
         case .outcome(.failed(.forbidden(let sentence))), .outcome(.failed(.trouble(let sentence))):
-            pause(nil, sentence, now, &random)
-            want([key])
+            problem = sentence
+            if failedInARow.insert(key).inserted, failing[key] == nil { newInARow += 1 }
+            if trouble.failures > 0 || newInARow >= Limits.suspicious { pause(nil, now, &random) }
+            postpone(key, sentence, now, &random)
         }
-        if isWanted { want([key]) }
+        return problem == told || problem == known ? nil : problem
     }
 
-    private mutating func postpone(_ key: Key, _ now: Duration, _ random: inout some RandomNumberGenerator) {
-        later[key] = now + waits[key, default: unused].next(using: &random)
+    private mutating func succeeded(_ key: Key, _ now: Duration) {
+        (failing[key], problems[key]) = (nil, nil)
+        noteAnswer(now)
+        problem = problems.values.first
     }
 
-    private mutating func pause(
-        _ asked: Duration?, _ sentence: String, _ now: Duration, _ random: inout some RandomNumberGenerator
+    /// The server does what it is asked to. What its trouble held up goes on.
+    private mutating func noteAnswer(_ now: Duration) {
+        if trouble.failures > 0 { want(failedInARow.filter { later[$0] != nil }) }
+        trouble.reset()
+        (failedInARow, newInARow) = ([], 0)
+    }
+
+    private mutating func postpone(
+        _ key: Key, _ problem: String?, _ now: Duration, _ random: inout some RandomNumberGenerator
     ) {
-        pausedUntil = now + max(asked ?? .zero, trouble.next(using: &random))
-        problem = sentence
+        var entry = failing[key] ?? Failing(backoff: unused)
+        let at = now + entry.backoff.next(using: &random)
+        (failing[key], problems[key]) = (entry, problem)
+        // Wanted again meanwhile: perhaps something else is to be written now.
+        guard !inLine.contains(key) else { return }
+        let ticks = (at / Limits.tick).rounded(.up)
+        later[key] = Limits.tick * ticks
+        nextLater = min(nextLater ?? Limits.tick * ticks, Limits.tick * ticks)
+    }
+
+    /// Those under way when it began say nothing new.
+    private mutating func pause(_ asked: Duration?, _ now: Duration, _ random: inout some RandomNumberGenerator) {
+        if pausedUntil <= now { pausedUntil = now + trouble.next(using: &random) }
+        if let asked { pausedUntil = max(pausedUntil, now + asked) }
     }
 }
