@@ -210,7 +210,7 @@ if !isSet("HEDDLE_CORE") {
                 "Addressing", "AdminAPI", "AdminServer", "Admission", "CertificateAuthority", "Cluster", "Compile",
                 "Daemon", "InForce", "KubernetesClient", "Options", "Posix", "PullJSON", "RouteStatus", "Signing",
                 "Telemetry", "Validation", log,
-            ]),
+            ] + nio + tls),
         .executableTarget(name: "heddle-controller", dependencies: ["Controller"], swiftSettings: strict),
         tests(
             "Controller",

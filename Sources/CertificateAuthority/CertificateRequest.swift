@@ -1,5 +1,5 @@
-/// `istio.v1.auth.IstioCertificateRequest` and `…Response` as they are on the wire (l7-behaviour §3.7), in Protocol
-/// Buffers. A field that others would read in two ways (given twice, of another type) is refused.
+/// `istio.v1.auth.IstioCertificateRequest` as it is on the wire (l7-behaviour §3.7), in Protocol Buffers. A field that
+/// others would read in two ways (given twice, of another type) is refused.
 
 package struct CertificateRequest: Equatable, Sendable {
     /// In PEM, as the peer sent it.
@@ -83,22 +83,6 @@ package struct CertificateRequest: Equatable, Sendable {
     }
 }
 
-/// The answer: the leaf first, then those above it.
-package func certificateResponse(chain: [String]) -> [UInt8] {
-    var result: [UInt8] = []
-    for certificate in chain {
-        result.append(1 << 3 | 2)
-        var count = certificate.utf8.count
-        while count >= 0x80 {
-            result.append(UInt8(count & 0x7f) | 0x80)
-            count >>= 7
-        }
-        result.append(UInt8(count))
-        result += certificate.utf8
-    }
-    return result
-}
-
 private func twice(_ what: String) -> Refusal { Refusal(.badRequest, "\(what) is given twice") }
 
 private func text(_ bytes: Span<UInt8>, _ range: Range<Int>, of field: String) throws(Refusal) -> String {
@@ -109,7 +93,7 @@ private func text(_ bytes: Span<UInt8>, _ range: Range<Int>, of field: String) t
 }
 
 /// The fields of one message, one after the other.
-private struct Fields: ~Escapable {
+struct Fields: ~Escapable {
     enum Value {
         case number(UInt64)
         /// Where they are.

@@ -125,6 +125,7 @@ struct ControllerConfiguration: Equatable, Sendable {
     static var usage: String {
         """
         usage: heddle-controller run [options]   follow the cluster until stopped
+               heddle-controller request-certificate   ask an authority for one (--help)
                heddle-controller version
 
         Examples:

@@ -16,12 +16,17 @@ package enum ControllerProgram {
 
     private static func run(_ arguments: [String]) async -> Int32 {
         let rest = Array(arguments.dropFirst())
-        if rest.contains("--help") || rest.contains("-h") { return tell(ControllerConfiguration.usage) }
+        if rest.contains("--help") || rest.contains("-h") {
+            return tell(
+                arguments.first == "request-certificate" ? CertificateClient.usage : ControllerConfiguration.usage)
+        }
         do {
             switch arguments.first {
             case "run":
                 try await ControllerProcess(try configuration(rest)).run()
                 return 0
+            case "request-certificate":
+                return tell(try await CertificateClient.options.settings(arguments: rest).run())
             case "version", "--version": return tell("heddle-controller \(version)\n")
             case "help", "--help", "-h": return tell(ControllerConfiguration.usage)
             case let other?: throw OptionError("unknown command \"\(other)\"; see heddle-controller --help")

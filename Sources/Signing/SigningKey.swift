@@ -56,6 +56,11 @@ package struct SigningKey: Sendable {
             throw SigningError("the CSR for \(uris.joined(separator: ", ")) cannot be made: a URI is not plain ASCII")
         }
     }
+
+    /// False for what is no certificate.
+    package func isKey(of certificate: String) -> Bool {
+        (try? readCertificate(certificate).publicKey) == key.publicKey
+    }
 }
 
 extension SigningKey: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {

@@ -122,4 +122,24 @@ private let golden =
         let golden = "0a046c6561660ac801" + String(repeating: "c3a9", count: 100) + "0a04726f6f74"
         #expect(try certificateResponse(chain: ["leaf", String(repeating: "é", count: 100), "root"]) == bytes(golden))
     }
+
+    @Test func theAnswerIsReadAsItIsWritten() throws {
+        let chain = ["leaf", String(repeating: "é", count: 100), ""]
+        let written = certificateResponse(chain: chain)
+        #expect(certificateChain(inResponse: written.span) == chain)
+        #expect(certificateChain(inResponse: [UInt8]().span) == [])
+        // Of another number: a field of later versions. Of another type, cut off, no text, or endless: no answer.
+        #expect(certificateChain(inResponse: ([0x12, 0x01, 0x61] + written).span) == chain)
+        for bad: [UInt8] in [
+            [0x08, 0x01], Array(written.dropLast(3)), [0x0a, 0x01, 0xff], [UInt8](repeating: 0x0a, count: 70_000),
+        ] {
+            #expect(certificateChain(inResponse: bad.span) == nil)
+        }
+    }
+
+    @Test func aClientsRequestIsReadAsOne() throws {
+        let csr = String(repeating: "x", count: 300)
+        let request = try read(certificateRequest(csr: csr)).get()
+        #expect(request.csr == csr && request.validity == 0 && request.impersonated == nil)
+    }
 }

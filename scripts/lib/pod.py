@@ -67,17 +67,34 @@ def volume_source(volume, objects, directory, node):
             sys.exit(f"pod.py: the node has no {volume['hostPath']['path']}")
     elif "configMap" in volume:
         os.makedirs(path, exist_ok=True)
-        data = next(each["data"] for each in objects
-                    if each["kind"] == "ConfigMap" and each["metadata"]["name"] == volume["configMap"]["name"])
-        for key, text in data.items():
-            with open(f"{path}/{key}", "w") as file:
-                file.write(text)
+        write_config(path, volume["configMap"], objects)
+    elif "projected" in volume:
+        os.makedirs(path, exist_ok=True)
+        for source in volume["projected"]["sources"]:
+            if list(source) != ["configMap"]:
+                sys.exit(f"pod.py: the chart projects what is unknown here: {source}")
+            write_config(path, source["configMap"], objects)
     elif "emptyDir" in volume:
         os.makedirs(path, exist_ok=True)
         os.chmod(path, 0o777)
     else:
         sys.exit(f"pod.py: the chart has a volume of a kind unknown here: {volume}")
     return path
+
+
+def write_config(path, source, objects):
+    """The ConfigMap's data as files: what `items` says, or all of it."""
+    found = [each.get("data", {}) for each in objects
+             if each["kind"] == "ConfigMap" and each["metadata"]["name"] == source["name"]]
+    if not found and not source.get("optional"):
+        sys.exit(f"pod.py: there is no ConfigMap {source['name']}")
+    data = found[0] if found else {}
+    for item in source.get("items", [{"key": key, "path": key} for key in data]):
+        if item["key"] not in data and source.get("optional"):
+            continue
+        os.makedirs(os.path.dirname(f"{path}/{item['path']}"), exist_ok=True)
+        with open(f"{path}/{item['path']}", "w") as file:
+            file.write(data[item["key"]])
 
 
 def service_account(pod, namespace, directory, given):
