@@ -174,6 +174,11 @@ let package = Package(
     swiftLanguageModes: [.v6]
 )
 
+let certificates: [Target.Dependency] = [
+    .product(name: "X509", package: "swift-certificates"), .product(name: "SwiftASN1", package: "swift-asn1"),
+    .product(name: "Crypto", package: "swift-crypto"),
+]
+
 if !isSet("HEDDLE_CORE") {
     let nio: [Target.Dependency] = ["NIOCore", "NIOPosix", "NIOHTTP1"].map { .product(name: $0, package: "swift-nio") }
     let tls: [Target.Dependency] = [
@@ -182,10 +187,6 @@ if !isSet("HEDDLE_CORE") {
         .product(name: "NIOSSL", package: "swift-nio-ssl"),
     ]
     let frames: [Target.Dependency] = ["NIOHTTP2", "NIOHPACK"].map { .product(name: $0, package: "swift-nio-http2") }
-    let certificates: [Target.Dependency] = [
-        .product(name: "X509", package: "swift-certificates"), .product(name: "SwiftASN1", package: "swift-asn1"),
-        .product(name: "Crypto", package: "swift-crypto"),
-    ]
     let grpc: [Target.Dependency] = [
         .product(name: "GRPCCore", package: "grpc-swift-2"),
         .product(name: "GRPCNIOTransportHTTP2Posix", package: "grpc-swift-nio-transport"),
@@ -339,6 +340,11 @@ if isSet("HEDDLE_FUZZ") {
         fuzzer("fuzz-manifests", "Manifests", ["Cluster", "FuzzSupport", "Manifests"]),
         fuzzer("fuzz-objects-json", "ObjectsJSON", ["Cluster", "FuzzSupport", "Manifests", "PullJSON", "YAML"]),
     ]
+    if !isSet("HEDDLE_CORE") {
+        package.targets.append(
+            fuzzer(
+                "fuzz-certificates", "Certificates", ["CertificateAuthority", "FuzzSupport", "Signing"] + certificates))
+    }
 }
 
 if isSet("HEDDLE_STATIC") {

@@ -55,7 +55,7 @@ enum SourceTree {
         if info.st_mode & S_IFMT == S_IFDIR {
             return directoryEntries(full).flatMap { read(path + "/" + $0) }
         }
-        let binaries = [".o", ".pyc", ".png"]
+        let binaries = [".o", ".pyc", ".png", ".der"]
         guard !binaries.contains(where: path.hasSuffix) else { return [] }
         return [SourceFile(path: path, text: readText(full), isExecutable: info.st_mode & S_IXUSR != 0)]
     }
