@@ -65,7 +65,8 @@ extension FakeAPIServer {
                 state.held.append(exchange)
                 return nil
             }
-            return exchange.target.flatMap { self.question(exchange.request, $0, exchange.body, state) } ?? FakeQuestion()
+            guard let target = exchange.target else { return FakeQuestion() }
+            return self.question(exchange.request, target, exchange.body, state) ?? FakeQuestion()
         }
         guard let question else { return }
         ask(question) { verdict in
@@ -245,7 +246,9 @@ extension FakeAPIServer {
     private func reply(_ channel: any Channel, _ answer: FakeAnswer) {
         var head = HTTPResponseHead(version: .http1_1, status: .init(statusCode: answer.code))
         for (name, value) in answer.headers { head.headers.add(name: name, value: value) }
-        for warning in answer.warnings { head.headers.add(name: "Warning", value: "299 - \(JSONValue.quoted(warning))") }
+        for warning in answer.warnings {
+            head.headers.add(name: "Warning", value: "299 - \(JSONValue.quoted(warning))")
+        }
         write([.head(head), .body(.byteBuffer(ByteBuffer(string: answer.body))), .end(nil)], channel)
     }
 }
