@@ -44,7 +44,9 @@ struct Draft {
                 extensions: extensions(issuedBy: issuedBy), issuerPrivateKey: key.key)
         } catch {
             let name = subject.isEmpty ? names.map { shown($0.description) }.joined(separator: ", ") : subject.plain
-            throw SigningError("the certificate for \(name) cannot be made: a name in it is not plain ASCII")
+            throw SigningError(
+                "the certificate for \(name) cannot be made: a name in it is not plain ASCII, or the certificate or "
+                    + "key of \(issuer.plain) is damaged")
         }
     }
 

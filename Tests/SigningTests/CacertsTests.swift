@@ -116,6 +116,17 @@ import Testing
         #expect(try authority(above: [shelf.read("fake.pem"), root]).chain.last == certificates(inPEM: root)[0].pem)
     }
 
+    @Test func ofARenewedRootTheNewerCounts() throws {
+        try make(key: "ec -pkeyopt ec_paramgen_curve:P-256")
+        try shelf.openssl("req -x509 -sha256 -days 1 -key root-key.pem. -config root.cnf. -out old.pem.")
+        let old = shelf.read("old.pem")
+        let afterIt = try #require(certificates(inPEM: old).first).notAfter + 1
+        for above in [[old, shelf.read("root-cert.pem")], [shelf.read("root-cert.pem"), old]] {
+            #expect(try authority(at: afterIt, above: above).chain.last != old)
+        }
+        #expect(throws: SigningError.self) { _ = try authority(at: afterIt, above: [old]) }
+    }
+
     @Test(arguments: [
         ("keyUsage=critical,digitalSignature", "basicConstraints=critical,CA:true", "lacks keyCertSign"),
         ("keyUsage=critical,keyCertSign", "basicConstraints=critical,CA:false", "CA:TRUE"),
