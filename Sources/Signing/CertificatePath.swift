@@ -33,8 +33,8 @@ struct CertificatePath {
 
     private static let longest = 8
 
-    /// `anchors` come first, so that what others have signed beside them leads nowhere else; of those of one key, such as
-    /// a renewed root, the one that is good the longest.
+    /// `anchors` come first, so that what others have signed beside them leads nowhere else; of those of one key,
+    /// such as a renewed root, the one that is good the longest.
     init(from leaf: Certificate, through others: [Certificate], to anchors: [Certificate]) throws(SigningError) {
         let others = others.sorted { $0.notValidAfter > $1.notValidAfter }
         let anchors = anchors.sorted { $0.notValidAfter > $1.notValidAfter }
