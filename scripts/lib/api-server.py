@@ -4,8 +4,10 @@ grants.
     api-server.py OBJECTS MANIFESTS CERTIFICATE KEY ADDRESS PORT
 
 OBJECTS: a directory of YAML files, the cluster's objects, followed while it changes. MANIFESTS: the rendered chart,
-whose roles and bindings are followed too. A bearer token is the name of a ServiceAccount. On standard output a line
-for each write, and one that begins with FORBIDDEN for each request that no role allows.
+whose roles and bindings are followed too; its Secrets, ConfigMaps and webhook are applied as helm would: what it does
+not mention stays. A bearer token is the name of a ServiceAccount; one with an audience is
+AUDIENCE:NAMESPACE:ACCOUNT:POD, which a TokenReview knows and no request is taken with. On standard output a line for
+each write, and one that begins with FORBIDDEN for each request that no role allows.
 """
 import json
 import os
@@ -20,9 +22,13 @@ import yaml
 
 KINDS = {"Service": "services", "Node": "nodes", "Pod": "pods", "Namespace": "namespaces", "Event": "events",
          "EndpointSlice": "endpointslices", "HTTPRoute": "httproutes", "GRPCRoute": "grpcroutes", "Lease": "leases",
-         "ServiceCIDR": "servicecidrs"}
+         "ServiceCIDR": "servicecidrs", "Secret": "secrets", "ConfigMap": "configmaps",
+         "ValidatingWebhookConfiguration": "validatingwebhookconfigurations", "TokenReview": "tokenreviews"}
 NAMES = {plural: kind for kind, plural in KINDS.items()}
-GROUPS = {"": ["services", "nodes", "pods", "namespaces", "events"], "discovery.k8s.io": ["endpointslices"],
+APPLIED = ("Secret", "ConfigMap", "ValidatingWebhookConfiguration")
+GROUPS = {"": ["services", "nodes", "pods", "namespaces", "events", "secrets", "configmaps"],
+          "admissionregistration.k8s.io": ["validatingwebhookconfigurations"],
+          "authentication.k8s.io": ["tokenreviews"], "discovery.k8s.io": ["endpointslices"],
           "gateway.networking.k8s.io": ["httproutes", "grpcroutes"], "coordination.k8s.io": ["leases"],
           "networking.k8s.io": ["servicecidrs"]}
 
@@ -96,11 +102,25 @@ def follow_files():
             with open(manifests) as file:
                 text = file.read()
             if text != roles:
-                rules[:] = rules_of([each for each in yaml.safe_load_all(text) if each])
+                chart = [each for each in yaml.safe_load_all(text) if each]
+                rules[:] = rules_of(chart)
+                apply_chart(chart)
                 roles = text
         except (yaml.YAMLError, TypeError, KeyError):
             pass  # A file that is half written: the next look sees all of it.
         time.sleep(0.05)
+
+
+def apply_chart(chart):
+    with changed:
+        for each in chart:
+            if each["kind"] in APPLIED:
+                plural = KINDS[each["kind"]]
+                name = (each["metadata"].get("namespace", ""), each["metadata"]["name"])
+                old = store.get(plural, {}).get(name)
+                new = applied(old, each)
+                if new != old:
+                    keep(plural, new, old)
 
 
 def rules_of(chart):
@@ -154,6 +174,30 @@ def merged(old, patch):
     return result
 
 
+def applied(old, new):
+    """A merge that finds the entries of lists by their names."""
+    if isinstance(new, dict) and isinstance(old, dict):
+        return {**old, **{name: applied(old.get(name), value) for name, value in new.items()}}
+    if isinstance(new, list) and isinstance(old, list) and new and all("name" in each for each in new
+                                                                       if isinstance(each, dict)):
+        known = {each["name"]: each for each in old if isinstance(each, dict)}
+        return [applied(known.get(each["name"]), each) if isinstance(each, dict) else each for each in new]
+    return new
+
+
+def review(sent):
+    """A TokenReview's answer."""
+    parts = sent["spec"].get("token", "").split(":")
+    pod = store.get("pods", {}).get((parts[1], parts[3])) if len(parts) == 4 else None
+    if pod is None or parts[0] not in sent["spec"].get("audiences", []):
+        return {**sent, "status": {"authenticated": False, "error": "invalid bearer token"}}
+    prefix = "authentication.kubernetes.io/"
+    return {**sent, "status": {"authenticated": True, "audiences": [parts[0]], "user": {
+        "username": f"system:serviceaccount:{parts[1]}:{parts[2]}",
+        "extra": {prefix + "pod-name": [parts[3]], prefix + "pod-uid": [pod["metadata"]["uid"]],
+                  prefix + "node-name": [pod["spec"]["nodeName"]]}}}}
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -195,6 +239,8 @@ class Handler(BaseHTTPRequestHandler):
         try:
             if verb == "watch":
                 self.watch(plural, query)
+            elif plural == "tokenreviews":
+                self.answer(201, review(json.loads(body)))
             elif verb == "list":
                 with changed:
                     items = [each for each in store.get(plural, {}).values() if matches(each, query)]
@@ -228,7 +274,8 @@ class Handler(BaseHTTPRequestHandler):
             wanted = (sent.get("metadata") or {}).get("resourceVersion")
             if wanted not in (None, old["metadata"]["resourceVersion"]):
                 raise Refused(409, "Conflict", "the object has been modified")
-            new = sent if verb == "update" else merged(old, sent)
+            is_apply = "apply" in self.headers.get("Content-Type", "")
+            new = sent if verb == "update" else applied(old, sent) if is_apply else merged(old, sent)
             # Each half is written through its own door only.
             new = {**old, "status": new.get("status")} if part == "status" else {**new, **{
                 half: old[half] for half in ["status"] if half in old}}

@@ -7,7 +7,8 @@ DIRECTORY/CONTAINER is each container's bundle, with the file `ready`, the URL o
 one; DIRECTORY/grace is the time that it has to end. IMAGE: the image's file system; a bundle gets links to its files.
 NODE: a directory that stands for the node's own: hostPath /a/b is NODE/a/b. KEY: `network`, the namespace's path;
 `cgroup`, the path below the hierarchy's root; `node`, `name` and `ip` as the API has them; `ca`, the certificate of
-the API server; `without`, a capability that the containers do not get; any other is a variable of the environment.
+the API server; `without`, a capability that the containers do not get; `live`, a file of objects as they are in the
+cluster by now; `hosts`, NAME=ADDRESS,... as DNS would say; any other is a variable of the environment.
 """
 import json
 import os
@@ -24,7 +25,7 @@ MACHINE = {"x86_64": ("SCMP_ARCH_X86_64", "amd64"), "aarch64": ("SCMP_ARCH_AARCH
 # The capabilities that a runtime gives before the manifest adds and drops.
 DEFAULT = """AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP
     SETUID SYS_CHROOT""".split()
-KEYS = ("network", "cgroup", "node", "name", "ip", "ca", "without")
+KEYS = ("network", "cgroup", "node", "name", "ip", "ca", "without", "live", "hosts")
 
 
 def seccomp(capabilities):
@@ -56,8 +57,8 @@ def capabilities_of(security, given):
     return sorted("CAP_" + name for name in names)
 
 
-def volume_source(volume, objects, directory, node):
-    """The directory on this machine that the volume is."""
+def volume_source(volume, objects, directory, node, identity):
+    """The directory on this machine that the volume is. `identity`: NAMESPACE:ACCOUNT:POD, the tail of its tokens."""
     path = f"{directory}/volumes/{volume['name']}"
     if "hostPath" in volume:
         path = node + volume["hostPath"]["path"]
@@ -71,9 +72,13 @@ def volume_source(volume, objects, directory, node):
     elif "projected" in volume:
         os.makedirs(path, exist_ok=True)
         for source in volume["projected"]["sources"]:
-            if list(source) != ["configMap"]:
+            if "configMap" in source:
+                write_config(path, source["configMap"], objects)
+            elif "serviceAccountToken" in source:
+                with open(f"{path}/{source['serviceAccountToken']['path']}", "w") as file:
+                    file.write(f"{source['serviceAccountToken']['audience']}:{identity}")
+            else:
                 sys.exit(f"pod.py: the chart projects what is unknown here: {source}")
-            write_config(path, source["configMap"], objects)
     elif "emptyDir" in volume:
         os.makedirs(path, exist_ok=True)
         os.chmod(path, 0o777)
@@ -129,6 +134,8 @@ def mounts_of(container, volumes, account):
     mounts = list(container.get("volumeMounts", []))
     if account in volumes:
         mounts.append({"name": account, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": True})
+    if "hosts" in volumes:
+        mounts.append({"name": "hosts", "mountPath": "/etc/hosts", "readOnly": True})
     for mount in sorted(mounts, key=lambda mount: mount["mountPath"]):
         yield {"destination": mount["mountPath"], "type": "none", "source": volumes[mount["name"]],
                "options": ["rbind", "ro" if mount.get("readOnly") else "rw"]}
@@ -184,8 +191,18 @@ def main(manifests, workload, directory, image, node, *pairs):
         objects = [each for each in yaml.safe_load_all(file) if each]
     kind, of = workload.split("/")
     owner = next(each for each in objects if each["kind"] == kind and each["metadata"]["name"] == of)
-    pod, namespace = owner["spec"]["template"]["spec"], owner["metadata"]["namespace"]
-    volumes = {volume["name"]: volume_source(volume, objects, directory, node) for volume in pod.get("volumes", [])}
+    pod = owner["spec"] if kind == "Pod" else owner["spec"]["template"]["spec"]
+    namespace = owner["metadata"]["namespace"]
+    if "live" in given:
+        with open(given["live"]) as file:
+            objects = [each for each in yaml.safe_load_all(file) if each] + objects
+    identity = f"{namespace}:{pod.get('serviceAccountName', 'default')}:{given['name']}"
+    volumes = {volume["name"]: volume_source(volume, objects, directory, node, identity)
+               for volume in pod.get("volumes", [])}
+    if "hosts" in given:
+        volumes["hosts"] = directory + "/hosts"
+        with open(volumes["hosts"], "w") as file:
+            file.writelines("{1} {0}\n".format(*pair.split("=")) for pair in given["hosts"].split(","))
     if pod.get("automountServiceAccountToken", True):
         volumes["service account"] = service_account(pod, namespace, directory, given)
     with open(directory + "/grace", "w") as file:

@@ -86,6 +86,48 @@ service() {
     } > "$dir/new" && mv "$dir/new" "$dir/manifests/service-$name.yaml"
 }
 
+# chart_service NAME CLUSTER-IP ENDPOINT...: what a cluster makes of a Service of the chart whose pods are there.
+chart_service() {
+    python3 - "$dir/chart.yaml" "$@" > "$dir/new" <<- 'END'
+		import sys, yaml
+		chart, name, address, *endpoints = sys.argv[1:]
+		with open(chart) as file:
+		    objects = [each for each in yaml.safe_load_all(file) if each]
+		service = next(each for each in objects if each["kind"] == "Service" and each["metadata"]["name"] == name)
+		spec, metadata = service["spec"], service["metadata"]
+		templates = [each["spec"]["template"] for each in objects if each["kind"] == "Deployment"]
+		named = {port["name"]: port["containerPort"] for each in templates
+		         if spec["selector"].items() <= each["metadata"]["labels"].items()
+		         for container in each["spec"]["containers"] for port in container["ports"]}
+		spec.update(clusterIP=address, clusterIPs=[address], ipFamilies=["IPv4"])
+		ports = [{"name": port["name"], "port": named[port["targetPort"]], "protocol": "TCP"} for port in spec["ports"]]
+		slices = {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4", "ports": ports,
+		          "metadata": {"name": name + "-1", "namespace": metadata["namespace"],
+		                       "labels": {"kubernetes.io/service-name": name}},
+		          "endpoints": [{"addresses": [each], "conditions": {"ready": True}} for each in endpoints]}
+		yaml.safe_dump_all([service, slices], sys.stdout)
+	END
+    mv "$dir/new" "$dir/manifests/service-$1.yaml"
+}
+
+# chart_objects NODE KIND/NAME...: those of the chart; pods run on the node.
+chart_objects() {
+    python3 - "$dir/chart.yaml" "$@" <<- 'END'
+		import sys, yaml
+		chart, node, *names = sys.argv[1:]
+		with open(chart) as file:
+		    objects = [each for each in yaml.safe_load_all(file)
+		               if each and f"{each['kind']}/{each['metadata']['name']}" in names]
+		for each in objects:
+		    if each["kind"] == "Pod":
+		        each["spec"]["nodeName"], each["status"] = node, {"phase": "Running"}
+		yaml.safe_dump_all(objects, sys.stdout)
+	END
+}
+
+# api ACCOUNT PATH: an object, as this ServiceAccount may read it.
+api() { on_node node-1 curl -ks -m 2 -H "Authorization: Bearer $1" "https://192.168.50.1:6443$2"; }
+
 container() { runc --root "$dir/runc" "$@"; }
 
 # start_pod NODE KIND/NAME ID ADDRESS NAMESPACE KEY=VALUE...
