@@ -6,7 +6,7 @@ grants.
 OBJECTS: a directory of YAML files, the cluster's objects, followed while it changes. MANIFESTS: the rendered chart,
 whose roles and bindings are followed too; its Secrets, ConfigMaps and webhook are applied as helm would: what it does
 not mention stays. A bearer token is the name of a ServiceAccount; one with an audience is
-AUDIENCE:NAMESPACE:ACCOUNT:POD, which a TokenReview knows and no request is taken with. On standard output a line for
+AUDIENCE~NAMESPACE~ACCOUNT~POD, which a TokenReview knows and no request is taken with. On standard output a line for
 each write, and one that begins with FORBIDDEN for each request that no role allows.
 """
 import json
@@ -187,7 +187,7 @@ def applied(old, new):
 
 def review(sent):
     """A TokenReview's answer."""
-    parts = sent["spec"].get("token", "").split(":")
+    parts = sent["spec"].get("token", "").split("~")
     pod = store.get("pods", {}).get((parts[1], parts[3])) if len(parts) == 4 else None
     if pod is None or parts[0] not in sent["spec"].get("audiences", []):
         return {**sent, "status": {"authenticated": False, "error": "invalid bearer token"}}

@@ -58,7 +58,7 @@ def capabilities_of(security, given):
 
 
 def volume_source(volume, objects, directory, node, identity):
-    """The directory on this machine that the volume is. `identity`: NAMESPACE:ACCOUNT:POD, the tail of its tokens."""
+    """The directory on this machine that the volume is. `identity`: NAMESPACE~ACCOUNT~POD, the tail of its tokens."""
     path = f"{directory}/volumes/{volume['name']}"
     if "hostPath" in volume:
         path = node + volume["hostPath"]["path"]
@@ -76,7 +76,7 @@ def volume_source(volume, objects, directory, node, identity):
                 write_config(path, source["configMap"], objects)
             elif "serviceAccountToken" in source:
                 with open(f"{path}/{source['serviceAccountToken']['path']}", "w") as file:
-                    file.write(f"{source['serviceAccountToken']['audience']}:{identity}")
+                    file.write(f"{source['serviceAccountToken']['audience']}~{identity}")
             else:
                 sys.exit(f"pod.py: the chart projects what is unknown here: {source}")
     elif "emptyDir" in volume:
@@ -196,7 +196,7 @@ def main(manifests, workload, directory, image, node, *pairs):
     if "live" in given:
         with open(given["live"]) as file:
             objects = [each for each in yaml.safe_load_all(file) if each] + objects
-    identity = f"{namespace}:{pod.get('serviceAccountName', 'default')}:{given['name']}"
+    identity = f"{namespace}~{pod.get('serviceAccountName', 'default')}~{given['name']}"
     volumes = {volume["name"]: volume_source(volume, objects, directory, node, identity)
                for volume in pod.get("volumes", [])}
     if "hosts" in given:

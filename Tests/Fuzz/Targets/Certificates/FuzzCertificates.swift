@@ -56,6 +56,10 @@ import X509
     }
 
     private static func message(_ bytes: [UInt8]) {
+        if let chain = certificateChain(inResponse: bytes.span) {
+            let written = certificateResponse(chain: chain)
+            precondition(certificateChain(inResponse: written.span) == chain, "another answer than was read")
+        }
         do {
             let message = try CertificateRequest(bytes.span)
             precondition(!message.csr.isEmpty && message.validity >= 0, "a request that asks for nothing")
