@@ -198,7 +198,11 @@ if !isSet("HEDDLE_CORE") {
             "Proxy",
             ["Addressing", "Balancing", "CLinux", "HTTP2Wire", "HTTPWire", "Posix", "RouteIR", "Telemetry"] + nio),
         library(
-            "AdminServer", ["Posix", .product(name: "NIOSSL", package: "swift-nio-ssl")] + nio + frames),
+            "AdminServer",
+            [
+                "Posix", .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "NIOTLS", package: "swift-nio"),
+            ] + nio + frames),
         // X.509: what is made and signed; who gets it is decided in CertificateAuthority.
         library("Signing", ["CertificateAuthority"] + certificates),
         tests("Signing", ["CertificateAuthority", "Posix", "Signing", "TestSupport"] + certificates),

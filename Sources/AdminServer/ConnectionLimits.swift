@@ -1,39 +1,57 @@
 /// How much of a small server its clients may take up. Health ports are open to whoever reaches the node, and a load
-/// balancer that gets no answer there takes the node out.
+/// balancer that gets no answer there takes the node out; the controller's doors are open to every pod.
 import NIOCore
 
 package struct ConnectionLimits: Sendable {
-    /// One more, and the connection that has kept its client waited for the longest makes room.
+    /// One more, and the connection that has kept its client waited for the longest makes room. Handshakes count.
     package var connections = 128
-    /// Head and body together; no question here has a body.
+    /// Head and body of one request together.
     package var requestBytes = 16 << 10
-    /// Requests sent ahead of the answers.
+    /// Requests of all connections together, until they are answered; more, and the one that is waited for the longest
+    /// makes room.
+    package var heldBytes = 32 << 20
+    /// Requests sent ahead of the answers, over HTTP/1.1.
     package var requestsAhead = 16
-    /// From the connection, or a later request's first byte, to the request's end.
+    /// Requests at once on one HTTP/2 connection; together they are no larger than two.
+    package var streams = 32
+    /// From the connection, or a later request's first byte, to the request's end; with TLS once more for it.
     package var request = Duration.seconds(10)
     /// Between an answer and the next request's first byte.
     package var idle = Duration.seconds(90)
     /// From an answer to its last byte having gone out.
     package var answer = Duration.seconds(30)
-    /// An older connection ends with its next answer.
+    /// An older connection ends with its next answer; over HTTP/2 it is told to, and has the time of an answer for it.
     package var age = Duration.seconds(600)
 
     package init() {}
 }
 
-/// Why a connection was closed before its client was done.
+/// Why a connection, or a request of it over HTTP/2, was ended before its client was done.
 package enum ShedReason: String, CaseIterable, Sendable {
     case tooMany = "too-many"
     case slowRequest = "slow-request"
     case largeRequest = "large-request"
     case slowReader = "slow-reader"
+    /// Pings, resets and frames that ask for work and carry nothing.
+    case frameFlood = "frame-flood"
+}
+
+/// A connection of a listener, whatever it speaks.
+protocol OpenConnection: AnyObject {
+    var isWaitingForClient: Bool { get }
+    var waitingSince: NIODeadline { get }
+    /// Of requests that are not answered yet.
+    var heldBytes: Int { get }
+    /// `reason`: nil for an orderly end.
+    func close(_ reason: ShedReason?)
 }
 
 /// The open connections of one listener. Lives on the loop.
 final class ServerConnections {
     let limits: ConnectionLimits
-    private let shed: @Sendable (ShedReason) -> Void
-    private var open: [ObjectIdentifier: HTTPConnection] = [:]
+    let shed: @Sendable (ShedReason) -> Void
+    private var open: [ObjectIdentifier: any OpenConnection] = [:]
+    private var heldBytes = 0
 
     init(_ limits: ConnectionLimits, shed: @escaping @Sendable (ShedReason) -> Void) {
         self.limits = limits
@@ -41,14 +59,25 @@ final class ServerConnections {
     }
 
     /// Whoever asks at once is answered before anything else is accepted: only who keeps us waiting is turned out.
-    func add(_ connection: HTTPConnection) {
+    func add(_ connection: any OpenConnection) {
         open[ObjectIdentifier(connection)] = connection
-        guard open.count > limits.connections else { return }
-        open.values.filter(\.isWaitingForClient).min { $0.waitingSince < $1.waitingSince }?.close(.tooMany)
+        if open.count > limits.connections { makeRoom { _ in true } }
     }
     /// `reason`: nil for an orderly end.
-    func remove(_ connection: HTTPConnection, _ reason: ShedReason?) {
-        guard open.removeValue(forKey: ObjectIdentifier(connection)) != nil, let reason else { return }
-        shed(reason)
+    func remove(_ connection: any OpenConnection, _ reason: ShedReason?) {
+        guard open.removeValue(forKey: ObjectIdentifier(connection)) != nil else { return }
+        heldBytes -= connection.heldBytes
+        if let reason { shed(reason) }
+    }
+    /// Tells of bytes that a connection holds already. It may be closed when this returns.
+    func held(_ count: Int) {
+        heldBytes += count
+        if heldBytes > limits.heldBytes { makeRoom { $0.heldBytes > 0 } }
+    }
+    func released(_ count: Int) { heldBytes -= count }
+
+    private func makeRoom(where frees: (any OpenConnection) -> Bool) {
+        open.values.filter { $0.isWaitingForClient && frees($0) }.min { $0.waitingSince < $1.waitingSince }?
+            .close(.tooMany)
     }
 }

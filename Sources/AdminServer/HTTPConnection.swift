@@ -2,7 +2,7 @@
 import NIOCore
 import NIOHTTP1
 
-final class HTTPConnection: ChannelDuplexHandler {
+final class HTTPConnection: ChannelDuplexHandler, OpenConnection {
     typealias InboundIn = HTTPServerRequestPart
     typealias OutboundIn = HTTPServerResponsePart
     typealias OutboundOut = HTTPServerResponsePart
@@ -21,9 +21,11 @@ final class HTTPConnection: ChannelDuplexHandler {
     private var context: ChannelHandlerContext?
     private var phase = Phase.idle
     private var head: HTTPRequestHead?
+    private var body: [UInt8] = []
     /// Requests sent ahead of the answers.
-    private var ahead: [HTTPRequestHead] = []
+    private var ahead: [(head: HTTPRequestHead, body: [UInt8])] = []
     private var requestBytes = 0
+    private(set) var heldBytes = 0
     /// A read that waits until the client has taken its answer.
     private var isReadHeldBack = false
     private let openedAt = NIODeadline.now()
@@ -38,6 +40,10 @@ final class HTTPConnection: ChannelDuplexHandler {
         self.responder = responder
     }
 
+    /// After a handshake the connection is there already.
+    func handlerAdded(context: ChannelHandlerContext) {
+        if context.channel.isActive { channelActive(context: context) }
+    }
     func channelActive(context: ChannelHandlerContext) {
         self.context = context
         waitForClient(.receiving, limits.request, else: .slowRequest)
@@ -58,6 +64,9 @@ final class HTTPConnection: ChannelDuplexHandler {
     /// Told before the bytes are looked at.
     func received(_ count: Int) {
         requestBytes += count
+        heldBytes += count
+        connections.held(count)
+        guard context != nil else { return }
         if requestBytes > limits.requestBytes {
             close(.largeRequest)
         } else if phase == .idle {
@@ -68,14 +77,16 @@ final class HTTPConnection: ChannelDuplexHandler {
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         switch unwrapInboundIn(data) {
         case .head(let head): self.head = head
-        case .body: break
+        case .body(let bytes): body += bytes.readableBytesView
         case .end:
             guard let head = head.take() else { return }
+            let body = self.body
+            self.body = []
             requestBytes = 0
             if phase == .receiving || phase == .idle {
-                respond(to: head)
+                respond(to: head, body)
             } else if ahead.count < limits.requestsAhead {
-                ahead.append(head)
+                ahead.append((head, body))
             } else {
                 close(.largeRequest)
             }
@@ -89,13 +100,17 @@ final class HTTPConnection: ChannelDuplexHandler {
 
     // MARK: The answer
 
-    private func respond(to head: HTTPRequestHead) {
+    private func respond(to head: HTTPRequestHead, _ body: [UInt8]) {
         guard let context else { return }
         phase = .responding
         deadline?.cancel()
         let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
         let loop = context.eventLoop
-        responder(HTTPRequest(method: head.method.rawValue, target: head.uri)) { response in
+        let request = HTTPRequest(
+            method: head.method.rawValue, target: head.uri,
+            headers: head.headers.map { ($0.name.lowercased(), $0.value) }, body: body,
+            peer: context.channel.remoteAddress?.peer ?? "")
+        responder(request) { response in
             loop.execute { bound.value.send(response, to: head) }
         }
     }
@@ -105,7 +120,14 @@ final class HTTPConnection: ChannelDuplexHandler {
         let keepAlive = request.isKeepAlive && NIODeadline.now() - openedAt < TimeAmount(limits.age)
         waitForClient(.sending, limits.answer, else: .slowReader)
         var headers = HTTPHeaders(response.headers.map { ($0.name, $0.value) })
-        headers.replaceOrAdd(name: "Content-Length", value: String(response.body.count))
+        let trailers =
+            response.trailers.isEmpty || request.version == .http1_0
+            ? nil : HTTPHeaders(response.trailers.map { ($0.name, $0.value) })
+        if trailers == nil {
+            headers.replaceOrAdd(name: "Content-Length", value: String(response.body.count))
+        } else {
+            headers.replaceOrAdd(name: "Transfer-Encoding", value: "chunked")
+        }
         if !keepAlive { headers.replaceOrAdd(name: "Connection", value: "close") }
         let head = HTTPResponseHead(
             version: request.version, status: HTTPResponseStatus(statusCode: response.status), headers: headers)
@@ -114,14 +136,19 @@ final class HTTPConnection: ChannelDuplexHandler {
             let body = context.channel.allocator.buffer(bytes: response.body)
             context.write(wrapOutboundOut(.body(.byteBuffer(body))), promise: nil)
         }
-        context.writeAndFlush(wrapOutboundOut(.end(nil))).assumeIsolated().whenComplete { _ in
+        context.writeAndFlush(wrapOutboundOut(.end(trailers))).assumeIsolated().whenComplete { _ in
             if keepAlive { self.readOn() } else { self.close(nil) }
         }
     }
 
     private func readOn() {
         guard context != nil else { return }
-        if !ahead.isEmpty { return respond(to: ahead.removeFirst()) }
+        if !ahead.isEmpty {
+            let next = ahead.removeFirst()
+            return respond(to: next.head, next.body)
+        }
+        connections.released(heldBytes)
+        heldBytes = 0
         waitForClient(.idle, limits.idle, else: nil)
         if isReadHeldBack {
             isReadHeldBack = false

@@ -22,8 +22,7 @@ package struct ListenFailure: Error, Equatable, CustomStringConvertible {
 package final class HTTPListener: Sendable {
     package let address: ListenAddress
     private let loop: ServerLoop
-    private let responder: HTTPResponder
-    private let connections: NIOLoopBoundBox<ServerConnections>
+    private let setup: ConnectionSetup
     private let longestPause: Duration
     /// Called with the reason at the first failure of a row, and with nil once the address is bound.
     private let report: @Sendable (ListenFailure?) -> Void
@@ -37,18 +36,20 @@ package final class HTTPListener: Sendable {
         var retry: ServerLoop.Timer?
     }
 
-    /// `shed`: told of connections that were closed before their client was done.
+    /// `tls`: what it shows, and it speaks HTTP/2 too. `shed`: told of who was turned out before being done.
     package init(
         _ address: ListenAddress, on loop: ServerLoop, limits: ConnectionLimits = ConnectionLimits(),
-        longestPause: Duration = .seconds(2), report: @escaping @Sendable (ListenFailure?) -> Void = { _ in },
+        tls: ServedCertificate? = nil, longestPause: Duration = .seconds(2),
+        report: @escaping @Sendable (ListenFailure?) -> Void = { _ in },
         shed: @escaping @Sendable (ShedReason) -> Void = { _ in }, responder: @escaping HTTPResponder
     ) {
         self.address = address
         self.loop = loop
-        connections = .makeBoxSendingValue(ServerConnections(limits, shed: shed), eventLoop: loop.loop)
+        setup = ConnectionSetup(
+            connections: .makeBoxSendingValue(ServerConnections(limits, shed: shed), eventLoop: loop.loop),
+            certificate: tls, responder: responder)
         self.longestPause = longestPause
         self.report = report
-        self.responder = responder
     }
 
     /// Where it listens now, with the port the system chose if 0 was asked for; nil while it does not.
@@ -64,7 +65,7 @@ package final class HTTPListener: Sendable {
 
     /// Starts listening or throws; for an address that the program cannot do without.
     package func startNow() async throws {
-        let channel = try await loop.bind(address, connections, responder).get()
+        let channel = try await loop.bind(address, setup).get()
         state.withLock {
             $0.isOpen = true
             $0.channel = channel
@@ -82,7 +83,7 @@ package final class HTTPListener: Sendable {
 
     /// Keeps itself alive until it listens or is stopped: whoever never wants to stop it need not hold it.
     private func attempt() {
-        loop.bind(address, connections, responder).whenComplete { self.finishAttempt($0) }
+        loop.bind(address, setup).whenComplete { self.finishAttempt($0) }
     }
 
     private func finishAttempt(_ result: Result<any Channel, any Error>) {

@@ -1,14 +1,25 @@
-/// Requests and answers of the small servers: metrics, health checks, the admin socket. Bodies of requests are ignored;
-/// everything they need is in the path.
+/// Requests and answers of the small servers: metrics, health checks, admin sockets, the controller's doors.
+import NIOCore
 
-package struct HTTPRequest: Sendable, Equatable {
+package struct HTTPRequest: Sendable {
     package let method: String
     /// Without the query: `/verify`.
     package let path: String
     package let query: [String: String]
+    /// Names in lower case, in the order they came.
+    package let headers: [(name: String, value: String)]
+    package let body: [UInt8]
+    /// The client's address without its port; empty over a Unix socket.
+    package let peer: String
 
-    package init(method: String = "GET", target: String) {
+    package init(
+        method: String = "GET", target: String, headers: [(name: String, value: String)] = [], body: [UInt8] = [],
+        peer: String = ""
+    ) {
         self.method = method
+        self.headers = headers
+        self.body = body
+        self.peer = peer
         let parts = target.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
         path = percentDecoded(parts[0])
         var query: [String: String] = [:]
@@ -18,19 +29,25 @@ package struct HTTPRequest: Sendable, Equatable {
         }
         self.query = query
     }
+
+    /// The first one of that name, which is given in lower case.
+    package func header(_ name: String) -> String? { headers.first { $0.name == name }?.value }
 }
 
 package struct HTTPResponse: Sendable {
     package var status: Int
     package var headers: [(name: String, value: String)]
     package var body: [UInt8]
+    package var trailers: [(name: String, value: String)]
 
     package init(
-        status: Int = 200, contentType: String, headers: [(name: String, value: String)] = [], body: [UInt8]
+        status: Int = 200, contentType: String, headers: [(name: String, value: String)] = [], body: [UInt8],
+        trailers: [(name: String, value: String)] = []
     ) {
         self.status = status
         self.headers = [("Content-Type", contentType)] + headers
         self.body = body
+        self.trailers = trailers
     }
     package static func text(_ text: String, status: Int = 200) -> HTTPResponse {
         HTTPResponse(status: status, contentType: "text/plain; charset=utf-8", body: Array(text.utf8))
@@ -59,4 +76,13 @@ private func percentDecoded(_ text: Substring) -> String {
         }
     }
     return String(decoding: output, as: UTF8.self)
+}
+
+extension SocketAddress {
+    /// Without the port; an IPv4 address as such, though a socket for both families calls it `::ffff:10.0.0.1`.
+    var peer: String {
+        guard let text = ipAddress else { return "" }
+        let mapped = "::ffff:"
+        return text.hasPrefix(mapped) && text.contains(".") ? String(text.dropFirst(mapped.count)) : text
+    }
 }

@@ -2,7 +2,6 @@
 /// `/metrics` cannot hold up a kernel write, nor the other way round.
 import Glibc
 package import NIOCore
-import NIOHTTP1
 import NIOPosix
 package import Posix
 import Synchronization
@@ -25,21 +24,12 @@ package final class ServerLoop: Sendable {
 
     package func shutdown() async { try? await group.shutdownGracefully() }
 
-    func bind(
-        _ address: ListenAddress, _ connections: NIOLoopBoundBox<ServerConnections>,
-        _ responder: @escaping HTTPResponder
-    ) -> EventLoopFuture<any Channel> {
+    func bind(_ address: ListenAddress, _ setup: ConnectionSetup) -> EventLoopFuture<any Channel> {
         let bootstrap = ServerBootstrap(group: loop)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelOption(.backlog, value: 128)
             .childChannelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    let pipeline = channel.pipeline.syncOperations
-                    let connection = HTTPConnection(connections.value, responder: responder)
-                    try pipeline.addHandler(RequestMeter(connection))
-                    try pipeline.configureHTTPServerPipeline(withPipeliningAssistance: false, withErrorHandling: true)
-                    try pipeline.addHandler(connection)
-                }
+                channel.eventLoop.makeCompletedFuture { try setup.setUp(channel) }
             }
         switch address {
         case .tcp(let host, let port):
