@@ -11,7 +11,7 @@ struct AuthorityCommand: ParsableCommand {
             answers.
 
             Examples:
-              agentctl ca                 root, intermediate, newest certificates and refusals
+              agentctl ca                 root, newest certificates and refusals
               agentctl ca -o json
               agentctl ca renew root      change the root now, with overlap
             """,

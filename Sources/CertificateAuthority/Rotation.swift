@@ -15,7 +15,7 @@ package struct Rotation: Sendable {
 
         package init() {}
     }
-    package struct Authority: Equatable, Sendable {
+    package struct Authority: Equatable, Sendable, Codable {
         package let id: Int
         package let notBefore: Int
         package let notAfter: Int
@@ -41,7 +41,7 @@ package struct Rotation: Sendable {
     }
 
     /// What must outlive the process: kept beside the keys, before the actions that came with it are carried out.
-    package struct State: Equatable, Sendable {
+    package struct State: Equatable, Sendable, Codable {
         /// Signs; nil: nothing can be issued yet.
         package fileprivate(set) var root: Authority?
         package fileprivate(set) var intermediate: Authority?
@@ -52,8 +52,10 @@ package struct Rotation: Sendable {
         fileprivate var wantsRoot = false
         fileprivate var wantsIntermediate = false
         fileprivate var lastID = 0
+
+        package init() {}
     }
-    package struct Retired: Equatable, Sendable {
+    package struct Retired: Equatable, Sendable, Codable {
         package let authority: Authority
         package let until: Int
     }

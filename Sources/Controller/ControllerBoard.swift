@@ -22,6 +22,8 @@ final class ControllerBoard: Sendable {
     private let elector: LeaderElector
     let statuses: StatusWriter
     let nodes: NodeWatch
+    /// nil: it is switched off.
+    private let authority: ControllerAuthority?
     private let analyst = ClusterAnalyst()
     private let startedAt: Duration
     private let pid: Int32
@@ -29,8 +31,9 @@ final class ControllerBoard: Sendable {
 
     init(
         _ configuration: ControllerConfiguration, source: KubernetesSource, writer: ObjectWriter,
-        elector: LeaderElector, loop: ServerLoop, pid: Int32
+        elector: LeaderElector, authority: ControllerAuthority? = nil, loop: ServerLoop, pid: Int32
     ) {
+        self.authority = authority
         metrics = ControllerMetrics()
         nodes = NodeWatch(loop, port: configuration.agentPort, metrics: metrics)
         statuses = StatusWriter(writer, elector.leadership, metrics)
@@ -78,7 +81,8 @@ final class ControllerBoard: Sendable {
         status.writeProblem = statuses.problem
         status.uptimeSeconds = (now - startedAt) / .seconds(1)
         nodes.fill(&status)
-        status.source.watches = source.status.map(AgentStatus.Watch.init)
+        status.source.watches = watches.map(AgentStatus.Watch.init)
+        status.authority = (authority?.report).map(ControllerStatus.Authority.init)
         contents.withLock { contents in
             contents.view.fill(&status)
             status.source.changedSecondsAgo = contents.changedAt.map { (now - $0) / .seconds(1) }
@@ -86,6 +90,8 @@ final class ControllerBoard: Sendable {
         }
         return status
     }
+
+    private var watches: [WatchStatus] { source.status + (authority?.watches ?? []) }
 
     private var leader: ControllerStatus.Leader {
         let election = elector.status
@@ -121,12 +127,13 @@ final class ControllerBoard: Sendable {
     @Sendable func answerMetrics(_ request: HTTPRequest, _ reply: @escaping @Sendable (HTTPResponse) -> Void) {
         guard request.path == "/metrics" else { return reply(.notFound) }
         metrics.note(contents.withLock(\.view))
-        metrics.note(source.status)
+        metrics.note(watches)
         metrics.note(elector.status)
         var status = ControllerStatus(identity: identity, version: "", source: .init(name: ""))
         nodes.fill(&status)
         metrics.note(status.nodes)
-        reply(HTTPResponse(contentType: MetricRegistry.contentType, body: Array(metrics.registry.render().utf8)))
+        let text = metrics.registry.render() + (authority?.metricsText ?? "")
+        reply(HTTPResponse(contentType: MetricRegistry.contentType, body: Array(text.utf8)))
     }
 
     @Sendable func answerAdmin(_ request: HTTPRequest, _ reply: @escaping @Sendable (HTTPResponse) -> Void) {
@@ -136,6 +143,11 @@ final class ControllerBoard: Sendable {
             let view = contents.withLock(\.view)
             reply(jsonResponse(view.routeList(nodes.standing)))
         case AdminPath.analysis: analyst.ask(request.query["namespace"], reply)
+        case AdminPath.authority:
+            guard let authority else {
+                return reply(failureResponse("this controller is no certificate authority: --ca is off", status: 404))
+            }
+            authority.answer(request, reply)
         default: reply(failureResponse("there is no \(request.path) here", status: 404))
         }
     }

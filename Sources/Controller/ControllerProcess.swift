@@ -17,6 +17,7 @@ struct ControllerProcess {
     private let source: KubernetesSource
     private let writer: ObjectWriter
     private let elector: LeaderElector
+    private let authority: ControllerAuthority?
     private let board: ControllerBoard
 
     init(_ configuration: ControllerConfiguration) throws(StartupError) {
@@ -32,8 +33,22 @@ struct ControllerProcess {
             writer, lease: .lease(namespace: configuration.leaseNamespace, name: configuration.leaseName),
             // Another one for each process: the next one of the same pod does not know what this one began.
             identity: "\(configuration.identity)_\(UInt64.random(in: .min ... .max))")
+        authority = Self.authority(configuration, access, writer, elector, log)
         board = ControllerBoard(
-            configuration, source: source, writer: writer, elector: elector, loop: loop, pid: getpid())
+            configuration, source: source, writer: writer, elector: elector, authority: authority, loop: loop,
+            pid: getpid())
+    }
+
+    private static func authority(
+        _ configuration: ControllerConfiguration, _ access: ClusterAccess, _ writer: ObjectWriter,
+        _ elector: LeaderElector, _ log: Logger
+    ) -> ControllerAuthority? {
+        guard configuration.authority == .on else { return nil }
+        let keeper = AuthorityKeeper(
+            writer, elector.leadership, namespace: configuration.leaseNamespace,
+            // Without the part that tells its processes apart.
+            leader: { elector.status.holder.split(separator: "_").first.map(String.init) ?? "" })
+        return ControllerAuthority(configuration, access, keeper, log)
     }
 
     private static func access(_ configuration: ControllerConfiguration) throws(StartupError) -> ClusterAccess {
@@ -53,6 +68,11 @@ struct ControllerProcess {
         let admin = try bindAdminSocket()
         listen("metrics", configuration.metricsAddress, "--metrics-address", board.answerMetrics)
         listen("health", configuration.healthzAddress, "--healthz-address", board.answerHealth)
+        if let authority {
+            listen(
+                "certificates", configuration.authorityAddress, "--ca-address", authority.responder,
+                on: authority.loop, limits: ControllerAuthority.limits, tls: authority.certificate)
+        }
         try await HTTPListener(.unix(admin), on: loop, responder: board.answerAdmin).startNow()
         log.info(
             "heddle-controller \(ControllerProgram.version) started as \(configuration.identity)",
@@ -62,6 +82,7 @@ struct ControllerProcess {
             group.addTask { await lead() }
             group.addTask { await board.nodes.run { log.notice("\($0)") } }
             group.addTask { await board.judgeWhenAsked() }
+            if let authority { group.addTask { await authority.run() } }
             group.addTask { await board.writeStatuses { log.warning("\($0)") } }
             group.addTask {
                 await signals.run { signal in
@@ -89,6 +110,7 @@ struct ControllerProcess {
                 case .leading(let term):
                     log.info("leading", metadata: ["term": "\(term)"])
                     board.lead()
+                    authority?.lead()
                 case .lost(let reason):
                     board.statuses.stopLeading()
                     log.notice("not leading any more: \(reason)")
@@ -112,12 +134,14 @@ struct ControllerProcess {
         }
     }
 
+    /// `other`: the loop, if not that of the small servers.
     private func listen(
-        _ name: String, _ address: SocketAddress, _ option: String, _ responder: @escaping HTTPResponder
+        _ name: String, _ address: SocketAddress, _ option: String, _ responder: @escaping HTTPResponder,
+        on other: ServerLoop? = nil, limits: ConnectionLimits = ConnectionLimits(), tls: ServedCertificate? = nil
     ) {
         let place = ListenAddress.tcp(host: address.address.description, port: address.port)
         HTTPListener(
-            place, on: loop,
+            place, on: other ?? loop, limits: limits, tls: tls,
             report: { [board, log] failure in
                 let problem = failure.map { "\($0.reason); free the address or pass another \(option)" }
                 board.set(AgentStatus.Server(name: name, address: place.description, problem: problem))

@@ -4,11 +4,14 @@ package import AdminServer
 import FoundationEssentials
 
 package func jsonResponse(_ value: some Encodable, status: Int = 200) -> HTTPResponse {
+    HTTPResponse(status: status, contentType: "application/json", body: toJSON(value))
+}
+
+package func toJSON(_ value: some Encodable) -> [UInt8] {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     // Our wire types hold nothing that JSON cannot say.
-    let body = (try? encoder.encode(value)).map { Array($0) } ?? Array("{}".utf8)
-    return HTTPResponse(status: status, contentType: "application/json", body: body)
+    return (try? encoder.encode(value)).map { Array($0) } ?? Array("{}".utf8)
 }
 
 package func failureResponse(_ sentence: String, status: Int = 400) -> HTTPResponse {

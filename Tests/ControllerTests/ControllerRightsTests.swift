@@ -5,9 +5,6 @@ import Glibc
 import TestSupport
 import Testing
 
-private let manifests = readText(
-    #filePath.split(separator: "/").dropLast(3).map { "/" + $0 }.joined() + "/deploy/heddle.yaml")
-
 @Suite(.serialized) struct ControllerRightsTests {
     private static let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/heddle-controller"
 
@@ -51,7 +48,7 @@ private let manifests = readText(
         let server = try await FakeAPIServer()
         server.configure { $0.offersStreamedLists = streams }
         server.know(.serviceAccount("kube-system", "heddle-controller"), by: "controller")
-        try server.enforce(rbac: manifests, without: verb)
+        try server.enforce(rbac: renderedChart, without: verb)
         let bad = FakeObject("default", "bad", body: #""spec":{"clusterIP":"10.96.0.300","ports":[{"port":80}]}"#)
         server.put(.services, service("web"), service("rpc", clusterIP: "10.96.0.2"), bad)
         var route = httpRoute("h", of: "web", to: "web")

@@ -47,7 +47,7 @@ private struct Agents {
     }
 }
 
-private func freePort() throws -> UInt16 {
+func freePort() throws -> UInt16 {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
     defer { close(descriptor) }
     var place = sockaddr_in()

@@ -35,7 +35,7 @@ import Testing
         #expect(refusal(watch, "web-0", "web") == .notReady)
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { await watch.run() }
-            try eventually("the pods are listed") { watch.isComplete }
+            try await soon("the pods are listed") { watch.isComplete }
             #expect(watch.count == 2)
             #expect(refusal(watch, "web-0", "web") == nil)
             #expect(refusal(watch, "web-0", "other") == .podIsAnother)
@@ -44,13 +44,13 @@ import Testing
             #expect(refusal(watch, "waits-0", "web") == .podUnknown)
 
             server.put(.pods, pod("waits-0", namespace: "shop", on: "node-2", as: "web"))
-            try eventually("it is placed") { refusal(watch, "waits-0", "web") == nil }
+            try await soon("it is placed") { refusal(watch, "waits-0", "web") == nil }
             server.delete(.pods, "shop", "web-0")
-            try eventually("it is gone") { refusal(watch, "web-0", "web") == .podUnknown }
+            try await soon("it is gone") { refusal(watch, "web-0", "web") == .podUnknown }
             // What a watch does not tell, the next list does.
             server.deleteSilently(.pods, "shop", "waits-0")
             server.endWatches(.pods)
-            try eventually("that one, too") { watch.count == 1 }
+            try await soon("that one, too") { watch.count == 1 }
             #expect(watch.isComplete && watch.status.map(\.resource) == ["all pods"])
             group.cancelAll()
         }

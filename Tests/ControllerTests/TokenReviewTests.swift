@@ -58,8 +58,7 @@ import Testing
             #expect(refusal?.sentence.contains("allow the verb create on resource tokenreviews") == true)
         }
         try await withReviewer { reviewer, server in
-            server.failWrites(
-                .status(500, reason: "InternalError", message: "cannot review web.token now", headers: [:]))
+            server.failWrites(.status(500, reason: "InternalError", message: "cannot review web.token now"))
             let refusal = await #expect(throws: Refusal.self) { try await reviewer.review("web.token") }
             #expect(refusal?.reason == .notReady && refusal?.sentence.contains("web.token") == false)
         }

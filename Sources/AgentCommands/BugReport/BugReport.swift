@@ -33,6 +33,12 @@ struct BugReport: ParsableCommand {
         ("dump-maps.txt", ["dump-maps", "--raw"]), ("dump-maps-diff.txt", ["dump-maps", "--diff"]),
         ("sockets-stale.txt", ["sockets", "--stale"]),
     ]
+    /// Those of the controller, in whose pod this may run.
+    private static let clusterQuestions: [(file: String, arguments: [String])] = [
+        ("cluster-status.json", ["status", "--cluster", "-o", "json"]),
+        ("cluster-routes.txt", ["routes", "--cluster"]),
+        ("ca.txt", ["ca", "-o", "wide"]), ("ca.json", ["ca", "-o", "json"]),
+    ]
     /// Of the node, by file.
     private static let paths = [
         "/proc/version", "/etc/os-release", "/proc/self/cgroup", "/proc/mounts", "/proc/meminfo", "/proc/loadavg",
@@ -60,7 +66,8 @@ struct BugReport: ParsableCommand {
             removed += count
             try archive.add("heddle-bugreport/\(file)", clean)
         }
-        for question in Self.questions {
+        let isController = access(options.controller.socket, F_OK) == 0
+        for question in Self.questions + (isController ? Self.clusterQuestions : []) {
             Output.complain("\(question.arguments.joined(separator: " ")) ...\n")
             let shared = ["--api-socket", options.apiSocket, "--bpffs", options.bpffs]
             try add(question.file, Self.output(of: question.arguments + shared), to: archive)
@@ -93,7 +100,8 @@ struct BugReport: ParsableCommand {
         var found: [(pid: Int, name: String, text: String)] = []
         for pid in directory("/proc").compactMap({ Int($0) }).sorted() {
             let name = readSmallFile("/proc/\(pid)/comm")?.filter { $0 != "\n" } ?? ""
-            guard name == "heddle-agent" || name == "heddle-proxy" else { continue }
+            // The kernel keeps fifteen characters of a name.
+            guard ["heddle-agent", "heddle-proxy", "heddle-controll"].contains(name) else { continue }
             let command = (readSmallFile("/proc/\(pid)/cmdline") ?? "").replacing("\0", with: " ")
             var text = "command: \(command)\nopen files: \(directory("/proc/\(pid)/fd").count)\n"
             for file in ["status", "limits", "cgroup", "io"] {

@@ -28,15 +28,19 @@ final class PodWatch: Sendable {
         try state.withLock { state throws(Refusal) in try who.decide(token, asked: asked, pods: state.view) }
     }
 
-    /// Until the task is cancelled. What was known stays known while the API server is away.
-    func run() async {
+    /// Until the task is cancelled. What was known stays known while the API server is away; `tell` hears of problems.
+    func run(_ tell: (String) -> Void = { _ in }) async {
         await withDiscardingTaskGroup { group in
             group.addTask { await self.source.run() }
-            for await event in source.events { take(event) }
+            for await event in source.events {
+                let known = Set(problems)
+                take(event)
+                for problem in problems where !known.contains(problem) { tell(problem) }
+            }
         }
     }
 
-    func take(_ event: SourceEvent) {
+    private func take(_ event: SourceEvent) {
         state.withLock { state in
             switch event {
             case .changes(let changes):
