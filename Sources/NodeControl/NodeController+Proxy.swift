@@ -9,7 +9,7 @@ import RouteIR
 
 extension NodeController {
     /// Compiles routes; returns the programs that differ because the proxy came, went or is needed for the first time.
-    mutating func compileRoutes(isFirst: Bool) -> (changed: Set<ServicePortID>, routesDiffer: Bool) {
+    mutating func compileRoutes(followsAnother: Bool) -> (changed: Set<ServicePortID>, routesDiffer: Bool) {
         let facts = NodeFacts(
             name: settings.nodeName, zone: state.nodes[settings.nodeName]?.zone)
         let own = OwnSockets(addresses: nodeInputs.interfaceAddresses, ports: settings.ownPorts)
@@ -20,7 +20,7 @@ extension NodeController {
         tell(changes.newFindings)
         proxyWasNeeded = proxyWasNeeded || routes.isNeeded
         followPods()
-        let available = proxy.step(isNeeded: routes.isNeeded, knowsPods: knowsPods, isFirst: isFirst, now: now)
+        let available = proxy.step(isNeeded: routes.isNeeded, knowsPods: knowsPods, followsAnother: followsAnother, now: now)
         tendProxies()
         return (noted(compiler.update(proxy: available, from: state)), changes.snapshot)
     }

@@ -115,8 +115,8 @@ extension NodeController {
         compilations += 1
         let ours = settings.nodeName
         // Once a snapshot was in force the kernel holds this agent's work, and no earlier one's routes.
-        var (changed, routesDiffer) = compileRoutes(isFirst: !hasCompiled)
-        hasCompiled = true
+        var (changed, routesDiffer) = compileRoutes(followsAnother: mayFollowAnother)
+        mayFollowAnother = false
         if dirty.nodes.contains(ours) {
             let node = state.nodes[ours]
             nodeInputs.node = node

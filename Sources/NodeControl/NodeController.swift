@@ -57,7 +57,8 @@ package struct NodeController: Sendable {
     package internal(set) var policyGaps = LocalPolicyGaps()
     package internal(set) var sources: [SourceState]
     package internal(set) var isComplete = false
-    var hasCompiled = false
+    /// Routes may be in force that this agent knows nothing of yet.
+    var mayFollowAnother: Bool
     package internal(set) var changeLog = ChangeLog()
     var removedBackends = RemovedBackends()
     package internal(set) var snapshot = SnapshotPolicy()
@@ -89,8 +90,12 @@ package struct NodeController: Sendable {
     }
 
     /// `generation`: of hand-overs, larger than any that an earlier agent gave. `wallTime`: seconds since 1970.
-    package init(_ settings: NodeSettings, generation: UInt64, now: Duration, wallTime: Double) {
+    /// `isFirstHere`: nothing of an earlier agent is in force in the kernel.
+    package init(
+        _ settings: NodeSettings, generation: UInt64, isFirstHere: Bool = false, now: Duration, wallTime: Double
+    ) {
         self.settings = settings
+        mayFollowAnother = !isFirstHere
         self.now = now
         startedAtWallTime = wallTime
         var options = CompilerOptions(proxyName: settings.serviceProxyName)

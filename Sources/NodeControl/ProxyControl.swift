@@ -55,14 +55,14 @@ package struct ProxyControl: Sendable {
         return [phaseEnd, gate].compactMap { $0 }.min()
     }
 
-    /// What the compiler must count with. `isFirst`: nothing was compiled before.
+    /// What the compiler must count with. `followsAnother`: the agent has just started, where another was before it.
     mutating func step(
-        isNeeded: Bool, knowsPods: Bool, isFirst: Bool, now: Duration
+        isNeeded: Bool, knowsPods: Bool, followsAnother: Bool, now: Duration
     ) -> CompilerOptions.L7Proxy {
         if !isNeeded {
             phase = .notNeeded
         } else if !knowsPods, phase == .notNeeded {
-            phase = .learning(wasRouted: isFirst, until: isFirst ? now + Self.startTime : nil)
+            phase = .learning(wasRouted: followsAnother, until: followsAnother ? now + Self.startTime : nil)
         } else if !knowsPods, case .learning(true, let until) = phase {
             // What an earlier agent handed over stays as it is, with all it knew of pods.
             phase = .learning(wasRouted: true, until: until.flatMap { now < $0 ? $0 : nil })
@@ -77,7 +77,7 @@ package struct ProxyControl: Sendable {
         } else {
             switch phase {
             case .notNeeded:
-                phase = isFirst ? .assumed(until: now + Self.startTime) : .starting(until: now + Self.startTime)
+                phase = followsAnother ? .assumed(until: now + Self.startTime) : .starting(until: now + Self.startTime)
             case .learning(true, let until): phase = until.map { .assumed(until: $0) } ?? .down
             case .learning(false, _): phase = .starting(until: now + Self.startTime)
             case .starting(let until), .assumed(let until): if now >= until { phase = .down }

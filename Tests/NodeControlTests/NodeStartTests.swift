@@ -64,4 +64,17 @@ import Testing
         #expect(controller.proxy.phase == .down)
         #expect(isProxied(controller))
     }
+
+    /// Where no agent was before, nobody serves routes yet: the service is balanced until somebody does.
+    @Test(arguments: [true, false]) func theFirstAgentOfANodeWaitsForAProxy(isFirstHere: Bool) {
+        var settings = NodeSettings(nodeName: "node-a")
+        settings.proxy = .external
+        var controller = NodeController(
+            settings, generation: 1, isFirstHere: isFirstHere, now: .zero, wallTime: 0)
+        controller.take(.addresses([]), now: .zero)
+        controller.take(.source(0, .changes([.upsert(service), .upsert(route)])), now: .zero)
+        controller.take(.source(0, .synced), now: .zero)
+        let first = writesProxied(&controller, .seconds(1))
+        #expect(first == !isFirstHere)
+    }
 }

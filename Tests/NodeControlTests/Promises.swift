@@ -12,6 +12,7 @@ struct Promises {
     /// Every version of a service that some state of the cluster means, whole.
     private var versions: [ServicePortID: [ServiceProgram]] = [:]
     /// When this agent began to write.
+    private var isFirstHere = true
     private var firstWriteAt: Duration?
     /// When this agent handed over a service first, without taking it back since.
     private var handedOverAt: [String: Duration] = [:]
@@ -33,7 +34,8 @@ struct Promises {
     var actedOnHalfAList = false
     private var history = VersionHistory()
 
-    mutating func agentStarted() {
+    mutating func agentStarted(isFirstHere: Bool) {
+        self.isFirstHere = isFirstHere
         firstWriteAt = nil
         (handedOverAt, lastPublished, neededSince, hasBeenUp) = ([:], nil, nil, false)
         (followedRound, knownRound) = (nil, nil)
@@ -103,7 +105,7 @@ struct Promises {
             if let at = handedOverAt[id.service] { return now >= at + .seconds(1) }
         }
         // An agent that has just begun trusts what its predecessor left, and a proxy that is down refuses.
-        if let firstWriteAt, now <= firstWriteAt + .seconds(60), handedOverAt[id.service] == nil || !hasBeenUp {
+        if !isFirstHere, let firstWriteAt, now <= firstWriteAt + .seconds(60), handedOverAt[id.service] == nil || !hasBeenUp {
             return true
         }
         return hasBeenUp || neededSince.map { now >= $0 + .seconds(5) } ?? false

@@ -33,35 +33,35 @@ import Testing
 
     @Test func theFirstRouteWaitsForAProxy() {
         var control = ProxyControl(nodeName: "n", generation: 100)
-        #expect(control.step(isNeeded: false, knowsPods: true, isFirst: true, now: .zero) == .off)
-        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .seconds(10)) == .off)
+        #expect(control.step(isNeeded: false, knowsPods: true, followsAnother: true, now: .zero) == .off)
+        #expect(control.step(isNeeded: true, knowsPods: true, followsAnother: false, now: .seconds(10)) == .off)
         #expect(control.phase == .starting(until: .seconds(15)) && control.deadline == .seconds(15))
         control.proxies = [proxy(0)]
-        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .seconds(11)) == .off)
+        #expect(control.step(isNeeded: true, knowsPods: true, followsAnother: false, now: .seconds(11)) == .off)
         control.proxies = [proxy(101)]
-        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .seconds(12)) == .up)
+        #expect(control.step(isNeeded: true, knowsPods: true, followsAnother: false, now: .seconds(12)) == .up)
         control.proxies = [proxy(101, isAnswering: false)]
-        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .seconds(13)) == .down)
+        #expect(control.step(isNeeded: true, knowsPods: true, followsAnother: false, now: .seconds(13)) == .down)
         control.proxies = [proxy(101)]
-        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .seconds(14)) == .up)
+        #expect(control.step(isNeeded: true, knowsPods: true, followsAnother: false, now: .seconds(14)) == .up)
     }
 
     @Test func anAgentThatStartsTrustsTheProxyThatMayRun() {
         var control = ProxyControl(nodeName: "n", generation: 100)
-        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: true, now: .zero) == .up)
-        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .seconds(4)) == .up)
-        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .seconds(5)) == .down)
+        #expect(control.step(isNeeded: true, knowsPods: true, followsAnother: true, now: .zero) == .up)
+        #expect(control.step(isNeeded: true, knowsPods: true, followsAnother: false, now: .seconds(4)) == .up)
+        #expect(control.step(isNeeded: true, knowsPods: true, followsAnother: false, now: .seconds(5)) == .down)
     }
 
     /// What is held back while pods are unknown is handed over once they are known, however long that takes.
-    @Test(arguments: [true, false]) func nothingIsHandedOverBeforePodsAreKnown(isFirst: Bool) {
+    @Test(arguments: [true, false]) func nothingIsHandedOverBeforePodsAreKnown(followsAnother: Bool) {
         var control = ProxyControl(nodeName: "n", generation: 100)
         control.proxies = [proxy(99)]
-        let kept: CompilerOptions.L7Proxy = isFirst ? .up : .off
-        #expect(control.step(isNeeded: true, knowsPods: false, isFirst: isFirst, now: .zero) == kept)
+        let kept: CompilerOptions.L7Proxy = followsAnother ? .up : .off
+        #expect(control.step(isNeeded: true, knowsPods: false, followsAnother: followsAnother, now: .zero) == kept)
         #expect(control.changed([], [:], routes: snapshot("web"), now: .zero) == nil && control.owesRoutes)
-        #expect(control.step(isNeeded: true, knowsPods: false, isFirst: false, now: .seconds(3600)) == kept)
-        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .seconds(3601)) == .up)
+        #expect(control.step(isNeeded: true, knowsPods: false, followsAnother: false, now: .seconds(3600)) == kept)
+        #expect(control.step(isNeeded: true, knowsPods: true, followsAnother: false, now: .seconds(3601)) == .up)
         let handed = control.changed([], [:], routes: snapshot("web"), now: .seconds(3601))
         #expect(handed?.services.count == 1 && !control.owesRoutes)
     }
@@ -69,21 +69,21 @@ import Testing
     /// A proxy that does not come counts as down, whether pods are known or not; and the time is waited for once.
     @Test func noProxyWhilePodsAreUnknownIsNoProxy() {
         var control = ProxyControl(nodeName: "n", generation: 100)
-        #expect(control.step(isNeeded: true, knowsPods: false, isFirst: true, now: .zero) == .up)
+        #expect(control.step(isNeeded: true, knowsPods: false, followsAnother: true, now: .zero) == .up)
         #expect(control.deadline == .seconds(5))
-        #expect(control.step(isNeeded: true, knowsPods: false, isFirst: false, now: .seconds(5)) == .down)
+        #expect(control.step(isNeeded: true, knowsPods: false, followsAnother: false, now: .seconds(5)) == .down)
         #expect(control.deadline == nil)
         control.proxies = [proxy(1)]
-        #expect(control.step(isNeeded: true, knowsPods: false, isFirst: false, now: .seconds(6)) == .up)
+        #expect(control.step(isNeeded: true, knowsPods: false, followsAnother: false, now: .seconds(6)) == .up)
         control.proxies = []
-        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .seconds(7)) == .down)
+        #expect(control.step(isNeeded: true, knowsPods: true, followsAnother: false, now: .seconds(7)) == .down)
         #expect(control.phase == .down)
     }
 
     @Test func theKernelWaitsUntilTheProxyHasTheRoutes() {
         var control = ProxyControl(nodeName: "n", generation: 100)
         control.proxies = [proxy(100)]
-        _ = control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .zero)
+        _ = control.step(isNeeded: true, knowsPods: true, followsAnother: false, now: .zero)
         let handed = control.changed([id], [id: program(isProxied: true)], routes: snapshot("web"), now: .zero)
         #expect(handed?.generation == 101)
         #expect(control.mayWrite(now: .milliseconds(10)) == false)
@@ -100,9 +100,9 @@ import Testing
     @Test func theKernelWaitsForRoutesThatWereHeldBack() {
         var control = ProxyControl(nodeName: "n", generation: 100)
         control.proxies = [proxy(99)]
-        _ = control.step(isNeeded: true, knowsPods: false, isFirst: true, now: .zero)
+        _ = control.step(isNeeded: true, knowsPods: false, followsAnother: true, now: .zero)
         _ = control.changed([id], [id: program(isProxied: true)], routes: snapshot("web"), now: .zero)
-        _ = control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .seconds(40))
+        _ = control.step(isNeeded: true, knowsPods: true, followsAnother: false, now: .seconds(40))
         let handed = control.changed([], [:], routes: snapshot("web"), now: .seconds(40))
         let mayWrite = control.mayWrite(now: .seconds(40))
         #expect(handed?.generation == 101 && !mayWrite)
@@ -114,7 +114,7 @@ import Testing
     @Test func aProxyThatDoesNotTakeItHoldsNothingUpForLong() {
         var control = ProxyControl(nodeName: "n", generation: 100)
         control.proxies = [proxy(100)]
-        _ = control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .zero)
+        _ = control.step(isNeeded: true, knowsPods: true, followsAnother: false, now: .zero)
         _ = control.changed([id], [id: program(isProxied: true)], routes: snapshot("web"), now: .zero)
         #expect(control.mayWrite(now: .milliseconds(999)) == false)
         #expect(control.mayWrite(now: .seconds(1)) == true)
@@ -134,16 +134,16 @@ import Testing
     /// That the kernel gave something up is no reason to hand over what is held back.
     @Test func whatIsHeldBackIsNotHandedOverWithWhatIsTakenBack() {
         var control = ProxyControl(nodeName: "n", generation: 100)
-        _ = control.step(isNeeded: true, knowsPods: true, isFirst: true, now: .zero)
+        _ = control.step(isNeeded: true, knowsPods: true, followsAnother: true, now: .zero)
         _ = control.changed([], [:], routes: snapshot("web"), now: .zero)
         // The last route goes, and another one comes before the kernel was written.
-        _ = control.step(isNeeded: false, knowsPods: false, isFirst: false, now: .zero)
+        _ = control.step(isNeeded: false, knowsPods: false, followsAnother: false, now: .zero)
         _ = control.changed([], [:], routes: snapshot(), now: .zero)
-        _ = control.step(isNeeded: true, knowsPods: false, isFirst: false, now: .zero)
+        _ = control.step(isNeeded: true, knowsPods: false, followsAnother: false, now: .zero)
         _ = control.changed([], [:], routes: snapshot("api"), now: .zero)
         let early = control.written(snapshot("api"))
         #expect(early == nil)
-        _ = control.step(isNeeded: true, knowsPods: true, isFirst: false, now: .seconds(1))
+        _ = control.step(isNeeded: true, knowsPods: true, followsAnother: false, now: .seconds(1))
         let handed = control.changed([], [:], routes: snapshot("api"), now: .seconds(1))
         let trimmed = control.written(snapshot("api"))
         #expect(handed?.services.count == 2 && trimmed?.services.count == 1)
@@ -152,11 +152,11 @@ import Testing
     /// At its start the agent trusts that a proxy runs. The one that comes may have another agent's configuration.
     @Test func aProxyThatComesWithAnOlderConfigurationIsWaitedFor() {
         var control = ProxyControl(nodeName: "n", generation: 10)
-        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: true, now: .zero) == .up)
+        #expect(control.step(isNeeded: true, knowsPods: true, followsAnother: true, now: .zero) == .up)
         let published = control.changed([id], [id: program(isProxied: true)], routes: snapshot("web"), now: .zero)
         let now = Duration.seconds(1)
         control.proxies = [proxy(7)]
-        #expect(control.step(isNeeded: true, knowsPods: true, isFirst: false, now: now) == .up)
+        #expect(control.step(isNeeded: true, knowsPods: true, followsAnother: false, now: now) == .up)
         let mayWrite = control.mayWrite(now: now)
         #expect(!mayWrite, "it does not know the service yet")
         control.proxies = [proxy(published?.generation ?? 0)]

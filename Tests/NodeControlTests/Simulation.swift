@@ -37,7 +37,7 @@ struct Simulation {
         options.routed = true
         options.services = 5
         world = World(options)
-        controller = Self.controller(now, generation: 1)
+        controller = Self.controller(now, generation: 1, isFirstHere: true)
         startAgent(sourceIsAway: false)
     }
 
@@ -48,8 +48,9 @@ struct Simulation {
         settings.proxy = .external
         return settings
     }
-    private static func controller(_ now: Duration, generation: UInt64) -> NodeController {
-        NodeController(settings, generation: generation, now: now, wallTime: now.seconds)
+    private static func controller(_ now: Duration, generation: UInt64, isFirstHere: Bool) -> NodeController {
+        NodeController(
+            settings, generation: generation, isFirstHere: isFirstHere, now: now, wallTime: now.seconds)
     }
 
     /// Runs `steps` events of the storm, then until nothing moves; throws at the first broken promise.
@@ -238,8 +239,9 @@ struct Simulation {
 
     private mutating func startAgent(sourceIsAway: Bool) {
         agentStartedAt = now
-        controller = Self.controller(now, generation: UInt64(now / .milliseconds(1)))
-        promises.agentStarted()
+        let isFirstHere = kernel.programs.isEmpty
+        controller = Self.controller(now, generation: UInt64(now / .milliseconds(1)), isFirstHere: isFirstHere)
+        promises.agentStarted(isFirstHere: isFirstHere)
         tellAddresses()
         proxies.reconnect()
         world.forget()

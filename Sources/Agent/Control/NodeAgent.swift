@@ -91,7 +91,7 @@ actor NodeAgent {
         // Milliseconds since 1970: no agent makes a thousand generations a second for long.
         controller = NodeController(
             environment.settings(configuration), generation: UInt64(max(0, Self.wallTime * 1000)),
-            now: environment.board.clock(), wallTime: Self.wallTime)
+            isFirstHere: dataplane.isFirstHere, now: environment.board.clock(), wallTime: Self.wallTime)
     }
 
     var foreignChanges: ForeignChanges? { dataplane.foreignChanges }

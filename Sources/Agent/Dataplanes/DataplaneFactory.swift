@@ -14,25 +14,29 @@ enum DataplaneFactory {
 
     static func open(_ configuration: AgentConfiguration) throws -> OpenDataplane {
         let selection = try DataplaneSelection.choose(configuration, probe(configuration))
+        let isFirstHere =
+            try BPFCleanup.inForce(bpffs: configuration.bpffs).isEmpty && NftablesDeparture.inForce().isEmpty
         switch (selection.kind, selection.companion) {
         case (.nftables, _):
             let (nftables, changes) = try openNftables(.none)
             let writer = TakeoverDataplane(nftables, from: formerEBPF(configuration))
             return OpenDataplane(
                 writer: writer, parts: [.init(writer, fullAudit: .whenTold)], reason: selection.reason,
-                foreignChanges: changes, fallback: selection.fallback)
+                foreignChanges: changes, fallback: selection.fallback, isFirstHere: isFirstHere)
         case (.ebpf, .off):
             let ebpf = TakeoverDataplane(
                 try openEBPF(configuration, companion: .off), from: formerNftables(configuration))
             return OpenDataplane(
-                writer: ebpf, parts: [.init(ebpf, fullAudit: .rolling)], reason: selection.reason)
+                writer: ebpf, parts: [.init(ebpf, fullAudit: .rolling)], reason: selection.reason,
+                isFirstHere: isFirstHere)
         case (.ebpf, let companion):
             let ebpf = try openEBPF(configuration, companion: companion)
             let (nftables, changes) = try openNftables(companion == .all ? .all : .external)
             return OpenDataplane(
                 writer: CombinedDataplane(primary: ebpf, companion: nftables, companionServesAll: companion == .all),
                 parts: [.init(ebpf, fullAudit: .rolling), .init(nftables, fullAudit: .whenTold)],
-                reason: selection.reason, companion: "nftables (\(companion.rawValue))", foreignChanges: changes)
+                reason: selection.reason, companion: "nftables (\(companion.rawValue))", foreignChanges: changes,
+                isFirstHere: isFirstHere)
         }
     }
 

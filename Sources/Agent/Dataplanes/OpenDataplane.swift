@@ -30,12 +30,15 @@ struct OpenDataplane {
     let warnings: [String]
     /// `auto` would rather have taken another.
     let isFallback: Bool
+    /// Nothing of an earlier agent was in force before this one was opened.
+    let isFirstHere: Bool
 
     /// `fallback`: why `auto` did not take what it prefers.
     init(
         writer: any Dataplane, parts: [Part], reason: String, companion: String? = nil,
-        foreignChanges: ForeignChanges? = nil, fallback: String? = nil
+        foreignChanges: ForeignChanges? = nil, fallback: String? = nil, isFirstHere: Bool = false
     ) {
+        self.isFirstHere = isFirstHere
         self.writer = writer
         self.parts = parts
         self.reason = reason
