@@ -268,12 +268,7 @@ if !isSet("HEDDLE_CORE") {
         tests(
             "HTTP2Oracle",
             ["HTTP2Wire", "TestSupport", .product(name: "NIOEmbedded", package: "swift-nio")] + nio + frames),
-        tests(
-            "AdminServer",
-            [
-                "Addressing", "AdminServer", "Posix", "TestSupport",
-                .product(name: "NIOSSL", package: "swift-nio-ssl"),
-            ] + grpc),
+        tests("AdminServer", ["Addressing", "AdminServer", "Posix", "TestSupport"]),
         tests(
             "HandOverLink",
             ["Addressing", "AdminServer", "HandOver", "HandOverLink", "Posix", "Proxy", "RouteIR", "TestSupport"]),

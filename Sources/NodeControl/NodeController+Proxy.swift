@@ -20,7 +20,8 @@ extension NodeController {
         tell(changes.newFindings)
         proxyWasNeeded = proxyWasNeeded || routes.isNeeded
         followPods()
-        let available = proxy.step(isNeeded: routes.isNeeded, knowsPods: knowsPods, followsAnother: followsAnother, now: now)
+        let available = proxy.step(
+            isNeeded: routes.isNeeded, knowsPods: knowsPods, followsAnother: followsAnother, now: now)
         tendProxies()
         return (noted(compiler.update(proxy: available, from: state)), changes.snapshot)
     }

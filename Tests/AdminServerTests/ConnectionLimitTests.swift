@@ -109,14 +109,4 @@ import Testing
         listener.stop()
         await loop.shutdown()
     }
-
-    /// Waits until the other side has ended the connection.
-    private func isClosed(_ descriptor: Int32) -> Bool {
-        var chunk = [UInt8](repeating: 0, count: 65536)
-        while true {
-            let count = read(descriptor, &chunk, chunk.count)
-            if count == 0 || (count < 0 && errno == ECONNRESET) { return true }
-            if count < 0 { return false }
-        }
-    }
 }

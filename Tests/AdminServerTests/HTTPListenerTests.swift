@@ -137,3 +137,13 @@ func exchange(_ descriptor: Int32, _ request: String) throws -> String {
         answer += chunk[..<count]
     }
 }
+
+/// Waits until the other side has ended the connection.
+func isClosed(_ descriptor: Int32) -> Bool {
+    var chunk = [UInt8](repeating: 0, count: 65536)
+    while true {
+        let count = read(descriptor, &chunk, chunk.count)
+        if count == 0 || (count < 0 && errno == ECONNRESET) { return true }
+        if count < 0 { return false }
+    }
+}

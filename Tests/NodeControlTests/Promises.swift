@@ -105,7 +105,9 @@ struct Promises {
             if let at = handedOverAt[id.service] { return now >= at + .seconds(1) }
         }
         // An agent that has just begun trusts what its predecessor left, and a proxy that is down refuses.
-        if !isFirstHere, let firstWriteAt, now <= firstWriteAt + .seconds(60), handedOverAt[id.service] == nil || !hasBeenUp {
+        if !isFirstHere, let firstWriteAt, now <= firstWriteAt + .seconds(60),
+            handedOverAt[id.service] == nil || !hasBeenUp
+        {
             return true
         }
         return hasBeenUp || neededSince.map { now >= $0 + .seconds(5) } ?? false
