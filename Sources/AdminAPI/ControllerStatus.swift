@@ -40,6 +40,20 @@ package struct ControllerStatus: Codable, Sendable, Equatable {
             problems = report.allProblems
         }
     }
+    /// nil: it is off.
+    package var webhook: Webhook?
+
+    /// The door at which API servers ask before they take an object.
+    package struct Webhook: Codable, Sendable, Equatable {
+        /// Since this replica has a certificate to serve by; nil: it has none.
+        package var servingSeconds: Double?
+        package var certificateEndsInSeconds: Double?
+        /// Whether there is a ValidatingWebhookConfiguration by which API servers ask; nil: not known.
+        package var isConfigured: Bool?
+        package var problems: [String] = []
+
+        package init() {}
+    }
 
     /// Those with an agent.
     package struct Nodes: Codable, Sendable, Equatable {

@@ -27,7 +27,9 @@ func clusterStatusText(_ status: ControllerStatus, wide: Bool, now: Int = time(n
             "status of \(status.statusesToWrite) routes" + (status.writeProblem.map { "; \($0)" } ?? ""))
     }
     for server in status.servers where wide || server.problem != nil { line("server", serverText(server)) }
-    for problem in status.source.problems + (status.authority?.problems ?? []) { line("problem", problem) }
+    if let webhook = status.webhook { line("webhook", webhookText(webhook)) }
+    let problems = status.source.problems + (status.authority?.problems ?? []) + (status.webhook?.problems ?? [])
+    for problem in problems { line("problem", problem) }
     for finding in status.findings { line("finding", finding) }
     let more = status.findingCount - status.findings.count
     if more > 0 { line("finding", "\(more) more; agentctl routes --cluster shows each at its route") }
@@ -55,6 +57,17 @@ func clusterRouteTable(_ list: ClusterRoutes) -> String {
             entry.route, entry.parents.joined(separator: ", "), "\(entry.rules)", progressText(entry.inForce), findings)
     }
     return table.text
+}
+
+/// `serving for 3d, its certificate ends in 87d`
+private func webhookText(_ webhook: ControllerStatus.Webhook) -> String {
+    var text = "NOT serving: there is no certificate yet"
+    if let serving = webhook.servingSeconds, let end = webhook.certificateEndsInSeconds {
+        text = "serving for \(age(serving)), its certificate "
+        text += end > 0 ? "ends in \(age(end))" : "has ENDED \(age(-end)) ago"
+    }
+    guard webhook.isConfigured == false else { return text }
+    return text + "; no API server asks: there is no ValidatingWebhookConfiguration heddle"
 }
 
 private func nodesText(_ nodes: ControllerStatus.Nodes) -> String {

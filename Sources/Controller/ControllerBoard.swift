@@ -5,6 +5,7 @@ import Cluster
 import Daemon
 import Glibc
 import KubernetesClient
+import Logging
 import RouteStatus
 import Synchronization
 import Telemetry
@@ -24,6 +25,8 @@ final class ControllerBoard: Sendable {
     let nodes: NodeWatch
     /// nil: it is switched off.
     private let authority: ControllerAuthority?
+    /// nil: it is off.
+    let webhook: Webhook?
     private let analyst = ClusterAnalyst()
     private let startedAt: Duration
     private let pid: Int32
@@ -37,6 +40,8 @@ final class ControllerBoard: Sendable {
         metrics = ControllerMetrics()
         nodes = NodeWatch(loop, port: configuration.agentPort, metrics: metrics)
         statuses = StatusWriter(writer, elector.leadership, metrics)
+        webhook =
+            configuration.webhook == .on ? Webhook(configuration, writer, elector.leadership, metrics) : nil
         contents = Mutex(Contents(view: ClusterView(proxyName: configuration.serviceProxyName)))
         (identity, self.source, self.elector, self.pid) = (configuration.identity, source, elector, pid)
         lease = "\(configuration.leaseNamespace)/\(configuration.leaseName)"
@@ -83,6 +88,7 @@ final class ControllerBoard: Sendable {
         nodes.fill(&status)
         status.source.watches = watches.map(AgentStatus.Watch.init)
         status.authority = (authority?.report).map(ControllerStatus.Authority.init)
+        status.webhook = webhook?.keeper.report
         contents.withLock { contents in
             contents.view.fill(&status)
             status.source.changedSecondsAgo = contents.changedAt.map { (now - $0) / .seconds(1) }
@@ -105,10 +111,16 @@ final class ControllerBoard: Sendable {
     func writeStatuses(_ tell: @escaping @Sendable (String) -> Void) async {
         await statuses.run(statusWrite, tell: tell)
     }
-    func lead() { statuses.lead { outstanding } }
+    func lead() {
+        statuses.lead { outstanding }
+        webhook?.keeper.lead()
+    }
 
     /// Until the task is cancelled.
     func judgeWhenAsked() async { await analyst.run { self.contents.withLock(\.view) } }
+
+    /// The same of the webhook.
+    func serveWebhook(_ log: Logger) async { await webhook?.run({ self.contents.withLock(\.view) }, log) }
 
     // MARK: Servers
 
@@ -129,6 +141,7 @@ final class ControllerBoard: Sendable {
         metrics.note(contents.withLock(\.view))
         metrics.note(watches)
         metrics.note(elector.status)
+        if let end = webhook?.keeper.certificateEnd { metrics.note(webhookCertificateEnd: end) }
         var status = ControllerStatus(identity: identity, version: "", source: .init(name: ""))
         nodes.fill(&status)
         metrics.note(status.nodes)

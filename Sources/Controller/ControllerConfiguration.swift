@@ -30,6 +30,8 @@ struct ControllerConfiguration: Equatable, Sendable {
     var trustDomain = "cluster.local"
     /// Never empty once parsed.
     var nodeAccounts: [ServiceAccount] = []
+    var webhook = Switched.on
+    var webhookAddress = SocketAddress(IPAddress(v4: 0), 10260)
     /// nil: the services without that label.
     var serviceProxyName: String?
     var logLevel = LogLevel.info
@@ -75,6 +77,8 @@ struct ControllerConfiguration: Equatable, Sendable {
             "ca-node-accounts", .accounts, \.nodeAccounts,
             "ServiceAccounts of proxies of nodes, which may ask for the workloads beside them",
             fallback: "heddle in the namespace of the Lease")
+        table.add("webhook", .choice, \.webhook, "objects are judged before the API server takes them")
+        table.add("webhook-address", .address(like: "0.0.0.0:10260"), \.webhookAddress, "where it asks")
         table.add(
             "service-proxy-name", .text("NAME", wanted: "a label value"), \.serviceProxyName,
             "as the agents': only Services whose label service.kubernetes.io/service-proxy-name is this")
@@ -110,7 +114,7 @@ struct ControllerConfiguration: Equatable, Sendable {
         }
         // Such a pod has no other address at which it could be asked.
         if IPAddress(environment["POD_IP"] ?? "")?.family == .ipv6 {
-            for address in [\Self.healthzAddress, \.metricsAddress, \.authorityAddress]
+            for address in [\Self.healthzAddress, \.metricsAddress, \.authorityAddress, \.webhookAddress]
             where configuration[keyPath: address].address == IPAddress(v4: 0) {
                 let port = configuration[keyPath: address].port
                 configuration[keyPath: address] = SocketAddress(IPAddress(high: 0, low: 0), port)

@@ -1,6 +1,7 @@
 /// Every metric of the controller.
 import AdminAPI
 import AdminServer
+import Admission
 import Compile
 import InForce
 import KubernetesClient
@@ -23,6 +24,10 @@ struct ControllerMetrics: Sendable {
     private let watching: Gauge
     private let watchErrors: Counter
     private let watchObjects: Gauge
+    /// By verdict.
+    let admissions: Counter
+    private let admissionTime: Histogram
+    private let webhookCertificateEnd: Gauge
     let shed: Counter
     let notListening: Gauge
 
@@ -49,6 +54,14 @@ struct ControllerMetrics: Sendable {
             "heddle_controller_watch_errors_total", "Requests of a watch that ended badly.", labels: ["resource"])
         watchObjects = registry.gauge(
             "heddle_controller_watched_objects", "Objects of the kind that are known.", labels: ["resource"])
+        admissions = registry.counter(
+            "heddle_controller_admission_total", "Objects that API servers asked about.", labels: ["verdict"])
+        admissionTime = registry.histogram(
+            "heddle_controller_admission_seconds", "From a question of an API server to its verdict.",
+            buckets: [0.001, 0.005, 0.02, 0.1, 0.5, 2, 10])
+        webhookCertificateEnd = registry.gauge(
+            "heddle_controller_webhook_certificate_end_timestamp_seconds",
+            "When the certificate ends that the webhook serves by, in seconds since 1970.")
         shed = registry.counter(
             "heddle_controller_connections_shed_total", "Connections closed before their client was done.",
             labels: ["server", "reason"])
@@ -91,6 +104,19 @@ struct ControllerMetrics: Sendable {
         self.nodes.set(Double(nodes.count))
         nodesBehind.set(Double(nodes.lagging))
     }
+
+    func count(_ outcome: AdmissionAnswer.Outcome, after time: Duration) {
+        let verdict =
+            switch outcome {
+            case .allowed(warnings: 0): "allowed"
+            case .allowed: "warned"
+            case .refused: "refused"
+            case .unreadable: "unreadable"
+            }
+        admissions.add(1, verdict)
+        admissionTime.observe(time / .seconds(1))
+    }
+    func note(webhookCertificateEnd end: Int) { webhookCertificateEnd.set(Double(end)) }
 
     func note(_ election: ElectionStatus) { leader.set(election.isLeading ? 1 : 0) }
 

@@ -73,6 +73,11 @@ struct ControllerProcess {
                 "certificates", configuration.authorityAddress, "--ca-address", authority.responder,
                 on: authority.loop, limits: ControllerAuthority.limits, tls: authority.certificate)
         }
+        if let webhook = board.webhook {
+            listen(
+                "webhook", configuration.webhookAddress, "--webhook-address", webhook.desk.answer, on: webhook.loop,
+                limits: AdmissionDesk.limits, tls: webhook.keeper.certificate)
+        }
         try await HTTPListener(.unix(admin), on: loop, responder: board.answerAdmin).startNow()
         log.info(
             "heddle-controller \(ControllerProgram.version) started as \(configuration.identity)",
@@ -83,6 +88,7 @@ struct ControllerProcess {
             group.addTask { await board.nodes.run { log.notice("\($0)") } }
             group.addTask { await board.judgeWhenAsked() }
             if let authority { group.addTask { await authority.run() } }
+            group.addTask { await board.serveWebhook(log) }
             group.addTask { await board.writeStatuses { log.warning("\($0)") } }
             group.addTask {
                 await signals.run { signal in

@@ -36,6 +36,25 @@ import Testing
         #expect(clusterStatusText(status, wide: true).contains("health: 0.0.0.0:10257"))
     }
 
+    @Test func theWebhookSaysHowItStands() {
+        var status = status
+        #expect(!clusterStatusText(status, wide: true).contains("webhook"))
+        var webhook = ControllerStatus.Webhook()
+        webhook.problems = ["Secret n/s does not exist"]
+        status.webhook = webhook
+        var text = clusterStatusText(status, wide: false)
+        #expect(text.contains("\nwebhook           NOT serving: there is no certificate yet\n"))
+        #expect(text.contains("\nproblem           Secret n/s does not exist\n"))
+        (webhook.servingSeconds, webhook.certificateEndsInSeconds) = (3 * 86400, 87 * 86400)
+        (webhook.isConfigured, webhook.problems) = (false, [])
+        status.webhook = webhook
+        text = clusterStatusText(status, wide: false)
+        #expect(text.contains("\nwebhook           serving for 3d, its certificate ends in 87d; no API server asks: "))
+        (webhook.certificateEndsInSeconds, webhook.isConfigured) = (-3600 * 3, true)
+        status.webhook = webhook
+        #expect(clusterStatusText(status, wide: false).contains("its certificate has ENDED 3h ago\n"))
+    }
+
     @Test func routesHaveTheirFindings() {
         let list = ClusterRoutes(entries: [
             .init(

@@ -32,6 +32,7 @@ import Testing
         var pod = ["KUBERNETES_SERVICE_HOST": "fd00::1", "POD_IP": "fd00:1::7"]
         #expect(try parse([], pod).healthzAddress == SocketAddress("[::]:10257"))
         #expect(try parse([], pod).metricsAddress == SocketAddress("[::]:10259"))
+        #expect(try parse([], pod).webhookAddress == SocketAddress("[::]:10260"))
         #expect(try parse(["--healthz-address", "127.0.0.1:1"], pod).healthzAddress == SocketAddress("127.0.0.1:1"))
         pod["POD_IP"] = "10.1.0.7"
         #expect(try parse([], pod).healthzAddress == SocketAddress("0.0.0.0:10257"))

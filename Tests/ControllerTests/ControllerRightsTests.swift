@@ -20,6 +20,7 @@ import Testing
                 }
             }
             try eventually("the bad one's owner is told") { server.createdEvents.count == 1 }
+            try eventually("API servers know the webhook") { server.authorities == 1 }
             #expect(server.forbidden == [])
         }
     }
@@ -28,8 +29,9 @@ import Testing
     @Test(arguments: [
         ("list", ["services", "endpointslices", "namespaces", "httproutes", "grpcroutes", "pods"]),
         ("watch", ["services", "endpointslices", "namespaces", "httproutes", "grpcroutes", "pods"]),
-        ("get", ["leases"]), ("create", ["leases"]), ("update", ["leases"]),
-        ("patch", ["httproutes/status", "grpcroutes/status"]),
+        ("get", ["leases", "secrets", "validatingwebhookconfigurations"]),
+        ("create", ["leases"]), ("update", ["leases"]),
+        ("patch", ["httproutes/status", "grpcroutes/status", "secrets", "validatingwebhookconfigurations"]),
     ])
     func aVerbThatIsMissingIsRefused(verb: String, resources: [String]) async throws {
         try await withController(without: verb, streams: verb == "watch") { server in
@@ -49,6 +51,9 @@ import Testing
         server.configure { $0.offersStreamedLists = streams }
         server.know(.serviceAccount("kube-system", "heddle-controller"), by: "controller")
         try server.enforce(rbac: renderedChart, without: verb)
+        server.installWebhook()
+        // One whose authority is to be told, beside something that is to be taken away.
+        if verb == "patch" { try server.keepCertificate() }
         let bad = FakeObject("default", "bad", body: #""spec":{"clusterIP":"10.96.0.300","ports":[{"port":80}]}"#)
         server.put(.services, service("web"), service("rpc", clusterIP: "10.96.0.2"), bad)
         var route = httpRoute("h", of: "web", to: "web")

@@ -12,13 +12,14 @@ struct RunningController {
     var socket: String { directory.path + "/controller.sock" }
     /// Of its certificate authority.
     let authorityPort: UInt16
+    let webhookPort: UInt16
     /// What it wrote, in JSON.
     var log: String { readText(directory.path + "/log") }
 
     /// Called `name`.
     init(_ name: String, _ server: FakeAPIServer, token: String = "secret") throws {
         directory = try TemporaryDirectory()
-        authorityPort = try freePort()
+        (authorityPort, webhookPort) = (try freePort(), try freePort())
         let (kubeconfig, path) = (directory.path + "/kubeconfig", directory.path + "/log")
         try writeText(server.kubeconfig(token: token), to: kubeconfig)
         let log = Glibc.open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o644)
@@ -27,8 +28,8 @@ struct RunningController {
             [
                 programDirectory + "/heddle-controller", "run", "--kubeconfig", kubeconfig, "--identity", name,
                 "--api-socket", directory.path + "/controller.sock", "--healthz-address", "127.0.0.1:0",
-                "--metrics-address", "127.0.0.1:0", "--ca-address", "127.0.0.1:\(authorityPort)", "--log-format",
-                "json",
+                "--metrics-address", "127.0.0.1:0", "--ca-address", "127.0.0.1:\(authorityPort)", "--webhook-address",
+                "127.0.0.1:\(webhookPort)", "--log-format", "json",
             ], descriptors: [log, log, log])
     }
 
