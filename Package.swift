@@ -268,7 +268,7 @@ if !isSet("HEDDLE_CORE") {
         tests(
             "HTTP2Oracle",
             ["HTTP2Wire", "TestSupport", .product(name: "NIOEmbedded", package: "swift-nio")] + nio + frames),
-        tests("AdminServer", ["Addressing", "AdminServer", "Posix", "TestSupport"]),
+        tests("AdminServer", ["Addressing", "AdminServer", "Posix", "TestSupport"] + grpc),
         tests(
             "HandOverLink",
             ["Addressing", "AdminServer", "HandOver", "HandOverLink", "Posix", "Proxy", "RouteIR", "TestSupport"]),

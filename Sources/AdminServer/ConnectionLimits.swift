@@ -3,12 +3,12 @@
 import NIOCore
 
 package struct ConnectionLimits: Sendable {
-    /// One more, and the connection that has kept its client waited for the longest makes room. Handshakes count.
+    /// One more, and the one makes room that has kept us waiting for the longest, of those of the peer that has the
+    /// most. Handshakes count.
     package var connections = 128
     /// Head and body of one request together.
     package var requestBytes = 16 << 10
-    /// Requests of all connections together, until they are answered; more, and the one that is waited for the longest
-    /// makes room.
+    /// Requests of all connections together, until they are answered; more, and room is made in the same way.
     package var heldBytes = 32 << 20
     /// Requests sent ahead of the answers, over HTTP/1.1.
     package var requestsAhead = 16
@@ -40,6 +40,7 @@ package enum ShedReason: String, CaseIterable, Sendable {
 protocol OpenConnection: AnyObject {
     var isWaitingForClient: Bool { get }
     var waitingSince: NIODeadline { get }
+    var peer: String { get }
     /// Of requests that are not answered yet.
     var heldBytes: Int { get }
     /// `reason`: nil for an orderly end.
@@ -61,7 +62,7 @@ final class ServerConnections {
     /// Whoever asks at once is answered before anything else is accepted: only who keeps us waiting is turned out.
     func add(_ connection: any OpenConnection) {
         open[ObjectIdentifier(connection)] = connection
-        if open.count > limits.connections { makeRoom { _ in true } }
+        if open.count > limits.connections { _ = makeRoom { _ in true } }
     }
     /// `reason`: nil for an orderly end.
     func remove(_ connection: any OpenConnection, _ reason: ShedReason?) {
@@ -72,12 +73,17 @@ final class ServerConnections {
     /// Tells of bytes that a connection holds already. It may be closed when this returns.
     func held(_ count: Int) {
         heldBytes += count
-        if heldBytes > limits.heldBytes { makeRoom { $0.heldBytes > 0 } }
+        while heldBytes > limits.heldBytes, makeRoom(where: { $0.heldBytes > 0 }) {}
     }
     func released(_ count: Int) { heldBytes -= count }
 
-    private func makeRoom(where frees: (any OpenConnection) -> Bool) {
-        open.values.filter { $0.isWaitingForClient && frees($0) }.min { $0.waitingSince < $1.waitingSince }?
-            .close(.tooMany)
+    /// Whoever takes the most room gives it: nobody takes it from the others by connecting over and over.
+    private func makeRoom(where frees: (any OpenConnection) -> Bool) -> Bool {
+        let mayEnd = open.values.filter { $0.isWaitingForClient && frees($0) }
+        let counts = mayEnd.reduce(into: [:]) { $0[$1.peer, default: 0] += 1 }
+        let most = counts.values.max()
+        let victim = mayEnd.filter { counts[$0.peer] == most }.min { $0.waitingSince < $1.waitingSince }
+        victim?.close(.tooMany)
+        return victim != nil
     }
 }

@@ -58,6 +58,7 @@ final class Handshake: ChannelInboundHandler, RemovableChannelHandler, OpenConne
     private var context: ChannelHandlerContext?
     private var deadline: Scheduled<Void>?
     let waitingSince = NIODeadline.now()
+    private(set) var peer = ""
     let isWaitingForClient = true
     let heldBytes = 0
 
@@ -72,6 +73,7 @@ final class Handshake: ChannelInboundHandler, RemovableChannelHandler, OpenConne
 
     func channelActive(context: ChannelHandlerContext) {
         self.context = context
+        peer = context.channel.remoteAddress?.peer ?? ""
         deadline = context.eventLoop.assumeIsolated().scheduleTask(in: TimeAmount(connections.limits.request)) {
             self.close(.slowRequest)
         }

@@ -24,11 +24,13 @@ final class HTTP2Connection: ChannelInboundHandler, OpenConnection {
     private var answering = 0
     private(set) var heldBytes = 0
     private(set) var waitingSince = NIODeadline.now()
+    private(set) var peer = ""
     private var deadline: Scheduled<Void>?
     private var age: Scheduled<Void>?
     private let farewell = HTTP2PingData(withInteger: .random(in: .min ... .max))
 
     var limits: ConnectionLimits { connections.limits }
+    var isOpen: Bool { context != nil }
     var isWaitingForClient: Bool { answering == 0 }
 
     init(_ connections: ServerConnections, responder: @escaping HTTPResponder) {
@@ -38,6 +40,7 @@ final class HTTP2Connection: ChannelInboundHandler, OpenConnection {
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
+        peer = context.channel.remoteAddress?.peer ?? ""
         wait(limits.request) { self.close(.slowRequest) }
         age = context.eventLoop.assumeIsolated().scheduleTask(in: TimeAmount(limits.age)) { self.leave() }
         connections.add(self)
@@ -103,8 +106,10 @@ final class HTTP2Connection: ChannelInboundHandler, OpenConnection {
     /// Whether the requests are still of a size together. The connection may be closed when this returns.
     func held(_ count: Int) -> Bool {
         heldBytes += count
+        // TLS goes on reading until its farewell is out, and a connection that was removed counts no more.
+        guard context != nil else { return false }
         connections.held(count)
-        return heldBytes <= 2 * limits.requestBytes
+        return isOpen && heldBytes <= 2 * limits.requestBytes
     }
     func released(_ count: Int) {
         heldBytes -= count
@@ -120,7 +125,8 @@ final class HTTP2Connection: ChannelInboundHandler, OpenConnection {
 
     private var isLeaving: Bool { if case .leaving = phase { true } else { false } }
 
-    /// Streams that are on their way now are still answered: the client acknowledges a ping behind our word.
+    /// What was begun is still answered. Streams that come meanwhile are refused as not looked at, and clients ask
+    /// again elsewhere; the ping behind our word tells when they have heard it, so that none is cut off.
     private func leave() {
         guard let context, !isLeaving else { return }
         phase = .leaving(isHeard: false)

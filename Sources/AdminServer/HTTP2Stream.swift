@@ -53,6 +53,7 @@ final class HTTP2Stream: ChannelInboundHandler {
     private func take(_ count: Int, isEnd: Bool) {
         heldBytes += count
         guard connection.held(count), heldBytes <= connection.limits.requestBytes else {
+            guard connection.isOpen else { return }
             connection.connections.shed(.largeRequest)
             return send(.text("the request is too large\n", status: 413), isComplete: isEnd)
         }
@@ -68,7 +69,7 @@ final class HTTP2Stream: ChannelInboundHandler {
             headers: head.compactMap { field in
                 if field.name == ":authority" { return ("host", field.value) }
                 return field.name.hasPrefix(":") ? nil : (field.name, field.value)
-            }, body: body, peer: context.channel.remoteAddress?.peer ?? "")
+            }, body: body, peer: connection.peer)
         body = []
         connection.began()
         let bound = NIOLoopBound(self, eventLoop: context.eventLoop)

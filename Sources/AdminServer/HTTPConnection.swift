@@ -30,6 +30,7 @@ final class HTTPConnection: ChannelDuplexHandler, OpenConnection {
     private var isReadHeldBack = false
     private let openedAt = NIODeadline.now()
     private(set) var waitingSince = NIODeadline.now()
+    private(set) var peer = ""
     private var deadline: Scheduled<Void>?
 
     private var limits: ConnectionLimits { connections.limits }
@@ -46,6 +47,7 @@ final class HTTPConnection: ChannelDuplexHandler, OpenConnection {
     }
     func channelActive(context: ChannelHandlerContext) {
         self.context = context
+        peer = context.channel.remoteAddress?.peer ?? ""
         waitForClient(.receiving, limits.request, else: .slowRequest)
         connections.add(self)
     }
@@ -63,18 +65,17 @@ final class HTTPConnection: ChannelDuplexHandler, OpenConnection {
 
     /// Told before the bytes are looked at.
     func received(_ count: Int) {
+        // TLS goes on reading until its farewell is out.
+        guard context != nil else { return }
         requestBytes += count
+        guard requestBytes <= limits.requestBytes else { return close(.largeRequest) }
         heldBytes += count
         connections.held(count)
-        guard context != nil else { return }
-        if requestBytes > limits.requestBytes {
-            close(.largeRequest)
-        } else if phase == .idle {
-            waitForClient(.receiving, limits.request, else: .slowRequest)
-        }
+        if phase == .idle, context != nil { waitForClient(.receiving, limits.request, else: .slowRequest) }
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard self.context != nil else { return }
         switch unwrapInboundIn(data) {
         case .head(let head): self.head = head
         case .body(let bytes): body += bytes.readableBytesView
@@ -109,7 +110,7 @@ final class HTTPConnection: ChannelDuplexHandler, OpenConnection {
         let request = HTTPRequest(
             method: head.method.rawValue, target: head.uri,
             headers: head.headers.map { ($0.name.lowercased(), $0.value) }, body: body,
-            peer: context.channel.remoteAddress?.peer ?? "")
+            peer: peer)
         responder(request) { response in
             loop.execute { bound.value.send(response, to: head) }
         }

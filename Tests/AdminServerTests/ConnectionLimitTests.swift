@@ -23,6 +23,35 @@ import Testing
         }
     }
 
+    @Test func onePeersConnectionsCostAnotherNone() async throws {
+        var limits = ConnectionLimits()
+        limits.connections = 4
+        try await serve(limits) { server in
+            // It waits for longer than all of them.
+            let other = try connectTCP(server.port, from: 2)
+            let many = try (0..<40).map { _ in try connectTCP(server.port) }
+            defer { for descriptor in many { close(descriptor) } }
+            try eventually("they make room") { server.shed.count == 37 }
+            #expect(try exchange(other, "GET / HTTP/1.0\r\n\r\n").hasSuffix("ok"))
+        }
+    }
+
+    @Test func whatAllRequestsHoldHasItsBound() async throws {
+        var limits = ConnectionLimits()
+        limits.heldBytes = 40_000
+        try await serve(limits) { server in
+            let text =
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 12000\r\n\r\n" + String(repeating: "x", count: 9_000)
+            let slow = try (0..<10).map { _ in try connectTCP(server.port) }
+            defer { for descriptor in slow { close(descriptor) } }
+            for descriptor in slow { _ = write(descriptor, text, text.utf8.count) }
+            try eventually("those make room that wait the longest") {
+                server.shed == Array(repeating: .tooMany, count: 6)
+            }
+            #expect(try exchange(try connectTCP(server.port), "GET / HTTP/1.0\r\n\r\n").hasSuffix("ok"))
+        }
+    }
+
     @Test(arguments: [
         ("", ShedReason.slowRequest), ("GET / HT", .slowRequest), ("GET / HTTP/1.1\r\nHost: a\r\n", .slowRequest),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000000\r\n\r\nabc", .slowRequest),

@@ -8,7 +8,7 @@ import Testing
 
 /// A certificate for `localhost` that answers for itself, by OpenSSL.
 struct DoorCertificate {
-    private let folder: TemporaryDirectory
+    let folder: TemporaryDirectory
     var path: String { folder.path + "/cert.pem" }
     var chain: [String] { [readText(path)] }
     var key: [UInt8] { Array(readText(folder.path + "/key.pem").utf8) }

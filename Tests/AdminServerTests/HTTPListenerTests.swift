@@ -103,18 +103,26 @@ private struct SocketError: Error {
     let code = errno
 }
 
-func connectTCP(_ port: UInt16) throws -> Int32 {
+/// `from`: the last byte of the address on loopback that it comes from.
+func connectTCP(_ port: UInt16, from: UInt32 = 1) throws -> Int32 {
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
     address.sin_port = port.bigEndian
     address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-    return try connect(AF_INET, &address, MemoryLayout<sockaddr_in>.size)
+    return try connect(AF_INET, &address, MemoryLayout<sockaddr_in>.size, from: from)
 }
 
 func connectUnix(_ path: String) throws -> Int32 { try UnixSocket.connect(path) }
 
-private func connect<Address>(_ family: Int32, _ address: inout Address, _ size: Int) throws -> Int32 {
+private func connect(_ family: Int32, _ address: inout sockaddr_in, _ size: Int, from: UInt32) throws -> Int32 {
     let descriptor = socket(family, Int32(SOCK_STREAM.rawValue), 0)
+    var source = sockaddr_in()
+    source.sin_family = sa_family_t(family)
+    source.sin_addr.s_addr = (0x7f00_0000 + from).bigEndian
+    let bound = withUnsafePointer(to: &source) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { Glibc.bind(descriptor, $0, socklen_t(size)) }
+    }
+    guard bound == 0 else { throw SocketError(operation: "bind") }
     let result = withUnsafePointer(to: &address) {
         $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { Glibc.connect(descriptor, $0, socklen_t(size)) }
     }

@@ -60,6 +60,24 @@ import Testing
         }
     }
 
+    /// TLS reads on until its farewell is out: what comes then is nobody's, and must not count for ever.
+    @Test func whoWasTurnedOutHoldsNothing() async throws {
+        var limits = ConnectionLimits()
+        (limits.requestBytes, limits.heldBytes) = (10_000, 40_000)
+        let certificate = try DoorCertificate()
+        try await Door.with(certificate, limits) { door in
+            let large = "@" + certificate.folder.path + "/large"
+            try writeText(String(repeating: "x", count: 500_000), to: String(large.dropFirst()))
+            for _ in 0..<20 {
+                #expect(throws: TestFailure.self) {
+                    try door.curl(certificate, "--http1.1", "-H", "Expect:", "--data-binary", large)
+                }
+            }
+            #expect(try door.curl(certificate, "--http1.1", "-d", "small").hasSuffix("small"))
+            #expect(Set(door.shed) == [.largeRequest])
+        }
+    }
+
     @Test func handshakesCountAsConnections() async throws {
         var limits = ConnectionLimits()
         limits.connections = 4
