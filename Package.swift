@@ -221,8 +221,8 @@ if !isSet("HEDDLE_CORE") {
             "Controller",
             [
                 "Addressing", "AdminAPI", "AdminServer", "Admission", "CertificateAuthority", "Cluster", "Controller",
-                "FakeAPIServer", "InForce", "KubernetesClient", "Options", "Posix", "PullJSON", "RouteIR", "Signing",
-                "Telemetry", "TestSupport", "Validation",
+                "Daemon", "FakeAPIServer", "InForce", "KubernetesClient", "Options", "Posix", "PullJSON", "RouteIR",
+                "Signing", "Telemetry", "TestSupport", "Validation", "YAML",
             ] + grpc + certificates),
         library("HandOverLink", ["AdminServer", "HandOver", "Posix", "RouteIR"] + nio),
         library("KubernetesClient", ["Cluster", "Posix", "PullJSON", "YAML"] + nio + tls),
