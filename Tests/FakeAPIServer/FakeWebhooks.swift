@@ -126,7 +126,7 @@ extension FakeAPIServer {
             state.webhookTurn += 1
             return ports[state.webhookTurn % ports.count]
         }
-        let deadline = loop.scheduleTask(in: .seconds(10)) { reply.fail(WebhookFailure("context deadline exceeded")) }
+        let deadline = loop.scheduleTask(in: .seconds(30)) { reply.fail(WebhookFailure("context deadline exceeded")) }
         reply.futureResult.whenComplete { _ in deadline.cancel() }
         do {
             guard let port else { throw WebhookFailure("no endpoints available for service \(webhook.service)") }

@@ -1,6 +1,7 @@
 // Who waits for a verdict, and what is told of refusals: neither grows without a bound.
 import AdminServer
 import Admission
+import Cluster
 import Synchronization
 import TestSupport
 import Testing
@@ -10,9 +11,15 @@ import Testing
 @Suite struct AdmissionDeskTests {
     private let desk = AdmissionDesk(proxyName: nil, ControllerMetrics())
     private final class Answers: Sendable {
-        private let statuses = Mutex<[Int]>([])
-        var all: [Int] { statuses.withLock { $0 } }
-        func add(_ response: HTTPResponse) { statuses.withLock { $0.append(response.status) } }
+        private let responses = Mutex<[HTTPResponse]>([])
+        var all: [Int] { responses.withLock { $0.map(\.status) } }
+        var texts: [String] { responses.withLock { $0.map { String(decoding: $0.body, as: UTF8.self) } } }
+        func add(_ response: HTTPResponse) { responses.withLock { $0.append(response) } }
+    }
+    private final class View: Sendable {
+        private let view = Mutex(ClusterView())
+        var now: ClusterView { view.withLock { $0 } }
+        func complete() { view.withLock { _ = $0.take(.synced) } }
     }
     private func question(_ body: [UInt8]) -> HTTPRequest {
         HTTPRequest(method: "POST", target: "/validate?timeout=3s", body: body)
@@ -34,6 +41,28 @@ import Testing
         let large = [UInt8](repeating: 0x20, count: AdmissionRequest.maximumBytes)
         for _ in 0..<3 { desk.answer(question(large), answers.add) }
         #expect(answers.all == [503])
+    }
+
+    /// As long as anything may be missing, nothing is said to be; what can never work is refused all the same.
+    @Test func beforeAllIsKnownTheObjectAloneIsJudged() async throws {
+        let (view, answers) = (View(), Answers())
+        let ask = { (rule: String) in
+            desk.answer(question(Array(review(route("r", rule)).utf8)), answers.add)
+        }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { await desk.run({ view.now }, tell: { _ in }) }
+            ask(lateRule)
+            ask(badRule)
+            try await until("both are judged") { answers.all.count == 2 }
+            view.complete()
+            ask(lateRule)
+            try await until("it is judged again") { answers.all.count == 3 }
+            group.cancelAll()
+        }
+        let texts = answers.texts
+        #expect(texts[0].contains(#""allowed":true"#) && !texts[0].contains("warnings"))
+        #expect(texts[1].contains(#""allowed":false"#) && texts[1].contains("(invalid-regex)"))
+        #expect(texts[2].contains(#""allowed":true"#) && texts[2].contains("Service default/"))
     }
 
     @Test func refusalsAreLoggedAsFarAsTheyCanBeRead() {

@@ -27,8 +27,8 @@ import Testing
     @Test func anAPIServerIsAnsweredByTheFirstCertificate() async throws {
         let server = try await cluster()
         let (controller, port) = try start(server)
-        try eventually("its authority is told") { server.authorities == 1 }
-        try eventually("all is known") { try controller.status().ready }
+        try await until("its authority is told") { server.authorities == 1 }
+        try await until("all is known") { try controller.status().ready }
         let bundle = server.bundle
         let ask = { (body: String) in try ControllerTests.ask(body, at: port, believing: bundle) }
 
@@ -78,8 +78,8 @@ import Testing
     @Test func aWriteIsRefusedWithOurSentenceAndWarningsArrive() async throws {
         let server = try await cluster()
         let (controller, port) = try start(server)
-        try eventually("its authority is told") { server.authorities == 1 }
-        try eventually("all is known") { try controller.status().ready }
+        try await until("its authority is told") { server.authorities == 1 }
+        try await until("all is known") { try controller.status().ready }
         server.reach("kube-system/heddle-controller", at: Int(port))
 
         let refused = try server.write(route("bad", badRule))
@@ -105,9 +105,9 @@ import Testing
     @Test func theOtherReplicaServesAndTakesOver() async throws {
         let server = try await cluster()
         let (first, _) = try start(server, "a")
-        try eventually("its authority is told") { server.authorities == 1 }
+        try await until("its authority is told") { server.authorities == 1 }
         let (second, port) = try start(server, "b")
-        try eventually("the second serves") {
+        try await until("the second serves") {
             try ask(review(route()), at: port, believing: server.bundle).status == 200
         }
         first.process.signal(SIGKILL)
@@ -116,7 +116,7 @@ import Testing
         let (bundle, certificate) = (server.bundle, server.kept("tls.crt"))
         server.installConfiguration()
         #expect(server.authorities == 0)
-        try eventually("the second leads and tells it again") { server.bundle == bundle }
+        try await until("the second leads and tells it again") { server.bundle == bundle }
         #expect(server.kept("tls.crt") == certificate)
         #expect(try ask(review(route()), at: port, believing: bundle).status == 200)
         try second.end()
