@@ -110,18 +110,23 @@ chart_service() {
     mv "$dir/new" "$dir/manifests/service-$1.yaml"
 }
 
-# chart_objects NODE KIND/NAME...: those of the chart; pods run on the node.
-chart_objects() {
+# chart_hooks NODE POD: the route and the pod of the chart's hooks, as far as helm has made them when it waits for the
+# pod: it goes by weights, then by kinds, of which those that it does not know come last.
+chart_hooks() {
     python3 - "$dir/chart.yaml" "$@" <<- 'END'
 		import sys, yaml
-		chart, node, *names = sys.argv[1:]
+		chart, node, name = sys.argv[1:]
+		order = ["ServiceAccount", "Service", "Pod"]
+		def place(each):
+		    weight = int(each["metadata"]["annotations"].get("helm.sh/hook-weight", 0))
+		    return weight, order.index(each["kind"]) if each["kind"] in order else len(order)
 		with open(chart) as file:
-		    objects = [each for each in yaml.safe_load_all(file)
-		               if each and f"{each['kind']}/{each['metadata']['name']}" in names]
-		for each in objects:
-		    if each["kind"] == "Pod":
-		        each["spec"]["nodeName"], each["status"] = node, {"phase": "Running"}
-		yaml.safe_dump_all(objects, sys.stdout)
+		    hooks = [each for each in yaml.safe_load_all(file)
+		             if each and "helm.sh/hook" in each["metadata"].get("annotations", {})]
+		pod = next(each for each in hooks if each["kind"] == "Pod" and each["metadata"]["name"] == name)
+		pod["spec"]["nodeName"], pod["status"] = node, {"phase": "Running"}
+		yaml.safe_dump_all([each for each in hooks if each["kind"] in ("HTTPRoute", "Pod") and place(each) <= place(pod)],
+		                   sys.stdout)
 	END
 }
 
