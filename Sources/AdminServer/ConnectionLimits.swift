@@ -6,6 +6,8 @@ package struct ConnectionLimits: Sendable {
     /// One more, and the one makes room that has kept us waiting for the longest, of those of the peer that has the
     /// most. Handshakes count.
     package var connections = 128
+    /// Of one address, behind TLS: a pod may not have them all, whatever it does with them.
+    package var connectionsPerPeer = 64
     /// Head and body of one request together.
     package var requestBytes = 16 << 10
     /// Requests of all connections together, until they are answered; more, and room is made in the same way.
@@ -51,22 +53,33 @@ protocol OpenConnection: AnyObject {
 final class ServerConnections {
     let limits: ConnectionLimits
     let shed: @Sendable (ShedReason) -> Void
+    private let perPeer: Int
     private var open: [ObjectIdentifier: any OpenConnection] = [:]
+    private var openOfPeer: [String: Int] = [:]
     private var heldBytes = 0
 
-    init(_ limits: ConnectionLimits, shed: @escaping @Sendable (ShedReason) -> Void) {
+    init(_ limits: ConnectionLimits, perPeer: Int, shed: @escaping @Sendable (ShedReason) -> Void) {
         self.limits = limits
+        self.perPeer = perPeer
         self.shed = shed
     }
 
     /// Whoever asks at once is answered before anything else is accepted: only who keeps us waiting is turned out.
     func add(_ connection: any OpenConnection) {
         open[ObjectIdentifier(connection)] = connection
-        if open.count > limits.connections { _ = makeRoom { _ in true } }
+        let ofPeer = openOfPeer[connection.peer, default: 0] + 1
+        openOfPeer[connection.peer] = ofPeer
+        if ofPeer > perPeer {
+            _ = makeRoom { $0.peer == connection.peer }
+        } else if open.count > limits.connections {
+            _ = makeRoom { _ in true }
+        }
     }
     /// `reason`: nil for an orderly end.
     func remove(_ connection: any OpenConnection, _ reason: ShedReason?) {
         guard open.removeValue(forKey: ObjectIdentifier(connection)) != nil else { return }
+        let ofPeer = openOfPeer[connection.peer, default: 1] - 1
+        openOfPeer[connection.peer] = ofPeer > 0 ? ofPeer : nil
         heldBytes -= connection.heldBytes
         if let reason { shed(reason) }
     }

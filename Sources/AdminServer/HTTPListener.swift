@@ -46,7 +46,9 @@ package final class HTTPListener: Sendable {
         self.address = address
         self.loop = loop
         setup = ConnectionSetup(
-            connections: .makeBoxSendingValue(ServerConnections(limits, shed: shed), eventLoop: loop.loop),
+            connections: .makeBoxSendingValue(
+                ServerConnections(limits, perPeer: tls == nil ? .max : limits.connectionsPerPeer, shed: shed),
+                eventLoop: loop.loop),
             certificate: tls, responder: responder)
         self.longestPause = longestPause
         self.report = report

@@ -78,6 +78,19 @@ import Testing
         }
     }
 
+    @Test func oneAddressMayNotHaveThemAll() async throws {
+        var limits = ConnectionLimits()
+        limits.connectionsPerPeer = 4
+        try await Door.with(try DoorCertificate(), limits) { door in
+            let other = try connectTCP(door.port, from: 2)
+            let many = try (0..<12).map { _ in try connectTCP(door.port) }
+            defer { for descriptor in [other] + many { close(descriptor) } }
+            try eventually("its oldest make room") { door.shed == Array(repeating: .tooMany, count: 8) }
+            for descriptor in many.prefix(8) { #expect(isClosed(descriptor)) }
+            #expect(recv(other, nil, 0, Int32(MSG_DONTWAIT)) < 0 && errno == EAGAIN)
+        }
+    }
+
     @Test func handshakesCountAsConnections() async throws {
         var limits = ConnectionLimits()
         limits.connections = 4
