@@ -23,6 +23,9 @@ package enum APIFailure: Error, Equatable, Sendable {
     case fenced
 
     init(_ status: APIStatus, verb: String, _ object: ObjectAddress, _ part: ObjectWrite.Part = .object) {
+        var status = status
+        // Whoever checks what is written may quote it: a Secret's values must not come to a log.
+        if object.kind == "Secret" { status.message = "" }
         let said = [status.reason, status.message].filter { !$0.isEmpty }.joined(separator: ", ")
         let prefix =
             "the API server answered \(verb) of \(object) with \(status.code)\(said.isEmpty ? "" : ": \(said)")"
