@@ -17,7 +17,7 @@ final class AuthorityKeeper: Sendable {
         /// Not read yet, or not readable now: nothing may be decided.
         case unknown
         case absent
-        case present(Authority, roots: String)
+        case present(Authority, roots: [String])
         case damaged
     }
     /// What is seen and done between two pauses.
@@ -115,7 +115,9 @@ final class AuthorityKeeper: Sendable {
         await readForeign(&memory)
         await readOwn(&memory)
         if leadership.isLeading {
+            await keepForeignRoots(&memory)
             let isPublished = await publish(&memory, note)
+            if isPublished { await noteForeignRoots(&memory) }
             if case .absent = memory.foreign, memory.stored != nil {
                 let roots = memory.own.roots
                 await rotate(isPublished, &memory, note)
@@ -138,7 +140,7 @@ final class AuthorityKeeper: Sendable {
                 let authority = try Authority(
                     certificate: text("ca-cert.pem"), key: SigningKey(pem: kept.data["ca-key.pem"] ?? []),
                     above: [text("cert-chain.pem"), roots].filter { !$0.isEmpty }, at: now())
-                memory.foreign = .present(authority, roots: roots.hasSuffix("\n") ? roots : roots + "\n")
+                memory.foreign = .present(authority, roots: try certificates(inPEM: roots).map(\.pem))
             } catch {
                 memory.foreign = .damaged
                 memory.problems.append(
@@ -158,18 +160,43 @@ final class AuthorityKeeper: Sendable {
         case .success(let kept):
             guard kept.resourceVersion != memory.stored?.version else { return }
             do throws(SigningError) {
-                memory.own = try OwnKeys(kept.data)
+                let own = try OwnKeys(kept.data)
+                // A new root at once would be one that nobody believes yet.
+                if own.roots.isEmpty, !memory.own.roots.isEmpty { throw SigningError("it was emptied") }
+                memory.own = own
                 memory.stored = (kept.data, kept.resourceVersion)
                 memory.rotation = Rotation(timing: timing.rotation, state: memory.own.state)
             } catch {
                 memory.stored = nil
                 memory.problems.append(
-                    "\(secret) is damaged: \(error.sentence); restore it, or remove all of its data for a new root")
+                    "\(secret) is damaged: \(error.sentence); restore it; for a new root remove all of its data "
+                        + "and restart all replicas")
             }
         }
     }
 
     // MARK: What the leader does
+
+    /// What is in cacerts is remembered before it is published: it is believed for a while after it went.
+    private func keepForeignRoots(_ memory: inout Memory) async {
+        let current: [String]
+        switch memory.foreign {
+        case .present(_, let roots): current = roots
+        case .absent: current = []
+        case .unknown, .damaged: return
+        }
+        var own = memory.own
+        own.foreign.take(
+            current, areFirst: own.roots.isEmpty, now: now(),
+            overlap: timing.rotation.settling + timing.rotation.leafLife)
+        if own.foreign != memory.own.foreign { _ = await store(own, &memory) }
+    }
+
+    private func noteForeignRoots(_ memory: inout Memory) async {
+        var own = memory.own
+        own.foreign.published(now: now())
+        if own.foreign != memory.own.foreign { _ = await store(own, &memory) }
+    }
 
     /// Each event is stored with what was made for it before anything follows from it.
     private func rotate(_ isPublished: Bool, _ memory: inout Memory, _ note: @Sendable (String) -> Void) async {
@@ -245,12 +272,11 @@ final class AuthorityKeeper: Sendable {
         var roots = memory.own.roots
         switch memory.foreign {
         case .absent: break
-        case .present(_, let theirs): roots.insert(theirs, at: 0)
+        case .present(_, let theirs): roots = theirs.filter { !roots.contains($0) } + roots
         // What is published may be what is not known now.
         case .unknown, .damaged: return false
         }
         guard !roots.isEmpty else { return false }
-        let text = Array(roots.joined().utf8)
         switch await writer.keptData(bundle) {
         case .failure(let failure):
             memory.problems.append(
@@ -259,7 +285,14 @@ final class AuthorityKeeper: Sendable {
                     : failure.sentence)
             return false
         case .success(let kept):
-            guard kept.data["root-cert.pem"] != text else { return true }
+            let there = kept.data["root-cert.pem"] ?? []
+            if memory.stored == nil {
+                // Whether something lives under the others cannot be known now.
+                let others = (try? certificates(inPEM: String(decoding: there, as: UTF8.self))) ?? []
+                roots += others.map(\.pem).filter { !roots.contains($0) }
+            }
+            let text = Array(roots.joined().utf8)
+            guard there != text else { return true }
             let outcome = await writer.setData(
                 ["root-cert.pem": text], of: bundle, resourceVersion: kept.resourceVersion, fence: leadership)
             switch outcome {
@@ -293,13 +326,16 @@ extension AuthorityKeeper {
             switch memory.foreign {
             case .present(let authority, _):
                 report.origin = "cacerts"
-                signer = Signer(authority, life: timing.rotation.leafLife)
-                report.root = try authority.chain.last.flatMap { pem throws(SigningError) in try facts(pem) }
-                if authority.chain.count > 1 { report.intermediate = .init(authority.facts) }
+                let chosen = try self.signer(before: Signer(authority, life: timing.rotation.leafLife), memory.own)
+                signer = chosen
+                report.root = try chosen.root.flatMap { root throws(SigningError) in try .init(pem: root) }
+                if chosen.chain.count > 1 { report.intermediate = .init(chosen.authority.facts) }
+                if let root = authority.chain.last, root != chosen.root { report.nextRoot = try .init(pem: root) }
             case .damaged: report.origin = "cacerts"
             case .absent:
                 signer = try memory.own.signer(life: timing.rotation.leafLife)
-                try describe(memory.own, in: &report)
+                if let own = signer { signer = try self.signer(before: own, memory.own) }
+                try report.describe(memory.own)
             case .unknown: break
             }
         } catch {
@@ -331,28 +367,12 @@ extension AuthorityKeeper {
         }
     }
 
-    private func describe(_ own: OwnKeys, in report: inout AuthorityReport.Keys) throws(SigningError) {
-        func certificate(_ authority: Rotation.Authority?) throws(SigningError) -> AuthorityReport.Certificate? {
-            guard let pair = authority.flatMap({ own.pairs[$0.id] }) else { return nil }
-            return try facts(pair.certificate)
-        }
-        report.root = try certificate(own.state.root)
-        report.nextRoot = try certificate(own.state.nextRoot)
-        report.intermediate = try certificate(own.state.intermediate)
-        for retired in own.state.retired {
-            if let certificate = try certificate(retired.authority) { report.retired.append(certificate) }
-        }
-    }
-}
-
-private func facts(_ pem: String) throws(SigningError) -> AuthorityReport.Certificate? {
-    try certificates(inPEM: pem).first.map { AuthorityReport.Certificate($0) }
-}
-
-extension AuthorityReport.Certificate {
-    fileprivate init(_ facts: CertificateFacts) {
-        self.init(
-            subject: facts.subject, serial: facts.serial, fingerprint: facts.fingerprint, notBefore: facts.notBefore,
-            notAfter: facts.notAfter)
+    /// The one that signed goes on, if it may, until everybody can know the root of the one that comes.
+    private func signer(before next: Signer, _ own: OwnKeys) throws(SigningError) -> Signer {
+        let isKnown = { (signer: Signer) in own.isKnown(signer.root, now: self.now(), self.timing.rotation) }
+        if isKnown(next) { return next }
+        let earlier = [state.withLock(\.signer), try own.signer(life: timing.rotation.leafLife)]
+            .compactMap(\.self).filter { $0.leafEnd(now: now()) != nil }
+        return earlier.first(where: isKnown) ?? earlier.first ?? next
     }
 }

@@ -1,5 +1,6 @@
 /// What Secret heddle-ca holds: how far rotation is, and of each authority that it names the certificate and, as long
-/// as something may be signed with it, the key. Names in the Secret: `rotation.json`, `7.crt`, `7.key`.
+/// as something may be signed with it, the key. Names in the Secret: `rotation.json`, `7.crt`, `7.key`;
+/// and `cacerts.json` for roots that others made.
 import CertificateAuthority
 import Daemon
 import Signing
@@ -12,13 +13,19 @@ struct OwnKeys: Sendable {
     }
     var state = Rotation.State()
     var pairs: [Int: Pair] = [:]
+    var foreign = ForeignRoots()
 
     init() {}
 
     /// Nothing of ours in it: nothing was made yet. What is damaged is never taken for that.
     init(_ data: [String: [UInt8]]) throws(SigningError) {
+        if let text = data["cacerts.json"] {
+            guard let foreign = fromJSON(ForeignRoots.self, text), foreign.certificates.allSatisfy(isOneAuthority)
+            else { throw SigningError("cacerts.json cannot be read") }
+            self.foreign = foreign
+        }
         guard let text = data["rotation.json"] else {
-            if let name = data.keys.sorted().first(where: isOurs) {
+            if let name = data.keys.sorted().first(where: { isOurs($0) && $0 != "cacerts.json" }) {
                 throw SigningError("it has \(name) and no rotation.json")
             }
             return
@@ -28,14 +35,23 @@ struct OwnKeys: Sendable {
         }
         self.state = state
         for (id, needsKey) in needed {
-            guard let certificate = data["\(id).crt"] else { throw SigningError("it has no \(id).crt") }
-            var key: SigningKey?
-            if needsKey {
-                guard let text = data["\(id).key"] else { throw SigningError("it has no \(id).key") }
-                key = try SigningKey(pem: text)
-            }
-            pairs[id] = Pair(certificate: String(decoding: certificate, as: UTF8.self), key: key)
+            pairs[id] = try Self.pair(id, needsKey, in: data)
         }
+        // What does not belong together is found before it is published.
+        _ = try signer(life: 0)
+    }
+
+    private static func pair(_ id: Int, _ needsKey: Bool, in data: [String: [UInt8]]) throws(SigningError) -> Pair {
+        guard let text = data["\(id).crt"] else { throw SigningError("it has no \(id).crt") }
+        let certificate = String(decoding: text, as: UTF8.self)
+        guard isOneAuthority(certificate) else {
+            throw SigningError("\(id).crt is not one certificate of an authority")
+        }
+        guard needsKey else { return Pair(certificate: certificate, key: nil) }
+        guard let text = data["\(id).key"] else { throw SigningError("it has no \(id).key") }
+        let key = try SigningKey(pem: text)
+        guard key.isKey(of: certificate) else { throw SigningError("\(id).key is not the key of \(id).crt") }
+        return Pair(certificate: certificate, key: key)
     }
 
     /// Each authority that is not forgotten, and whether anything is signed with it.
@@ -50,7 +66,9 @@ struct OwnKeys: Sendable {
 
     /// As it should be in the Secret.
     var data: [String: [UInt8]] {
-        var data = ["rotation.json": toJSON(state)]
+        var data: [String: [UInt8]] = [:]
+        if state != Rotation.State() { data["rotation.json"] = toJSON(state) }
+        if foreign != ForeignRoots() { data["cacerts.json"] = toJSON(foreign) }
         for (id, needsKey) in needed {
             guard let pair = pairs[id] else { continue }
             data["\(id).crt"] = Array(pair.certificate.utf8)
@@ -86,12 +104,30 @@ struct OwnKeys: Sendable {
     }
 
     /// In PEM: what everybody should believe.
-    var roots: [String] { Rotation(state: state).trusted.compactMap { pairs[$0]?.certificate } }
+    var roots: [String] {
+        foreign.certificates + Rotation(state: state).trusted.compactMap { pairs[$0]?.certificate }
+    }
+}
+
+extension OwnKeys {
+    /// Whether everybody has had the time to read of the root.
+    func isKnown(_ root: String?, now: Int, _ timing: Rotation.Timing) -> Bool {
+        // Nobody is there who knows of others only.
+        if roots.isEmpty { return true }
+        if let root, foreign.isKnown(root, now: now, settling: timing.settling) { return true }
+        guard let made = state.root, pairs[made.id]?.certificate == root else { return false }
+        // `Rotation` lets its first root sign at once: where there was a cacerts, that is too early.
+        return foreign.certificates.isEmpty || now >= made.notBefore + timing.settling
+    }
+}
+
+private func isOneAuthority(_ pem: String) -> Bool {
+    (try? certificates(inPEM: pem).map(\.isAuthority)) == [true]
 }
 
 /// Others may keep something there, too.
 private func isOurs(_ name: String) -> Bool {
     let parts = name.split(separator: ".")
-    return name == "rotation.json"
+    return name == "rotation.json" || name == "cacerts.json"
         || parts.count == 2 && Int(parts[0]) != nil && (parts[1] == "crt" || parts[1] == "key")
 }

@@ -16,6 +16,7 @@ struct Signer: Sendable {
 
     /// Of those above the leaf; the root is the last.
     var chain: [String] { authority.chain }
+    var root: String? { chain.last }
 
     /// When a leaf signed now ends; nil: nothing can be signed any more.
     func leafEnd(now: Int) -> Int? { end > now ? min(now + life, end) : nil }
