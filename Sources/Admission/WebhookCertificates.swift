@@ -112,7 +112,7 @@ package struct WebhookPlan: Equatable, Sendable {
             return
         }
         if let next = certificates.next {
-            guard next.serves(facts.names, at: now) else {
+            guard next.serves(facts.names, at: now), next.notBefore <= now else {
                 (step, lookAgain) = (.makeNext, now)
                 return
             }
@@ -122,7 +122,9 @@ package struct WebhookPlan: Equatable, Sendable {
             return
         }
         let old = min(current.notBefore + timing.rotationAge, current.notAfter - timing.lifetime / 3)
-        (step, lookAgain) = now >= old ? (.makeNext, now) : (nil, old)
+        // Made by a clock that was ahead: who has the right time may not believe it yet.
+        let isAhead = current.notBefore > now
+        (step, lookAgain) = now >= old || isAhead ? (.makeNext, now) : (nil, old)
     }
 }
 

@@ -137,6 +137,18 @@ private struct World {
         #expect(WebhookPlan(facts, now: 10).step == .makeNext)
     }
 
+    @Test func whatAClockThatWasAheadMadeIsReplaced() {
+        var facts = WebhookFacts(names: names)
+        facts.certificates.current = certificate(1, from: 1000)
+        facts.bundle = ["ca1\n"]
+        #expect(WebhookPlan(facts, now: 999).step == .makeNext)
+        #expect(WebhookPlan(facts, now: 1000).step == nil)
+        facts.bundle = ["ca1\n", "ca2\n"]
+        facts.certificates.next = certificate(2, from: 1000)
+        #expect(WebhookPlan(facts, now: 999).step == .makeNext)
+        #expect(WebhookPlan(facts, now: 1000).step == .promote)
+    }
+
     /// One that still serves the old certificate, or does not say, keeps its authority in the bundle for a day.
     @Test func theOldAuthorityStaysUntilNobodyServesByIt() {
         var facts = WebhookFacts(names: names)

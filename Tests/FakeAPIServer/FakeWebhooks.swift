@@ -205,7 +205,7 @@ private final class WebhookCall: ChannelInboundHandler {
             "Content-Length": "\(body.readableBytes)",
         ]
         let head = HTTPRequestHead(
-            version: .http1_1, method: .POST, uri: webhook.path + "?timeout=10s", headers: headers)
+            version: .http1_1, method: .POST, uri: webhook.path + "?timeout=30s", headers: headers)
         context.write(wrapOutboundOut(.head(head)), promise: nil)
         context.write(wrapOutboundOut(.body(.byteBuffer(body))), promise: nil)
         context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)

@@ -1,29 +1,62 @@
 /// Answers the API server, which asks before it takes an object: one question after the other, away from the loop of
-/// the door, against what is known at that moment. Whoever reaches the door may ask: what waits is bounded, and an API
-/// server whose question is not taken takes the object.
+/// the door, against what is known at that moment. Whoever reaches the door may ask: what waits is bounded, everybody
+/// who asks has a turn after the other, and an API server whose question is not taken takes the object.
 import Admission
 import AdminServer
 import Compile
+import Options
 import Synchronization
 import Telemetry
 
 final class AdmissionDesk: Sendable {
     static let path = "/validate"
-    /// As the longest that an API server waits.
-    private static let patience = Duration.seconds(30)
+    /// How long an API server waits that does not say so, and the longest that one may wait.
+    private static let patience = (usual: Duration.seconds(3), longest: Duration.seconds(30))
     private static let maximumWaiting = 64
+    private static let maximumWaitingOfOne = 8
     private static let maximumWaitingBytes = 2 * AdmissionRequest.maximumBytes
 
     private struct Question {
         let body: [UInt8]
-        let cameAt: ContinuousClock.Instant
+        let cameAt = ContinuousClock.now
+        /// Nobody waits any more then.
+        let end: ContinuousClock.Instant
         let reply: @Sendable (HTTPResponse) -> Void
+
+        init(_ request: HTTPRequest, _ reply: @escaping @Sendable (HTTPResponse) -> Void) {
+            let asked = request.query["timeout"].flatMap(parseDuration) ?? patience.usual
+            (body, end, self.reply) = (request.body, .now + min(asked, patience.longest), reply)
+        }
     }
     private struct State {
-        var waiting: [Question] = []
-        /// Of those that wait.
-        var bytes = 0
+        /// By the address that asks, and whose turn it is.
+        private var waiting: [String: [Question]] = [:]
+        private var turns: [String] = []
+        private var count = 0
+        private var bytes = 0
         var told = RefusalLog()
+
+        mutating func add(_ question: Question, of peer: String) -> Bool {
+            guard count < maximumWaiting, bytes + question.body.count <= maximumWaitingBytes,
+                waiting[peer, default: []].count < maximumWaitingOfOne
+            else { return false }
+            if waiting[peer] == nil { turns.append(peer) }
+            waiting[peer, default: []].append(question)
+            (count, bytes) = (count + 1, bytes + question.body.count)
+            return true
+        }
+        mutating func next() -> Question? {
+            guard !turns.isEmpty else { return nil }
+            let peer = turns.removeFirst()
+            guard var own = waiting.removeValue(forKey: peer), !own.isEmpty else { return nil }
+            let question = own.removeFirst()
+            if !own.isEmpty {
+                waiting[peer] = own
+                turns.append(peer)
+            }
+            (count, bytes) = (count - 1, bytes - question.body.count)
+            return question
+        }
     }
     private let state = Mutex(State())
     private let (wakes, wake) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
@@ -46,16 +79,8 @@ final class AdmissionDesk: Sendable {
         guard request.method == "POST" else {
             return reply(.text("an AdmissionReview is sent by POST, not \(request.method)\n", status: 405))
         }
-        let question = Question(body: request.body, cameAt: .now, reply: reply)
-        let isTaken = state.withLock { state in
-            guard state.waiting.count < Self.maximumWaiting,
-                state.bytes + question.body.count <= Self.maximumWaitingBytes
-            else { return false }
-            state.waiting.append(question)
-            state.bytes += question.body.count
-            return true
-        }
-        guard isTaken else { return shed(question) }
+        let question = Question(request, reply)
+        guard state.withLock({ $0.add(question, of: request.peer) }) else { return shed(question) }
         wake.yield()
     }
 
@@ -67,8 +92,8 @@ final class AdmissionDesk: Sendable {
     /// Until the task is cancelled. `tell` hears of what was refused.
     func run(_ view: @Sendable () -> ClusterView, tell: @Sendable (String) -> Void) async {
         for await _ in wakes {
-            while let question = next() {
-                guard ContinuousClock.now - question.cameAt < Self.patience else {
+            while let question = state.withLock({ $0.next() }) {
+                guard ContinuousClock.now < question.end else {
                     shed(question)
                     continue
                 }
@@ -76,15 +101,6 @@ final class AdmissionDesk: Sendable {
                 // A verdict may take long, and this thread is others', too.
                 await Task.yield()
             }
-        }
-    }
-
-    private func next() -> Question? {
-        state.withLock { state in
-            guard !state.waiting.isEmpty else { return nil }
-            let question = state.waiting.removeFirst()
-            state.bytes -= question.body.count
-            return question
         }
     }
 

@@ -21,13 +21,13 @@ import Testing
         var now: ClusterView { view.withLock { $0 } }
         func complete() { view.withLock { _ = $0.take(.synced) } }
     }
-    private func question(_ body: [UInt8]) -> HTTPRequest {
-        HTTPRequest(method: "POST", target: "/validate?timeout=3s", body: body)
+    private func question(_ body: [UInt8], of peer: Int = 1, timeout: String = "30s") -> HTTPRequest {
+        HTTPRequest(method: "POST", target: "/validate?timeout=\(timeout)", body: body, peer: "10.0.0.\(peer)")
     }
 
     @Test func noMoreWaitThanThereIsRoomFor() async throws {
         let answers = Answers()
-        for _ in 0..<70 { desk.answer(question(Array("{}".utf8)), answers.add) }
+        for number in 0..<70 { desk.answer(question(Array("{}".utf8), of: number / 7), answers.add) }
         #expect(answers.all == Array(repeating: 503, count: 6))
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { await desk.run({ ClusterView() }, tell: { _ in }) }
@@ -36,6 +36,41 @@ import Testing
             group.cancelAll()
         }
     }
+    /// Whoever asks much keeps nobody else waiting.
+    @Test func everybodyHasATurn() async throws {
+        let (answers, order) = (Answers(), Order())
+        for number in 0..<10 {
+            desk.answer(question([], of: 1)) { response in
+                answers.add(response)
+                order.add("a\(number)")
+            }
+        }
+        #expect(answers.all == [503, 503])
+        desk.answer(question([], of: 2)) { _ in order.add("b") }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { await desk.run({ ClusterView() }, tell: { _ in }) }
+            try await until("all are answered") { order.all.count == 11 }
+            group.cancelAll()
+        }
+        #expect(order.all.prefix(4) == ["a8", "a9", "a0", "b"])
+    }
+    private final class Order: Sendable {
+        private let names = Mutex<[String]>([])
+        var all: [String] { names.withLock { $0 } }
+        func add(_ name: String) { names.withLock { $0.append(name) } }
+    }
+
+    @Test func whatNobodyWaitsForIsNotJudged() async throws {
+        let answers = Answers()
+        desk.answer(question(Array(review(route()).utf8), timeout: "0s"), answers.add)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { await desk.run({ ClusterView() }, tell: { _ in }) }
+            try await until("it is answered") { !answers.all.isEmpty }
+            group.cancelAll()
+        }
+        #expect(answers.all == [503])
+    }
+
     @Test func largeOnesTakeMoreRoom() {
         let answers = Answers()
         let large = [UInt8](repeating: 0x20, count: AdmissionRequest.maximumBytes)

@@ -96,7 +96,8 @@ func review(_ object: String) -> String {
 
 /// Asks at `port` as an API server does that believes in `bundle`: the status, and what was said.
 func ask(
-    _ body: String, at port: UInt16, believing bundle: String, path: String = "/validate", method: String = "POST"
+    _ body: String, at port: UInt16, believing bundle: String, path: String = "/validate?timeout=30s",
+    method: String = "POST"
 ) throws -> (status: Int, body: String) {
     let directory = try TemporaryDirectory()
     try writeText(bundle, to: directory.path + "/ca.pem")
