@@ -38,4 +38,18 @@ import Testing
         try controller.end()
         await server.stop()
     }
+
+    /// Whoever has no use for it gives it no rights.
+    @Test func itCanBeSwitchedOff() async throws {
+        let server = try await FakeAPIServer()
+        let controller = try RunningController("a", server, options: ["--ca", "off"])
+        do {
+            try await soon("it runs") { try controller.status().ready }
+            #expect(try controller.status().authority == nil)
+            #expect(throws: (any Error).self) { try controller.agentctl("ca") }
+            #expect(!server.requests.contains { $0.path.hasSuffix("/heddle-ca") || $0.path == "/api/v1/pods" })
+        } catch { Issue.record(error) }
+        try controller.end()
+        await server.stop()
+    }
 }

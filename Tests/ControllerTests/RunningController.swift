@@ -16,8 +16,8 @@ struct RunningController {
     /// What it wrote, in JSON.
     var log: String { readText(directory.path + "/log") }
 
-    /// Called `name`.
-    init(_ name: String, _ server: FakeAPIServer, token: String = "secret") throws {
+    /// Called `name`; `options`: more than it needs.
+    init(_ name: String, _ server: FakeAPIServer, token: String = "secret", options: [String] = []) throws {
         directory = try TemporaryDirectory()
         (authorityPort, webhookPort) = (try freePort(), try freePort())
         let (kubeconfig, path) = (directory.path + "/kubeconfig", directory.path + "/log")
@@ -30,7 +30,7 @@ struct RunningController {
                 "--api-socket", directory.path + "/controller.sock", "--healthz-address", "127.0.0.1:0",
                 "--metrics-address", "127.0.0.1:0", "--ca-address", "127.0.0.1:\(authorityPort)", "--webhook-address",
                 "127.0.0.1:\(webhookPort)", "--log-format", "json",
-            ], descriptors: [log, log, log])
+            ] + options, descriptors: [log, log, log])
     }
 
     func agentctl(_ arguments: String...) throws -> String {
