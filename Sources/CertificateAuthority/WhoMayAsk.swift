@@ -91,9 +91,8 @@ package struct WhoMayAsk: Sendable {
         return grant
     }
 
-    private func requester(
-        of token: TokenFacts, pods: PodView
-    ) throws(Refusal) -> (account: ServiceAccount, pod: PodFacts) {
+    /// Whether it may ask at all: before anything else of its request is looked at.
+    package func checkToken(_ token: TokenFacts) throws(Refusal) {
         guard token.isAuthenticated else {
             let detail = token.problem.map { "; it said: \(shown($0))" } ?? ""
             // Servers that know audiences say in words only that it was these.
@@ -105,6 +104,12 @@ package struct WhoMayAsk: Sendable {
         guard !token.audiences.isDisjoint(with: audiences) else {
             throw wrongAudience("")
         }
+    }
+
+    private func requester(
+        of token: TokenFacts, pods: PodView
+    ) throws(Refusal) -> (account: ServiceAccount, pod: PodFacts) {
+        try checkToken(token)
         guard let account = ServiceAccount(userName: token.userName) else {
             throw Refusal(.notAServiceAccount, "\(shown(token.userName)) is no ServiceAccount")
         }

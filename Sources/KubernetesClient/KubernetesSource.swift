@@ -17,7 +17,7 @@ package final class KubernetesSource: Sendable {
         var decoder: ObjectDecoder {
             var options = ObjectDecoder.Options()
             options.keepsRouteRecords = role == .controller
-            options.keepsPodUIDs = role == .pods
+            options.keepsPodIdentities = role == .pods
             return ObjectDecoder(options: options)
         }
 

@@ -80,7 +80,7 @@ private func uri(in extensions: Certificate.Extensions) throws(Refusal) -> Strin
             .badRequest,
             isAuthority
                 ? "the CSR asks for the certificate of an authority (CA:TRUE)"
-                : "the CSR asks for the extension \(other.oid): leave out all but subjectAltName")
+                : "the CSR asks for the extension \(shown(other.oid.description)): leave out all but subjectAltName")
     }
     guard let extensions = extensions.first else { return nil }
     guard let names = try? SubjectAlternativeNames(extensions) else {

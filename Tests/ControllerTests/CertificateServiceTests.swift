@@ -134,6 +134,73 @@ import Testing
         }
     }
 
+    /// The kubelet of a node that is taken over makes pods as it likes, and they have no account, not even `default`.
+    @Test func aPodThatNamesNoAccountStandsForNone() async throws {
+        try await withService { rig in
+            var mirror = FakeObject(
+                "shop", "mirror-0", body: #""spec":{"nodeName":"node-1"},"status":{"phase":"Running"}"#)
+            mirror.nodeName = "node-1"
+            rig.server.put(.pods, mirror)
+            try await soon("it is known") { rig.pods.count == 5 }
+            let name = "spiffe://cluster.local/ns/shop/sa/default"
+            let csr = try SigningKey.generate().request(uris: [name])
+            guard case .failure(let refusal) = await rig.ask(csr: csr, by: "agent.token", impersonating: name) else {
+                return #expect(Bool(false), "it was issued")
+            }
+            #expect(refusal.reason == .notOnNode, "\(refusal.sentence)")
+        }
+    }
+
+    /// With the watch gone nobody knows who has left the node: a pod's own is all that is given.
+    @Test func nobodySpeaksForOthersWhileThePodsAreNotWatched() async throws {
+        try await withService { rig in
+            let csr = try SigningKey.generate().request(uris: [Self.web])
+            #expect(try await rig.chain(csr: csr, by: "agent.token", impersonating: Self.web).count == 3)
+            for _ in 0..<200 { rig.server.fail(.pods, .status(503)) }
+            rig.server.endWatches(.pods)
+            try await soon("the watch waits") { rig.pods.status.first?.state == .waiting }
+            guard case .failure(let refusal) = await rig.ask(csr: csr, by: "agent.token", impersonating: Self.web)
+            else { return #expect(Bool(false), "it was issued") }
+            #expect(refusal.reason == .notReady, "\(refusal.sentence)")
+            #expect(try await rig.chain(csr: csr, by: "web.token").count == 3)
+        }
+    }
+
+    /// Who is not known has nothing parsed but the size of his request.
+    @Test func theTokenIsJudgedBeforeTheCSR() async throws {
+        try await withService { rig in
+            for (token, reason) in [("bogus.token", Refusal.Reason.notAuthenticated), ("api.token", .wrongAudience)] {
+                guard case .failure(let refusal) = await rig.ask(csr: "no CSR", by: token) else {
+                    return #expect(Bool(false), "it was issued")
+                }
+                #expect(refusal.reason == reason)
+            }
+        }
+    }
+
+    /// One address does not take all of what the API server has for everybody.
+    @Test func oneAddressHasFourReviewsAtATime() async throws {
+        try await withService { rig in
+            let csr = try SigningKey.generate().request(uris: [])
+            rig.server.hold { $0.path.contains("tokenreviews") }
+            let results = await withTaskGroup(of: Refusal.Reason?.self) { group in
+                for _ in 0..<6 {
+                    group.addTask {
+                        if case .failure(let refusal) = await rig.ask(csr: csr, by: "web.token") {
+                            refusal.reason
+                        } else {
+                            nil
+                        }
+                    }
+                }
+                try? await soon("they wait") { rig.server.held == 4 && rig.report.refusedCounts["too-many"] == 2 }
+                rig.server.release()
+                return await group.reduce(into: []) { $0.append($1) }
+            }
+            #expect(results.count { $0 == nil } == 4 && results.count { $0 == .tooMany } == 2)
+        }
+    }
+
     @Test func withoutKeysOrPodsOneIsToldToComeAgain() async throws {
         try await withService { rig in
             rig.forgetKeys()

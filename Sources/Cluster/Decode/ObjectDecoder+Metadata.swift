@@ -64,7 +64,7 @@ extension ObjectDecoder {
                 try reader.elements { (reader, _) throws(DecodeError) in
                     metadata.owner = try controller(&reader) ?? metadata.owner
                 }
-            case "uid" where options.keepsPodUIDs: metadata.uid = try reader.string()
+            case "uid" where options.keepsPodIdentities: metadata.uid = try reader.string()
             case _ where options.keepsRouteRecords:
                 switch key {
                 case "resourceVersion": metadata.record.resourceVersion = try reader.string()

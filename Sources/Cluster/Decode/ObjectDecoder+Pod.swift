@@ -4,6 +4,7 @@ import Addressing
 extension ObjectDecoder {
     mutating func pod(_ reader: inout some Reader) throws(DecodeError) -> Pod {
         var pod = Pod(name: ObjectName("", ""))
+        if options.keepsPodIdentities { pod.serviceAccount = "" }
         let metadata = try object(&reader, isNamespaced: true, labels: .all) {
             (decoder, reader, key) throws(DecodeError) in
             switch key {

@@ -18,8 +18,9 @@ package struct ObjectDecoder {
         package var slicesNeedService = false
         /// Whether routes come with their `record`: for the one who writes their status, and from JSON only.
         package var keepsRouteRecords = false
-        /// Whether pods come with their `uid`.
-        package var keepsPodUIDs = false
+        /// Whether pods come with what says who they are: their `uid`, and no ServiceAccount but one that is named. A
+        /// pod that a node makes by itself names none, and must stand for none.
+        package var keepsPodIdentities = false
 
         /// What a Service has that was given no address and is not headless: nothing, or, for objects that no API
         /// server has seen yet, what stands for the address it will get.

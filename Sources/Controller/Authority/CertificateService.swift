@@ -14,13 +14,15 @@ final class CertificateService: Sendable {
             each: .init(burst: 500, interval: 200), all: .init(burst: 4000, interval: 2))
         /// By pod, once the token says which.
         var requesters = RequestLimits()
-        var reviews = 0
+        /// TokenReviews under way, by address.
+        var reviews: [String: Int] = [:]
         /// Why the last TokenReview was not done.
         var reviewProblem: String?
         var ledger = IssueLedger()
     }
     /// TokenReviews under way: work of the API server, which has others to serve.
     private static let mostReviews = 32
+    private static let mostReviewsOfOne = 4
 
     private let state = Mutex(State())
     private let who: WhoMayAsk
@@ -64,7 +66,8 @@ final class CertificateService: Sendable {
         }
         let token = try bearerToken(authorization)
         let request = try CertificateRequest(message.span)
-        let facts = try await review(token)
+        let facts = try await review(token, peer)
+        try who.checkToken(facts)
         let signing = try SigningRequest(pem: request.csr)
         let grant = try pods.decide(who, facts, asked: [request.impersonated].compactMap(\.self) + signing.uris)
         try state.withLock { state throws(Refusal) in
@@ -93,14 +96,15 @@ final class CertificateService: Sendable {
         return certificateResponse(chain: [leaf] + signer.chain)
     }
 
-    private func review(_ token: String) async throws(Refusal) -> TokenFacts {
+    private func review(_ token: String, _ peer: String) async throws(Refusal) -> TokenFacts {
         try state.withLock { state throws(Refusal) in
-            guard state.reviews < Self.mostReviews else {
-                throw Refusal(.tooMany, "\(Self.mostReviews) tokens are being reviewed; ask again")
+            let (own, all) = (state.reviews[peer] ?? 0, state.reviews.values.reduce(0, +))
+            guard own < Self.mostReviewsOfOne, all < Self.mostReviews else {
+                throw Refusal(.tooMany, "\(all) tokens are being reviewed, \(own) of this address; ask again")
             }
-            state.reviews += 1
+            state.reviews[peer] = own + 1
         }
-        defer { state.withLock { $0.reviews -= 1 } }
+        defer { state.withLock { $0.reviews[peer] = $0.reviews[peer].flatMap { $0 > 1 ? $0 - 1 : nil } } }
         let begin = ContinuousClock.now
         defer { metrics.reviews.observe((ContinuousClock.now - begin) / .seconds(1)) }
         do throws(Refusal) {

@@ -25,8 +25,21 @@ final class PodWatch: Sendable {
 
     /// Asks under the lock: a copy of all pods for each request would cost more than the request.
     func decide(_ who: WhoMayAsk, _ token: TokenFacts, asked: [String]) throws(Refusal) -> Grant {
-        try state.withLock { state throws(Refusal) in try who.decide(token, asked: asked, pods: state.view) }
+        let grant = try state.withLock { state throws(Refusal) in
+            try who.decide(token, asked: asked, pods: state.view)
+        }
+        guard !grant.isImpersonation || isCurrent else {
+            throw Refusal(
+                .notReady, "the watch of pods is not up to date, so nobody gets another's certificate; ask again")
+        }
+        return grant
     }
+
+    /// A pod that has gone must not be spoken for because nobody heard of it. Servers send something every minute.
+    private var isCurrent: Bool {
+        source.status.allSatisfy { $0.state == .watching && $0.age.map { $0 < Self.longestSilence } == true }
+    }
+    private static let longestSilence = Duration.seconds(150)
 
     /// Until the task is cancelled. What was known stays known while the API server is away; `tell` hears of problems.
     func run(_ tell: (String) -> Void = { _ in }) async {
