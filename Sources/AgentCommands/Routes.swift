@@ -28,7 +28,9 @@ struct Routes: ParsableCommand {
     }
 
     private func tellCluster() throws {
-        var list = try options.controller.get(ClusterRoutes.self, AdminPath.routes)
+        let query = service.map { [(name: "service", value: $0)] } ?? []
+        var list = try options.controller.get(ClusterRoutes.self, AdminPath.routes, query)
+        // A controller of an earlier version tells of all.
         if let service {
             list.entries.removeAll { !$0.parents.contains { $0 == service || $0.hasPrefix(service + ":") } }
         }

@@ -16,15 +16,12 @@ struct ClusterView: Sendable {
     /// Of what the watches bring, so that one object can be judged at the cost of its neighbours.
     private var objects = ObjectSet()
     var state: ClusterState { objects.state }
-    private var compiler: RouteCompiler
     private(set) var statuses: RouteStatusBook
     private(set) var isComplete = false
     private(set) var problems: [String] = []
 
     init(proxyName: String? = nil) {
-        let options = CompilerOptions(proxyName: proxyName)
-        compiler = RouteCompiler(node: NodeFacts(name: ""), options: options)
-        statuses = RouteStatusBook(options: options)
+        statuses = RouteStatusBook(options: CompilerOptions(proxyName: proxyName))
     }
 
     var serviceCount: Int { state.services.count }
@@ -36,18 +33,15 @@ struct ClusterView: Sendable {
     /// What one object is judged against: nothing, as long as anything may be missing.
     var known: ObjectSet { isComplete ? objects : ObjectSet() }
 
-    /// What is wrong with routes. A walk over everything, for those who ask: a change costs the change.
-    var findings: [Finding] { compiler.findings }
+    /// What is wrong with routes. A walk over everything.
+    var findings: [Finding] { statuses.findings }
 
     /// The routes whose status must be written now that this is known.
     @discardableResult mutating func take(_ event: SourceEvent) -> Set<ObjectID> {
         switch event {
         case .changes(let changes):
-            var dirty = Dirty()
             // Pods are agents: `InForceBook` has them.
-            for change in changes where change.id.kind != .pod { dirty.formUnion(objects.apply(change.withoutRecord)) }
-            _ = compiler.update(
-                dirty.services, pods: [], node: NodeFacts(name: ""), own: OwnSockets(), from: state)
+            for change in changes where change.id.kind != .pod { objects.apply(change.withoutRecord) }
             return statuses.apply(changes)
         case .synced:
             isComplete = true
@@ -71,10 +65,14 @@ struct ClusterView: Sendable {
         status.findingCount = findings.count
     }
 
-    /// Every route of ours, with what is wrong with it.
-    func routeList(_ standing: Standing? = nil) -> ClusterRoutes {
+    /// Every route of ours, or of those of one service, with what is wrong with it.
+    func routeList(_ standing: Standing? = nil, of service: String? = nil) -> ClusterRoutes {
         let faults = Dictionary(grouping: findings, by: \.object)
-        let routes = state.routes.values.filter { !$0.parents.isEmpty }
+        let routes = state.routes.values
+            .filter { route in
+                guard let service else { return !route.parents.isEmpty }
+                return route.parents.contains { text($0) == service || text($0).hasPrefix(service + ":") }
+            }
             .sorted { ($0.name, $0.id.kind.rawValue) < ($1.name, $1.id.kind.rawValue) }
         return ClusterRoutes(
             entries: routes.map { route in

@@ -28,17 +28,19 @@ final class ControllerBoard: Sendable {
     /// nil: it is off.
     let webhook: Webhook?
     private let analyst = ClusterAnalyst()
+    private let desk = AnswerDesk()
     private let startedAt: Duration
     private let pid: Int32
     let metrics: ControllerMetrics
 
     init(
         _ configuration: ControllerConfiguration, source: KubernetesSource, writer: ObjectWriter,
-        elector: LeaderElector, authority: ControllerAuthority? = nil, loop: ServerLoop, pid: Int32
+        elector: LeaderElector, authority: ControllerAuthority? = nil, pid: Int32
     ) {
         self.authority = authority
         metrics = ControllerMetrics()
-        nodes = NodeWatch(loop, port: configuration.agentPort, metrics: metrics)
+        // Thousands of questions have a loop of their own: whoever asks whether we live waits for none of them.
+        nodes = NodeWatch(ServerLoop(), port: configuration.agentPort, metrics: metrics)
         statuses = StatusWriter(writer, elector.leadership, metrics)
         webhook =
             configuration.webhook == .on ? Webhook(configuration, writer, elector.leadership, metrics) : nil
@@ -117,7 +119,11 @@ final class ControllerBoard: Sendable {
     }
 
     /// Until the task is cancelled.
-    func judgeWhenAsked() async { await analyst.run { self.contents.withLock(\.view) } }
+    func answerWhenAsked() async {
+        async let answers: Void = desk.run()
+        await analyst.run { self.contents.withLock(\.view) }
+        await answers
+    }
 
     /// The same of the webhook.
     func serveWebhook(_ log: Logger) async { await webhook?.run({ self.contents.withLock(\.view) }, log) }
@@ -138,6 +144,9 @@ final class ControllerBoard: Sendable {
 
     @Sendable func answerMetrics(_ request: HTTPRequest, _ reply: @escaping @Sendable (HTTPResponse) -> Void) {
         guard request.path == "/metrics" else { return reply(.notFound) }
+        desk.ask(reply) { self.metricsAnswer }
+    }
+    var metricsAnswer: HTTPResponse {
         metrics.note(contents.withLock(\.view))
         metrics.note(watches)
         metrics.note(elector.status)
@@ -146,15 +155,17 @@ final class ControllerBoard: Sendable {
         nodes.fill(&status)
         metrics.note(status.nodes)
         let text = metrics.registry.render() + (authority?.metricsText ?? "")
-        reply(HTTPResponse(contentType: MetricRegistry.contentType, body: Array(text.utf8)))
+        return HTTPResponse(contentType: MetricRegistry.contentType, body: Array(text.utf8))
     }
 
     @Sendable func answerAdmin(_ request: HTTPRequest, _ reply: @escaping @Sendable (HTTPResponse) -> Void) {
         switch request.path {
-        case AdminPath.status: reply(jsonResponse(status))
+        case AdminPath.status: desk.ask(reply) { jsonResponse(self.status) }
         case AdminPath.routes:
-            let view = contents.withLock(\.view)
-            reply(jsonResponse(view.routeList(nodes.standing)))
+            let service = request.query["service"]
+            desk.ask(reply) {
+                jsonResponse(self.contents.withLock(\.view).routeList(self.nodes.standing, of: service))
+            }
         case AdminPath.analysis: analyst.ask(request.query["namespace"], reply)
         case AdminPath.authority:
             guard let authority else {

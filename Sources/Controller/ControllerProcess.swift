@@ -35,8 +35,7 @@ struct ControllerProcess {
             identity: "\(configuration.identity)_\(UInt64.random(in: .min ... .max))")
         authority = Self.authority(configuration, access, writer, elector, log)
         board = ControllerBoard(
-            configuration, source: source, writer: writer, elector: elector, authority: authority, loop: loop,
-            pid: getpid())
+            configuration, source: source, writer: writer, elector: elector, authority: authority, pid: getpid())
     }
 
     private static func authority(
@@ -86,7 +85,7 @@ struct ControllerProcess {
             group.addTask { await source.run() }
             group.addTask { await lead() }
             group.addTask { await board.nodes.run { log.notice("\($0)") } }
-            group.addTask { await board.judgeWhenAsked() }
+            group.addTask { await board.answerWhenAsked() }
             if let authority { group.addTask { await authority.run() } }
             group.addTask { await board.serveWebhook(log) }
             group.addTask { await board.writeStatuses { log.warning("\($0)") } }

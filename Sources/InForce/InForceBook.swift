@@ -21,8 +21,10 @@ package struct InForceBook: Sendable {
         /// To one that something waits on, and to one where all is well.
         package var watchful = Duration.seconds(15)
         package var seldom = Duration.seconds(60)
-        /// Who lags for so long is told of.
+        /// Who lags for so long is told of, and other news of that kind no sooner than so long afterwards.
         package var patience = Duration.seconds(60)
+        /// Nodes are looked at no more often than this.
+        package var tick = Duration.milliseconds(100)
 
         package init() {}
     }
@@ -30,6 +32,8 @@ package struct InForceBook: Sendable {
         package let node: String
         package let pod: ObjectName
         package let address: IPAddress
+        /// It did not answer last.
+        package let isDoubtful: Bool
     }
 
     struct Node: Sendable {
@@ -72,8 +76,10 @@ package struct InForceBook: Sendable {
     private var nextWave: Duration?
     /// Those to be asked now, the last first.
     private var due: [Question] = []
+    private var dueDoubtful: [Question] = []
     private var nextLook: Duration?
     private var told: [String] = []
+    private var toldAt: Duration?
     private var news: String?
     /// Nodes and routes that were looked at (tested: in proportion to what happens).
     package private(set) var looks = 0
@@ -171,12 +177,16 @@ package struct InForceBook: Sendable {
     // MARK: Whom to ask
 
     /// When `next` is to be called although nothing happened; nil: never.
-    package var deadline: Duration? { due.isEmpty ? nextLook : .zero }
+    package var deadline: Duration? { deadline(doubtful: true) }
+    /// `doubtful`: those may be asked, too, that did not answer last.
+    package func deadline(doubtful: Bool) -> Duration? {
+        due.isEmpty && (!doubtful || dueDoubtful.isEmpty) ? nextLook : .zero
+    }
 
     /// Whom to ask now; nil: nobody before `deadline`.
-    package mutating func next(now: Duration) -> Question? {
+    package mutating func next(now: Duration, doubtful: Bool = true) -> Question? {
         if due.isEmpty, let at = nextLook, at <= now { look(now) }
-        while let question = due.popLast() {
+        while let question = due.popLast() ?? (doubtful ? dueDoubtful.popLast() : nil) {
             // Between the two its pod may have gone.
             if let index = indexes[question.node], nodes[index].pod == question.pod { return question }
         }
@@ -184,6 +194,7 @@ package struct InForceBook: Sendable {
     }
 
     private mutating func look(_ now: Duration) {
+        var doubtful: [Question] = []
         if let at = nextWave, at <= now { beginWave(now) }
         nextLook = nextWave
         for index in nodes.indices {
@@ -194,9 +205,14 @@ package struct InForceBook: Sendable {
                 continue
             }
             (nodes[index].nextAsk, nodes[index].isAsked) = (nil, true)
-            due.append(Question(node: nodes[index].name, pod: nodes[index].pod, address: address))
+            let question = Question(
+                node: nodes[index].name, pod: nodes[index].pod, address: address,
+                isDoubtful: nodes[index].problem != nil)
+            if question.isDoubtful { doubtful.append(question) } else { due.append(question) }
         }
         due.reverse()
+        // Those that wait already are asked before.
+        dueDoubtful = doubtful.reversed() + dueDoubtful
         noteLaggards(now)
     }
 
@@ -247,7 +263,9 @@ package struct InForceBook: Sendable {
             pause = node.waitsFor == nil ? pace.seldom : pace.watchful
             nodes[index].tries = 0
         }
-        ask(index, at: now + pause * (0.75 + spread / 2))
+        let at = now + pause * (0.75 + spread / 2)
+        // Many are looked at together: each look is a walk over all.
+        ask(index, at: pause < .seconds(1) ? at : pace.tick * (at / pace.tick).rounded(.up))
     }
 
     private mutating func note(_ report: ProgrammedReport, _ index: Int, _ now: Duration) {
@@ -284,9 +302,13 @@ package struct InForceBook: Sendable {
 
     package func laggards(now: Duration) -> [Laggard] {
         nodes.compactMap { node in
-            guard let since = node.lagsSince, now - since >= pace.patience else { return nil }
+            guard let since = node.lagsSince, isLaggard(node, now) else { return nil }
             return Laggard(node: node.name, cause: cause(node), since: since)
         }.sorted { $0.node < $1.node }
+    }
+
+    private func isLaggard(_ node: Node, _ now: Duration) -> Bool {
+        node.lagsSince.map { now - $0 >= pace.patience } ?? false
     }
 
     private func cause(_ node: Node) -> String {
@@ -309,16 +331,20 @@ package struct InForceBook: Sendable {
     }
 
     private mutating func noteLaggards(_ now: Duration) {
-        let laggards = laggards(now: now)
-        let names = laggards.map(\.node)
+        if told.isEmpty {
+            guard nodes.contains(where: { isLaggard($0, now) }) else { return }
+        } else if let toldAt, now - toldAt < pace.patience, nodes.contains(where: { isLaggard($0, now) }) {
+            return
+        }
+        let names = nodes.filter { isLaggard($0, now) }.map(\.name).sorted()
         guard names != told else { return }
-        told = names
-        let some = laggards.prefix(3).map { "\($0.node) (\($0.cause))" }.joined(separator: ", ")
-        let more = laggards.count > 3 ? " and \(laggards.count - 3) more" : ""
+        (told, toldAt) = (names, now)
+        guard !names.isEmpty else { return news = "no node lags any more" }
+        let some = names.prefix(3).map { name in "\(name) (\(indexes[name].map { cause(nodes[$0]) } ?? ""))" }
+        let more = names.count > 3 ? " and \(names.count - 3) more" : ""
         news =
-            laggards.isEmpty
-            ? "no node lags any more"
-            : "\(laggards.count) of \(nodes.count) nodes have lagged for more than \(pace.patience): \(some)\(more)"
+            "\(names.count) of \(nodes.count) nodes have lagged for more than \(pace.patience): "
+            + some.joined(separator: ", ") + more
     }
 
     /// What is worth a line in the log since the last time; who lags is looked at with each look at all nodes.

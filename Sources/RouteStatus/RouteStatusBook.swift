@@ -68,6 +68,22 @@ package struct RouteStatusBook: Sendable {
         return differ
     }
 
+    /// What is wrong with routes, and with the annotations of services that they use. A walk over everything, for those
+    /// who ask: a change costs the change.
+    package var findings: [Finding] {
+        guard isSynced else { return [] }
+        var used: Set<ObjectName> = []
+        let ofRoutes = state.routedServices.sorted().flatMap { name -> [Finding] in
+            guard let service = state.services[name], options.handles(service) else {
+                return findingsWithout(parent: name, of: state.routes(of: name))
+            }
+            guard let routes = services[name] else { return [] }
+            if routes.isRouted { used.formUnion(routes.named.union([name])) }
+            return routes.findings
+        }
+        return ofRoutes + used.sorted().flatMap { state.services[$0].map(policyFindings) ?? [] }
+    }
+
     /// What to write to the status of a route at `now` (seconds since 1970); nil: nothing.
     package func write(for id: ObjectID, now: Int) -> RouteStatusWrite? {
         guard isSynced, let route = state.routes[id], let record = records[id], !record.resourceVersion.isEmpty else {

@@ -2,7 +2,10 @@
 import Addressing
 import AdminAPI
 import Cluster
+import Compile
+import DataplaneIR
 import RouteIR
+import TestSupport
 import Testing
 
 @testable import Controller
@@ -39,6 +42,8 @@ import Testing
     @Test func aBackendThatIsMissingIsToldUntilItIsThere() throws {
         var view = ClusterView()
         view.take(.changes([service("web"), route(to: "v2")]))
+        #expect(status(view).findings == [], "it may only not have come yet")
+        view.take(.synced)
         let entry = try #require(view.routeList().entries.first)
         #expect(entry.route == "HTTPRoute shop/canary" && entry.parents == ["shop/web:80"] && entry.rules == 1)
         #expect(entry.findings.count == 1 && entry.findings[0].contains("v2"))
@@ -80,7 +85,57 @@ import Testing
             changes.append(.upsert(.route(route)))
         }
         view.take(.changes(changes))
+        view.take(.synced)
         #expect(status(view).findings.count == 200 && status(view).findingCount == 300)
         #expect(view.routeList().entries.count == 300)
+        #expect(view.routeList(of: "shop/web").entries.count == 300 && view.routeList(of: "shop/w").entries == [])
+    }
+
+    /// What statuses are made of tells the same of routes as what agents compile.
+    @Test(arguments: 0..<5) func findingsAreThoseOfTheCompiler(seed: UInt64) {
+        var random = SeededGenerator(seed: seed)
+        var (view, state) = (ClusterView(), ClusterState())
+        var compiler = RouteCompiler(node: NodeFacts(name: ""))
+        view.take(.synced)
+        for _ in 0..<300 {
+            let change = edit(using: &random)
+            view.take(.changes([change]))
+            let dirty = state.apply(change).services
+            _ = compiler.update(dirty, pods: [], node: NodeFacts(name: ""), own: OwnSockets(), from: state)
+            let (here, there) = (view.findings, compiler.findings)
+            let ofRoutes = { (findings: [Finding]) in findings.filter(\.object.kind.isRoute) }
+            #expect(Set(ofRoutes(here)) == Set(ofRoutes(there)), "seed \(seed)")
+            #expect(ofRoutes(here).count == ofRoutes(there).count, "seed \(seed)")
+            // Annotations are told of as soon as a rule names the service, though it may have no such port.
+            #expect(Set(here).isSuperset(of: there), "seed \(seed)")
+        }
+    }
+    /// Few names, so that parents, backends and ports are there or not.
+    private func edit(using random: inout SeededGenerator) -> Change {
+        let name = ObjectName("shop", ["a", "b", "c"].randomElement(using: &random) ?? "a")
+        if Int.random(in: 0..<3, using: &random) == 0 {
+            guard Int.random(in: 0..<3, using: &random) > 0 else { return .delete(ObjectID(.service, name)) }
+            var service = Service(name: name)
+            service.clusterIPs = [IPAddress(v4: 0x0a60_0001)]
+            service.ports = [UInt16(80), 81].prefix(Int.random(in: 1...2, using: &random)).map { port in
+                var port = Service.Port(name: "p\(port)", port: port)
+                port.appProtocol = ["http", "kubernetes.io/h2c", "tcp", nil].randomElement(using: &random) ?? nil
+                return port
+            }
+            if Bool.random(using: &random) { service.annotations = ["heddle.io/warmup": "soon"] }
+            return .upsert(.service(service))
+        }
+        let kind: Route.Kind = Bool.random(using: &random) ? .http : .grpc
+        let number = Int.random(in: 0..<4, using: &random)
+        var route = Route(kind: kind, name: ObjectName(["shop", "other"][number % 2], "r\(number)"))
+        guard Int.random(in: 0..<4, using: &random) > 0 else { return .delete(route.id) }
+        route.parents = ["a", "b", "gone"].prefix(Int.random(in: 0...3, using: &random)).map {
+            Route.Parent(service: ObjectName("shop", $0), port: Bool.random(using: &random) ? 80 : nil)
+        }
+        var rule = Route.Rule()
+        let backend = ObjectName("shop", ["b", "c", "gone"].randomElement(using: &random) ?? "b")
+        rule.backends = [Route.Backend(.init(name: backend, port: Bool.random(using: &random) ? 80 : 81))]
+        route.rules = [rule]
+        return .upsert(.route(route))
     }
 }

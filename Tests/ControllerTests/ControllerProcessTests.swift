@@ -61,7 +61,7 @@ import Testing
         #expect(answer(board.answerHealth, "/livez").status == 200)
         let waiting = answer(board.answerHealth, "/readyz")
         #expect(waiting.status == 503 && waiting.text.contains("services, endpointslices, namespaces"))
-        #expect(answer(board.answerMetrics, "/metrics").text.contains("\nheddle_controller_ready 0\n"))
+        #expect(metrics(of: board).contains("\nheddle_controller_ready 0\n"))
 
         let told = Told()
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -74,7 +74,7 @@ import Testing
             }
             #expect(answer(board.answerHealth, "/readyz").status == 200)
             #expect(answer(board.answerHealth, "/livez").status == 200)
-            let metrics = answer(board.answerMetrics, "/metrics").text
+            let metrics = metrics(of: board)
             #expect(metrics.contains("\nheddle_controller_services 1\n"))
             #expect(metrics.contains("heddle_controller_watching{resource=\"services\"} 0\n"))
             // And the log says why.
@@ -140,6 +140,9 @@ import Testing
         await server.stop()
     }
 
+    private func metrics(of board: ControllerBoard) -> String {
+        String(decoding: board.metricsAnswer.body, as: UTF8.self)
+    }
     private func answer(_ responder: HTTPResponder, _ target: String) -> (status: Int, text: String) {
         let answer = Mutex<HTTPResponse?>(nil)
         responder(HTTPRequest(target: target)) { response in answer.withLock { $0 = response } }
@@ -163,7 +166,7 @@ private struct ControllerParts {
         writer = ObjectWriter(access: access, program: "test")
         let elector = LeaderElector(writer, lease: .lease(namespace: "n", name: "l"), identity: "a")
         board = ControllerBoard(
-            ControllerConfiguration(), source: source, writer: writer, elector: elector, loop: ServerLoop(), pid: 1)
+            ControllerConfiguration(), source: source, writer: writer, elector: elector, pid: 1)
     }
 }
 

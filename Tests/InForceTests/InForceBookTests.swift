@@ -150,6 +150,43 @@ struct Cluster5 {
         #expect(cluster.book.takeNews() == "no node lags any more")
     }
 
+    /// All nodes are away, one after the other: a line a minute, of a few names; a look goes through them ten times a
+    /// second at most; and whoever does answer waits for none of them.
+    @Test func manyThatDoNotAnswerAreToldOfInAFewLines() throws {
+        var cluster = Cluster5(nodes: 2000)
+        cluster.edit("canary", generation: 1)
+        cluster.catchUp()
+        cluster.synced()
+        cluster.run(.seconds(5))
+        var alive = cluster.positions.keys.filter { $0 != "node-7" }.sorted()
+        let looks = cluster.book.looks
+        var lines: [String] = []
+        for _ in 0..<700 {
+            for name in alive.suffix(5) { cluster.positions[name] = .some(nil) }
+            alive.removeLast(min(5, alive.count))
+            cluster.run(.seconds(1))
+            if let line = cluster.book.takeNews() { lines.append(line) }
+        }
+        #expect((5...13).contains(lines.count), "\(lines)")
+        #expect(lines.allSatisfy { $0.utf8.count < 400 })
+        #expect(lines.last?.hasPrefix("1999 of 2000 nodes have lagged for more than 60.0 seconds: node-0 (") == true)
+        #expect(lines.last?.hasSuffix("and 1996 more") == true)
+        #expect(cluster.book.looks - looks <= 700 * 12 * 2000)
+
+        let wave = cluster.edit("canary", generation: 2)
+        cluster.now += .seconds(60)
+        var answering: [String] = []
+        while let question = cluster.book.next(now: cluster.now, doubtful: false) { answering.append(question.node) }
+        #expect(answering == ["node-7"] && wave > 0)
+        #expect(cluster.book.deadline(doubtful: true) == .zero && cluster.book.deadline(doubtful: false) != .zero)
+        var doubtful: Set<String> = []
+        while let question = cluster.book.next(now: cluster.now) {
+            #expect(question.isDoubtful)
+            doubtful.insert(question.node)
+        }
+        #expect(doubtful.count == 1999)
+    }
+
     /// An edit every 100 ms for a minute, which nodes follow within 50: a thousand questions a second at most.
     @Test func endlessChangesDoNotMakeEndlessQuestions() {
         var cluster = Cluster5(nodes: 2000)

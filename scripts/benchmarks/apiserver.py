@@ -206,4 +206,5 @@ def main():
     accept(listener, serve, cluster)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -11,6 +11,7 @@ import agent
 import bpf
 import churn
 import control_plane
+import controller
 import endurance
 import http2
 import l7
@@ -30,6 +31,7 @@ AREAS = {
     "agent": agent.measure,
     "control-plane": control_plane.measure,
     "decode": control_plane.decode,
+    "controller": controller.measure,
     "observe": observe.measure,
     "http2": http2.measure,
     "l7": l7.measure,

@@ -96,7 +96,7 @@ extension RouteCompiler {
     mutating func updatePolicyFindings(of names: Set<ObjectName>, _ state: borrowing ClusterState) {
         for name in names {
             let service = references.upstreams(of: name).isEmpty ? nil : state.services[name]
-            let findings = service.map { $0.annotations.isEmpty ? [] : ServicePolicy($0).findings } ?? []
+            let findings = service.map(Compile.policyFindings) ?? []
             changes.replace(policyFindings[name] ?? [], with: findings)
             policyFindings[name] = findings.isEmpty ? nil : findings
         }

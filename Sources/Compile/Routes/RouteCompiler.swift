@@ -127,12 +127,7 @@ package struct RouteCompiler: Sendable {
     private func compile(_ name: ObjectName, _ routes: [Route], _ state: borrowing ClusterState) -> RouteParent {
         var result = RouteParent()
         guard let service = state.services[name], options.handles(service) else {
-            result.findings = routes.map {
-                Finding(
-                    reason: "no-parent", object: $0.id, field: "spec.parentRefs",
-                    message: "Service \(name) does not exist, so nothing is routed for it; create it or remove the "
-                        + "reference")
-            }
+            result.findings = findingsWithout(parent: name, of: routes)
             return result
         }
         let attached = attach(routes, to: service, options) { result.findings.append($0) }

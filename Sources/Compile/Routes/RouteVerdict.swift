@@ -50,4 +50,27 @@ package struct RoutesOfService: Equatable, Sendable {
     package var named: Set<ObjectName> = []
 
     package init() {}
+
+    /// What the compiler finds in them, each once: a route on several ports says the same several times.
+    package var findings: [Finding] {
+        var once: Set<Finding> = []
+        return verdicts.sorted { ($0.key.name, $0.key.kind.rawValue) < ($1.key.name, $1.key.kind.rawValue) }
+            .flatMap { $0.value.refusals + $0.value.rules.sorted { $0.key < $1.key }.flatMap(\.value) }
+            .filter { once.insert($0).inserted }
+    }
+    /// Some route is in force, so that what its annotations say is used.
+    package var isRouted: Bool { verdicts.values.contains { !$0.ports.isEmpty } }
+}
+
+package func findingsWithout(parent name: ObjectName, of routes: [Route]) -> [Finding] {
+    routes.map {
+        Finding(
+            reason: "no-parent", object: $0.id, field: "spec.parentRefs",
+            message: "Service \(name) does not exist, so nothing is routed for it; create it or remove the reference")
+    }
+}
+
+/// What is wrong with the annotations of a service that routes use.
+package func policyFindings(of service: Service) -> [Finding] {
+    service.annotations.isEmpty ? [] : ServicePolicy(service).findings
 }

@@ -8,21 +8,26 @@ import InForce
 import Synchronization
 
 final class NodeWatch: Sendable {
-    /// Questions at the same time, how long each may take, and how long an answer may be.
+    /// Questions at the same time, and of those to nodes that did not answer last, which hold on to their place; how
+    /// long each may take, and how long an answer may be.
     private static let atOnce = 64
+    private static let doubtfulAtOnce = 16
     private static let patience = Duration.seconds(3)
     private static let longest = 16_384
 
     private struct State {
         var book = InForceBook()
         var asking = 0
+        var askingDoubtful = 0
+        var mayAskDoubtful: Bool { askingDoubtful < doubtfulAtOnce }
         var random = SystemRandomNumberGenerator()
         /// A turn that somebody waits for.
         var alarm: Duration?
 
         /// nil: none is needed, or there is an earlier one.
         mutating func newAlarm() -> Duration? {
-            guard asking < atOnce, let at = book.deadline, alarm.map({ $0 > at }) ?? true else { return nil }
+            guard asking < atOnce, let at = book.deadline(doubtful: mayAskDoubtful), alarm.map({ $0 > at }) ?? true
+            else { return nil }
             alarm = at
             return at
         }
@@ -67,8 +72,11 @@ final class NodeWatch: Sendable {
 
     private func nextQuestion() -> InForceBook.Question? {
         state.withLock { state in
-            guard state.asking < Self.atOnce, let question = state.book.next(now: now) else { return nil }
+            guard state.asking < Self.atOnce,
+                let question = state.book.next(now: now, doubtful: state.mayAskDoubtful)
+            else { return nil }
             state.asking += 1
+            state.askingDoubtful += question.isDoubtful ? 1 : 0
             return question
         }
     }
@@ -78,6 +86,7 @@ final class NodeWatch: Sendable {
         metrics.count(answer)
         state.withLock { state in
             state.asking -= 1
+            state.askingDoubtful -= question.isDoubtful ? 1 : 0
             state.book.answered(
                 question, answer, now: now, spread: Double.random(in: 0..<1, using: &state.random))
         }
