@@ -142,6 +142,17 @@ private struct World {
         #expect(rotation.take(.tick, now: 740) == [.forget(root: 1), .publish([3])])
     }
 
+    /// Its age would be negative for years.
+    @Test func whatBeginsInTheFutureIsReplaced() {
+        var rotation = Rotation(timing: shortTiming())
+        _ = rotation.take(.tick, now: 1_000_000)
+        _ = rotation.take(.rootMade(id: 1), now: 1_000_000)
+        _ = rotation.take(.intermediateMade(id: 2, root: 1), now: 1_000_000)
+        // Clocks of replicas differ.
+        #expect(rotation.take(.published([1]), now: 999_990) == [])
+        #expect(rotation.take(.tick, now: 1000) == [.makeRoot(id: 3, notAfter: 21_000)])
+    }
+
     @Test func answersToNothingAskedChangeNothing() {
         var rotation = Rotation(timing: shortTiming())
         #expect(rotation.take(.rootMade(id: 7), now: 0) == [.makeRoot(id: 1, notAfter: 20_000)])

@@ -32,12 +32,13 @@ final class AuthorityCluster: Sendable {
     }
 
     /// Runs one replica that leads, or not, until the body ends; then it is killed in whatever it does.
-    func replica(leads: Bool = true, _ body: (AuthorityKeeper) async throws -> Void) async throws {
+    func replica(leads: Bool = true, absence: Int = 0, _ body: (AuthorityKeeper) async throws -> Void) async throws {
         let (writer, leadership) = (ObjectWriter(access: access, program: "test"), Leadership())
         defer { writer.shutdown() }
         if leads { leadership.set(.zero ..< .seconds(1000)) }
         var timing = AuthorityKeeper.Timing()
         timing.reading = .milliseconds(5)
+        timing.absence = absence
         let keeper = AuthorityKeeper(
             writer, leadership, namespace: "kube-system", timing: timing, leader: { "a" }, now: { self.now })
         try await withThrowingTaskGroup(of: Void.self) { group in

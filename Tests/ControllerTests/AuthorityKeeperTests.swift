@@ -39,6 +39,7 @@ import Testing
             if leads { leadership.set(.zero ..< .seconds(1000)) }
             var timing = AuthorityKeeper.Timing()
             timing.reading = .milliseconds(20)
+            timing.absence = 0
             return AuthorityKeeper(
                 writer, leadership, namespace: "mesh", timing: timing, leader: { "a" }, now: { self.now })
         }

@@ -29,7 +29,9 @@ import Testing
             cluster.store("heddle-ca", bad)
             let writes = cluster.secretWrites
             try await soon("it is told") {
-                keeper.report.problems.contains { $0.hasPrefix("Secret kube-system/heddle-ca is damaged: ") }
+                keeper.report.problems.contains {
+                    $0.hasPrefix("Secret kube-system/heddle-ca is \(damage == .emptied ? "empty, and" : "damaged: ")")
+                }
             }
             try await cluster.looks()
             #expect(cluster.roots == roots && cluster.secret == bad && cluster.secretWrites == writes)
@@ -141,6 +143,83 @@ import Testing
         try await cluster.replica { keeper in
             try await soon("it signs") { keeper.signer != nil && cluster.published.count == 1 }
             #expect(keeper.report.problems.isEmpty && cluster.secret["note"] == "eA==")
+        }
+        await cluster.end()
+    }
+
+    /// Also when nobody is there who remembers; and a wish for a new root is heard.
+    @Test func whatWasEmptiedIsNotBegunAnew() async throws {
+        let cluster = try await AuthorityCluster()
+        try await cluster.replica { keeper in
+            try await soon("it signs") { keeper.signer != nil && cluster.published.count == 1 }
+        }
+        let roots = cluster.roots
+        cluster.store("heddle-ca", [:])
+        try await cluster.replica { keeper in
+            try await soon("it is told") { keeper.report.problems.contains { $0.contains("that others believe") } }
+            try await cluster.looks()
+            #expect(cluster.secret.isEmpty && cluster.roots == roots && keeper.signer == nil)
+            cluster.server.store(AuthorityCluster.folder + "configmaps/heddle-ca-root", "{}")
+            try await soon("it begins") { keeper.signer != nil && cluster.published.count == 1 }
+            #expect(cluster.roots != roots && keeper.report.problems.isEmpty)
+        }
+        await cluster.end()
+    }
+
+    /// Whoever replaces it may delete it first.
+    @Test func cacertsThatAreAwayForAMomentStayInForce() async throws {
+        let cluster = try await AuthorityCluster()
+        let theirs = try cluster.storeCacerts("first")
+        for isNew in [true, false] {
+            try await cluster.replica(absence: 120) { keeper in
+                if isNew {
+                    try await soon("it signs") { keeper.signer != nil && cluster.published.count == 1 }
+                    cluster.server.delete(.secrets, "kube-system", "cacerts")
+                }
+                try await cluster.looks()
+                cluster.pass(119)
+                try await cluster.looks()
+                #expect(cluster.published.count == 1 && cluster.secret["1.key"] == nil)
+                if !isNew {
+                    cluster.pass(1)
+                    try await soon("an own root is made") { cluster.published.count == 2 }
+                }
+            }
+        }
+        #expect(cluster.roots.contains(theirs.chain[1]))
+        await cluster.end()
+    }
+
+    @Test func aRootThatNobodyIsToldOfDoesNotSign() async throws {
+        let cluster = try await AuthorityCluster()
+        let one = try cluster.storeCacerts("one")
+        var kept = cluster.data("secrets/cacerts")
+        _ = try cluster.storeCacerts("two")
+        kept["root-cert.pem"] = cluster.data("secrets/cacerts")["root-cert.pem"]
+        cluster.store("cacerts", kept)
+        try await cluster.replica { keeper in
+            try await soon("it is told") {
+                keeper.report.problems.contains { $0.contains("the root of its chain is not in root-cert.pem") }
+            }
+            #expect(keeper.signer == nil && cluster.roots.isEmpty && one.chain.count == 2)
+        }
+        await cluster.end()
+    }
+
+    /// Others may have another root by then, and this one be forgotten.
+    @Test func whoeverCannotReadTheSecretsForLongDoesNotSign() async throws {
+        let cluster = try await AuthorityCluster()
+        try await cluster.replica { keeper in
+            try await soon("it signs") { keeper.signer != nil && cluster.published.count == 1 }
+            try cluster.server.enforce(rbac: roleRights(without: ("get", "secrets", "heddle-ca")))
+            try await soon("it is told") { keeper.report.problems.contains { $0.contains("forbids to get secrets") } }
+            cluster.pass(3600)
+            try await cluster.looks()
+            #expect(keeper.signer != nil)
+            cluster.pass(1)
+            try await soon("it does not sign") { keeper.signer == nil && !keeper.report.isReady }
+            try cluster.server.enforce(rbac: renderedChart)
+            try await soon("it signs again") { keeper.signer != nil && keeper.report.problems.isEmpty }
         }
         await cluster.end()
     }

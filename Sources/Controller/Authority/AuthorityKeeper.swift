@@ -12,8 +12,10 @@ final class AuthorityKeeper: Sendable {
         var rotation = Rotation.Timing()
         /// Between two looks at the Secrets.
         var reading = Duration.seconds(10)
+        /// In seconds: a Secret cacerts that is away for less is being replaced.
+        var absence = 120
     }
-    private enum Foreign {
+    enum Foreign {
         /// Not read yet, or not readable now: nothing may be decided.
         case unknown
         case absent
@@ -21,28 +23,33 @@ final class AuthorityKeeper: Sendable {
         case damaged
     }
     /// What is seen and done between two pauses.
-    private struct Memory {
+    struct Memory {
         var foreign = Foreign.unknown
         var own = OwnKeys()
         /// The Secret as it is; nil: it cannot be used.
         var stored: (data: [String: [UInt8]], version: String)?
         var rotation: Rotation
         var problems: [String] = []
+        /// The Secret has nothing of what is published: whoever empties that as well wants a new root.
+        var isEmptied = false
+        var foreignIsAwaySince: Int?
+        /// When both Secrets were read.
+        var lastRead: Int?
     }
-    private struct State {
+    struct State {
         var signer: Signer?
         var report = AuthorityReport.Keys()
         var wishes: [Rotation.Event] = []
     }
 
-    private let state = Mutex(State())
+    let state = Mutex(State())
     private let writer: ObjectWriter
-    private let leadership: Leadership
-    private let timing: Timing
+    let leadership: Leadership
+    let timing: Timing
     /// Who leads, for those who ask another.
     private let leader: @Sendable () -> String
-    private let now: @Sendable () -> Int
-    private let secret: ObjectAddress
+    let now: @Sendable () -> Int
+    let secret: ObjectAddress
     private let cacerts: ObjectAddress
     private let bundle: ObjectAddress
     private let (turns, wake) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
@@ -112,8 +119,8 @@ final class AuthorityKeeper: Sendable {
     }
 
     private func turn(_ memory: inout Memory, _ note: @Sendable (String) -> Void) async {
-        await readForeign(&memory)
-        await readOwn(&memory)
+        let isRead = (await readOwn(&memory), await readForeign(&memory))
+        if isRead == (true, true) { memory.lastRead = now() }
         if leadership.isLeading {
             await keepForeignRoots(&memory)
             let isPublished = await publish(&memory, note)
@@ -129,10 +136,25 @@ final class AuthorityKeeper: Sendable {
 
     // MARK: What there is
 
-    private func readForeign(_ memory: inout Memory) async {
-        switch await writer.keptData(cacerts) {
-        case .failure(.gone): memory.foreign = .absent
-        case .failure(let failure): memory.problems.append(failure.sentence)
+    /// Whether it is known what there is.
+    private func readForeign(_ memory: inout Memory) async -> Bool {
+        let answer = await writer.keptData(cacerts)
+        guard answer == .failure(.gone) else { memory.foreignIsAwaySince = nil; return readForeign(answer, &memory) }
+        let since = memory.foreignIsAwaySince ?? now()
+        memory.foreignIsAwaySince = since
+        switch memory.foreign {
+        case .present, .damaged: if now() >= since + timing.absence { memory.foreign = .absent }
+        case .unknown: if !memory.own.foreign.areInForce || now() >= since + timing.absence { memory.foreign = .absent }
+        case .absent: break
+        }
+        return true
+    }
+
+    private func readForeign(_ answer: Result<KeptData, APIFailure>, _ memory: inout Memory) -> Bool {
+        switch answer {
+        case .failure(let failure):
+            memory.problems.append(failure.sentence)
+            return false
         case .success(let kept):
             do throws(SigningError) {
                 let text = { (name: String) in String(decoding: kept.data[name] ?? [], as: UTF8.self) }
@@ -140,16 +162,22 @@ final class AuthorityKeeper: Sendable {
                 let authority = try Authority(
                     certificate: text("ca-cert.pem"), key: SigningKey(pem: kept.data["ca-key.pem"] ?? []),
                     above: [text("cert-chain.pem"), roots].filter { !$0.isEmpty }, at: now())
-                memory.foreign = .present(authority, roots: try certificates(inPEM: roots).map(\.pem))
+                let published = try certificates(inPEM: roots).map(\.pem)
+                guard let root = authority.chain.last, published.contains(root) else {
+                    throw SigningError("the root of its chain is not in root-cert.pem")
+                }
+                memory.foreign = .present(authority, roots: published)
             } catch {
                 memory.foreign = .damaged
                 memory.problems.append(
                     "\(cacerts) cannot be used: \(error.sentence); mend it, or delete it for an own root")
             }
+            return true
         }
     }
 
-    private func readOwn(_ memory: inout Memory) async {
+    /// Whether it is known what there is.
+    private func readOwn(_ memory: inout Memory) async -> Bool {
         switch await writer.keptData(secret) {
         case .failure(let failure):
             memory.stored = nil
@@ -157,21 +185,42 @@ final class AuthorityKeeper: Sendable {
                 failure == .gone
                     ? "\(secret) does not exist, so no key can be kept; apply the chart, which makes it empty, or turn "
                         + "the authority off with --ca off" : failure.sentence)
+            return failure == .gone
         case .success(let kept):
-            guard kept.resourceVersion != memory.stored?.version else { return }
+            guard kept.resourceVersion != memory.stored?.version else { return true }
             do throws(SigningError) {
                 let own = try OwnKeys(kept.data)
-                // A new root at once would be one that nobody believes yet.
-                if own.roots.isEmpty, !memory.own.roots.isEmpty { throw SigningError("it was emptied") }
-                memory.own = own
+                if own.roots.isEmpty, let problem = await problemOfBeginning(&memory) {
+                    memory.stored = nil
+                    memory.problems.append(problem)
+                    return true
+                }
+                (memory.own, memory.isEmptied) = (own, false)
                 memory.stored = (kept.data, kept.resourceVersion)
-                memory.rotation = Rotation(timing: timing.rotation, state: memory.own.state)
+                // Others may keep something there, too: what was begun goes on.
+                if own.state != memory.rotation.state {
+                    memory.rotation = Rotation(timing: timing.rotation, state: own.state)
+                }
             } catch {
                 memory.stored = nil
                 memory.problems.append(
-                    "\(secret) is damaged: \(error.sentence); restore it; for a new root remove all of its data "
-                        + "and restart all replicas")
+                    "\(secret) is damaged: \(error.sentence); restore it; for a new root remove all data of it "
+                        + "and of \(bundle)")
             }
+            return true
+        }
+    }
+
+    /// nil: nobody believes a root yet, so that one may be made. What is not known is no beginning.
+    private func problemOfBeginning(_ memory: inout Memory) async -> String? {
+        switch await writer.keptData(bundle) {
+        case .failure(.gone): return nil
+        case .failure(let failure): return failure.sentence
+        case .success(let kept):
+            memory.isEmptied = kept.data["root-cert.pem"]?.isEmpty == false
+            return memory.isEmptied
+                ? "\(secret) is empty, and a root is published in \(bundle) that others believe: restore it, or for a "
+                    + "new root remove all data of \(bundle), too" : nil
         }
     }
 
@@ -276,7 +325,7 @@ final class AuthorityKeeper: Sendable {
         // What is published may be what is not known now.
         case .unknown, .damaged: return false
         }
-        guard !roots.isEmpty else { return false }
+        guard !roots.isEmpty, !memory.isEmptied else { return false }
         switch await writer.keptData(bundle) {
         case .failure(let failure):
             memory.problems.append(
@@ -311,68 +360,5 @@ final class AuthorityKeeper: Sendable {
 extension [String: [UInt8]] {
     fileprivate func changed(by changes: [String: [UInt8]?]) -> Self {
         changes.reduce(into: self) { $0[$1.key] = $1.value }
-    }
-}
-
-// MARK: What is told
-
-extension AuthorityKeeper {
-    private static let day = 86_400
-
-    private func show(_ memory: inout Memory) {
-        var report = AuthorityReport.Keys()
-        var signer: Signer?
-        do throws(SigningError) {
-            switch memory.foreign {
-            case .present(let authority, _):
-                report.origin = "cacerts"
-                let chosen = try self.signer(before: Signer(authority, life: timing.rotation.leafLife), memory.own)
-                signer = chosen
-                report.root = try chosen.root.flatMap { root throws(SigningError) in try .init(pem: root) }
-                if chosen.chain.count > 1 { report.intermediate = .init(chosen.authority.facts) }
-                if let root = authority.chain.last, root != chosen.root { report.nextRoot = try .init(pem: root) }
-            case .damaged: report.origin = "cacerts"
-            case .absent:
-                signer = try memory.own.signer(life: timing.rotation.leafLife)
-                if let own = signer { signer = try self.signer(before: own, memory.own) }
-                try report.describe(memory.own)
-            case .unknown: break
-            }
-        } catch {
-            memory.problems.append("\(secret) is damaged: \(error.sentence)")
-        }
-        if signer == nil, memory.problems.isEmpty, !leadership.isLeading {
-            memory.problems.append("there is no key yet; the replica that leads makes it")
-        }
-        let soon = now() + 30 * Self.day
-        for (name, certificate, limit) in [
-            ("root", report.root, soon), ("intermediate", report.intermediate, now() + 10 * Self.day),
-        ] {
-            guard let certificate, certificate.notAfter < (report.origin == "own" ? limit : soon) else { continue }
-            let days = max(0, certificate.notAfter - now()) / Self.day
-            memory.problems.append(
-                "the \(name) \(certificate.subject) ends in \(days) days; "
-                    + (report.origin == "own"
-                        ? "it should have been renewed: agentctl ca renew \(name)" : "put another into Secret cacerts"))
-        }
-        report.problems = memory.problems
-        state.withLock { state in
-            // What signed goes on until it is known what does instead.
-            if let signer { state.signer = signer }
-            report.isReady = state.signer != nil
-            if case .unknown = memory.foreign {
-                (report.origin, report.root) = (state.report.origin, state.report.root)
-            }
-            state.report = report
-        }
-    }
-
-    /// The one that signed goes on, if it may, until everybody can know the root of the one that comes.
-    private func signer(before next: Signer, _ own: OwnKeys) throws(SigningError) -> Signer {
-        let isKnown = { (signer: Signer) in own.isKnown(signer.root, now: self.now(), self.timing.rotation) }
-        if isKnown(next) { return next }
-        let earlier = [state.withLock(\.signer), try own.signer(life: timing.rotation.leafLife)]
-            .compactMap(\.self).filter { $0.leafEnd(now: now()) != nil }
-        return earlier.first(where: isKnown) ?? earlier.first ?? next
     }
 }

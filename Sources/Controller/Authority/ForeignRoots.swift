@@ -21,6 +21,8 @@ struct ForeignRoots: Codable, Equatable, Sendable {
         (roots.filter { $0.until == nil } + roots.filter { $0.until != nil }).map(\.certificate)
     }
 
+    var areInForce: Bool { roots.contains { $0.until == nil } }
+
     /// These are in cacerts now; none: there is no cacerts. If they are the first, nobody is there who knows of others
     /// only. `overlap`: how long a leaf under another root may still live.
     mutating func take(_ current: [String], areFirst: Bool, now: Int, overlap: Int) {
