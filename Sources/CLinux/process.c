@@ -84,3 +84,4 @@ pid_t clinux_spawn_bound(char *const argv[], char *const environment[], int outp
 
 void clinux_limit_arenas(int count) { mallopt(M_ARENA_MAX, count); }
 void clinux_trim_heap(void) { malloc_trim(0); }
+void clinux_hide_memory(void) { prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }

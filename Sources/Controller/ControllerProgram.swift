@@ -11,6 +11,7 @@ package enum ControllerProgram {
     /// 0: ended as asked; 1: something is missing; 2: wrong usage.
     package static func main(arguments: [String]) async -> Never {
         prepareProcess()
+        hideMemory()
         exit(await run(arguments))
     }
 

@@ -13,3 +13,10 @@ package func prepareProcess() {
         setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
     }
 }
+
+/// For a process that holds private keys: a crash leaves them in no file.
+package func hideMemory() {
+    clinux_hide_memory()
+    var none = rlimit()
+    setrlimit(__rlimit_resource_t(RLIMIT_CORE.rawValue), &none)
+}

@@ -174,6 +174,9 @@ private typealias Client = GRPCClient<HTTP2ClientTransport.Posix>
     private static func expectNothingSecret(_ server: FakeAPIServer, _ controller: RunningController) throws {
         struct Kept: Decodable { var data: [String: String]? }
         let kept = try JSONDecoder().decode(Kept.self, from: Data((server.stored(secret) ?? "").utf8)).data ?? [:]
+        // A core dump would hold them all.
+        let limits = readText("/proc/\(controller.process.pid)/limits").split(separator: "\n")
+        #expect(limits.first { $0.hasPrefix("Max core file size") }?.split(separator: " ").dropFirst(4).first == "0")
         let keys = kept.filter { $0.key.hasSuffix(".key") }.values
         #expect(keys.count == 2)
         let folder = try TemporaryDirectory()

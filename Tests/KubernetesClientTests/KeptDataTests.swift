@@ -53,7 +53,18 @@ import Testing
         }
     }
 
+    /// A balancer's page in its place would else look like a Secret that somebody has emptied.
+    @Test(arguments: [
+        "{}", #"{"kind":"Secret","metadata":{}}"#, #"{"kind":"Status","metadata":{"resourceVersion":"1"}}"#,
+    ])
+    func whatIsNoSuchObjectIsNotAnEmptyOne(body: String) {
+        let answer = APIAnswer(status: 200, body: Array(body.utf8), resourceVersion: body.contains("\"1\"") ? "1" : "")
+        #expect(throws: APIFailure.self) { try KeptData.from(answer, secret).get() }
+    }
+
     @Test func noValueIsShown() {
+        let write = ObjectWrite(.patch, secret, fields: #""data":{"tls.key":"apple"}"#)
+        #expect(!"\(write)".contains("apple") && !String(reflecting: [write]).contains("apple"))
         let kept = KeptData(data: ["tls.key": Array("apple".utf8)], resourceVersion: "1")
         var dumped = ""
         dump(kept, to: &dumped)

@@ -18,5 +18,7 @@ pid_t clinux_spawn_bound(char *const argv[], char *const environment[], int outp
 void clinux_limit_arenas(int count);
 /* Gives freed heap memory back to the kernel. */
 void clinux_trim_heap(void);
+/* Nobody but root sees this process's memory, neither in a core dump nor through /proc or ptrace. */
+void clinux_hide_memory(void);
 
 #endif

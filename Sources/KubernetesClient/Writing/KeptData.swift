@@ -20,14 +20,7 @@ extension KeptData: CustomStringConvertible, CustomDebugStringConvertible, Custo
 extension ObjectWriter {
     /// Of a Secret, or of a ConfigMap's texts.
     package func keptData(_ object: ObjectAddress) async -> Result<KeptData, APIFailure> {
-        await read(object).flatMap { answer in
-            do throws(JSONError) {
-                let data = try KeptData.read(answer.body, isText: object.isText)
-                return .success(KeptData(data: data, resourceVersion: answer.resourceVersion))
-            } catch {
-                return .failure(.trouble("the API server sent a \(object.kind) whose data cannot be read"))
-            }
-        }
+        await read(object).flatMap { KeptData.from($0, object) }
     }
 
     /// Changes these keys and leaves the others; nil: takes the key away.
@@ -44,23 +37,37 @@ extension ObjectWriter {
 }
 
 extension KeptData {
-    fileprivate static func read(_ body: [UInt8], isText: Bool) throws(JSONError) -> [String: [UInt8]] {
+    static func from(_ answer: APIAnswer, _ object: ObjectAddress) -> Result<KeptData, APIFailure> {
+        let read = try? read(answer.body, isText: object.isText)
+        // Whatever else answers in the server's place must not pass for an object that keeps nothing.
+        guard let read, read.kind == object.kind, !answer.resourceVersion.isEmpty else {
+            return .failure(.trouble("the API server sent what is no \(object.kind), or one that cannot be read"))
+        }
+        return .success(KeptData(data: read.data, resourceVersion: answer.resourceVersion))
+    }
+
+    private static func read(
+        _ body: [UInt8], isText: Bool
+    ) throws(JSONError) -> (kind: String, data: [String: [UInt8]]) {
+        var kind = ""
         var data: [String: [UInt8]] = [:]
         var reader = JSONReader(body.span)
         try reader.enterObject()
         while let key = try reader.nextKey() {
-            guard reader.text(of: key) == "data", reader.token == .object else {
-                try reader.skipValue()
-                continue
-            }
-            try reader.enterObject()
-            while let key = try reader.nextKey() {
-                let (name, text) = (reader.text(of: key), try reader.readText())
-                // What is no base64 an API server does not take.
-                data[name] = isText ? Array(text.utf8) : decodeBase64(text) ?? []
+            switch reader.text(of: key) {
+            case "kind" where reader.token == .string: kind = try reader.readText()
+            case "data" where reader.token == .object:
+                try reader.enterObject()
+                while let key = try reader.nextKey() {
+                    let (name, text) = (reader.text(of: key), try reader.readText())
+                    // What is no base64 an API server does not take.
+                    data[name] = isText ? Array(text.utf8) : decodeBase64(text) ?? []
+                }
+            default: try reader.skipValue()
             }
         }
-        return data
+        try reader.finish()
+        return (kind, data)
     }
 }
 

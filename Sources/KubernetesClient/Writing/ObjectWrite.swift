@@ -96,3 +96,10 @@ package struct ObjectWrite: Equatable, Sendable {
             + #""metadata":{\#(members.joined(separator: ","))}\#(fields.isEmpty ? "" : ",")\#(fields)}"#
     }
 }
+
+/// What is written may be secret: a Secret's keys, a token that is reviewed.
+extension ObjectWrite: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
+    package var description: String { "\(verbName) of \(object)" }
+    package var debugDescription: String { description }
+    package var customMirror: Mirror { Mirror(self, children: []) }
+}
