@@ -220,9 +220,9 @@ if !isSet("HEDDLE_CORE") {
         tests(
             "Controller",
             [
-                "Addressing", "AdminAPI", "AdminServer", "Admission", "CertificateAuthority", "Cluster", "Controller",
-                "Daemon", "FakeAPIServer", "InForce", "KubernetesClient", "Options", "Posix", "PullJSON", "RouteIR",
-                "Signing", "Telemetry", "TestSupport", "Validation", "YAML",
+                "Addressing", "AdminAPI", "AdminServer", "Admission", "CertificateAuthority", "Cluster", "Compile",
+                "Controller", "Daemon", "DataplaneIR", "FakeAPIServer", "InForce", "KubernetesClient", "Options", "Posix",
+                "PullJSON", "RouteIR", "Signing", "Telemetry", "TestSupport", "Validation", "YAML",
             ] + grpc + certificates),
         library("HandOverLink", ["AdminServer", "HandOver", "Posix", "RouteIR"] + nio),
         library("KubernetesClient", ["Cluster", "Posix", "PullJSON", "YAML"] + nio + tls),
