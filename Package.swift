@@ -221,7 +221,8 @@ if !isSet("HEDDLE_CORE") {
             "Controller",
             [
                 "Addressing", "AdminAPI", "AdminServer", "Admission", "CertificateAuthority", "Cluster", "Compile",
-                "Controller", "Daemon", "DataplaneIR", "FakeAPIServer", "InForce", "KubernetesClient", "Options", "Posix",
+                "Controller", "Daemon", "DataplaneIR", "FakeAPIServer", "InForce", "KubernetesClient", "Options",
+                "Posix",
                 "PullJSON", "RouteIR", "Signing", "Telemetry", "TestSupport", "Validation", "YAML",
             ] + grpc + certificates),
         library("HandOverLink", ["AdminServer", "HandOver", "Posix", "RouteIR"] + nio),
