@@ -32,10 +32,12 @@ import Testing
 
     /// What was added since the first release of version 1 is missing in the file of an agent before it.
     @Test func whatIsNewMayBeMissing() throws {
-        let later = [#""annotations":{"heddle.io/x":"y"},"labels":{"team""#, #""place":2,"#]
+        let later = [#""annotations":{"heddle.io/x":"y"},"labels":{"team""#, #""place":2,"#, #","uid":"p1""#]
         var lines = recordedSnapshot.split(separator: "\n").dropFirst().dropLast().map(String.init)
         for (index, line) in lines.enumerated() {
-            lines[index] = line.replacing(later[0], with: #""labels":{"team""#).replacing(later[1], with: "")
+            lines[index] = later.dropFirst().reduce(line.replacing(later[0], with: #""labels":{"team""#)) {
+                $0.replacing($1, with: "")
+            }
             guard let start = lines[index].firstRange(of: #""record":{"#),
                 let end = lines[index].firstRange(of: #""rules""#)
             else { continue }
@@ -50,6 +52,9 @@ import Testing
             case .route(var route):
                 (route.parents[0].place, route.record) = (nil, nil)
                 return .route(route)
+            case .pod(var pod):
+                pod.uid = nil
+                return .pod(pod)
             default: return object
             }
         }
@@ -103,7 +108,7 @@ import Testing
         pod.addresses = [IPAddress(v4: 0x0a01_0002)]
         pod.nodeName = "node-a"
         pod.namedPorts = [Pod.NamedPort(name: "http", transport: .udp, port: 8080)]
-        pod.serviceAccount = "robot"
+        (pod.uid, pod.serviceAccount) = ("p1", "robot")
         (pod.ownerKind, pod.ownerName) = ("ReplicaSet", "web")
         let cidrs = [IPPrefix("10.96.0.0/16")].compactMap { $0 }
         return [
