@@ -1,39 +1,23 @@
-/// Makes answers that take a while, one after the other, away from the loop of the servers: probes and doors are
-/// answered meanwhile.
+/// Makes answers that take a while, one after the other.
 import AdminServer
 import Daemon
-import Synchronization
 
 final class AnswerDesk: Sendable {
     private struct Question {
         let make: @Sendable () -> HTTPResponse
         let reply: @Sendable (HTTPResponse) -> Void
     }
-    private static let maximumWaiting = 16
-    private let waiting = Mutex<[Question]>([])
-    private let wakes: AsyncStream<Void>
-    private let wake: AsyncStream<Void>.Continuation
-
-    init() { (wakes, wake) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1)) }
+    private let queue = QuestionQueue<Question>()
 
     func ask(_ reply: @escaping @Sendable (HTTPResponse) -> Void, _ make: @escaping @Sendable () -> HTTPResponse) {
-        let isTaken = waiting.withLock { waiting in
-            guard waiting.count < Self.maximumWaiting else { return false }
-            waiting.append(Question(make: make, reply: reply))
-            return true
-        }
-        guard isTaken else {
-            return reply(failureResponse("\(Self.maximumWaiting) others wait for an answer; ask again", status: 503))
-        }
-        wake.yield()
+        guard !queue.add(Question(make: make, reply: reply)) else { return }
+        reply(failureResponse("others wait for answers, and no more may; ask again", status: 503))
     }
 
     /// Until the task is cancelled.
     func run() async {
-        for await _ in wakes {
-            while let question = waiting.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) {
-                question.reply(question.make())
-            }
+        await queue.run { questions in
+            for question in questions { question.reply(question.make()) }
         }
     }
 }

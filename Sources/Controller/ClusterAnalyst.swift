@@ -1,10 +1,9 @@
-/// Judges the whole cluster for those who ask. A large one takes a while: one walk at a time, away from the loop of the
-/// servers, on which probes are answered, and the same walk for all who wait for it.
+/// Judges the whole cluster for those who ask. A large one takes a while: one walk at a time, and the same walk for all
+/// who wait for it.
 import AdminAPI
 import AdminServer
 import Cluster
 import Daemon
-import Synchronization
 import Validation
 
 final class ClusterAnalyst: Sendable {
@@ -12,34 +11,16 @@ final class ClusterAnalyst: Sendable {
         let namespace: String?
         let reply: @Sendable (HTTPResponse) -> Void
     }
-    private static let maximumWaiting = 16
-    private let waiting = Mutex<[Question]>([])
-    private let wakes: AsyncStream<Void>
-    private let wake: AsyncStream<Void>.Continuation
-
-    init() { (wakes, wake) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1)) }
+    private let queue = QuestionQueue<Question>()
 
     func ask(_ namespace: String?, _ reply: @escaping @Sendable (HTTPResponse) -> Void) {
-        let isTaken = waiting.withLock { waiting in
-            guard waiting.count < Self.maximumWaiting else { return false }
-            waiting.append(Question(namespace: namespace, reply: reply))
-            return true
-        }
-        guard isTaken else {
-            let sentence = "\(Self.maximumWaiting) others wait for the cluster to be judged; ask again"
-            return reply(failureResponse(sentence, status: 503))
-        }
-        wake.yield()
+        guard !queue.add(Question(namespace: namespace, reply: reply)) else { return }
+        reply(failureResponse("others wait for the cluster to be judged, and no more may; ask again", status: 503))
     }
 
     /// Until the task is cancelled.
     func run(_ view: @Sendable () -> ClusterView) async {
-        for await _ in wakes {
-            let questions = waiting.withLock { waiting in
-                defer { waiting.removeAll() }
-                return waiting
-            }
-            guard !questions.isEmpty else { continue }
+        await queue.run { questions in
             let view = view()
             let report = view.judged()
             for question in questions {
