@@ -67,9 +67,7 @@ struct AuthorityRenewal: ParsableCommand {
 
 func authorityText(_ report: AuthorityReport, now: Int, wide: Bool) -> String {
     var text = ""
-    let line = { (name: String, value: String) in
-        text += name + String(repeating: " ", count: max(1, 18 - name.count)) + value + "\n"
-    }
+    let line = { (name: String, value: String) in text += factLine(name, value) }
     let keys = report.keys
     line("authority", "trust domain \(report.trustDomain), " + (keys.origin == "own" ? "own root" : keys.origin))
     line("state", stateText(report))
@@ -121,9 +119,5 @@ func endText(_ notAfter: Int, now: Int) -> String {
     notAfter > now ? "in \(span(notAfter - now))" : "\(span(now - notAfter)) ago"
 }
 
-/// Of seconds, in the largest unit that fits twice.
-private func span(_ seconds: Int) -> String {
-    let units = [(86_400, "d"), (3600, "h"), (60, "m")]
-    guard let (unit, name) = units.first(where: { seconds >= 2 * $0.0 }) else { return "\(max(0, seconds))s" }
-    return "\(seconds / unit)\(name)"
-}
+/// An age of which no more is known than whole seconds.
+private func span(_ seconds: Int) -> String { seconds < 10 ? "\(max(0, seconds))s" : age(Double(seconds)) }

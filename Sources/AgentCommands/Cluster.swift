@@ -4,9 +4,7 @@ import Glibc
 
 func clusterStatusText(_ status: ControllerStatus, wide: Bool, now: Int = time(nil)) -> String {
     var text = ""
-    let line = { (name: String, value: String) in
-        text += name + String(repeating: " ", count: max(1, 18 - name.count)) + value + "\n"
-    }
+    let line = { (name: String, value: String) in text += factLine(name, value) }
     line(
         "controller",
         "\(status.identity) (heddle-controller \(status.version), pid \(status.pid), up \(age(status.uptimeSeconds)))")

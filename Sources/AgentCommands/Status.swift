@@ -67,9 +67,7 @@ struct Status: ParsableCommand {
 
 func statusText(_ status: AgentStatus, wide: Bool) -> String {
     var text = ""
-    let line = { (name: String, value: String) in
-        text += name + String(repeating: " ", count: max(1, 18 - name.count)) + value + "\n"
-    }
+    let line = { (name: String, value: String) in text += factLine(name, value) }
     line("node", "\(status.node) (heddle-agent \(status.version), pid \(status.pid), up \(age(status.uptimeSeconds)))")
     let companion = status.dataplane.companion.map { " with \($0)" } ?? ""
     line("dataplane", "\(status.dataplane.name)\(companion) (\(status.dataplane.configured))")

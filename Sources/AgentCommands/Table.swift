@@ -68,6 +68,11 @@ enum Output {
     }
 }
 
+/// A line of a status: what it is about, and beneath those of other lines what there is to say.
+func factLine(_ name: String, _ value: String) -> String {
+    name + String(repeating: " ", count: max(1, 18 - name.count)) + value + "\n"
+}
+
 /// `0.4s`, `12s`, `3m`, `5h`, `2d`
 func age(_ seconds: Double) -> String {
     switch seconds {
