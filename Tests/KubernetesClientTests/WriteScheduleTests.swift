@@ -152,6 +152,22 @@ import Testing
     }
 
     /// The object stays another one than we know, as when it cannot be read: what it is like now brings the wish anew.
+    /// Others may fail meanwhile: that was told of them.
+    @Test mutating func aWriteThatIsDoneIsNoNews() {
+        for number in 0..<10 {
+            schedule.want(["a\(number)", "b\(number)", "c\(number)"])
+            for key in ["a\(number)", "b\(number)"] {
+                #expect(schedule.next(now: .zero) == key)
+                let told = schedule.ended(
+                    key, .outcome(.failed(.forbidden("no \(key)"))), now: .zero, using: &random)
+                #expect(told == "no \(key)")
+            }
+            let key = schedule.next(now: .zero)
+            #expect(
+                key == "c\(number)" && schedule.ended("c\(number)", Self.written, now: .zero, using: &random) == nil)
+        }
+    }
+
     @Test mutating func endlessConflictsEnd() throws {
         schedule.want(["a"])
         var (now, tries) = (Duration.zero, 0)

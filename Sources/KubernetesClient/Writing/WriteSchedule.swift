@@ -127,6 +127,7 @@ package struct WriteSchedule<Key: Hashable & Sendable>: Sendable {
         switch result {
         case .nothing, .outcome(.written), .outcome(.unchanged), .outcome(.failed(.gone)):
             succeeded(key, now)
+            return nil
         case .outcome(.failed(.refused(let sentence))), .outcome(.failed(.tooLarge(let sentence))):
             // The same will be refused again; another wish may not be.
             succeeded(key, now)
