@@ -23,4 +23,12 @@ import Testing
             }
         }
     }
+
+    @Test(arguments: [400, 403, 409, 413, 422, 429, 500])
+    func norAToken(code: Int) {
+        let review = ObjectAddress(
+            group: "authentication.k8s.io", plural: "tokenreviews", kind: "TokenReview", name: "")
+        let failure = APIFailure(APIStatus(code: code, message: "denied: apple"), verb: "create", review)
+        #expect(failure.sentence.contains("\(code)") && !failure.sentence.contains("apple"))
+    }
 }

@@ -21,26 +21,12 @@ struct TokenReviewer: Sendable {
             fields: #""spec":{"token":"\#(token)","audiences":[\#(audiences)]}"#)
         switch await writer.answer(to: write, within: Self.patience) {
         case .failure(let failure):
-            throw Refusal(.notReady, "the token was not reviewed: \(failure.withoutItsWords)")
+            throw Refusal(.notReady, "the token was not reviewed: \(failure.sentence)")
         case .success(let answer):
             guard let facts = try? TokenFacts(review: answer.body) else {
                 throw Refusal(.notReady, "the API server's answer to a TokenReview cannot be read")
             }
             return facts
-        }
-    }
-}
-
-extension APIFailure {
-    /// Not what the server said: who knows what of the request it repeats.
-    fileprivate var withoutItsWords: String {
-        switch self {
-        case .forbidden:
-            "the API server forbids to create tokenreviews (403); allow the verb create on resource tokenreviews of "
-                + "API group authentication.k8s.io in a ClusterRole bound to the controller's ServiceAccount"
-        case .throttled: "the API server has too much to do (429)"
-        case .trouble: "the API server is in trouble, or does not answer"
-        case .conflict, .gone, .tooLarge, .refused, .fenced: "the API server does not take TokenReviews"
         }
     }
 }

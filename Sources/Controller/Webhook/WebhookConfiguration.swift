@@ -2,6 +2,7 @@
 /// believe when they call them.
 import KubernetesClient
 import PullJSON
+import Signing
 
 struct WebhookConfiguration: Equatable, Sendable {
     /// Names of the webhooks.
@@ -28,7 +29,9 @@ struct WebhookConfiguration: Equatable, Sendable {
             }
         }
         guard let first = bundles.first, bundles.allSatisfy({ $0 == first }) else { return }
-        bundle = pemCertificates(String(decoding: decodeBase64(first) ?? [], as: UTF8.self))
+        let text = String(decoding: decodeBase64(first) ?? [], as: UTF8.self)
+        // What cannot be read is not what it should be, and is written anew.
+        bundle = (try? certificates(inPEM: text).map(\.pem)) ?? []
     }
 
     private static func webhook(_ reader: inout JSONReader) throws(JSONError) -> (name: String, bundle: String) {
@@ -50,13 +53,5 @@ struct WebhookConfiguration: Equatable, Sendable {
             }
         }
         return (name, bundle)
-    }
-}
-
-/// Each with one line break at its end, so that equal ones are alike.
-func pemCertificates(_ text: String) -> [String] {
-    let (begin, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----")
-    return text.split(separator: begin, omittingEmptySubsequences: false).dropFirst().compactMap { part in
-        part.firstRange(of: end).map { begin + part[..<$0.lowerBound] + end + "\n" }
     }
 }

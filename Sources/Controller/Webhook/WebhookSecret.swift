@@ -1,6 +1,5 @@
 /// What the Secret of the webhook keeps. The key of an authority is nowhere: it signs one certificate and is forgotten.
 import Admission
-import AdminServer
 import Signing
 
 /// A certificate of the door, and what serves by it.
@@ -17,8 +16,7 @@ struct WebhookIdentity: Sendable {
         certificate = try WebhookCertificate(pem: pem, authority: authority)
         self.key = try SigningKey(pem: key)
         self.pem = pem
-        // That the key is the certificate's.
-        try ServedCertificate().set(chain: [pem], key: key)
+        guard self.key.isKey(of: pem) else { throw Damage("its key is another's") }
     }
 
     /// With an authority of its own.
@@ -42,7 +40,7 @@ extension WebhookCertificate {
         }
         guard isIssued(pem, by: authority) else { throw Damage("it is not its authority's") }
         self.init(
-            fingerprint: leaf.fingerprint, authority: pemCertificates(authority).joined(), names: Set(leaf.names),
+            fingerprint: leaf.fingerprint, authority: root.pem, names: Set(leaf.names),
             notBefore: leaf.notBefore + WebhookIdentity.clockAllowance, notAfter: min(leaf.notAfter, root.notAfter))
     }
 }

@@ -24,8 +24,8 @@ package enum APIFailure: Error, Equatable, Sendable {
 
     init(_ status: APIStatus, verb: String, _ object: ObjectAddress, _ part: ObjectWrite.Part = .object) {
         var status = status
-        // Whoever checks what is written may quote it: a Secret's values must not come to a log.
-        if object.kind == "Secret" { status.message = "" }
+        // Whoever checks what is written may quote it: a Secret's values, or a token, must not come to a log.
+        if ["Secret", "TokenReview"].contains(object.kind) { status.message = "" }
         let said = [status.reason, status.message].filter { !$0.isEmpty }.joined(separator: ", ")
         let prefix =
             "the API server answered \(verb) of \(object) with \(status.code)\(said.isEmpty ? "" : ": \(said)")"
