@@ -144,7 +144,8 @@ def watch(client, cluster, resource, query):
         chunk(client, b"".join(data for _, data in new))
 
 
-def serve(client, cluster):
+def serve(client, answer_one, *arguments):
+    """Calls answer_one(client, method, target, body, *arguments) for each request until the client goes."""
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     reader = client.makefile("rb")
     try:
@@ -153,22 +154,27 @@ def serve(client, cluster):
             while (line := reader.readline()).strip():
                 name, _, value = line.decode().partition(":")
                 length = int(value) if name.lower() == "content-length" else length
-            reader.read(length)
-            url = urllib.parse.urlsplit(request.split()[1].decode())
-            resource = url.path.rsplit("/", 1)[1]
-            query = dict(urllib.parse.parse_qsl(url.query))
-            if resource not in cluster.objects:
-                answer(client, 404, b'{"kind":"Status","code":404}')
-            elif query.get("watch") == "true":
-                watch(client, cluster, resource, query)
-            else:
-                # Streamed lists are what it offers; a client that wants pages gets all in one.
-                answer(client, 200, json.dumps({"kind": "List", "metadata": {"resourceVersion": str(cluster.version)},
-                                                "items": cluster.objects[resource]}).encode())
+            body = reader.read(length)
+            method, target = request.decode().split()[:2]
+            answer_one(client, method, target, body, *arguments)
     except OSError:
         pass
     finally:
         client.close()
+
+
+def answer_one(client, _, target, __, cluster):
+    url = urllib.parse.urlsplit(target)
+    resource = url.path.rsplit("/", 1)[1]
+    query = dict(urllib.parse.parse_qsl(url.query))
+    if resource not in cluster.objects:
+        answer(client, 404, b'{"kind":"Status","code":404}')
+    elif query.get("watch") == "true":
+        watch(client, cluster, resource, query)
+    else:
+        # Streamed lists are what it offers; a client that wants pages gets all in one.
+        answer(client, 200, json.dumps({"kind": "List", "metadata": {"resourceVersion": str(cluster.version)},
+                                        "items": cluster.objects[resource]}).encode())
 
 
 def accept(listener, body, *arguments):
@@ -203,7 +209,7 @@ def main():
     with open(options.control + ".new", "w") as ready:
         ready.write(str(sum(map(len, cluster.initial.values()))))
     os.rename(options.control + ".new", options.control + ".ready")
-    accept(listener, serve, cluster)
+    accept(listener, serve, answer_one, cluster)
 
 
 if __name__ == "__main__":

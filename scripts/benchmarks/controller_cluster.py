@@ -17,7 +17,7 @@ import socket
 import threading
 import urllib.parse
 
-from apiserver import MANAGED, accept, answer, chunk, dotted, event, service, slice_of
+from apiserver import MANAGED, accept, answer, chunk, dotted, event, serve, service, slice_of
 
 MESH = "heddle.io/mesh-controller"
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/heddle-controller"
@@ -174,41 +174,27 @@ def bookmark(version, annotations):
         "resourceVersion": str(version), "annotations": annotations}}
 
 
-def serve(client, cluster):
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    reader = client.makefile("rb")
+def answer_one(client, method, target, body, cluster):
+    url = urllib.parse.urlsplit(target)
+    last = url.path.rsplit("/", 1)[1]
+    query = dict(urllib.parse.parse_qsl(url.query))
+    with cluster.changed:
+        what = "routes/status" if url.path.endswith("/status") else "lease" if url.path == LEASE else last
+        cluster.requests[(method, what)] += 1
     try:
-        while request := reader.readline():
-            length = 0
-            while (line := reader.readline()).strip():
-                name, _, value = line.decode().partition(":")
-                length = int(value) if name.lower() == "content-length" else length
-            body = reader.read(length)
-            method, target = request.decode().split()[:2]
-            url = urllib.parse.urlsplit(target)
-            last = url.path.rsplit("/", 1)[1]
-            query = dict(urllib.parse.parse_qsl(url.query))
-            with cluster.changed:
-                what = "routes/status" if url.path.endswith("/status") else "lease" if url.path == LEASE else last
-                cluster.requests[(method, what)] += 1
-            try:
-                if query.get("watch") == "true" and last in cluster.things:
-                    watch(client, cluster, last, query)
-                elif method == "GET" and last in cluster.things:
-                    answer(client, 400, b'{"kind":"Status","code":400,"message":"watch with sendInitialEvents"}')
-                elif method == "GET" and url.path in cluster.others:
-                    answer(client, 200, json.dumps(cluster.others[url.path]).encode())
-                elif method == "GET":
-                    raise Refused(404, "NotFound")
-                else:
-                    answer(client, 200, json.dumps(cluster.write(method, url.path, body)).encode())
-            except Refused as refused:
-                answer(client, refused.code, json.dumps({
-                    "kind": "Status", "code": refused.code, "reason": refused.reason}).encode())
-    except OSError:
-        pass
-    finally:
-        client.close()
+        if query.get("watch") == "true" and last in cluster.things:
+            watch(client, cluster, last, query)
+        elif method == "GET" and last in cluster.things:
+            answer(client, 400, b'{"kind":"Status","code":400,"message":"watch with sendInitialEvents"}')
+        elif method == "GET" and url.path in cluster.others:
+            answer(client, 200, json.dumps(cluster.others[url.path]).encode())
+        elif method == "GET":
+            raise Refused(404, "NotFound")
+        else:
+            answer(client, 200, json.dumps(cluster.write(method, url.path, body)).encode())
+    except Refused as refused:
+        answer(client, refused.code, json.dumps({
+            "kind": "Status", "code": refused.code, "reason": refused.reason}).encode())
 
 
 def agents(port, version):
@@ -267,7 +253,7 @@ def main():
     listener = socket.create_server(("127.0.0.1", options.port), backlog=64)
     # Whoever waits for this file finds everything ready.
     open(options.control + ".ready", "w").close()
-    accept(listener, serve, cluster)
+    accept(listener, serve, answer_one, cluster)
 
 
 main()
