@@ -99,7 +99,6 @@ final class Handshake: ChannelInboundHandler, RemovableChannelHandler, OpenConne
     func close(_ reason: ShedReason?) {
         connections.remove(self, reason)
         deadline?.cancel()
-        context?.close(promise: nil)
-        context = nil
+        context.take()?.close(promise: nil)
     }
 }

@@ -57,8 +57,8 @@ final class HTTPConnection: ChannelDuplexHandler, OpenConnection {
     func close(_ reason: ShedReason?) {
         connections.remove(self, reason)
         deadline?.cancel()
-        context?.close(promise: nil)
-        context = nil
+        // An answer that was under way ends within `close`: what was asked behind it is not begun any more.
+        context.take()?.close(promise: nil)
     }
 
     // MARK: The request
