@@ -49,6 +49,8 @@ package struct NodeProgram: Equatable, Sendable {
     /// Serve node ports on loopback to processes of this node (eBPF only; spec row 92).
     package var nodePortLoopback = false
 
+    package var mesh = MeshProgram()
+
     package init(nodeName: String) { self.nodeName = nodeName }
 
     package func proxyListener(_ family: AddressFamily) -> SocketAddress? {

@@ -56,6 +56,8 @@ package struct Frontend: Hashable, Sendable {
         case balance
         /// The node's L7 proxy answers it (`NodeProgram.proxyListeners`). TCP to a cluster IP only.
         case proxy
+        /// Those of enrolled pods of this node the proxy answers, all others are balanced.
+        case tunnel
     }
     package let kind: Kind
     /// nil for a node port: every address in `NodeProgram.nodePortAddresses`, without a copy for each.

@@ -11,6 +11,10 @@ package struct ProxySnapshot: Equatable, Sendable {
     package var upstreams: [UpstreamID: Upstream] = [:]
     /// Who has which address, for telemetry and for the namespace of a client: the pods of this node and all endpoints.
     package var workloads: [IPAddress: Workload] = [:]
+    /// nil: this node makes no tunnels and takes none.
+    package var mesh: ProxyMesh?
+    /// The enrolled pods of this node, by each of their addresses.
+    package var meshPods: [IPAddress: MeshPod] = [:]
 
     package init(generation: UInt64 = 0, node: ProxyNode) {
         self.generation = generation
@@ -44,6 +48,8 @@ package struct Workload: Hashable, Sendable {
     package var canonicalRevision: String
     package var serviceAccount: String
     package var node: String
+    /// It takes tunnels (HBONE), and in the clear nothing is sent to it.
+    package var isEnrolled = false
 
     package init(
         namespace: String, pod: String, name: String, app: String = "unknown", version: String = "unknown",
@@ -73,6 +79,9 @@ package struct ProxyUpdate: Equatable, Sendable {
     package var removedUpstreams: [UpstreamID] = []
     package var workloads: [AddressedWorkload] = []
     package var removedWorkloads: [IPAddress] = []
+    package var mesh: ProxyMesh?
+    package var meshPods: [AddressedPod] = []
+    package var removedMeshPods: [IPAddress] = []
 
     package init(base: UInt64?, generation: UInt64, node: ProxyNode) {
         self.base = base
@@ -100,6 +109,10 @@ extension ProxySnapshot {
         let changed = workloads.filter { old?.workloads[$0.key] != $0.value }.sorted { $0.key < $1.key }
         update.workloads = changed.map { AddressedWorkload($0.key, $0.value) }
         update.removedWorkloads = (old?.workloads.keys.filter { workloads[$0] == nil } ?? []).sorted()
+        update.mesh = mesh
+        let pods = meshPods.filter { old?.meshPods[$0.key] != $0.value }.sorted { $0.key < $1.key }
+        update.meshPods = pods.map { AddressedPod($0.key, $0.value) }
+        update.removedMeshPods = (old?.meshPods.keys.filter { meshPods[$0] == nil } ?? []).sorted()
         return update
     }
 
@@ -115,6 +128,9 @@ extension ProxySnapshot {
         for id in update.removedUpstreams { new.upstreams[id] = nil }
         for entry in update.workloads { new.workloads[entry.address] = entry.workload }
         for address in update.removedWorkloads { new.workloads[address] = nil }
+        new.mesh = update.mesh
+        for entry in update.meshPods { new.meshPods[entry.address] = entry.pod }
+        for address in update.removedMeshPods { new.meshPods[address] = nil }
         return new
     }
 }

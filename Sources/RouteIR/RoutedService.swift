@@ -30,6 +30,8 @@ package enum RoutedProtocol: UInt8, Hashable, Sendable, CaseIterable {
     /// HTTP/2 without TLS, by prior knowledge.
     case h2c
     case grpc
+    /// Anything: its bytes are passed on and not looked at. Has no routes.
+    case tcp
 }
 
 package struct RoutedService: Hashable, Sendable {

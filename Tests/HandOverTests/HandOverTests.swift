@@ -168,6 +168,11 @@ import Testing
         let bytes = HandOverFrame.encode(.update(update))
         #expect(hex(bytes) == recordedUpdate, Self.remedy)
         #expect(try decode(bytes)?.message == .update(update))
+        // As an agent says it that knows of no mesh.
+        var older = update
+        (older.mesh, older.meshPods, older.removedMeshPods) = (nil, [], [])
+        older.workloads[0].workload.isEnrolled = false
+        #expect(try decode(self.bytes(recordedUpdateBeforeMesh))?.message == .update(older), Self.remedy)
     }
     private static let remedy: Comment =
         """
@@ -259,14 +264,16 @@ import Testing
         update.upstreams = [upstream]
         update.removedServices = [id]
         update.removedUpstreams = [UpstreamID(id)]
-        update.workloads = [
-            AddressedWorkload(
-                IPAddress(v4: 9),
-                Workload(
-                    namespace: "n", pod: "p", name: "w", app: "a", version: "v", canonicalService: "s",
-                    canonicalRevision: "r", serviceAccount: "sa", node: "o"))
-        ]
+        var workload = Workload(
+            namespace: "n", pod: "p", name: "w", app: "a", version: "v", canonicalService: "s", canonicalRevision: "r",
+            serviceAccount: "sa", node: "o")
+        workload.isEnrolled = true
+        update.workloads = [AddressedWorkload(IPAddress(v4: 9), workload)]
         update.removedWorkloads = [IPAddress(v4: 8)]
+        update.mesh = ProxyMesh(trustDomain: "t", aliases: ["u"])
+        let pod = MeshPod(namespace: "n", name: "p", uid: "i", serviceAccount: "sa")
+        update.meshPods = [AddressedPod(IPAddress(v4: 9), pod)]
+        update.removedMeshPods = [IPAddress(v4: 7)]
         return update
     }
 }

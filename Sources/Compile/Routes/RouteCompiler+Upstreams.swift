@@ -86,7 +86,7 @@ extension RouteCompiler {
     private func wire(of port: Service.Port, _ id: UpstreamID) -> Upstream.Wire {
         switch DeclaredProtocol(port) {
         case .http(.h2c), .http(.grpc): return .h2c
-        case .http(.http1), .other: return .http1
+        case .http(.http1), .http(.tcp), .other: return .http1
         case .unknown:
             // Nothing is said: what a GRPCRoute sends there is gRPC.
             return references.isCalledByGRPC(id) ? .h2c : .http1

@@ -42,6 +42,7 @@ extension Workload: WireRecord {
         try coder.field(7, &canonicalRevision)
         try coder.field(8, &serviceAccount)
         try coder.field(9, &node)
+        try coder.field(10, &isEnrolled)
     }
 }
 extension AddressedWorkload: WireRecord {
@@ -64,6 +65,33 @@ extension ProxyUpdate: WireRecord {
         try coder.field(7, &removedUpstreams)
         try coder.field(8, &workloads)
         try coder.field(9, &removedWorkloads)
+        try coder.field(10, &mesh)
+        try coder.field(11, &meshPods)
+        try coder.field(12, &removedMeshPods)
+    }
+}
+
+extension ProxyMesh: WireRecord {
+    init(blank: ()) { self.init() }
+    mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+        try coder.field(1, &trustDomain)
+        try coder.field(2, &aliases)
+    }
+}
+extension MeshPod: WireRecord {
+    init(blank: ()) { self.init(namespace: "", name: "", uid: "", serviceAccount: "") }
+    mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+        try coder.field(1, &namespace)
+        try coder.field(2, &name)
+        try coder.field(3, &uid)
+        try coder.field(4, &serviceAccount)
+    }
+}
+extension AddressedPod: WireRecord {
+    init(blank: ()) { self.init(IPAddress(v4: 0), MeshPod(blank: ())) }
+    mutating func code<Coder: FieldCoder & ~Escapable>(_ coder: inout Coder) throws(WireError) {
+        try coder.field(1, &address)
+        try coder.field(2, &pod)
     }
 }
 

@@ -74,11 +74,13 @@ extension Frontend {
     var abiKind: UInt8 {
         switch action {
         case .proxy: Self.proxiedKind
+        case .tunnel: Self.tunnelledKind
         case .balance: sourceRanges.isEmpty ? kind.abiNumber : Self.filteredKind
         }
     }
     private static let filteredKind: UInt8 = 4
     private static let proxiedKind: UInt8 = 5
+    private static let tunnelledKind: UInt8 = 6
     /// The maps do not hold the ranges, only that there are some.
     var withoutRanges: Frontend { sourceRanges.isEmpty ? self : Frontend(kind, address, port, sourceRanges: [.some]) }
 
@@ -87,6 +89,8 @@ extension Frontend {
             self.init(.loadBalancer, address, port, sourceRanges: [.some])
         } else if abiKind == Self.proxiedKind {
             self.init(.clusterIP, address, port, action: .proxy)
+        } else if abiKind == Self.tunnelledKind {
+            self.init(.clusterIP, address, port, action: .tunnel)
         } else {
             guard let kind = Kind(abiNumber: abiKind) else { return nil }
             self.init(kind, address, port)
