@@ -230,9 +230,9 @@ if !isSet("HEDDLE_CORE") {
         library(
             "Agent",
             [
-                "Addressing", "AdminAPI", "AdminServer", "CLinux", "Cluster", "Compile", "Daemon", "DataplaneIR",
-                "HandOver",
-                "HandOverLink", "KubernetesClient", "LinuxDataplane", "Manifests", "Netlink", "Netns", "NodeControl",
+                "Addressing", "AdminAPI", "AdminServer", "CLinux", "CertificateAuthority", "Cluster", "Compile",
+                "Daemon", "DataplaneIR", "HandOver", "HandOverLink", "KubernetesClient", "LinuxDataplane", "Manifests",
+                "Netlink", "Netns", "NodeControl",
                 "Observation", "Options", "Posix", "Reconcile", "RouteIR", "Telemetry", "YAML", log,
             ]),
         library(

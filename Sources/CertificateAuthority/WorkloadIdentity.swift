@@ -14,11 +14,13 @@ package struct WorkloadIdentity: Hashable, Sendable, CustomStringConvertible {
         let prefix = "spiffe://"
         guard text.utf8.count <= Self.maximumBytes, text.hasPrefix(prefix) else { return nil }
         let parts = text.dropFirst(prefix.count).split(separator: "/", omittingEmptySubsequences: false)
-        guard parts.count == 5, parts[1] == "ns", parts[3] == "sa", isName(parts[0], longest: 255),
+        guard parts.count == 5, parts[1] == "ns", parts[3] == "sa", Self.isTrustDomain(String(parts[0])),
             let account = ServiceAccount(namespace: parts[2], name: parts[4])
         else { return nil }
         self.init(trustDomain: String(parts[0]), account: account)
     }
+
+    package static func isTrustDomain(_ text: String) -> Bool { isName(text, longest: 255) }
 
     package var description: String { "spiffe://\(trustDomain)/ns/\(account.namespace)/sa/\(account.name)" }
 

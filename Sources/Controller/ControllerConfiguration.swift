@@ -147,7 +147,7 @@ extension OptionKind where Value == String {
     fileprivate static var trustDomain: Self {
         OptionKind(
             "NAME", wanted: "a trust domain like cluster.local",
-            parse: { WorkloadIdentity("spiffe://\($0)/ns/a/sa/a") == nil ? nil : $0 }, text: { $0 })
+            parse: { WorkloadIdentity.isTrustDomain($0) ? $0 : nil }, text: { $0 })
     }
 }
 

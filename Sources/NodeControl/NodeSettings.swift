@@ -1,6 +1,7 @@
 /// What the controller must know of the agent's options: a value that never changes.
 package import Addressing
 package import DataplaneIR
+package import RouteIR
 
 package struct NodeSettings: Equatable, Sendable {
     package enum ProxyMode: String, Sendable, CaseIterable {
@@ -43,6 +44,8 @@ package struct NodeSettings: Equatable, Sendable {
     package var proxy = ProxyMode.spawn
     package var proxyPort: UInt16 = 15001
     package var l7Failure = L7Failure.closed
+    /// nil: the node takes no part in the mesh, whatever labels say.
+    package var mesh: ProxyMesh?
     /// What of ours listens where.
     package var ownPorts: [UInt16: String] = [:]
     package var nodePortAddresses = NodePortAddresses.primary

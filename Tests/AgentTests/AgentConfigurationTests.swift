@@ -3,6 +3,7 @@ import Addressing
 import Daemon
 import NodeControl
 import Options
+import RouteIR
 import Telemetry
 import TestSupport
 import Testing
@@ -86,6 +87,22 @@ import Testing
         #expect(configuration.metricsAddress.description == "[::1]:9")
     }
 
+    @Test func theMeshIsOffUntilSomebodySigns() throws {
+        #expect(try parse().nodeSettings.mesh == nil)
+        for (text, authority) in [
+            ("controller", AgentConfiguration.Authority.controller),
+            ("directory:/var/lib/ca", .directory("/var/lib/ca")),
+            ("istiod.istio-system.svc:15012", .address("istiod.istio-system.svc:15012")),
+            ("[fd00::1]:15012", .address("[fd00::1]:15012")),
+        ] {
+            #expect(try parse(Self.source + ["--ca", text]).authority == authority)
+        }
+        let settings = try parse(
+            Self.source + ["--ca", "controller", "--trust-domain", "td", "--trust-domain-aliases", "old.td,older"]
+        ).nodeSettings
+        #expect(settings.mesh == ProxyMesh(trustDomain: "td", aliases: ["old.td", "older"]))
+    }
+
     @Test(arguments: [
         (["--nope"], "unknown option --nope"),
         (["stray"], "unexpected argument \"stray\""),
@@ -107,6 +124,14 @@ import Testing
         (["--bpffs", "relative"], "--bpffs"),
         (["--source", "manifests:"], "--source"),
         (["--source", "etcd"], "--source"),
+        (["--ca", "istiod"], "--ca"),
+        (["--ca", ":15012"], "--ca"),
+        (["--ca", "istiod:0"], "--ca"),
+        (["--ca", "directory:relative"], "--ca"),
+        (["--ca-token-file", "token"], "--ca-token-file"),
+        (["--trust-domain", "Cluster.Local"], "--trust-domain"),
+        (["--trust-domain-aliases", "old.example,"], "--trust-domain-aliases"),
+        (["--certificate-life", "1s"], "--certificate-life"),
     ])
     func badFlagsAreNamed(_ arguments: [String], _ expected: String) {
         let complaint = complaint(Self.source + arguments)

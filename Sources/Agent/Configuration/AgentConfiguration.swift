@@ -18,6 +18,17 @@ struct AgentConfiguration: Equatable, Sendable {
     enum Companion: String, Sendable, CaseIterable {
         case all, external, off
     }
+    /// Who signs the certificates of this node's workloads.
+    enum Authority: Equatable, Sendable {
+        /// Nobody: this node takes no part in the mesh.
+        case off
+        /// The cluster's own controller.
+        case controller
+        /// Whoever speaks Istio's protocol there: `HOST:PORT`.
+        case address(String)
+        /// The agent itself, with the keys in a directory.
+        case directory(String)
+    }
     typealias ProxyMode = NodeSettings.ProxyMode
     typealias L7Failure = NodeSettings.L7Failure
     typealias NodePortAddresses = NodeSettings.NodePortAddresses
@@ -46,6 +57,13 @@ struct AgentConfiguration: Equatable, Sendable {
     /// Empty: beside the admin socket.
     var givenProxySocket = ""
     var l7Failure = L7Failure.closed
+    var authority = Authority.off
+    var authorityTokenFile = "/var/run/secrets/heddle-ca/token"
+    var authorityRootsFile = "/etc/heddle/ca/root-cert.pem"
+    /// What is asked for; the authority may give less.
+    var certificateLife = Duration.seconds(24 * 3600)
+    var trustDomain = "cluster.local"
+    var trustDomainAliases: [String] = []
     var nodePortAddresses = NodePortAddresses.primary
     var nodePortLoopback = false
     var clusterCIDRs: [IPPrefix] = []

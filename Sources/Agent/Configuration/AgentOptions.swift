@@ -1,6 +1,7 @@
 /// Every option of `heddle-agent`, each described here and nowhere else: flag, environment variable, key of the
 /// configuration file, default and help follow from its line.
 import Addressing
+import CertificateAuthority
 import Daemon
 import NodeControl
 import Options
@@ -12,6 +13,7 @@ extension AgentConfiguration {
             program: "heddle-agent", variables: "HEDDLE_", file: "config", defaults: AgentConfiguration(nodeName: ""))
         addPlaces(to: &table)
         addProxy(to: &table)
+        addMesh(to: &table)
         addTraffic(to: &table)
         addConntrack(to: &table)
         addRest(to: &table)
@@ -50,6 +52,19 @@ extension AgentConfiguration {
             "proxy-user", .text("NAME|UID[:GID]", wanted: "a user name, UID or UID:GID"), \.proxyUser,
             "whom it runs as", fallback: "heddle-proxy if there is one, else nobody")
         table.add("l7-failure", .choice, \.l7Failure, "routed services while it is down: balance or refuse")
+    }
+
+    private static func addMesh(to table: inout OptionTable<AgentConfiguration>) {
+        table.add("ca", .authority, \.authority, "who signs the certificates of enrolled pods; off: no mesh")
+        table.add("trust-domain", .trustDomain, \.trustDomain, "of the identities of this cluster's pods")
+        table.add(
+            "trust-domain-aliases", .trustDomains, \.trustDomainAliases, "others whose identities count the same")
+        table.add("ca-token-file", .path(), \.authorityTokenFile, "what the agent shows to the authority")
+        table.add("ca-roots-file", .path(), \.authorityRootsFile, "the roots that are believed, in PEM")
+        table.add(
+            "certificate-life",
+            .duration(.seconds(10) ... .seconds(90 * 86_400), wanted: "a duration from 10s to 2160h like 24h"),
+            \.certificateLife, "of a workload, renewed at half of it; the authority may give less")
     }
 
     private static func addTraffic(to table: inout OptionTable<AgentConfiguration>) {
@@ -141,6 +156,52 @@ extension OptionKind<AgentConfiguration.Source> {
                 guard text.hasPrefix("manifests:"), text != "manifests:" else { return nil }
                 return .manifests(directory: String(text.dropFirst("manifests:".count)))
             }, text: { "\($0)" })
+    }
+}
+
+extension OptionKind<AgentConfiguration.Authority> {
+    fileprivate static var authority: Self {
+        OptionKind(
+            "off|controller|HOST:PORT|directory:DIR",
+            wanted: "off, controller, HOST:PORT or directory: and an absolute path",
+            parse: { text in
+                switch text {
+                case "off": .off
+                case "controller": .controller
+                case _ where text.hasPrefix("directory:/"): .directory(String(text.dropFirst("directory:".count)))
+                default: isHostAndPort(text) ? .address(text) : nil
+                }
+            }, text: { $0 == .off ? "off" : "\($0)" })
+    }
+}
+
+/// A name or an address, the latter of IPv6 in brackets.
+private func isHostAndPort(_ text: String) -> Bool {
+    guard SocketAddress(text) == nil else { return true }
+    let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+    let isName = parts[0].utf8.allSatisfy { byte in
+        UInt8(ascii: "a")...UInt8(ascii: "z") ~= byte | 0x20 || UInt8(ascii: "0")...UInt8(ascii: "9") ~= byte
+            || byte == UInt8(ascii: "-") || byte == UInt8(ascii: ".")
+    }
+    return parts.count == 2 && !parts[0].isEmpty && isName && UInt16(parts[1]).map { $0 > 0 } == true
+}
+
+extension OptionKind<String> {
+    fileprivate static var trustDomain: Self {
+        OptionKind(
+            "NAME", wanted: "a trust domain like cluster.local",
+            parse: { WorkloadIdentity.isTrustDomain($0) ? $0 : nil }, text: { $0 })
+    }
+}
+
+extension OptionKind<[String]> {
+    fileprivate static var trustDomains: Self {
+        OptionKind(
+            "NAME[,NAME...]", wanted: "a list of trust domains like old.example,older.example",
+            parse: { text in
+                let names = text.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+                return names.allSatisfy(WorkloadIdentity.isTrustDomain) ? names : nil
+            }, text: { $0.joined(separator: ",") })
     }
 }
 

@@ -1,5 +1,6 @@
 /// What the controller must know of the options.
 import NodeControl
+import RouteIR
 
 extension AgentConfiguration {
     var nodeSettings: NodeSettings {
@@ -12,6 +13,7 @@ extension AgentConfiguration {
         settings.proxyPort = proxyPort
         settings.l7Failure = l7Failure
         settings.ownPorts = ownPorts
+        if authority != .off { settings.mesh = ProxyMesh(trustDomain: trustDomain, aliases: trustDomainAliases) }
         settings.nodePortAddresses = nodePortAddresses
         settings.nodePortLoopback = nodePortLoopback
         settings.clusterCIDRs = clusterCIDRs
