@@ -34,6 +34,11 @@ package enum BPFFileSystem {
 
     package static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
+    package static func isDirectory(_ path: String) -> Bool {
+        var file = stat()
+        return lstat(path, &file) == 0 && file.st_mode & S_IFMT == S_IFDIR
+    }
+
     /// Names in a directory, sorted; empty when there is none.
     package static func names(in path: String) -> [String] {
         guard let directory = opendir(path) else { return [] }

@@ -67,6 +67,28 @@ package struct BPFObject: ~Copyable {
         guard result == 0 else { throw BPFError("reuse map \(map)", -result) }
     }
 
+    /// The programs will use the maps pinned in a directory under the names of theirs, where those have the same sizes.
+    package mutating func adoptMaps(in directory: String) throws(BPFError) {
+        for name in mapNames {
+            guard let pinned = try BPFDescriptor.pinned(at: "\(directory)/\(name)") else { continue }
+            let map = try find(map: name)
+            let sizes = (
+                Int(bpf_map__key_size(map)), Int(bpf_map__value_size(map)), Int(bpf_map__max_entries(map))
+            )
+            if try pinned.mapSizes() == sizes { try reuse(name, pinned) }
+        }
+    }
+
+    /// Pins the maps of a loaded object under their names, in place of those that were of other sizes.
+    package func pinMaps(in directory: String) throws(BPFError) {
+        try BPFFileSystem.makeDirectory(directory)
+        for name in mapNames {
+            let map = try map(name)
+            let path = "\(directory)/\(name)"
+            if try BPFDescriptor.pinned(at: path)?.mapID() != map.mapID() { try map.replacePin(at: path) }
+        }
+    }
+
     package mutating func load() throws(BPFError) {
         let raw = self.raw
         let (result, lines) = LibbpfLog.capture { bpf_object__load(raw) }

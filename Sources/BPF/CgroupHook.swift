@@ -4,7 +4,7 @@ import CLibbpf
 package enum CgroupHook: String, Sendable {
     case connect4, connect6, sendmsg4, sendmsg6, recvmsg4, recvmsg6, getpeername4, getpeername6
     case sockOps = "sock_ops"
-    case getsockopt
+    case getsockopt, setsockopt
 
     var attachType: bpf_attach_type {
         switch self {
@@ -18,6 +18,7 @@ package enum CgroupHook: String, Sendable {
         case .getpeername6: BPF_CGROUP_INET6_GETPEERNAME
         case .sockOps: BPF_CGROUP_SOCK_OPS
         case .getsockopt: BPF_CGROUP_GETSOCKOPT
+        case .setsockopt: BPF_CGROUP_SETSOCKOPT
         }
     }
 }

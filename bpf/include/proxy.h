@@ -11,7 +11,7 @@
 #ifndef HEDDLE_PROXY_H
 #define HEDDLE_PROXY_H
 
-#include "kernel.h"
+#include "handshake.h"
 #include "maps.h"
 
 #define SO_ORIGINAL_DST 80 /* the same number for IPv4 and IPv6 */
@@ -25,35 +25,6 @@ static __always_inline bool is_to_proxy(const struct heddle_origin *origin)
 
 	return cfg && origin->backend_port == cfg->proxy_port && origin->backend.high == cfg->proxy_address[family].high &&
 	       origin->backend.low == cfg->proxy_address[family].low;
-}
-
-/* Acknowledged is one more at the client: its SYN. */
-static __always_inline struct heddle_handshake handshake_of_client(struct bpf_sock_ops *ctx)
-{
-	struct heddle_handshake handshake = {
-		.client = READ_ONCE(ctx->snd_una) - (__u32)READ_ONCE(ctx->bytes_acked) + 1,
-		.server = READ_ONCE(ctx->rcv_nxt) - (__u32)READ_ONCE(ctx->bytes_received),
-	};
-
-	return handshake;
-}
-
-static __always_inline struct heddle_handshake handshake_of_server(struct bpf_sock_ops *ctx)
-{
-	struct heddle_handshake handshake = {
-		.client = READ_ONCE(ctx->rcv_nxt) - (__u32)READ_ONCE(ctx->bytes_received),
-		.server = READ_ONCE(ctx->snd_una) - (__u32)READ_ONCE(ctx->bytes_acked),
-	};
-
-	return handshake;
-}
-
-/* Where the socket was made: a pod may make network namespaces without end, but not cgroups. */
-static __always_inline __u64 container_of_socket(struct bpf_sock *sk)
-{
-	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
-
-	return tcp ? ((struct sock *)tcp)->sk_cgrp_data.cgroup->kn->id : 0;
 }
 
 /* The container's share; with more containers than the map can hold, the one they have in common, 0. */

@@ -4,6 +4,7 @@
 #define HEDDLE_USERSPACE_H
 
 #include "abi.h"
+#include "own_abi.h"
 
 /* Short name for metrics and `agentctl status`; "unknown" for a number that is no reason. */
 static inline const char *heddle_reason_name(__u32 reason)
@@ -14,6 +15,19 @@ static inline const char *heddle_reason_name(__u32 reason)
 		return #name;
 		HEDDLE_REASONS(HEDDLE_REASON_NAME)
 #undef HEDDLE_REASON_NAME
+	default:
+		return "unknown";
+	}
+}
+
+static inline const char *heddle_own_reason_name(__u32 reason)
+{
+	switch (reason) {
+#define HEDDLE_OWN_REASON_NAME(name, text) \
+	case HEDDLE_OWN_REASON_##name:     \
+		return #name;
+		HEDDLE_OWN_REASONS(HEDDLE_OWN_REASON_NAME)
+#undef HEDDLE_OWN_REASON_NAME
 	default:
 		return "unknown";
 	}

@@ -35,7 +35,7 @@ package enum BPFCleanup {
             (BPFMaps.names + Self.formerMaps).map { "\(directory)/\($0)" }
         }
         do throws(BPFError) {
-            var removed: [String] = []
+            var removed = try OwnSockets.removePins(bpffs: bpffs)
             func remove(_ paths: [String]) throws(BPFError) {
                 for path in paths where BPFFileSystem.exists(path) {
                     try BPFFileSystem.remove(path)

@@ -117,7 +117,7 @@ extension DataplaneError {
 
 /// The kernel's number for the network namespace of the calling thread: by it the programs tell processes of the node
 /// from pods.
-private func networkNamespaceCookie() throws(BPFError) -> UInt64 {
+func networkNamespaceCookie() throws(BPFError) -> UInt64 {
     let descriptor = socket(AF_INET, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
     guard descriptor >= 0 else { throw BPFError("open a socket", errno) }
     defer { close(descriptor) }
