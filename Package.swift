@@ -196,7 +196,11 @@ if !isSet("HEDDLE_CORE") {
     package.targets += [
         library(
             "Proxy",
-            ["Addressing", "Balancing", "CLinux", "HTTP2Wire", "HTTPWire", "Posix", "RouteIR", "Telemetry"] + nio),
+            [
+                "Addressing", "Balancing", "CLinux", "CertificateAuthority", "HTTP2Wire", "HTTPWire", "Posix",
+                "RouteIR", "Telemetry", .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "NIOTLS", package: "swift-nio"),
+            ] + nio),
         library(
             "AdminServer",
             [
@@ -262,8 +266,9 @@ if !isSet("HEDDLE_CORE") {
         tests(
             "Proxy",
             [
-                "Addressing", "Balancing", "HTTP2TestSupport", "HTTP2Wire", "HTTPWire", "Posix", "Proxy", "RouteIR",
-                "Telemetry", "TestSupport", .product(name: "NIOEmbedded", package: "swift-nio"),
+                "Addressing", "Balancing", "CertificateAuthority", "HTTP2TestSupport", "HTTP2Wire", "HTTPWire", "Posix",
+                "Proxy", "RouteIR", "Signing", "Telemetry", "TestSupport",
+                .product(name: "NIOEmbedded", package: "swift-nio"),
             ] + nio + grpc),
         // HTTP2Wire beside an implementation that is not ours.
         tests(

@@ -32,9 +32,11 @@ func rule(
 
 /// Keeps what was logged.
 final class RecordedLog: AccessLogSink {
-    private let state = Mutex<[RequestRecord]>([])
-    var records: [RequestRecord] { state.withLock { $0 } }
-    func log(_ record: RequestRecord, node: ProxyNode) { state.withLock { $0.append(record) } }
+    private let state = Mutex((records: [RequestRecord](), flows: [FlowRecord]()))
+    var records: [RequestRecord] { state.withLock(\.records) }
+    var flows: [FlowRecord] { state.withLock(\.flows) }
+    func log(_ record: RequestRecord, node: ProxyNode) { state.withLock { $0.records.append(record) } }
+    func log(_ flow: FlowRecord, node: ProxyNode) { state.withLock { $0.flows.append(flow) } }
 }
 
 final class ProxyRig: Sendable {

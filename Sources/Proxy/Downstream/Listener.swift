@@ -90,8 +90,10 @@ private final class Door: ChannelInboundHandler, RemovableChannelHandler {
         guard let arrival = Arrival(context.channel, shard) else { return context.close(promise: nil) }
         let pipeline = context.pipeline.syncOperations
         do {
-            if let hold = shard.hold(for: arrival) { try pipeline.addHandler(hold) }
-            try pipeline.addHandler(Downstream(shard, arrival))
+            if try !RelayDialer.start(context.channel, arrival, on: shard) {
+                if let hold = shard.hold(for: arrival) { try pipeline.addHandler(hold) }
+                try pipeline.addHandler(Downstream(shard, arrival))
+            }
             pipeline.removeHandler(self, promise: nil)
         } catch {
             shard.dismiss(arrival)

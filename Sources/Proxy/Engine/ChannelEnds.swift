@@ -20,7 +20,10 @@ extension ChannelHandlerContext {
 extension Channel {
     /// The other side is to notice that this is no end in order.
     func resetsAtClose() {
-        _ = (self as? any SocketOptionProvider)?.setSoLinger(linger(l_onoff: 1, l_linger: 0))
+        guard let socket = self as? any SocketOptionProvider else {
+            return pipeline.triggerUserOutboundEvent(ResetAtClose(), promise: nil)
+        }
+        _ = socket.setSoLinger(linger(l_onoff: 1, l_linger: 0))
     }
 
     /// Written and not yet taken by the kernel. To be asked on its loop, and only when it matters.

@@ -37,6 +37,8 @@ struct MemoryLimits {
     /// What a connection costs before anything waits: its objects, and what its channel may keep uncounted.
     static let http1Connection = 16 << 10
     static let http2Connection = 64 << 10
+    /// Both sides of it.
+    static let relay = 8 << 10
     /// A request under way without its bytes.
     static let request = 4 << 10
     /// Of the body of a copied request.

@@ -7,14 +7,19 @@ package import RouteIR
 import Synchronization
 
 package final class ProxyEngine: Sendable {
-    private let group: MultiThreadedEventLoopGroup
+    let group: MultiThreadedEventLoopGroup
     let shards: [Shard]
     let memoryLimit: Int
-    private struct State {
+    struct State {
         var table: RoutingTable
         var listeners: [any Channel] = []
+        var credentials = TunnelCredentials()
+        /// Of each pod; those that others have taken the place of.
+        var tunnels: [IPAddress: any Channel] = [:]
+        var retiring: [IPAddress: [any Channel]] = [:]
+        var isDraining = false
     }
-    private let state: Mutex<State>
+    let state: Mutex<State>
 
     package init(
         options: EngineOptions, snapshot: ProxySnapshot, logs: (any AccessLogSink)? = nil, spans: (any SpanSink)? = nil
@@ -65,8 +70,9 @@ package final class ProxyEngine: Sendable {
     /// Takes no new connections and ends those there are after the request they are at.
     package func drain() {
         let listeners = state.withLock { state in
-            defer { state.listeners = [] }
-            return state.listeners
+            let all = state.listeners + state.tunnels.values + state.retiring.values.joined()
+            (state.listeners, state.tunnels, state.retiring, state.isDraining) = ([], [:], [:], true)
+            return all
         }
         for listener in listeners { listener.close(promise: nil) }
         for shard in shards { shard.loop.execute { shard.drain() } }

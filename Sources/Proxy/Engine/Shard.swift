@@ -34,6 +34,12 @@ final class Shard: @unchecked Sendable {
     var fields = FieldList()
     var heads = HTTP2Heads()
     let patterns = PatternCache()
+    // The mesh.
+    private(set) var credentials = TunnelCredentials()
+    private(set) lazy var tunnels = TunnelPool(self)
+    var doors = TunnelDoors()
+    var flows = FlowTable()
+    var toldOfTunnelAt = Moment.start
     /// Connections of HTTP/2 with something to send, once this turn of the loop is over.
     private var unflushed: [HTTP2Connection] = []
 
@@ -84,6 +90,22 @@ final class Shard: @unchecked Sendable {
         }
         // Last: what they have sent may be looked at here and now.
         releaseKnownClients()
+        for door in doors.all { door.goOn() }
+    }
+
+    /// Later connections show these.
+    func adopt(_ credentials: TunnelCredentials) {
+        self.credentials = credentials
+        tunnels.credentialsChanged()
+        for door in doors.all { door.goOn() }
+    }
+
+    /// Everything that comes from a pod, goes to it by a tunnel, or uses its network namespace.
+    func close(pod: IPAddress) {
+        tunnels.close(pod: pod)
+        for connection in connections.values where connection.source.address == pod || connection.pod == pod {
+            connection.abort()
+        }
     }
 
     /// nil: no such upstream is configured.
@@ -139,6 +161,7 @@ final class Shard: @unchecked Sendable {
     }
     func closeAll() {
         for connection in connections.values { connection.abort() }
+        tunnels.closeAll()
     }
 
     /// Called every second: ends what has waited too long. One timer for all connections costs them nothing.
@@ -146,10 +169,12 @@ final class Shard: @unchecked Sendable {
         let now = now
         for connection in connections.values { connection.checkDeadline(now) }
         for state in pools.values { state.closeIdle(now: now) }
+        tunnels.tick(now)
         giveMemoryBack()
         guard now.since(sweptAt) > .seconds(30) else { return }
         sweptAt = now
         series.sweep(table, now: now)
+        flows.sweep(table, now: now)
     }
 }
 
@@ -167,6 +192,15 @@ package struct EngineOptions: Sendable {
     /// A request is kept for another try up to this size.
     package var replayLimit = 64 << 10
     package var targets = TargetGuard()
+    /// Where pods take tunnels; tests have theirs elsewhere.
+    package var tunnelPort = ProxyMesh.tunnelPort
+    /// A fresh TCP socket of this pod's network namespace for a tunnel that begins at it, so that it leaves with the
+    /// pod's own address; nil: one of the proxy's own does.
+    package var makeSocket: @Sendable (IPAddress) -> Int32? = { _ in nil }
+    /// The same for a connection to an application of this pod.
+    package var makeInnerSocket: @Sendable (IPAddress) -> Int32? = { _ in nil }
+    /// Told of each socket to an application of this node before it is connected, and for whom it is.
+    package var ownSocket: @Sendable (Int32, SocketAddress?) -> Void = { _, _ in }
     /// How long the first connection of a client waits that may be a pod which this node was not told of yet.
     package var clientPatience: Duration = .seconds(2)
     /// Such a client is no pod with a namespace: a process of the node, or a pod on its network.
@@ -190,4 +224,11 @@ protocol ClientConnection: AnyObject {
     /// What it makes the proxy keep, and on whose account.
     var held: Int { get }
     var source: MemorySource { get }
+    /// Of a tunnel: the pod it leads to.
+    var pod: IPAddress { get }
+}
+
+extension ClientConnection {
+    /// Of all others: where they come from.
+    var pod: IPAddress { source.address }
 }

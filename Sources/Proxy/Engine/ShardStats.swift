@@ -16,6 +16,8 @@ package struct ShardStats: Sendable {
     package var unknownClients: UInt64 = 0
     /// Bytes from backends that nobody had asked for.
     package var strayAnswers: UInt64 = 0
+    /// Tunnels, and streams in them, that did not come to be.
+    var tunnelRefusals: [TunnelRefusal.Kind: UInt64] = [:]
     /// What ran into a bound.
     package var limited: [ProxyLimit: UInt64] = [:]
     /// Bytes kept on behalf of clients.
@@ -36,6 +38,7 @@ package struct ShardStats: Sendable {
         sum.heldClients += b.heldClients
         sum.unknownClients += b.unknownClients
         sum.strayAnswers += b.strayAnswers
+        sum.tunnelRefusals.merge(b.tunnelRefusals, uniquingKeysWith: +)
         sum.limited.merge(b.limited, uniquingKeysWith: +)
         sum.held += b.held
         sum.violations.merge(b.violations, uniquingKeysWith: +)

@@ -77,6 +77,10 @@ package struct RequestRecord: Sendable {
 /// Takes finished requests without ever making anyone wait.
 package protocol AccessLogSink: AnyObject, Sendable {
     func log(_ record: RequestRecord, node: ProxyNode)
+    func log(_ flow: FlowRecord, node: ProxyNode)
+}
+extension AccessLogSink {
+    package func log(_ flow: FlowRecord, node: ProxyNode) {}
 }
 package protocol SpanSink: AnyObject, Sendable {
     func export(_ record: RequestRecord, node: ProxyNode)

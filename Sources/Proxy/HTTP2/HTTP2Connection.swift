@@ -54,7 +54,7 @@ class HTTP2Connection: ChannelDuplexHandler {
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
-        socket = DirectSocket(context.channel)
+        if sendsDirectly { socket = DirectSocket(context.channel) }
         if context.channel.isActive { began(context) }
     }
     func handlerRemoved(context: ChannelHandlerContext) {
@@ -68,6 +68,8 @@ class HTTP2Connection: ChannelDuplexHandler {
 
     // MARK: What a side overrides
 
+    /// No handler below changes what is sent, as TLS does.
+    var sendsDirectly: Bool { true }
     /// The peer opens a stream; nil: it may not.
     func opened(_ id: UInt32) -> HTTP2Stream? { nil }
     func malformed(_ id: UInt32, _ fault: HTTP2Fault) {}

@@ -174,6 +174,12 @@ struct HTTP2Heads {
         setResponse(parser.head, text, HeadEdit())
     }
 
+    /// What opens a tunnel (RFC 9110, 9.3.6): it has no length.
+    mutating func setTunnelAnswer() {
+        list.removeAll()
+        list.append(.status, "200")
+    }
+
     /// An answer without a body.
     mutating func setAnswer(_ status: UInt16) {
         list.removeAll()

@@ -1,4 +1,5 @@
-/// How connections to endpoints are made, for both protocols. What is known of a connection comes from the same place.
+/// How connections to endpoints are made, for whoever sends on them: TCP, or a stream of a tunnel. What is known of a
+/// connection comes from the same place.
 import Addressing
 import Balancing
 import NIOCore
@@ -10,8 +11,13 @@ enum Connector {
     struct Link {
         /// Our end of it.
         let local: SocketAddress?
+        /// Both sides have shown who they are, and nobody else reads it.
+        let isTunnel: Bool
 
-        init(_ channel: any Channel) { local = SocketAddress(channel.localAddress) }
+        init(_ channel: any Channel) {
+            local = SocketAddress(channel.localAddress)
+            isTunnel = channel is StreamChannel
+        }
     }
 
     struct Failure: Error {
@@ -21,8 +27,100 @@ enum Connector {
 
     /// `install` puts the handlers into the new channel; `then` is never called from within this call.
     static func connect(
-        to address: SocketAddress, speaking wire: Upstream.Wire, within limit: Duration, on shard: Shard,
-        install: @escaping (any Channel) throws -> Void, then: @escaping (Result<Link, Failure>) -> Void
+        to address: SocketAddress, speaking wire: Upstream.Wire, by way: Way = .plain, within limit: Duration,
+        on shard: Shard, install: @escaping (any Channel) throws -> Void,
+        then: @escaping (Result<Link, Failure>) -> Void
+    ) {
+        switch way {
+        case .plain:
+            connect(to: address, bootstrap(halfCloses: wire == .http1, on: shard), within: limit, on: shard) {
+                try install($0)
+            } then: { result in
+                then(result.map(Link.init))
+            }
+        case .tunnel(let route, let caller):
+            let channel = StreamChannel(shard.loop)
+            do { try install(channel) } catch {
+                return shard.loop.assumeIsolated().execute { then(.failure(failure(error))) }
+            }
+            let request = shard.tunnels.request(to: address, by: route, caller) { result in
+                switch result {
+                case .success(let stream):
+                    channel.opened(stream)
+                    then(.success(Link(channel)))
+                case .failure(let refusal):
+                    channel.failed()
+                    then(.failure(Failure(reason: refusal.sentence)))
+                }
+            }
+            channel.waits(for: request)
+            shard.tunnels.open(request, within: limit)
+        case .none(let refusal):
+            shard.loop.assumeIsolated().execute { then(.failure(Failure(reason: refusal.sentence))) }
+        }
+    }
+
+    /// For bytes that nobody looks at. What comes back gives it up.
+    static func relay(
+        to address: SocketAddress, by way: Way, within limit: Duration, on shard: Shard,
+        then: @escaping (Result<any RelayEnd, TunnelRefusal>) -> Void
+    ) -> () -> Void {
+        switch way {
+        case .plain:
+            let socket = RelaySocket(shard)
+            connect(to: address, bootstrap(halfCloses: true, on: shard), within: limit, on: shard) { channel in
+                try channel.pipeline.syncOperations.addHandler(socket)
+            } then: { result in
+                then(result.map { _ in socket }.mapError { TunnelRefusal(.connect, "\(address): \($0.reason)") })
+            }
+            return { socket.reset() }
+        case .tunnel(let route, let caller):
+            let request = shard.tunnels.request(to: address, by: route, caller) { result in
+                then(result.map { RelayStream($0) })
+            }
+            shard.tunnels.open(request, within: limit)
+            return { request.cancel() }
+        case .none(let refusal):
+            shard.loop.assumeIsolated().execute { then(.failure(refusal)) }
+            return {}
+        }
+    }
+
+    /// To an application of this node, for a tunnel that leads there. `client`: who began the connection.
+    static func connect(
+        toPod target: SocketAddress, for client: SocketAddress, within limit: Duration, on shard: Shard,
+        then: @escaping (Result<RelaySocket, Failure>) -> Void
+    ) {
+        let socket = RelaySocket(shard)
+        let bootstrap = bootstrap(halfCloses: true, on: shard)
+        let install: (any Channel) throws -> Void = { channel in
+            channel.withDescriptor { shard.options.ownSocket($0, client) }
+            try channel.pipeline.syncOperations.addHandler(socket)
+        }
+        guard let descriptor = shard.options.makeInnerSocket(target.address) else {
+            return connect(to: target, bootstrap, within: limit, on: shard, install: install) { result in
+                then(result.map { _ in socket })
+            }
+        }
+        PendingSocket(descriptor, to: target, within: limit, on: shard.loop).connect { result in
+            switch result {
+            case .success(let descriptor):
+                let installer = NIOLoopBound(install, eventLoop: shard.loop)
+                bootstrap
+                    .channelInitializer { channel in
+                        channel.eventLoop.makeCompletedFuture { try installer.value(channel) }
+                    }
+                    .withConnectedSocket(descriptor).assumeIsolated().whenComplete { result in
+                        then(result.map { _ in socket }.mapError(failure))
+                    }
+            case .failure(let failure): then(.failure(failure))
+            }
+        }
+    }
+
+    private static func connect(
+        to address: SocketAddress, _ bootstrap: ClientBootstrap, within limit: Duration, on shard: Shard,
+        install: @escaping (any Channel) throws -> Void, then: @escaping (Result<any Channel, Failure>) -> Void
     ) {
         let target: NIOCore.SocketAddress
         do {
@@ -35,31 +133,39 @@ enum Connector {
         // Without a descriptor or a route it has failed before `connect` returns.
         var isWithin = true
         defer { isWithin = false }
-        bootstrap(for: wire, on: shard)
+        bootstrap
             .connectTimeout(.nanoseconds(Int64(clamping: limit.wholeNanoseconds)))
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture { try installer.value(channel) }
             }
             .connect(to: target)
             .assumeIsolated().whenComplete { result in
-                let result = result.map(Link.init).mapError(failure)
+                let result = result.mapError(failure)
                 if isWithin { shard.loop.assumeIsolated().execute { then(result) } } else { then(result) }
             }
     }
 
-    private static func bootstrap(for wire: Upstream.Wire, on shard: Shard) -> ClientBootstrap {
+    /// Streams of HTTP/2 end by themselves.
+    private static func bootstrap(halfCloses: Bool, on shard: Shard) -> ClientBootstrap {
         let bootstrap = ClientBootstrap(group: shard.loop)
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             .channelOption(.socketOption(.so_keepalive), value: 1)
             .channelOption(.recvAllocator, value: ReadAllocator(shard.buffers))
             .channelOption(.maxMessagesPerRead, value: ReadSizes.readsPerTurn)
-        // Streams of HTTP/2 end by themselves.
-        return wire == .http1 ? bootstrap.channelOption(.allowRemoteHalfClosure, value: true) : bootstrap
+        return halfCloses ? bootstrap.channelOption(.allowRemoteHalfClosure, value: true) : bootstrap
     }
 
     private static func failure(_ error: any Error) -> Failure {
         if let failure = error as? Failure { return failure }
         let isTimeout = if case .connectTimeout? = error as? ChannelError { true } else { false }
         return Failure(reason: "\(error)", isTimeout: isTimeout)
+    }
+}
+
+extension Channel {
+    /// Of a socket.
+    fileprivate func withDescriptor(_ body: (Int32) -> Void) {
+        let core = _channelCore as? any NIOTransportAccessibleChannelCore<NIOBSDSocket.Handle>
+        try? core?.withUnsafeTransport { body($0) }
     }
 }

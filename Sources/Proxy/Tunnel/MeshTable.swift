@@ -1,0 +1,76 @@
+/// Who of a configuration is in the mesh, and what follows for a connection from one to another.
+import Addressing
+import CertificateAuthority
+import RouteIR
+
+extension ProxyMesh {
+    func identity(of pod: MeshPod) -> WorkloadIdentity? { identity(pod.namespace, pod.serviceAccount) }
+    /// nil: nobody is called so, and nothing works for him.
+    fileprivate func identity(_ namespace: String, _ account: String) -> WorkloadIdentity? {
+        ServiceAccount(namespace: namespace, name: account).map {
+            WorkloadIdentity(trustDomain: trustDomain, account: $0)
+        }
+    }
+}
+
+extension RoutingTable {
+    /// Somebody has shown this identity; whether he can be the workload that has the address.
+    func isWorkload(_ address: IPAddress, _ identity: WorkloadIdentity) -> Bool {
+        guard let workload = workload(at: address)?.workload else { return false }
+        return workload.namespace == identity.account.namespace && workload.serviceAccount == identity.account.name
+    }
+    func identity(at address: IPAddress) -> WorkloadIdentity? {
+        guard let mesh = snapshot.mesh, let workload = workload(at: address)?.workload else { return nil }
+        return mesh.identity(workload.namespace, workload.serviceAccount)
+    }
+
+    /// How `client` reaches an endpoint. Two enrolled ones meet in a tunnel or not at all.
+    func way(from client: SocketAddress, to endpoint: SocketAddress, _ workload: WorkloadEntry?, service: String?)
+        -> Way
+    {
+        guard let mesh = snapshot.mesh, let pod = snapshot.meshPods[client.address], let target = workload?.workload,
+            target.isEnrolled
+        else { return .plain }
+        guard let own = mesh.identity(of: pod) else {
+            return .none(
+                TunnelRefusal(.identity, "\(pod.namespace)/\(pod.name) names no service account, so it has no identity")
+            )
+        }
+        guard let destination = mesh.identity(target.namespace, target.serviceAccount) else {
+            return .none(
+                TunnelRefusal(
+                    .identity, "\(target.namespace)/\(target.pod) names no service account, so it has no identity"))
+        }
+        let route = TunnelRoute(
+            source: TunnelSource(pod: client.address, identity: own), destination: destination,
+            address: endpoint.address)
+        return .tunnel(
+            route, TunnelCaller(client: client, service: service, workload: self.workload(at: client.address)))
+    }
+
+    /// Dialled itself, without a service: only enrolled pods get here so, and only for enrolled ones.
+    func isMeshPod(_ dialled: SocketAddress, for client: SocketAddress) -> Bool {
+        snapshot.mesh != nil && snapshot.meshPods[client.address] != nil
+            && workload(at: dialled.address)?.workload.isEnrolled == true
+    }
+}
+
+extension TunnelCaller {
+    /// W3C baggage as Istio's ambient mode has it.
+    func baggage(_ node: ProxyNode) -> String {
+        guard let workload = workload?.workload else { return "" }
+        let kind = workload.name == workload.pod ? "pod" : "deployment"
+        let pairs = [
+            ("k8s.cluster.name", node.clusterName), ("k8s.namespace.name", workload.namespace),
+            ("k8s.\(kind).name", workload.name), ("service.name", workload.canonicalService),
+            ("service.version", workload.canonicalRevision),
+        ]
+        return pairs.filter { isPlain($0.1) }.map { "\($0.0)=\($0.1)" }.joined(separator: ",")
+    }
+    private func isPlain(_ value: String) -> Bool {
+        !value.isEmpty
+            && value.utf8.allSatisfy { byte in
+                (byte | 0x20) &- 0x61 < 26 || byte &- 0x30 < 10 || byte == 0x2d || byte == 0x2e || byte == 0x5f
+            }
+    }
+}

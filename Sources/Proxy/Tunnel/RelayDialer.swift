@@ -1,0 +1,121 @@
+/// A client's connection whose bytes are relayed: to a service it chooses the endpoint, to a pod there is no choice.
+/// Until an endpoint is there nothing of the client is read, so that another one can be tried.
+import Addressing
+import Balancing
+import NIOCore
+import RouteIR
+
+final class RelayDialer {
+    private static let tries = 3
+
+    private let shard: Shard
+    private let arrival: Arrival
+    private let table: RoutingTable
+    private let service: RoutedServiceEntry?
+    private let relay: Relay
+    private var tried: [Int] = []
+    private var host: EndpointBalancer.HostID?
+    private var cancel: (() -> Void)?
+
+    /// nil: requests on this connection are looked at.
+    static func start(_ channel: any Channel, _ arrival: Arrival, on shard: Shard) throws -> Bool {
+        let table = shard.table
+        let service = arrival.entries(in: table).service
+        let isRelayed =
+            service.map { $0.service.clientProtocol == .tcp }
+            ?? (SocketAddress(channel.localAddress) != arrival.dialled
+                && table.isMeshPod(arrival.dialled, for: arrival.peer.address))
+        guard isRelayed else { return false }
+        let socket = RelaySocket(shard)
+        try channel.pipeline.syncOperations.addHandler(socket)
+        RelayDialer(socket, arrival, table, service, on: shard).dial()
+        return true
+    }
+
+    private init(
+        _ socket: RelaySocket, _ arrival: Arrival, _ table: RoutingTable, _ service: RoutedServiceEntry?,
+        on shard: Shard
+    ) {
+        (self.shard, self.arrival, self.table, self.service) = (shard, arrival, table, service)
+        var flow = FlowRecord(
+            .outbound, began: shard.now, client: arrival.peer.address, dialled: arrival.dialled)
+        flow.source = arrival.entries(in: table).source
+        flow.service = service?.service.ownUpstream
+        relay = Relay(shard, arrival, client: socket, flow)
+        relay.whenOver { [self] relay in
+            cancel?()
+            cancel = nil
+            leaveHost(relay.flow.isOpen ? .success : nil)
+            shard.dismiss(arrival)
+        }
+    }
+
+    private var pool: UpstreamPool? { service.flatMap { shard.pool($0.service.ownUpstream) } }
+
+    private func dial() {
+        guard !relay.isOver else { return }
+        guard let service else { return connect(to: arrival.dialled) }
+        guard let pool else {
+            return relay.fail(TunnelRefusal(.connect, "\(service.name) is not configured"))
+        }
+        guard let host = pool.pick(hash: hash(pool), tried: tried) else {
+            return relay.fail(TunnelRefusal(.connect, "\(pool.id) has no ready endpoint"))
+        }
+        guard pool.load.mayConnect(pool.policy) else {
+            shard.stats.overflows += 1
+            return relay.fail(TunnelRefusal(.overload, "\(pool.id) may have no connection more"))
+        }
+        self.host = host
+        pool.load.connectionOpened()
+        pool.began(host)
+        chosen = pool
+        connect(to: pool.balancer.hosts[host].endpoint.address)
+    }
+    /// The pool that counts this connection, whatever is configured by now.
+    private var chosen: UpstreamPool?
+
+    private func hash(_ pool: UpstreamPool) -> UInt64? {
+        guard case .consistentHash = pool.policy.loadBalancing else { return nil }
+        return stableHash(arrival.peer.host.utf8)
+    }
+
+    private func connect(to endpoint: SocketAddress) {
+        let workload = table.workload(at: endpoint.address)
+        let way = table.way(
+            from: arrival.peer.address, to: endpoint, workload, service: service?.service.id.hostname)
+        relay.flow.destination = workload
+        relay.flow.server = endpoint
+        if let route = way.route {
+            relay.flow.sourceIdentity = route.source.identity
+            relay.flow.destinationIdentity = route.destination
+            relay.flow.tunnel = SocketAddress(route.address, shard.options.tunnelPort)
+        }
+        cancel = Connector.relay(
+            to: endpoint, by: way, within: chosen?.policy.connectTimeout ?? Tunnel.connectTimeout, on: shard
+        ) { [self] result in
+            cancel = nil
+            switch result {
+            case .success(let end): if relay.isOver { end.reset() } else { relay.start(end) }
+            case .failure(let refusal): failed(refusal)
+            }
+        }
+    }
+
+    private func failed(_ refusal: TunnelRefusal) {
+        guard !relay.isOver else { return }
+        if let host { tried.append(host) }
+        leaveHost(.connectionFailure)
+        let others = pool?.balancer.hosts.count { !$0.isRemoved } ?? 0
+        guard tried.count < min(Self.tries, others) else { return relay.fail(refusal) }
+        shard.stats.retries += 1
+        dial()
+    }
+
+    private func leaveHost(_ outcome: RequestOutcome?) {
+        guard let host, let chosen else { return }
+        self.host = nil
+        self.chosen = nil
+        chosen.ended(host, outcome)
+        chosen.connectionClosed(nil)
+    }
+}

@@ -1,0 +1,91 @@
+/// HBONE, the tunnel of Istio's ambient mode: a TCP connection between two pods is a CONNECT stream on HTTP/2 over
+/// mutual TLS 1.3 (docs/mesh.md). Names and bounds of both sides.
+import Addressing
+import CertificateAuthority
+import HTTP2Wire
+import RouteIR
+
+enum Tunnel {
+    static let port = ProxyMesh.tunnelPort
+    static let protocolName = "h2"
+    /// What nobody reaches through a tunnel: it would come back.
+    static let ownPorts: Set<UInt16> = [15001, 15006, 15008]
+
+    /// Of one connection.
+    static let streams = 100
+    /// Not finished, of one pod on one loop.
+    static let handshakes = 256
+    /// Waiting for a certificate, on one loop.
+    static let waiting = 1024
+    static let handshakeTimeout: Duration = .seconds(10)
+    static let connectTimeout: Duration = .seconds(10)
+    static let idleTimeout: Duration = .seconds(300)
+    static let pingInterval: Duration = .seconds(10)
+    /// Nothing was heard for so long, though it was asked.
+    static let silence: Duration = .seconds(20)
+
+    /// Windows grow to what Istio's have from the start where they are used: nobody may send so much ahead on a stream
+    /// that rests.
+    static func limit(_ limits: inout HTTP2Limits) {
+        limits.streams = UInt32(streams)
+        limits.headerList = 16 << 10
+        limits.headerBlock = 20 << 10
+        limits.frame = 256 << 10
+    }
+}
+
+/// A pod of this node as the beginning of tunnels.
+struct TunnelSource: Hashable {
+    /// Connections leave with its address.
+    let pod: IPAddress
+    let identity: WorkloadIdentity
+}
+
+/// Connections with the same route can be shared.
+struct TunnelRoute: Hashable {
+    let source: TunnelSource
+    let destination: WorkloadIdentity
+    let address: IPAddress
+}
+
+/// What the server's node is told of who calls.
+struct TunnelCaller {
+    let client: SocketAddress
+    /// The service that was dialled, in DNS.
+    let service: String?
+    let workload: WorkloadEntry?
+}
+
+/// How an endpoint is reached.
+enum Way {
+    case plain
+    case tunnel(TunnelRoute, TunnelCaller)
+    /// It must be a tunnel, and none can be.
+    case none(TunnelRefusal)
+
+    var route: TunnelRoute? { if case .tunnel(let route, _) = self { route } else { nil } }
+}
+
+/// Why there is no tunnel, in a sentence for whoever has to do something about it.
+struct TunnelRefusal: Error, Hashable {
+    enum Kind: String, CaseIterable {
+        /// Somebody has no identity, or no certificate for it.
+        case identity
+        case unknownRoot = "unknown-root"
+        case expired
+        case wrongIdentity = "wrong-identity"
+        /// The other side refused our certificate.
+        case refusedByPeer = "refused-by-peer"
+        case handshake
+        case connect
+        /// A connection ended in the middle.
+        case reset
+        case badRequest = "bad-request"
+        case application
+        case overload
+    }
+    let kind: Kind
+    let sentence: String
+
+    init(_ kind: Kind, _ sentence: String) { (self.kind, self.sentence) = (kind, sentence) }
+}
