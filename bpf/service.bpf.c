@@ -85,10 +85,12 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, bool ipv6)
 	if (ctx->protocol != IPPROTO_TCP && ctx->protocol != IPPROTO_UDP)
 		return 1;
 	verdict = route(ctx, &to, &none, &block, &choice);
-	if (verdict == VERDICT_CHOSEN || verdict == VERDICT_PROXIED) {
+	if (verdict == VERDICT_CHOSEN || verdict == VERDICT_PROXIED || verdict == VERDICT_MESHED) {
 		remember(ctx, &to, &block, &choice);
 		write_endpoint(ctx, ipv6, &choice.address, choice.port);
-		count(verdict == VERDICT_CHOSEN ? HEDDLE_REASON_connect_translated : HEDDLE_REASON_connect_proxied);
+		count(verdict == VERDICT_CHOSEN	   ? HEDDLE_REASON_connect_translated
+		      : verdict == VERDICT_PROXIED ? HEDDLE_REASON_connect_proxied
+						   : HEDDLE_REASON_connect_meshed);
 		return 1;
 	}
 	if ((verdict == VERDICT_NO_ENDPOINTS || verdict == VERDICT_NO_LOCAL) && park(ctx, &to))

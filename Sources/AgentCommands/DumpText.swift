@@ -23,7 +23,7 @@ func frontendTable(_ frontends: [KernelDump.Frontend], wide: Bool, paint: Paint)
         switch column {
         case 0: paint(.bold, cell)
         case 4 where cell.hasPrefix("balance"): paint(.green, cell)
-        case 4 where cell.hasPrefix("proxy"): cell
+        case 4 where cell.hasPrefix("proxy") || cell.hasPrefix("tunnel"): cell
         case 4: paint(.red, cell)
         case 6: cell.replacing("(terminating)", with: paint(.yellow, "(terminating)"))
         default: cell

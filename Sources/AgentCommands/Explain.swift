@@ -91,6 +91,9 @@ struct Explain: ParsableCommand {
             let count = answer.candidates.count
             return "\(answer.service ?? "?"), \(count == 1 ? "1 endpoint" : "one of \(count) endpoints"), "
                 + "source address \(answer.source ?? "?"), generation \(answer.generation)"
+        case "proxy" where answer.service == nil:
+            return "\(answer.to), a pod of the mesh: the L7 proxy at \(answer.candidates.joined()) takes it there "
+                + "through a tunnel"
         case "proxy":
             return "\(answer.service ?? "?"), routed: the L7 proxy at \(answer.candidates.joined()) chooses for each "
                 + "request; add --method, --path and --header"

@@ -34,8 +34,9 @@ package enum Verdict: Equatable, Sendable {
     case drop
     /// To one of `candidates`, each as likely as the others.
     case balance(service: ServicePortID, candidates: [SocketAddress], source: SourceRule)
-    /// To the L7 proxy of this node, which chooses for each request.
-    case proxy(service: ServicePortID, listener: SocketAddress)
+    /// To the L7 proxy of this node, which chooses for each request. nil: what was dialled is the address of a pod of
+    /// the mesh, and it goes there through a tunnel.
+    case proxy(service: ServicePortID?, listener: SocketAddress)
 }
 
 /// What becomes of the packet's source address.
@@ -107,18 +108,19 @@ package struct Interpreter: Sendable {
     package func explain(_ flow: Flow) -> Explanation {
         var steps: [Decision] = []
         guard let (frontend, service) = find(flow, &steps) else {
-            return Explanation(verdict: unknown(flow, &steps), decisions: steps)
+            let verdict = meshed(flow, &steps) ?? unknown(flow, &steps)
+            return Explanation(verdict: verdict, decisions: steps)
         }
         func end(_ verdict: Verdict, set: TrafficPolicy? = nil) -> Explanation {
             Explanation(verdict: verdict, service: service.id, set: set, decisions: steps)
         }
         guard isAllowed(flow.source, frontend, &steps) else { return end(.drop) }
         if frontend.action == .proxy {
-            let listener = node.proxyListener(service.id.family)
-            let family = service.id.family
-            let outcome = listener.map { "to the L7 proxy at \($0)" } ?? "refused: \(Self.noListener(family))"
-            steps.append(Decision("HTTPRoute, GRPCRoute", "routes are attached to it: \(outcome)"))
-            return end(listener.map { .proxy(service: service.id, listener: $0) } ?? .reject)
+            return end(proxied(service.id, "HTTPRoute, GRPCRoute", "routes are attached to it", flow, &steps))
+        }
+        if frontend.action == .tunnel, node.mesh.pods[flow.source] != nil {
+            let reason = "\(flow.source) is a pod of the mesh, and so are endpoints"
+            return end(proxied(service.id, Self.enrolment, reason, flow, &steps))
         }
         guard service.hasEndpoints else {
             steps.append(Decision("endpoints", "none is usable anywhere: refused"))
@@ -170,6 +172,33 @@ package struct Interpreter: Sendable {
         steps.append(
             Decision("\(flow.destination)/\(flow.transport)", "node port of \(wildcard.1.id.displayName)"))
         return wildcard
+    }
+
+    /// The labels of pods and their namespaces.
+    package static let enrolment = "istio.io/dataplane-mode, heddle.io/mesh"
+
+    private func proxied(
+        _ service: ServicePortID?, _ source: String, _ reason: String, _ flow: Flow, _ steps: inout [Decision]
+    ) -> Verdict {
+        let family = flow.destination.address.family
+        let listener = node.proxyListener(family)
+        let outcome = listener.map { "to the L7 proxy at \($0)" } ?? "refused: \(Self.noListener(family))"
+        steps.append(Decision(source, "\(reason): \(outcome)"))
+        return listener.map { .proxy(service: service, listener: $0) } ?? .reject
+    }
+
+    /// A pod of the mesh dials a pod of the mesh, not itself, by its address. nil: it is no such flow.
+    private func meshed(_ flow: Flow, _ steps: inout [Decision]) -> Verdict? {
+        let address = flow.destination.address
+        guard flow.transport == .tcp, node.mesh.enrolled.contains(address), node.mesh.pods[flow.source] != nil else {
+            return nil
+        }
+        guard address != flow.source, flow.destination.port != MeshProgram.tunnelPort else {
+            let reason = address == flow.source ? "a pod that dials itself" : "the port where tunnels arrive"
+            steps.append(Decision("\(flow.destination)", "\(reason): left alone"))
+            return nil
+        }
+        return proxied(nil, Self.enrolment, "\(flow.source) and \(address) are pods of the mesh", flow, &steps)
     }
 
     /// Spec rows 102, 103, 105.

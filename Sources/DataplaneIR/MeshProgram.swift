@@ -2,6 +2,7 @@
 package import Addressing
 
 package struct MeshProgram: Equatable, Sendable {
+    /// Where tunnels arrive. Nobody is kept from it, so that the proxy's own tunnels do not lead back to the proxy.
     package static let tunnelPort: UInt16 = 15008
 
     /// The enrolled pods of this node, by each of their addresses.

@@ -97,8 +97,11 @@ extension KernelDump.Frontend {
             indices = program.clusterRange + program.localRange.filter { !program.clusterRange.contains($0) }
         }
         let action =
-            frontend.action == .proxy
-            ? "proxy" : !program.hasEndpoints ? "reject" : indices.isEmpty ? "drop" : "balance"
+            switch frontend.action {
+            case .proxy: "proxy"
+            case .tunnel: "tunnel"
+            case .balance: !program.hasEndpoints ? "reject" : indices.isEmpty ? "drop" : "balance"
+            }
         if frontend.action == .proxy { indices = [] }
         self.init(
             address: frontend.address?.description ?? "*", port: frontend.port,

@@ -20,7 +20,7 @@
 
 #include <linux/types.h>
 
-#define HEDDLE_SCHEMA_VERSION 5
+#define HEDDLE_SCHEMA_VERSION 6
 
 /* 16 bytes in network order; IPv4 is IPv4-mapped (::ffff:a.b.c.d), so there is one form for both families. */
 struct heddle_address {
@@ -53,6 +53,8 @@ enum heddle_kind {
 	HEDDLE_KIND_FILTERED = 4,
 	/* A cluster IP whose connections the node's L7 proxy answers. The block is published all the same. */
 	HEDDLE_KIND_PROXIED = 5,
+	/* A cluster IP whose connections the proxy answers if a pod of the mesh makes them; others are balanced. */
+	HEDDLE_KIND_TUNNEL = 6,
 };
 
 /*
@@ -197,6 +199,17 @@ struct heddle_client {
 /* Of such connections that one container may have. They wait for microseconds: more are no honest client's. */
 #define HEDDLE_PROXY_SHARE 256
 
+/*
+ * A pod of this node that is in the mesh. Its addresses: IPv4 [0] and IPv6 [1], 0 if it has none. What it dials there
+ * is itself.
+ */
+struct heddle_mesh_client {
+	struct heddle_address address[2];
+};
+
+/* Where tunnels arrive. Nobody is kept from it: so the proxy's own tunnels do not lead back to the proxy. */
+#define HEDDLE_TUNNEL_PORT 15008
+
 struct heddle_prefix {
 	__u32 length; /* in bits of the 128-bit form */
 	__u32 word[4];
@@ -221,6 +234,8 @@ struct heddle_config {
 	__u16 rules_serve_udp; /* the nftables rules beside us carry every UDP service */
 	/* Where the proxy listens, reachable from pods and from the node: IPv4 [0] and IPv6 [1]. */
 	struct heddle_address proxy_address[2];
+	__u32 has_mesh; /* there is something in mesh_addresses */
+	__u32 unused;
 };
 
 /* One entry, written through mmap. */
@@ -237,6 +252,7 @@ struct heddle_meta {
 #define HEDDLE_REASONS(X)                                                                                    \
 	X(connect_other, "connect to something that is no service")                                          \
 	X(connect_proxied, "connect sent to the L7 proxy")                                                   \
+	X(connect_meshed, "connect to the address of a pod of the mesh sent to the L7 proxy")                \
 	X(connect_translated, "connect sent to a backend")                                                   \
 	X(connect_parked, "connect of a UDP socket whose service has lost its endpoints: waits at the service's address") \
 	X(send_other, "datagram to something that is no service")                                            \
@@ -283,7 +299,8 @@ HEDDLE_SIZE(heddle_dialled, 24);
 HEDDLE_SIZE(heddle_handshake, 8);
 HEDDLE_SIZE(heddle_client, 48);
 HEDDLE_SIZE(heddle_prefix, 20);
-HEDDLE_SIZE(heddle_config, 96);
+HEDDLE_SIZE(heddle_mesh_client, 32);
+HEDDLE_SIZE(heddle_config, 104);
 HEDDLE_SIZE(heddle_meta, 280);
 #undef HEDDLE_SIZE
 

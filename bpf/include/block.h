@@ -29,6 +29,7 @@ enum verdict {
 	VERDICT_FILTERED, /* the companion decides by the source address */
 	VERDICT_CHOSEN,
 	VERDICT_PROXIED,
+	VERDICT_MESHED, /* as before, but what was dialled is a pod */
 	VERDICT_NO_ENDPOINTS,
 	VERDICT_NO_LOCAL,
 	VERDICT_WRONG_PORT,

@@ -21,7 +21,7 @@ enum found {
 	FOUND_TROUBLE, /* look again */
 };
 
-static __always_inline enum found find_block(const struct heddle_frontend_key *key, struct block *b)
+static __always_inline enum found find_block(const struct heddle_frontend_key *key, __u64 client, struct block *b)
 {
 	/* On the stack: what came in as a pointer cannot be a map's key before Linux 6.2. */
 	struct heddle_frontend_key own = *key;
@@ -41,6 +41,11 @@ static __always_inline enum found find_block(const struct heddle_frontend_key *k
 		return FOUND_FILTERED;
 	if (b->kind == HEDDLE_KIND_PROXIED)
 		return FOUND_PROXIED;
+	if (b->kind == HEDDLE_KIND_TUNNEL) {
+		if (bpf_map_lookup_elem(&mesh_clients, &client))
+			return FOUND_PROXIED;
+		b->kind = HEDDLE_KIND_CLUSTER_IP;
+	}
 	word = bpf_map_lookup_elem(&services, &slot);
 	if (!word)
 		return FOUND_TROUBLE;
@@ -107,7 +112,7 @@ __noinline int balance(const struct heddle_frontend_key *key, __u64 client, cons
 		return VERDICT_INCONSISTENT;
 	b->family_bit = is_ipv4(&key->address) ? 1 : 2;
 	for (int i = 0; i < LOOKUPS; i++) {
-		found = find_block(key, b);
+		found = find_block(key, client, b);
 		if (found == FOUND_NOTHING)
 			return VERDICT_OTHER;
 		if (found == FOUND_FILTERED)
@@ -213,6 +218,19 @@ __noinline int refuse_or_pass(const struct endpoint *to)
 	return bpf_map_lookup_elem(&service_cidrs, &prefix) ? VERDICT_UNALLOCATED : VERDICT_OTHER;
 }
 
+/* A pod of the mesh dials a pod of the mesh, not itself, by its address: the proxy takes it through a tunnel. */
+static __always_inline bool is_meshed(struct bpf_sock_addr *ctx, const struct endpoint *to, __u64 client,
+				      const volatile struct heddle_config *cfg)
+{
+	const struct heddle_mesh_client *pod;
+
+	if (!cfg->has_mesh || ctx->protocol != IPPROTO_TCP || to->port == bpf_htons(HEDDLE_TUNNEL_PORT))
+		return false;
+	pod = bpf_map_lookup_elem(&mesh_clients, &client);
+	return pod && !same_address(&pod->address[!is_ipv4(&to->address)], &to->address) &&
+	       bpf_map_lookup_elem(&mesh_addresses, &to->address);
+}
+
 /* What to do with a connect or datagram to `to`. Addresses come before node ports (spec row 94). */
 static __always_inline enum verdict route(struct bpf_sock_addr *ctx, const struct endpoint *to,
 					  const struct heddle_origin *previous, struct block *b, struct choice *out)
@@ -239,6 +257,11 @@ static __always_inline enum verdict route(struct bpf_sock_addr *ctx, const struc
 		verdict = balance(&key, client, previous, b, out);
 		if (verdict != VERDICT_OTHER)
 			return verdict;
+	}
+	if (is_meshed(ctx, to, client, cfg)) {
+		b->svc_id = 0;
+		verdict = choose_proxy(b, cfg, out);
+		return verdict == VERDICT_PROXIED ? VERDICT_MESHED : verdict;
 	}
 	return refuse_or_pass(to);
 }

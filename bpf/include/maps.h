@@ -110,6 +110,24 @@ struct {
 	__type(value, struct heddle_dialled);
 } proxy_dialled SEC(".maps");
 
+/* The pods of this node that are in the mesh, by the cookie of their network namespace. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct heddle_mesh_client);
+} mesh_clients SEC(".maps");
+
+/* The addresses of all pods that take tunnels, of whichever node. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct heddle_address);
+	__type(value, __u32);
+} mesh_addresses SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);

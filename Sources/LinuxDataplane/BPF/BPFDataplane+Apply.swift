@@ -33,6 +33,7 @@ extension BPFDataplane {
             if hooks.contains(.sockOps), try !attachment.isPinned(.sockOps) { try forgetProxyClients() }
             receipt.operations += try attachment.ensure(hooks, faults)
         }
+        receipt.operations += switchMesh(plan.node)
         if isStaged {
             try pins.putStagingInPlace()
             isStaged = false
@@ -68,6 +69,7 @@ extension BPFDataplane {
         }
         mirror.nodeAddresses = Set(try maps.nodeAddresses.entries().map(\.key.value))
         mirror.serviceCIDRs = Set(try maps.serviceCIDRs.keys().compactMap(\.value))
+        mirror.meshAddresses = Set(try maps.meshAddresses.keys().map(\.value))
         self.mirror = mirror
         comparison = nil
         let words = try maps.services.elements(upTo: maps.services.count)

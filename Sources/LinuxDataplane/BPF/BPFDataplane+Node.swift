@@ -31,6 +31,8 @@ extension BPFDataplane {
         operations += try writeServiceCIDRs(Set(wanted.serviceCIDRs))
         operations += writeConfiguration(wanted)
         if operations > 0 { mustCutSockets = true }
+        if wanted.mesh.enrolled.isEmpty { operations += switchMesh(wanted) }
+        operations += try writeMeshAddresses(wanted.mesh.enrolled)
         node = wanted
         return operations
     }
@@ -50,6 +52,37 @@ extension BPFDataplane {
             operations += 1
         }
         return operations
+    }
+
+    /// Whether connections to pods' addresses are looked at. On only when all is in place that takes them.
+    func switchMesh(_ wanted: NodeProgram) -> Int {
+        let value: UInt32 = wanted.mesh.enrolled.isEmpty ? 0 : 1
+        guard maps.config.pointee.has_mesh != value else { return 0 }
+        maps.config.pointee.has_mesh = value
+        return 1
+    }
+
+    /// Pods come and go by the thousands: only what differs is written, a batch to a call.
+    private func writeMeshAddresses(_ wanted: Set<IPAddress>) throws(BPFError) -> Int {
+        guard wanted != mirror.meshAddresses else { return 0 }
+        guard wanted.count <= maps.meshAddresses.maxEntries else {
+            throw BPFError(
+                "update map mesh_addresses", E2BIG,
+                detail: "the mesh has \(wanted.count) addresses of pods; make the map larger")
+        }
+        var (deleted, written) = (0, 0)
+        let gone = mirror.meshAddresses.subtracting(wanted).map { heddle_address($0) }
+        if !gone.isEmpty {
+            try faults.check("delete from map mesh_addresses")
+            try maps.meshAddresses.delete(batch: gone, deleted: &deleted)
+        }
+        let new = wanted.subtracting(mirror.meshAddresses).map { heddle_address($0) }
+        if !new.isEmpty {
+            try faults.check("update map mesh_addresses")
+            try maps.meshAddresses.update(batch: new, new.map { _ in 1 }, written: &written)
+        }
+        mirror.meshAddresses = wanted
+        return deleted + written
     }
 
     /// `heddle_config.has_detector`.

@@ -107,6 +107,7 @@ extension BPFDataplane {
             && config.has_detector == detectorBits(node)
             && config.node_port_loopback == (node.nodePortLoopback ? 1 : 0) && config.node_cookie == nodeCookie
             && config.rules_serve_udp == rulesServeUDP && ProxyFields(config) == ProxyFields(node)
+            && config.has_mesh == (node.mesh.enrolled.isEmpty ? 0 : 1)
         return isRight || isFresh ? [] : [Drift(object: "map config", detail: "was changed")]
     }
 
@@ -168,6 +169,9 @@ extension BPFDataplane {
         }
         if Set(try maps.serviceCIDRs.keys().compactMap(\.value)) != mirror.serviceCIDRs {
             drift.append(Drift(object: "map service_cidrs", detail: "was changed"))
+        }
+        if Set(try maps.meshAddresses.keys().map(\.value)) != mirror.meshAddresses {
+            drift.append(Drift(object: "map mesh_addresses", detail: "was changed"))
         }
         return drift
     }

@@ -11,13 +11,15 @@ package struct BPFMapSizes: Equatable, Sendable {
     /// Clients of services with session affinity.
     package var affinity = 65_536
     package var nodeAddresses = 4_096
+    /// Addresses of pods that take tunnels, in the whole cluster.
+    package var meshAddresses = 65_536
 
     package init() {}
 
     var byMap: [String: Int] {
         [
             "frontends": frontends, "services": services, "service_names": services, "backends": backends,
-            "affinity": affinity, "node_addresses": nodeAddresses,
+            "affinity": affinity, "node_addresses": nodeAddresses, "mesh_addresses": meshAddresses,
         ]
     }
 }

@@ -42,6 +42,7 @@ package enum BPFDump {
             "service_names": state.services.count + state.strayNames.count, "backends": entries,
             "node_addresses": try maps.nodeAddresses.entries().count,
             "service_cidrs": try maps.serviceCIDRs.keys().count,
+            "mesh_addresses": try maps.meshAddresses.keys().count,
         ]
         return KernelDump(
             node: text(maps.meta.pointee.node_name), dataplane: "ebpf",

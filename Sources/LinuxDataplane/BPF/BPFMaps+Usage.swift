@@ -16,6 +16,7 @@ extension BPFMaps {
             case "affinity_shares": entries = try affinityShares.entries().count
             case "proxy_clients": entries = try proxyClients.entries().count
             case "proxy_shares": entries = try proxyShares.entries().count
+            case "mesh_clients": entries = try meshClients.keys().count
             // Always all there: they do not fill up.
             case "config", "meta", "reasons": (entries, maxEntries) = (maxEntries, 0)
             // Storage on sockets: the kernel keeps no count of it.

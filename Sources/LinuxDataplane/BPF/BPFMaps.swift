@@ -7,15 +7,16 @@ import Glibc
 final class BPFMaps {
     static let names = [
         "frontends", "services", "backends", "service_names", "node_addresses", "service_cidrs", "affinity",
-        "affinity_shares", "socket_origin", "socket_flows", "proxy_clients", "proxy_shares", "proxy_dialled", "config",
-        "meta", "reasons",
+        "affinity_shares", "socket_origin", "socket_flows", "proxy_clients", "proxy_shares", "proxy_dialled",
+        "mesh_clients", "mesh_addresses", "config", "meta", "reasons",
     ]
     /// Maps whose content means the same after the others were rebuilt with other sizes.
     static let independent: Set<String> = [
-        "affinity_shares", "socket_origin", "socket_flows", "proxy_clients", "proxy_shares", "proxy_dialled", "reasons",
+        "affinity_shares", "socket_origin", "socket_flows", "proxy_clients", "proxy_shares", "proxy_dialled",
+        "mesh_clients", "reasons",
     ]
-    /// Maps about sockets that are open or about to be, whatever the schema version: what is in them depends on no map
-    /// but those it stands with here. Another meaning needs another size or name.
+    /// Maps about sockets that are open or about to be, and about pods, whatever the schema version: what is in them
+    /// depends on no map but those it stands with here. Another meaning needs another size or name.
     private static let lasting: [[(name: String, key: Int, value: Int)]] = [
         [("socket_origin", MemoryLayout<Int32>.size, MemoryLayout<heddle_origin>.stride)],
         [
@@ -23,6 +24,7 @@ final class BPFMaps {
             ("proxy_shares", MemoryLayout<UInt64>.stride, MemoryLayout<UInt32>.stride),
         ],
         [("proxy_dialled", MemoryLayout<Int32>.size, MemoryLayout<heddle_dialled>.stride)],
+        [("mesh_clients", MemoryLayout<UInt64>.stride, MemoryLayout<heddle_mesh_client>.stride)],
     ]
 
     let descriptors: [String: BPFDescriptor]
@@ -36,6 +38,8 @@ final class BPFMaps {
     let affinityShares: BPFMap<UInt64, heddle_affinity_share>
     let proxyClients: BPFMap<heddle_handshake, heddle_client>
     let proxyShares: BPFMap<UInt64, UInt32>
+    let meshClients: BPFMap<UInt64, heddle_mesh_client>
+    let meshAddresses: BPFMap<heddle_address, UInt32>
     let reasons: BPFMap<UInt32, UInt64>
     private let configMap: MappedArray<heddle_config>
     private let metaMap: MappedArray<heddle_meta>
@@ -58,6 +62,8 @@ final class BPFMaps {
         affinityShares = try open("affinity_shares")
         proxyClients = try open("proxy_clients")
         proxyShares = try open("proxy_shares")
+        meshClients = try open("mesh_clients")
+        meshAddresses = try open("mesh_addresses")
         reasons = try open("reasons")
         configMap = try MappedArray(open("config"))
         metaMap = try MappedArray(open("meta"))

@@ -36,6 +36,7 @@ struct BPFMirror {
     var strayNames: [UInt32] = []
     var nodeAddresses: Set<IPAddress> = []
     var serviceCIDRs: Set<IPPrefix> = []
+    var meshAddresses: Set<IPAddress> = []
     var blocks: BlockAllocator
     private var freeSlots: BitTree
     /// Taken out of use, but a reader may still look at them.

@@ -29,6 +29,9 @@ enum ChainID: Hashable, Sendable {
     case external(Target)
     /// External traffic under policy Local: short cuts for the node and its pods. nil: no such endpoints.
     case externalLocal(cluster: Target?, local: Target?)
+    /// Cluster-IP traffic of a service with endpoints in the mesh: the proxy answers pods of the mesh. nil: others find
+    /// no endpoints.
+    case tunnel(Target?)
     /// One endpoint of a service with affinity.
     case stickyEndpoint(UInt64)
 
@@ -39,6 +42,7 @@ enum ChainID: Hashable, Sendable {
         case .external(let target): "external-\(target.name)"
         case .externalLocal(let cluster, let local):
             "external-local-\(cluster?.name ?? "none")-or-\(local?.name ?? "none")"
+        case .tunnel(let target): "tunnel-or-\(target?.name ?? "none")"
         case .stickyEndpoint(let hash): "ep-\(hex(hash))"
         }
     }

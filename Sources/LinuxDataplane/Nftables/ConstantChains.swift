@@ -36,7 +36,7 @@ enum ConstantChain {
             ChainSpec(name: noEndpoints),
             ChainSpec(name: proxy, rules: proxyRules(parts, node)),
             ChainSpec(name: markClusterIP, rules: markRules(parts, node)),
-            ChainSpec(name: services, rules: serviceRules(parts)),
+            ChainSpec(name: services, rules: serviceRules(parts, node)),
             ChainSpec(name: masquerading, rules: masqueradeRules(parts)),
             ChainSpec(name: firewallCheck, rules: [firewallRule(parts)]),
             ChainSpec(name: clusterIPsCheck, rules: clusterIPRules(parts)),
@@ -44,7 +44,7 @@ enum ConstantChain {
                 name: serviceCheck,
                 rules: [Rule(parts.service + [.verdictMap(TableSet.noEndpointServices.name, key: 0)])]),
             ChainSpec(name: nodePortCheck, rules: [nodePortRule(parts, TableSet.noEndpointNodePorts)]),
-        ] + baseChains(parts)
+        ] + baseChains(parts, node)
     }
 
     /// The base chains; nil for the others.
@@ -52,7 +52,7 @@ enum ConstantChain {
         all(.ipv4, NodeProgram(nodeName: "")).map { ($0.name, $0.base) }
     }
 
-    private static func baseChains(_ parts: RuleParts) -> [ChainSpec] {
+    private static func baseChains(_ parts: RuleParts, _ node: NodeProgram) -> [ChainSpec] {
         let jump = { (chains: [String]) in chains.map { Rule([.verdict(.jump($0))]) } }
         let jumpIfNew = { (chains: [String]) in
             chains.map { Rule(parts.isNewConnection + [.verdict(.jump($0))]) }
@@ -62,7 +62,9 @@ enum ConstantChain {
             base("filter-prerouting-pre-dnat", .filter, .prerouting, -110, jumpIfNew([firewallCheck])),
             base("filter-output-pre-dnat", .filter, .output, -110, jumpIfNew([firewallCheck])),
             base("filter-input", .filter, .input, 0, jumpIfNew([serviceCheck, nodePortCheck])),
-            base("filter-forward", .filter, .forward, 0, jumpIfNew([serviceCheck, clusterIPsCheck])),
+            base(
+                "filter-forward", .filter, .forward, 0,
+                jumpIfNew([serviceCheck, clusterIPsCheck]) + unreachableMeshRules(parts, node)),
             base("filter-output", .filter, .output, 0, jumpIfNew([serviceCheck, nodePortCheck, clusterIPsCheck])),
             base("nat-prerouting", .nat, .prerouting, -100, jump([services])),
             base("nat-output", .nat, .output, -100, jump([services])),
@@ -101,11 +103,18 @@ enum ConstantChain {
         ]
     }
 
-    private static func serviceRules(_ parts: RuleParts) -> [Rule] {
+    private static func serviceRules(_ parts: RuleParts, _ node: NodeProgram) -> [Rule] {
         [
             Rule(parts.service + [.verdictMap(TableSet.serviceIPs.name, key: 0)]),
             nodePortRule(parts, TableSet.serviceNodePorts),
         ]
+            + (node.mesh.enrolled.isEmpty || node.proxyListener(parts.family) == nil
+                ? [] : [Rule(parts.opensMeshConnection + [.verdict(.goto(proxy))], comment: "pod to pod of the mesh")])
+    }
+    /// Without a proxy: what is to be encrypted does not leave in plaintext.
+    private static func unreachableMeshRules(_ parts: RuleParts, _ node: NodeProgram) -> [Rule] {
+        guard !node.mesh.enrolled.isEmpty, node.proxyListener(parts.family) == nil else { return [] }
+        return [Rule(parts.opensMeshConnection + [.verdict(.goto(reject))], comment: "pod to pod of the mesh")]
     }
     private static func nodePortRule(_ parts: RuleParts, _ map: TableSet) -> Rule {
         Rule(

@@ -90,6 +90,7 @@ extension NftablesDataplane {
         }
         note(mirror.garbageElements.values)
         note(nodeElements(node, mirror.family))
+        note(meshElements(node.mesh, mirror.family))
         note(mirror.sharedElements.lazy.map { TableElement(key: $0) })
         if let element = mirror.generation { note(CollectionOfOne(element)) }
         for program in programs.values where program.id.family == mirror.family { note(elements(program, node)) }

@@ -105,6 +105,8 @@ private struct DumpReader {
         let action =
             if chain == ConstantChain.proxy {
                 "proxy"
+            } else if chain?.hasPrefix("tunnel-") == true {
+                "tunnel"
             } else if !backends.isEmpty { "balance" } else if refusal?.value == .verdict(.drop) { "drop" } else {
                 "reject"
             }
@@ -151,7 +153,7 @@ extension Target {
     /// The targets that a chain named by `ChainID.name` leads to.
     static func names(in chain: String) -> [String] {
         var rest = chain[...]
-        for prefix in ["external-local-", "external-", "cluster-ip-"] where rest.hasPrefix(prefix) {
+        for prefix in ["external-local-", "external-", "cluster-ip-", "tunnel-or-"] where rest.hasPrefix(prefix) {
             rest = rest.dropFirst(prefix.count)
             break
         }

@@ -61,6 +61,25 @@ struct RuleParts {
             .setMeta(.mark, from: 0),
         ]
     }
+    /// `ip saddr @mesh-clients`
+    var isFromMesh: [Expression] { [source(), .lookup(set: TableSet.meshClients.name, key: 0)] }
+    /// A connection that a pod of the mesh opens to a pod of the mesh, but not a tunnel. A later packet of a connection
+    /// older than the rules is none that opens one, whatever connection tracking takes it for.
+    var opensMeshConnection: [Expression] {
+        isFromMesh + [destination(), .lookup(set: TableSet.meshAddresses.name, key: 0)]
+            + [
+                .meta(.transportProtocol, to: 0),
+                .compare(register: 0, isEqual: true, [TransportProtocol.tcp.rawValue]),
+                destinationPort(to: 0),
+                .compare(
+                    register: 0, isEqual: false,
+                    [UInt8(MeshProgram.tunnelPort >> 8), UInt8(MeshProgram.tunnelPort & 255)]),
+                .payload(.transport, offset: 13, length: 1, to: 0),
+                .bitwise(register: 0, mask: [0x17], xor: [0]),
+                .compare(register: 0, isEqual: true, [0x02]),
+            ]
+    }
+
     /// RTN_LOCAL: an address of this node.
     var isSourceLocal: [Expression] { [.sourceAddressType(to: 0), .compare(register: 0, isEqual: true, bytes(2))] }
 

@@ -86,7 +86,7 @@ struct ServiceElements {
 
     /// The chain for the frontend, and whether it finds an endpoint for everybody.
     private func entry(_ frontend: Frontend, _ program: ServiceProgram) -> (ChainID?, isComplete: Bool) {
-        guard program.hasEndpoints else { return (nil, false) }
+        guard program.hasEndpoints else { return (frontend.action == .tunnel ? .tunnel(nil) : nil, false) }
         let policy = program.policy(for: frontend.kind)
         let space: Keyspace = frontend.address == nil ? .nodePort : .address
         let target = { (policy: TrafficPolicy) -> Target? in
@@ -98,7 +98,8 @@ struct ServiceElements {
         }
         guard frontend.kind.isExternal else {
             let target = target(policy)
-            return (target.map { .clusterIP($0) }, target != nil)
+            let chain = frontend.action == .tunnel ? .tunnel(target) : target.map { ChainID.clusterIP($0) }
+            return (chain, target != nil)
         }
         let cluster = target(.cluster)
         guard policy == .local else { return (cluster.map { .external($0) }, cluster != nil) }
@@ -181,7 +182,17 @@ struct ServiceComment: Equatable {
     }
 }
 
-/// The elements that follow from the node alone.
+/// The pods of this node that are in the mesh, and every address that takes tunnels, but for those of `other`.
+func meshElements(
+    _ mesh: MeshProgram, without other: MeshProgram = MeshProgram(), _ family: AddressFamily
+) -> [TableElement] {
+    let clients = mesh.pods.keys.filter { $0.family == family && other.pods[$0] == nil }
+    let addresses = mesh.enrolled.subtracting(other.enrolled).filter { $0.family == family }
+    return clients.map { TableElement(key: ElementKey(.meshClients, $0)) }
+        + addresses.map { TableElement(key: ElementKey(.meshAddresses, $0)) }
+}
+
+/// The elements that follow from the node alone, without those of the mesh.
 func nodeElements(_ node: NodeProgram, _ family: AddressFamily) -> [TableElement] {
     let addresses = node.nodePortAddresses.filter { $0.family == family && !$0.isLoopback }
     var result = addresses.sorted().map { TableElement(key: ElementKey(.nodePortIPs, $0)) }

@@ -62,7 +62,7 @@ extension ElementKey: CustomStringConvertible {
     }
     var description: String {
         switch set {
-        case .clusterIPs, .nodePortIPs: "\(address)"
+        case .clusterIPs, .nodePortIPs, .meshClients, .meshAddresses: "\(address)"
         case .serviceIPs, .noEndpointServices, .firewallIPs: "\(address) . \(service)"
         case .serviceNodePorts, .noEndpointNodePorts: service
         case .endpoints: "\(address) . \(service) . \(slot)"
@@ -126,7 +126,7 @@ extension MessageWriter {
     /// Each field of a concatenation is padded to four bytes.
     private mutating func append(_ key: ElementKey, rangeBound: IPAddress) {
         switch key.set {
-        case .clusterIPs, .nodePortIPs, .serviceCIDRs: append(key.address)
+        case .clusterIPs, .nodePortIPs, .serviceCIDRs, .meshClients, .meshAddresses: append(key.address)
         case .hairpin:
             append(key.address)
             append(key.address)
@@ -188,7 +188,7 @@ extension ElementKey {
         var fields = Fields(bytes)
         switch set {
         case .clusterIPs, .nodePortIPs, .serviceCIDRs, .hairpin, .serviceIPs, .noEndpointServices, .firewallIPs,
-            .endpoints, .sourceRanges:
+            .endpoints, .sourceRanges, .meshClients, .meshAddresses:
             guard let address = fields.address(family) else { return nil }
             self.address = address
         case .serviceNodePorts, .noEndpointNodePorts, .nodePortEndpoints, .generation: break
@@ -199,7 +199,7 @@ extension ElementKey {
             guard let transport = fields.word(), let port = fields.port() else { return nil }
             self.transport = UInt8(truncatingIfNeeded: UInt32(littleEndian: transport))
             self.port = port
-        case .clusterIPs, .nodePortIPs, .serviceCIDRs, .hairpin, .generation: break
+        case .clusterIPs, .nodePortIPs, .serviceCIDRs, .hairpin, .meshClients, .meshAddresses, .generation: break
         }
         switch set {
         case .endpoints, .nodePortEndpoints, .generation:

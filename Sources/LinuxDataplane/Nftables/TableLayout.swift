@@ -22,7 +22,7 @@ enum TableLayout {
 
 enum TableSet: UInt8, CaseIterable, Sendable {
     case clusterIPs, serviceIPs, serviceNodePorts, endpoints, nodePortEndpoints, nodePortIPs, noEndpointServices
-    case noEndpointNodePorts, firewallIPs, sourceRanges, hairpin, serviceCIDRs, generation
+    case noEndpointNodePorts, firewallIPs, sourceRanges, hairpin, serviceCIDRs, meshClients, meshAddresses, generation
 
     var name: String {
         switch self {
@@ -38,6 +38,8 @@ enum TableSet: UInt8, CaseIterable, Sendable {
         case .sourceRanges: "source-ranges"
         case .hairpin: "hairpin"
         case .serviceCIDRs: "service-cidrs"
+        case .meshClients: "mesh-clients"
+        case .meshAddresses: "mesh-addresses"
         case .generation: "generation"
         }
     }
@@ -55,7 +57,7 @@ enum TableSet: UInt8, CaseIterable, Sendable {
         let service: [ElementType] = [address, .transport, .port]
         let endpoint = SetDefinition.Value.data([address, .port])
         return switch self {
-        case .clusterIPs, .nodePortIPs: SetDefinition(name, key: [address])
+        case .clusterIPs, .nodePortIPs, .meshClients, .meshAddresses: SetDefinition(name, key: [address])
         case .serviceIPs, .noEndpointServices: SetDefinition(name, key: service, value: .verdict)
         case .serviceNodePorts, .noEndpointNodePorts: SetDefinition(name, key: [.transport, .port], value: .verdict)
         case .endpoints:

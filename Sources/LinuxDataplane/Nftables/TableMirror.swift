@@ -86,6 +86,13 @@ final class TableMirror {
             for element in plan.oldNode.map({ nodeElements($0, family) }) ?? [] { before[element.key] = element }
             after += nodeElements(plan.node, family)
         }
+        let oldMesh = plan.oldNode?.mesh ?? MeshProgram()
+        if oldMesh != plan.node.mesh {
+            // By its difference: it is as large as the cluster.
+            let gone = meshElements(oldMesh, without: plan.node.mesh, family)
+            for element in gone { before[element.key] = element }
+            after += meshElements(plan.node.mesh, without: oldMesh, family)
+        }
         stageElements(before, after, &staged)
         stageShared(&staged)
         stageChains(plan, retained, released, changedSticky, &staged)
@@ -218,7 +225,7 @@ final class TableMirror {
         reset()
         var staged = Staged(change: TableChange(table))
         staged.found = TableDigest()
-        var after: [TableElement] = nodeElements(plan.node, family)
+        var after: [TableElement] = nodeElements(plan.node, family) + meshElements(plan.node.mesh, family)
         var ids: [ChainID] = []
         for program in plan.services.compactMap(\.new) {
             let elements = ServiceElements(program, plan.node, companion)
@@ -343,7 +350,10 @@ final class TableMirror {
 extension NodeProgram {
     /// All but what becomes elements.
     fileprivate func hasSameRules(as other: NodeProgram) -> Bool {
-        (detector, uplinks, masqueradeAll, masqueradeBit, proxyListeners)
-            == (other.detector, other.uplinks, other.masqueradeAll, other.masqueradeBit, other.proxyListeners)
+        (detector, uplinks, masqueradeAll, masqueradeBit, proxyListeners, mesh.enrolled.isEmpty)
+            == (
+                other.detector, other.uplinks, other.masqueradeAll, other.masqueradeBit, other.proxyListeners,
+                other.mesh.enrolled.isEmpty
+            )
     }
 }

@@ -144,14 +144,14 @@ import TestSupport
                 try origins.pin(at: test.options.bpffs + former)
             }
             let removed = try BPFCleanup.run(bpffs: test.options.bpffs)
-            #expect(removed.count == 8 + 16 + 2 + 2)
+            #expect(removed.count == 8 + 18 + 2 + 2)
             #expect(directoryEntries(test.options.bpffs) == ["foreign"])
             #expect(try BPFDump.read(bpffs: test.options.bpffs) == nil)
             rmdir(foreign)
             #expect(try BPFCleanup.run(bpffs: test.options.bpffs) == [test.options.bpffs])
             #expect(try BPFCleanup.run(bpffs: test.options.bpffs) == [])
             // A dataplane that still runs notices and puts everything back.
-            #expect(try test.dataplane.verify(quick: true).count == 8 + 16)
+            #expect(try test.dataplane.verify(quick: true).count == 8 + 18)
             try test.applyAgain()
             #expect(try test.dataplane.verify(quick: false) == [])
             #expect(try test.client.flow(.tcp, to: Self.vip).answered == 1)

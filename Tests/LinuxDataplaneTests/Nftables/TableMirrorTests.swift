@@ -167,6 +167,43 @@ import Testing
             ])
     }
 
+    /// The mesh is as large as the cluster: a pod that comes or goes is one element, and the first and last a rule.
+    @Test func podsOfTheMeshComeAndGoOneByOne() throws {
+        var one = node
+        one.proxyListeners = [SocketAddress(try address("192.168.0.1"), 15001)]
+        let before = one
+        one.mesh.enrolled = [try address("10.1.0.1"), try address("10.1.0.2"), try address("fd00::1")]
+        let first = lines(nil, nil, from: before, to: one)
+        #expect(Set(first.filter { $0.hasPrefix("flush") }) == ["flush chain services"])
+        #expect(Set(first.filter { $0.contains("mesh-") }).count == 2)
+        var other = one
+        other.mesh.enrolled = [try address("10.1.0.2"), try address("10.1.0.3")]
+        other.mesh.pods = [try address("10.1.0.3"): MeshPodProgram(name: "ns/web", uid: "1")]
+        #expect(
+            lines(nil, nil, from: one, to: other) == [
+                "delete mesh-addresses 10.1.0.1", "add mesh-clients 10.1.0.3", "add mesh-addresses 10.1.0.3",
+            ])
+        one = other
+        one.mesh.pods[try address("10.1.0.3")]?.mode = .strict
+        #expect(lines(nil, nil, from: other, to: one) == [])
+        // Out of the proxy's reach: refused where packets are forwarded.
+        one.proxyListeners = []
+        let refused = lines(nil, nil, from: other, to: one).filter { $0.hasPrefix("flush") }
+        #expect(Set(refused) == ["flush chain l7-proxy", "flush chain services", "flush chain filter-forward"])
+    }
+
+    @Test func aServiceWithEndpointsInTheMeshAsksWhoDials() throws {
+        let service = TestService(
+            frontends: [Frontend(.clusterIP, try address("10.96.0.1"), 80, action: .tunnel)], cluster: ["10.1.0.1:80"])
+        let added = lines(nil, try service.program())
+        #expect(added.contains { $0.hasPrefix("add service-ips") && $0.contains(": goto tunnel-or-lb-1 ") }, "\(added)")
+        let empty = lines(
+            try service.program(), try TestService(frontends: service.frontends).program()
+        ).filter { $0.contains("10.96.0.1") }
+        #expect(empty.contains { $0.contains(": goto tunnel-or-none ") }, "\(empty)")
+        #expect(empty.contains { $0.contains("no-endpoint-services") && $0.contains("reject") }, "\(empty)")
+    }
+
     @Test func chainNamesTellTheirTargets() {
         let spread = Target.spread(.nodePort, offset: 2, count: 3)
         let sticky = Target.sticky(0xab, .local)
@@ -176,6 +213,7 @@ import Testing
         #expect(
             Target.names(in: ChainID.externalLocal(cluster: spread, local: sticky).name)
                 == ["nodeport-lb-3-from-2", "svc-00000000000000ab-local"])
+        #expect(Target.names(in: ChainID.tunnel(spread).name) == ["nodeport-lb-3-from-2"])
         #expect(Target.names(in: ChainID.external(spread).name) == ["nodeport-lb-3-from-2"])
         #expect(Target.slots(spread.name) == 2..<5)
         #expect(Target.slots(sticky.name) == nil)

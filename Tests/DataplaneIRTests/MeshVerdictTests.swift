@@ -1,0 +1,70 @@
+/// What becomes of connections of pods of the mesh.
+import Addressing
+import DataplaneIR
+import Testing
+
+@Suite struct MeshVerdictTests {
+    private let client = IPAddress(v4: 0x0a00_0005)
+    private let server = IPAddress(v4: 0x0a00_0107)
+    private let plain = IPAddress(v4: 0x0a00_0108)
+    private let outsider = IPAddress(v4: 0x0a00_0006)
+    private let clusterIP = IPAddress(v4: 0x0a60_0001)
+    private let listener = SocketAddress(IPAddress(v4: 0xc0a8_0002), 15001)
+
+    private func interpreter(_ edit: (inout NodeProgram) -> Void = { _ in }) -> Interpreter {
+        var node = NodeProgram(nodeName: "n")
+        node.proxyListeners = [listener]
+        node.mesh.pods = [client: MeshPodProgram(name: "ns/client", uid: "1")]
+        node.mesh.enrolled = [client, server]
+        edit(&node)
+        let service = ServiceProgram(
+            id: id, frontends: [Frontend(.clusterIP, clusterIP, 80, action: .tunnel)],
+            backends: [Backend(SocketAddress(server, 8080))], clusterRange: 0..<1, localRange: 0..<0)
+        return Interpreter(DataplaneProgram(node: node, services: [service.id: service]))
+    }
+    private let id = ServicePortID(namespace: "ns", service: "s", portName: "p", transport: .tcp, family: .ipv4)
+
+    private func flow(
+        _ source: IPAddress, _ address: IPAddress, _ port: UInt16 = 8080, _ transport: TransportProtocol = .tcp
+    ) -> Flow {
+        Flow(
+            source: source, destination: SocketAddress(address, port), transport: transport,
+            origin: .interface("cni0"))
+    }
+
+    @Test func aServiceWithEndpointsInTheMesh() {
+        let interpreter = interpreter()
+        #expect(interpreter.verdict(for: flow(client, clusterIP, 80)) == .proxy(service: id, listener: listener))
+        let other = interpreter.explain(flow(outsider, clusterIP, 80))
+        #expect(other.verdict.isBalanced && other.decisions.allSatisfy { $0.source != Interpreter.enrolment })
+        #expect(interpreter.verdict(for: flow(client, clusterIP, 81)) == .reject)
+    }
+
+    @Test func addressesOfPods() {
+        let interpreter = interpreter()
+        let explained = interpreter.explain(flow(client, server))
+        #expect(explained.verdict == .proxy(service: nil, listener: listener))
+        #expect(
+            explained.decisions.map(\.description) == [
+                "istio.io/dataplane-mode, heddle.io/mesh: 10.0.0.5 and 10.0.1.7 are pods of the mesh: "
+                    + "to the L7 proxy at 192.168.0.2:15001"
+            ])
+        for other in [
+            flow(outsider, server), flow(client, plain), flow(client, client), flow(client, server, 15008),
+            flow(client, server, 53, .udp),
+        ] { #expect(interpreter.verdict(for: other) == .passthrough, "\(other)") }
+        let itself = interpreter.explain(flow(client, client)).decisions.map(\.description)
+        #expect(itself.first == "10.0.0.5:8080: a pod that dials itself: left alone")
+    }
+
+    @Test func withoutAListenerNothingLeavesInPlaintext() {
+        let interpreter = interpreter { $0.proxyListeners = [] }
+        #expect(interpreter.verdict(for: flow(client, server)) == .reject)
+        #expect(interpreter.verdict(for: flow(client, clusterIP, 80)) == .reject)
+        #expect(interpreter.verdict(for: flow(outsider, server)) == .passthrough)
+    }
+}
+
+extension Verdict {
+    fileprivate var isBalanced: Bool { if case .balance = self { true } else { false } }
+}
