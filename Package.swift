@@ -90,7 +90,7 @@ let package = Package(
         library("Balancing", ["Addressing", "RouteIR"]),
         library("Validation", ["Addressing", "Cluster", "Compile", "PullJSON", "RouteIR"]),
         library("Admission", ["Cluster", "Compile", "PullJSON", "Validation"]),
-        library("CertificateAuthority"),
+        library("CertificateAuthority", ["RouteIR"]),
         // L2: kernel interfaces and formats.
         library("YAML", ["CLibyaml"], linker: yamlLibraries),
         library("Posix", ["CLinux"]),
@@ -154,7 +154,7 @@ let package = Package(
                 "YAML",
             ]),
         tests("Admission", ["Addressing", "Admission", "Cluster", "Compile", "PullJSON", "TestSupport", "Validation"]),
-        tests("CertificateAuthority", ["CertificateAuthority", "TestSupport"]),
+        tests("CertificateAuthority", ["Addressing", "CertificateAuthority", "RouteIR", "TestSupport"]),
         tests("YAML", ["YAML", "TestSupport"]),
         tests("Manifests", ["Addressing", "Cluster", "Manifests", "YAML", "TestSupport"]),
         tests("Posix", ["Posix", "TestSupport"]),
@@ -213,10 +213,13 @@ if !isSet("HEDDLE_CORE") {
         library(
             "Daemon",
             ["AdminAPI", "AdminServer", "CLinux", "KubernetesClient", "Options", "Posix", "Telemetry", "YAML", log]),
+        // Istio's protocol for certificates, as its clients speak it.
+        library("AuthorityClient", ["CertificateAuthority"] + nio + tls),
         library(
             "Controller",
             [
-                "Addressing", "AdminAPI", "AdminServer", "Admission", "CertificateAuthority", "Cluster", "Compile",
+                "Addressing", "AdminAPI", "AdminServer", "Admission", "AuthorityClient", "CertificateAuthority",
+                "Cluster", "Compile",
                 "Daemon", "InForce", "KubernetesClient", "Options", "Posix", "PullJSON", "RouteStatus", "Signing",
                 "Telemetry", "Validation", log,
             ] + nio + tls),
@@ -234,10 +237,11 @@ if !isSet("HEDDLE_CORE") {
         library(
             "Agent",
             [
-                "Addressing", "AdminAPI", "AdminServer", "CLinux", "CertificateAuthority", "Cluster", "Compile",
-                "Daemon", "DataplaneIR", "HandOver", "HandOverLink", "KubernetesClient", "LinuxDataplane", "Manifests",
+                "Addressing", "AdminAPI", "AdminServer", "AuthorityClient", "CLinux", "CertificateAuthority", "Cluster",
+                "Compile", "Daemon", "DataplaneIR", "HandOver", "HandOverLink", "KubernetesClient", "LinuxDataplane",
+                "Manifests",
                 "Netlink", "Netns", "NodeControl",
-                "Observation", "Options", "Posix", "Reconcile", "RouteIR", "Telemetry", "YAML", log,
+                "Observation", "Options", "Posix", "Reconcile", "RouteIR", "Signing", "Telemetry", "YAML", log,
             ]),
         library(
             "AgentCommands",
@@ -249,9 +253,8 @@ if !isSet("HEDDLE_CORE") {
         library(
             "ProxyProgram",
             [
-                "Addressing", "AdminAPI", "AdminServer", "Balancing", "CLinux", "HandOverLink", "Options", "Posix",
-                "Proxy",
-                "RouteIR", "Telemetry",
+                "Addressing", "AdminAPI", "AdminServer", "Balancing", "CLinux", "CertificateAuthority", "HandOver",
+                "HandOverLink", "Options", "Posix", "Proxy", "RouteIR", "Signing", "Telemetry",
             ]),
         .executableTarget(name: "heddle-proxy", dependencies: ["ProxyProgram"], swiftSettings: strict),
         .executableTarget(name: "heddle-agent", dependencies: ["Agent"], swiftSettings: strict),
@@ -285,10 +288,11 @@ if !isSet("HEDDLE_CORE") {
         tests(
             "Agent",
             [
-                "Addressing", "AdminAPI", "AdminServer", "Agent", "Cluster", "Compile", "Daemon", "DataplaneIR",
-                "HandOver",
-                "LinuxDataplane", "Netns", "NodeControl", "Observation", "Options", "Posix", "Reconcile", "RouteIR",
-                "Telemetry",
+                "Addressing", "AdminAPI", "AdminServer", "Agent", "CertificateAuthority", "Cluster", "Compile",
+                "Daemon",
+                "DataplaneIR", "HandOver", "LinuxDataplane", "Netns", "NodeControl", "Observation", "Options", "Posix",
+                "Reconcile", "RouteIR",
+                "Signing", "Telemetry",
                 "TestSupport", "YAML", log,
             ]),
         tests(
@@ -299,7 +303,10 @@ if !isSet("HEDDLE_CORE") {
             ]),
         tests(
             "ProxyProgram",
-            ["Addressing", "Balancing", "Options", "Proxy", "ProxyProgram", "RouteIR", "TestSupport", "YAML"]),
+            [
+                "Addressing", "Balancing", "CertificateAuthority", "HandOver", "Options", "Proxy", "ProxyProgram",
+                "RouteIR", "Signing", "TestSupport", "YAML",
+            ]),
         tests(
             "EndToEnd",
             [

@@ -20,7 +20,7 @@ struct Agentctl: ParsableCommand {
         subcommands: [
             DumpMaps.self, Status.self, Services.self, Endpoints.self, Routes.self, ProxyCommand.self, Logs.self,
             Observe.self, Top.self, Sockets.self, Explain.self, Verify.self, Capacity.self, BugReport.self,
-            Analyze.self, AuthorityCommand.self, Request.self, Completion.self, Cleanup.self,
+            Analyze.self, AuthorityCommand.self, Certificates.self, Request.self, Completion.self, Cleanup.self,
         ])
 }
 

@@ -22,16 +22,29 @@ package func certificateChain(inResponse bytes: Span<UInt8>) -> [String]? {
     return chain
 }
 
-/// A request for whatever identity the requester has.
-package func certificateRequest(csr: String) -> [UInt8] { field(1, csr) }
-
-private func field(_ number: UInt8, _ text: String) -> [UInt8] {
-    var result = [number << 3 | 2]
-    var count = text.utf8.count
-    while count >= 0x80 {
-        result.append(UInt8(count & 0x7f) | 0x80)
-        count >>= 7
+/// A request for whatever identity the requester has, or for another's. `life`: in seconds; 0: as the authority likes.
+package func certificateRequest(
+    csr: String, life: Int = 0, impersonating identity: WorkloadIdentity? = nil
+) -> [UInt8] {
+    var request = field(1, csr)
+    if life > 0 { request += [2 << 3] + varint(life) }
+    if let identity {
+        // `google.protobuf.Struct`: one entry, whose value is a text.
+        let entry = field(1, "ImpersonatedIdentity") + field(2, field(3, identity.description))
+        request += field(3, field(1, entry))
     }
-    result.append(UInt8(count))
-    return result + text.utf8
+    return request
+}
+
+private func field(_ number: UInt8, _ text: String) -> [UInt8] { field(number, Array(text.utf8)) }
+private func field(_ number: UInt8, _ bytes: [UInt8]) -> [UInt8] { [number << 3 | 2] + varint(bytes.count) + bytes }
+
+private func varint(_ value: Int) -> [UInt8] {
+    var result: [UInt8] = []
+    var rest = value
+    while rest >= 0x80 {
+        result.append(UInt8(rest & 0x7f) | 0x80)
+        rest >>= 7
+    }
+    return result + [UInt8(rest)]
 }

@@ -8,6 +8,8 @@
 ///       nack(generation, reason)        ──►        the proxy keeps its last good one; shown in `agentctl status`
 ///                                       ◄──   query(id, "health" | "upstreams" | ...)
 ///       answer(id, JSON)                ──►
+///       certificate(id, identity, CSR)  ──►        where pods of this node are enrolled
+///                                       ◄──   certified(id, chain, roots | why not); with id 0: other roots
 ///
 /// Every query is answered within five seconds, an unknown one with `{"error": ...}`; a proxy that does not counts as
 /// down. One update is under way at a time. After a nack the agent sends nothing before the configuration changed, and
@@ -27,6 +29,8 @@ package enum HandOverMessage: Equatable, Sendable {
     case nack(UInt64, reason: String)
     case query(id: UInt64, String)
     case answer(id: UInt64, [UInt8])
+    case certificate(CertificateQuestion)
+    case certified(CertificateAnswer)
     /// Of a newer release.
     case unknown(UInt8)
 
@@ -36,15 +40,15 @@ package enum HandOverMessage: Equatable, Sendable {
     }
     fileprivate static func side(of tag: UInt8) -> Side? {
         switch tag {
-        case 1, 3, 4, 6: .proxy
-        case 2, 5: .agent
+        case 1, 3, 4, 6, 7: .proxy
+        case 2, 5, 8: .agent
         default: nil
         }
     }
 }
 
 extension HandOverMessage: WireCoded {
-    /// The fields of all messages but the update, whose own are larger.
+    /// The fields of all messages but those that have a type of their own.
     private struct Fields: WireRecord {
         var number: UInt64 = 0
         var text = ""
@@ -94,30 +98,37 @@ extension HandOverMessage: WireCoded {
             writer.tag(6)
             fields = Fields(id)
             fields.bytes.bytes = bytes
+        case .certificate(let question):
+            writer.tag(7)
+            return writer.put(question)
+        case .certified(let answer):
+            writer.tag(8)
+            return writer.put(answer)
         case .unknown(let tag): return writer.tag(tag)
         }
         writer.put(fields)
     }
     init(from reader: inout WireReader) throws(WireError) {
         let tag = try reader.byte()
-        if tag == 2 {
-            self = .update(try reader.take())
-            return
-        }
-        guard Self.side(of: tag) != nil else {
+        switch tag {
+        case 2: self = .update(try reader.take())
+        case 7: self = .certificate(try reader.take())
+        case 8: self = .certified(try reader.take())
+        case _ where Self.side(of: tag) == nil:
             _ = reader.rest()
             self = .unknown(tag)
-            return
+        default: self = Self.message(tag, try reader.take())
         }
-        let fields: Fields = try reader.take()
-        self =
-            switch tag {
-            case 1: .hello(version: fields.text, pid: fields.pid, generation: fields.number)
-            case 3: .ack(fields.number, ignored: fields.ignored)
-            case 4: .nack(fields.number, reason: fields.text)
-            case 5: .query(id: fields.number, fields.text)
-            default: .answer(id: fields.number, fields.bytes.bytes)
-            }
+    }
+
+    private static func message(_ tag: UInt8, _ fields: Fields) -> HandOverMessage {
+        switch tag {
+        case 1: .hello(version: fields.text, pid: fields.pid, generation: fields.number)
+        case 3: .ack(fields.number, ignored: fields.ignored)
+        case 4: .nack(fields.number, reason: fields.text)
+        case 5: .query(id: fields.number, fields.text)
+        default: .answer(id: fields.number, fields.bytes.bytes)
+        }
     }
 }
 

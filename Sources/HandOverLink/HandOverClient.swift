@@ -1,7 +1,7 @@
 /// The proxy's end of the hand-over: connects to the agent, takes updates into force and answers questions. On a thread
 /// of its own, because reading a large configuration must not hold up traffic.
 import Glibc
-import HandOver
+package import HandOver
 package import Posix
 package import RouteIR
 import Synchronization
@@ -13,6 +13,10 @@ package final class HandOverClient: Sendable {
         /// JSON for a question of the agent.
         package var answer: @Sendable (String) -> [UInt8]
         package var log: @Sendable (_ level: String, _ message: String) -> Void
+        /// An agent is there, and this is how it is asked for certificates: from any thread, false if it does not
+        /// listen any more. nil: it is gone.
+        package var connected: @Sendable ((@Sendable (CertificateQuestion) -> Bool)?) -> Void = { _ in }
+        package var certified: @Sendable (CertificateAnswer) -> Void = { _ in }
 
         package init(
             adopt: @escaping @Sendable (ProxySnapshot) -> Void, answer: @escaping @Sendable (String) -> [UInt8],
@@ -45,6 +49,8 @@ package final class HandOverClient: Sendable {
         }
     }
     private let state: Mutex<State>
+    /// Where words to the agent go, one at a time; -1: there is none.
+    private let output = Mutex<Int32>(-1)
 
     package init(
         socket path: String, version: String, snapshot: ProxySnapshot, file: LastConfiguration?, hooks: Hooks
@@ -76,7 +82,10 @@ package final class HandOverClient: Sendable {
             do throws(PosixError) {
                 guard let descriptor = try connectToAgent() else { return }
                 if !wasAway { hooks.log("info", "connected to the agent at \(path)") }
+                output.withLock { $0 = descriptor }
                 let wasUseful = serve(descriptor)
+                output.withLock { $0 = -1 }
+                hooks.connected(nil)
                 let isStopped = state.withLock { state in
                     state.descriptor = -1
                     return state.isStopped
@@ -115,9 +124,8 @@ package final class HandOverClient: Sendable {
     private func serve(_ descriptor: Int32) -> Bool {
         let generation = state.withLock(\.snapshot.generation)
         var wasUseful = false
-        guard send(.hello(version: version, pid: UInt32(getpid()), generation: generation), descriptor) else {
-            return false
-        }
+        guard send(.hello(version: version, pid: UInt32(getpid()), generation: generation)) else { return false }
+        hooks.connected { self.send(.certificate($0)) }
         var received: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 256 << 10)
         while true {
@@ -129,7 +137,7 @@ package final class HandOverClient: Sendable {
                 while let frame = try HandOverFrame.read(received.span, from: .agent) {
                     received.removeFirst(frame.length)
                     wasUseful = true
-                    guard answer(frame, descriptor) else { return true }
+                    guard answer(frame) else { return true }
                 }
             } catch {
                 // There is no telling where the next message begins: a new session gets everything anew.
@@ -140,17 +148,20 @@ package final class HandOverClient: Sendable {
     }
 
     /// False if the agent does not listen any more.
-    private func answer(_ frame: HandOverFrame.Decoded, _ descriptor: Int32) -> Bool {
+    private func answer(_ frame: HandOverFrame.Decoded) -> Bool {
         switch frame.message {
-        case .success(.update(let update)): return send(take(update, ignored: frame.ignored), descriptor)
-        case .success(.query(let id, let question)): return send(.answer(id: id, hooks.answer(question)), descriptor)
+        case .success(.update(let update)): return send(take(update, ignored: frame.ignored))
+        case .success(.query(let id, let question)): return send(.answer(id: id, hooks.answer(question)))
+        case .success(.certified(let answer)):
+            hooks.certified(answer)
+            return true
         case .success(.unknown(let number)):
             hooks.log("warning", "the agent is newer: message \(number) is passed over")
             return true
         case .success: return true
         case .failure(let error):
             hooks.log("error", "the configuration is refused, the last one stays in force: \(error)")
-            return send(.nack(0, reason: error.description), descriptor)
+            return send(.nack(0, reason: error.description))
         }
     }
 
@@ -198,7 +209,8 @@ package final class HandOverClient: Sendable {
         }
     }
 
-    private func send(_ message: HandOverMessage, _ descriptor: Int32) -> Bool {
-        sendAll(HandOverFrame.encode(message), to: descriptor).code == 0
+    private func send(_ message: HandOverMessage) -> Bool {
+        let frame = HandOverFrame.encode(message)
+        return output.withLock { $0 >= 0 && sendAll(frame, to: $0).code == 0 }
     }
 }

@@ -11,6 +11,8 @@ package import RouteIR
 package final class HandOverServer: Sendable {
     private struct State {
         var snapshot: ProxySnapshot?
+        /// What proxies shall believe, in PEM; empty: no certificates are made here.
+        var roots: [String] = []
         var sessions: [ObjectIdentifier: HandOverHandler] = [:]
         var reported: [ConnectedProxy] = []
         var listeners: [any Channel] = []
@@ -21,19 +23,23 @@ package final class HandOverServer: Sendable {
     }
     /// One proxy serves, another may take its place; more are somebody's mistake.
     private static let mostSessions = 16
-    private let loop: any EventLoop
+    fileprivate let loop: any EventLoop
     private let state: NIOLoopBoundBox<State>
     private let onChange: @Sendable ([ConnectedProxy]) -> Void
+    /// Has it answered, on any thread.
+    package typealias Certify = @Sendable (CertificateQuestion, @escaping @Sendable (CertificateAnswer) -> Void) -> Void
 
     fileprivate let limit: Int
+    fileprivate let certify: Certify?
 
-    /// `limit`: of the bytes of a configuration.
+    /// `limit`: of the bytes of a configuration. `certify`: nil where no certificates are made.
     package init(
-        on loop: ServerLoop, limit: Int = HandOverFrame.maximumLength,
+        on loop: ServerLoop, limit: Int = HandOverFrame.maximumLength, certify: Certify? = nil,
         onChange: @escaping @Sendable ([ConnectedProxy]) -> Void
     ) {
         self.loop = loop.loop
         self.limit = limit
+        self.certify = certify
         state = .makeBoxSendingValue(State(), eventLoop: loop.loop)
         self.onChange = onChange
     }
@@ -73,6 +79,14 @@ package final class HandOverServer: Sendable {
         }
     }
 
+    /// Tells every proxy, now and later ones when they come, what to believe.
+    package func publish(roots: [String]) {
+        loop.execute {
+            self.state.value.roots = roots
+            for session in self.state.value.sessions.values { session.tell(roots: roots) }
+        }
+    }
+
     /// Asks a proxy to let others serve: it finishes what it has (`--drain-time`) and ends.
     package func drain(_ pid: UInt32) {
         loop.execute {
@@ -95,6 +109,7 @@ package final class HandOverServer: Sendable {
         state.value.count += 1
         session.number = state.value.count
         state.value.sessions[ObjectIdentifier(session)] = session
+        if !state.value.roots.isEmpty { session.tell(roots: state.value.roots) }
         if let snapshot = state.value.snapshot { session.offer(snapshot) }
         guard state.value.checks == nil else { return }
         state.value.checks = loop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) {
@@ -143,6 +158,9 @@ private final class HandOverHandler: ChannelInboundHandler {
     private var received: [UInt8] = []
     private var questions: [UInt64: Question] = [:]
     private var lastQuestion: UInt64 = 0
+    /// Certificates that were asked for and are not there yet.
+    private var certificates = 0
+    private static let mostCertificates = 32
     private var isAnswering = true
     private var foreignFormat: UInt32?
     private var isDraining = false
@@ -224,10 +242,31 @@ private final class HandOverHandler: ChannelInboundHandler {
         if case .answer(let id, let bytes) = message {
             isAnswering = true
             questions.removeValue(forKey: id)?.reply(bytes)
+        } else if case .certificate(let question) = message {
+            certify(question)
         } else if let answer = session.receive(message) {
             send(answer)
         }
     }
+
+    private func certify(_ question: CertificateQuestion) {
+        guard let certify = server.certify else {
+            return send(.certified(CertificateAnswer(id: question.id, problem: "the agent has no --ca")))
+        }
+        guard certificates < Self.mostCertificates else {
+            return send(.certified(CertificateAnswer(id: question.id, problem: "too many are asked for at one time")))
+        }
+        certificates += 1
+        let this = NIOLoopBound(self, eventLoop: server.loop)
+        certify(question) { answer in
+            this.eventLoop.execute {
+                this.value.certificates -= 1
+                this.value.send(.certified(answer))
+            }
+        }
+    }
+
+    func tell(roots: [String]) { send(.certified(CertificateAnswer(id: 0, roots: roots))) }
 
     func offer(_ snapshot: ProxySnapshot) {
         if let message = session.offer(snapshot) { send(message) }

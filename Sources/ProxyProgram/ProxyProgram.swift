@@ -3,6 +3,7 @@ import Addressing
 import AdminAPI
 import AdminServer
 import CLinux
+import CertificateAuthority
 import Glibc
 import HandOverLink
 import Options
@@ -62,6 +63,7 @@ final class ProxyProcess: Sendable {
     private let accessLog: AccessLog?
     private let spans: SpanExporter?
     private let control: HandOverClient
+    private let certificates: CertificateKeeper
     private let loop = ServerLoop()
     private let signals: Int32
     /// Of the port of metrics.
@@ -99,21 +101,28 @@ final class ProxyProcess: Sendable {
         self.engine = engine
         let news = News(isConfigured: saved != nil)
         self.news = news
+        let certificates = CertificateKeeper(.init(adopt: { engine.adopt($0) }, log: log))
+        self.certificates = certificates
+        certificates.want(snapshot.identities)
+        var hooks = HandOverClient.Hooks(
+            adopt: { snapshot in
+                certificates.want(snapshot.identities)
+                engine.adopt(snapshot)
+                guard !news.isConfigured.exchange(true, ordering: .relaxed) else { return }
+                // The agent hears that it is in force, and sends connections here, when they find a listener.
+                news.tell.yield(.configured)
+                news.hasTriedToListen.wait()
+            },
+            answer: { question in
+                if question == "certificates" { return certificates.report }
+                guard question.hasPrefix("logs") else { return engine.answer(question) }
+                guard let accessLog else { return Array(#"{"error":"its access log is off (--access-log)"}"#.utf8) }
+                return accessLog.answer(from: UInt64(question.dropFirst("logs:".count)) ?? 0)
+            }, log: log)
+        hooks.connected = { certificates.connected($0) }
+        hooks.certified = { certificates.take($0) }
         control = HandOverClient(
-            socket: options.configSocket, version: ProxyProgram.version, snapshot: snapshot, file: file,
-            hooks: .init(
-                adopt: { snapshot in
-                    engine.adopt(snapshot)
-                    guard !news.isConfigured.exchange(true, ordering: .relaxed) else { return }
-                    // The agent hears that it is in force, and sends connections here, when they find a listener.
-                    news.tell.yield(.configured)
-                    news.hasTriedToListen.wait()
-                },
-                answer: { question in
-                    guard question.hasPrefix("logs") else { return engine.answer(question) }
-                    guard let accessLog else { return Array(#"{"error":"its access log is off (--access-log)"}"#.utf8) }
-                    return accessLog.answer(from: UInt64(question.dropFirst("logs:".count)) ?? 0)
-                }, log: log))
+            socket: options.configSocket, version: ProxyProgram.version, snapshot: snapshot, file: file, hooks: hooks)
         self.log = log
     }
     private let log: @Sendable (String, String) -> Void
@@ -251,6 +260,7 @@ final class ProxyProcess: Sendable {
                         text += "# HELP heddle_proxy_\(name)_total \(help)\n# TYPE heddle_proxy_\(name)_total counter\n"
                         text += "heddle_proxy_\(name)_total \(value)\n"
                     }
+                    text += certificates.metrics
                     reply(HTTPResponse(contentType: MetricRegistry.contentType, body: Array(text.utf8)))
                 case "/healthz": reply(.text("ok\n"))
                 case "/config", "/upstreams", "/stats":

@@ -17,6 +17,9 @@ package struct SigningKey: Sendable {
         (self.key, self.pem) = (key, Array((text + "\n").utf8))
     }
 
+    /// PKCS#8, for a TLS library.
+    package var der: [UInt8] { (try? key.serializeAsPEM().derBytes) ?? [] }
+
     /// P-256, P-384, or RSA of 2048 to 4096 bits, as PKCS#8, SEC 1 or PKCS#1. What is wrong is said without what was
     /// read.
     package init(pem: [UInt8]) throws(SigningError) {

@@ -33,6 +33,12 @@ private let golden =
     + "636c75737465722e6c6f63616c2f6e732f73686f702f73612f776562"
 
 @Suite struct CertificateRequestTests {
+    @Test func whatAProxyOfANodeAsksIsWrittenAsZtunnelWritesIt() throws {
+        let web = try #require(WorkloadIdentity("spiffe://cluster.local/ns/shop/sa/web"))
+        #expect(try certificateRequest(csr: "CSR", life: 86400, impersonating: web) == bytes(golden))
+        #expect(certificateRequest(csr: "CSR") == csr)
+    }
+
     @Test func whatZtunnelAsksIsRead() throws {
         let request = try read(bytes(golden)).get()
         #expect(request.csr == "CSR" && request.validity == 86400)

@@ -55,6 +55,39 @@ import TestSupport
         await loop.shutdown()
     }
 
+    @Test func certificatesAreAskedForFromAnyThread() async throws {
+        let loop = ServerLoop()
+        let server = HandOverServer(
+            on: loop,
+            certify: { question, reply in reply(CertificateAnswer(id: question.id, chain: [question.request])) }
+        ) { _ in }
+        defer { unlink(path) }
+        try await server.start(on: UnixSocket.bind(path, mode: 0o600), admitting: [getuid()])
+        server.publish(roots: ["root"])
+        let answers = Mutex<[CertificateAnswer]>([])
+        let ask = Mutex<(@Sendable (CertificateQuestion) -> Bool)?>(nil)
+        var hooks = HandOverClient.Hooks(adopt: { _ in }, answer: { _ in [] }, log: { _, _ in })
+        hooks.certified = { answer in answers.withLock { $0.append(answer) } }
+        hooks.connected = { way in ask.withLock { $0 = way } }
+        let client = HandOverClient(
+            socket: path, version: "test", snapshot: ProxySnapshot(node: ProxyNode(name: "")), file: nil, hooks: hooks)
+        try client.start()
+        try eventually("a connection") { ask.withLock { $0 != nil } }
+        let way = try #require(ask.withLock { $0 })
+        for id in UInt64(1)...20 {
+            try startThread {
+                _ = way(CertificateQuestion(id: id, identity: "", request: String(repeating: "x", count: 5000)))
+            }
+        }
+        try eventually("all answers") { answers.withLock { Set($0.map(\.id)) } == Set(0...20) }
+        #expect(answers.withLock { $0.first { $0.id == 0 }?.roots } == ["root"])
+        client.stop()
+        try eventually("it is told that the agent is gone") { ask.withLock { $0 == nil } }
+        #expect(!way(CertificateQuestion(id: 21, identity: "", request: "")))
+        server.stop()
+        await loop.shutdown()
+    }
+
     /// An update that cannot be read is refused on the same connection: to come again would only bring it again.
     @Test func whatCannotBeReadIsRefusedOnceAndForAll() async throws {
         let socket = try UnixSocket.bind(path, mode: 0o600)

@@ -61,12 +61,13 @@ private final class FakeProxy {
     }
 
     private func withServer(
-        limit: Int = HandOverFrame.maximumLength, _ body: (HandOverServer, String, Heard) async throws -> Void
+        limit: Int = HandOverFrame.maximumLength, certify: HandOverServer.Certify? = nil,
+        _ body: (HandOverServer, String, Heard) async throws -> Void
     ) async throws {
         let path = "/tmp/heddle-hand-over-\(getpid())-\(UInt32.random(in: 0...UInt32.max)).sock"
         let loop = ServerLoop()
         let heard = Heard()
-        let server = HandOverServer(on: loop, limit: limit) { heard.add($0) }
+        let server = HandOverServer(on: loop, limit: limit, certify: certify) { heard.add($0) }
         try await server.start(on: UnixSocket.bind(path, mode: 0o600), admitting: [getuid()])
         do { try await body(server, path, heard) } catch {
             server.stop()
@@ -116,6 +117,32 @@ private final class FakeProxy {
             let told = try #require(heard.all.last?.first)
             #expect(told.pid == UInt32(getpid()) && told.version == "1" && told.rights?.user == geteuid())
             #expect(heard.all.contains { $0.first?.refusal == "no" && $0.first?.generation == 7 })
+        }
+    }
+
+    @Test func aProxyIsToldTheRootsAndHasItsRequestsSigned() async throws {
+        let question = CertificateQuestion(id: 5, identity: "web", request: "csr")
+        let answer = CertificateAnswer(id: 5, chain: ["leaf"], roots: ["root"])
+        try await withServer(certify: { asked, reply in if asked == question { reply(answer) } }) { server, path, _ in
+            server.publish(roots: ["root"])
+            let proxy = try FakeProxy(path: path)
+            #expect(try proxy.next() == .certified(CertificateAnswer(id: 0, roots: ["root"])))
+            proxy.send(.certificate(question))
+            #expect(try proxy.next() == .certified(answer))
+            server.publish(roots: ["root", "other"])
+            #expect(try proxy.next() == .certified(CertificateAnswer(id: 0, roots: ["root", "other"])))
+            // As many as nobody answers, and one more.
+            for id in UInt64(100)..<133 {
+                proxy.send(.certificate(CertificateQuestion(id: id, identity: "", request: "")))
+            }
+            guard case .certified(let refusal)? = try proxy.next() else { throw Unexpected() }
+            #expect(refusal.id == 132 && refusal.problem.contains("too many"))
+        }
+        try await withServer { _, path, _ in
+            let proxy = try FakeProxy(path: path)
+            proxy.send(.certificate(question))
+            guard case .certified(let refusal)? = try proxy.next() else { throw Unexpected() }
+            #expect(refusal.id == 5 && refusal.problem.contains("--ca"))
         }
     }
 

@@ -23,6 +23,9 @@ import Testing
             .hello(version: "1", pid: 7, generation: 9), .ack(1 << 40), .ack(2, ignored: ["a", ""]),
             .nack(3, reason: "ü"), .query(id: 1, "health"),
             .answer(id: 1, Array("{}".utf8)), .unknown(200),
+            .certificate(CertificateQuestion(id: 3, identity: "spiffe://td/ns/a/sa/b", request: "csr")),
+            .certified(CertificateAnswer(id: 3, chain: ["leaf", "above"], roots: ["root"])),
+            .certified(CertificateAnswer(id: 4, problem: "no")),
         ]
         for message in messages { #expect(try roundTrip(message) == message) }
         for generation in 0..<100 {

@@ -13,7 +13,7 @@ struct ModuleTable {
         "CertificateAuthority": 1,
         "YAML": 2, "Posix": 2, "Netns": 2, "Netlink": 2, "Nftables": 2, "BPF": 2, "BPFPrograms": 2,
         "Proxy": 3, "Manifests": 3, "LinuxDataplane": 3, "KubernetesClient": 3, "Telemetry": 3, "AdminServer": 3,
-        "HandOverLink": 3, "Daemon": 3, "Signing": 3,
+        "HandOverLink": 3, "Daemon": 3, "Signing": 3, "AuthorityClient": 3,
         "Controller": 4, "heddle-controller": 5,
         "Agent": 4, "AgentCommands": 4, "ProxyProgram": 4,
         "heddle-agent": 5, "heddle-proxy": 5, "agentctl": 5, "heddle-bench": 5,

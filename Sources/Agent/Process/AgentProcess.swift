@@ -58,11 +58,15 @@ struct AgentProcess {
         let configuration = configuration
         let snapshots = try makeSnapshots(source)
         let (proxies, sendProxies) = AsyncStream<[ConnectedProxy]>.makeStream(bufferingPolicy: .bufferingNewest(1))
-        let handOver = HandOverServer(on: loop) { sendProxies.yield($0) }
+        let desk = try CertificateSources.open(configuration).map { CertificateDesk($0, log: log) }
+        let handOver = HandOverServer(on: loop, certify: desk?.certify) { sendProxies.yield($0) }
         let proxyUser = try ProxyChild.user(configuration.proxyUser)
         let child = ProxyChild(configuration, user: proxyUser, timers: loop, log: log)
         let link = ProxyLink(
-            publish: { handOver.publish($0) }, ask: { handOver.ask($0, $1) },
+            publish: {
+                desk?.publish($0)
+                handOver.publish($0)
+            }, ask: { handOver.ask($0, $1) },
             update: { if configuration.proxy == .spawn { child.update(isWanted: $0, $1) } },
             isCurrent: { child.isCurrent($0) }, drain: { handOver.drain($0) })
         let agent = try await NodeAgent.make(
@@ -92,7 +96,9 @@ struct AgentProcess {
         try await HTTPListener(.unix(adminSocket), on: loop, responder: admin.respond).startNow()
         if configuration.hasServiceMetrics { countTraffic(flows, agent.mailbox) }
         if configuration.proxy != .off { try await openProxySocket(handOver, for: proxyUser) }
-        try await work(agent, source, signals, snapshots, proxies, flows, adminSocket)
+        try await work(agent, source, signals, snapshots, proxies, flows, adminSocket) {
+            await desk?.run { handOver.publish(roots: $0) }
+        }
     }
 
     /// A directory on this node needs no second copy; an API server may be away at the next start.
@@ -180,7 +186,8 @@ struct AgentProcess {
 
     private func work(
         _ agent: NodeAgent, _ source: AgentSource, _ signals: SignalWatcher, _ snapshots: Snapshots?,
-        _ proxies: AsyncStream<[ConnectedProxy]>, _ flows: FlowWatch, _ adminSocket: BoundUnixSocket
+        _ proxies: AsyncStream<[ConnectedProxy]>, _ flows: FlowWatch, _ adminSocket: BoundUnixSocket,
+        certify: @escaping @Sendable () async -> Void
     ) async throws {
         let addresses = try AddressWatcher()
         let foreign = try ForeignChangeWatcher()
@@ -207,6 +214,7 @@ struct AgentProcess {
             }
             if let snapshots { group.addTask { await snapshots.run() } }
             group.addTask { await flows.run() }
+            group.addTask { await certify() }
             if let canary { group.addTask { await canary.run() } }
             await agent.run()
             await snapshots?.flush()

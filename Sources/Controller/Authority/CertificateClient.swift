@@ -1,5 +1,6 @@
 /// `heddle-controller request-certificate`: asks an authority as a workload does, with a key that nobody keeps. For
 /// `helm test`, and for people who ask why there is no certificate.
+import AuthorityClient
 import CertificateAuthority
 import Glibc
 import Options
@@ -74,10 +75,4 @@ struct CertificateClient: Equatable, Sendable {
             throw CertificateFault(error.description)
         }
     }
-}
-
-/// Why there is no certificate.
-struct CertificateFault: Error, CustomStringConvertible {
-    let description: String
-    init(_ description: String) { self.description = description }
 }

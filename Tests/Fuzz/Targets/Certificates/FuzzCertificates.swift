@@ -52,6 +52,10 @@ import X509
             }
             precondition(verify(chain: [pem], roots: authority.facts.pem, at: 1) != nil, "a forged chain")
             _ = verify(chain: [authority.facts.pem], roots: pem, at: 1)
+            let issued = try? IssuedChain(
+                [pem], for: authority.key, identity: identity, roots: [authority.facts.pem], at: 1)
+            precondition(issued == nil, "a forged certificate for a key that is another's")
+            _ = try derCertificates(inPEM: pem)
         } catch { judge(error.sentence) }
     }
 

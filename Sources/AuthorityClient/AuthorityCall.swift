@@ -1,32 +1,35 @@
 /// Istio's CreateCertificate as its clients call it: gRPC, here by an HTTP client that does not show trailers. A
 /// refusal has its status at the head of the answer, and an answer with a whole message in it is none.
 import AsyncHTTPClient
-import CertificateAuthority
+package import CertificateAuthority
 import NIOCore
 import NIOHTTP1
 import NIOPosix
 import NIOSSL
 
-struct AuthorityCall {
+package struct AuthorityCall: Sendable {
     private let authority: String
     private let client = HTTPClient(
         eventLoopGroup: .singletonMultiThreadedEventLoopGroup,
         configuration: HTTPClient.Configuration(redirectConfiguration: .disallow))
 
-    init(_ authority: String) { self.authority = authority }
+    package init(_ authority: String) { self.authority = authority }
 
     /// Does not wait: nobody needs the connections any more.
-    func end() { client.shutdown { _ in } }
+    package func end() { client.shutdown { _ in } }
 
-    /// The leaf first.
-    func certificate(csr: String, token: String, roots: String) async throws(CertificateFault) -> [String] {
+    /// The leaf first. `life`: in seconds; 0: whatever the authority gives. `identity`: another's than the token's, for
+    /// the proxy of a node.
+    package func certificate(
+        csr: String, token: String, roots: String, life: Int = 0, identity: WorkloadIdentity? = nil
+    ) async throws(CertificateFault) -> [String] {
         var request = HTTPClientRequest(
             url: "https://\(authority)/istio.v1.auth.IstioCertificateService/CreateCertificate")
         request.method = .POST
         request.headers.add(name: "content-type", value: "application/grpc")
         request.headers.add(name: "te", value: "trailers")
         request.headers.add(name: "authorization", value: "Bearer \(token)")
-        let message = certificateRequest(csr: csr)
+        let message = certificateRequest(csr: csr, life: life, impersonating: identity)
         var body = ByteBuffer(bytes: [0])
         body.writeInteger(UInt32(message.count))
         body.writeBytes(message)
@@ -63,4 +66,10 @@ struct AuthorityCall {
         else { throw CertificateFault("\(authority) gives no certificate, and does not say why") }
         return chain
     }
+}
+
+/// Why there is no certificate.
+package struct CertificateFault: Error, CustomStringConvertible {
+    package let description: String
+    package init(_ description: String) { self.description = description }
 }
