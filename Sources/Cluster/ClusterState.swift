@@ -9,15 +9,20 @@ package struct Dirty: Equatable, Sendable {
     package var serviceCIDRs = false
     /// Addresses of pods that came, went or are called otherwise.
     package var pods: Set<IPAddress> = []
+    /// Namespaces whose policies for peers differ.
+    package var policies: Set<String> = []
 
     package init() {}
-    package var isEmpty: Bool { services.isEmpty && nodes.isEmpty && !serviceCIDRs && pods.isEmpty }
+    package var isEmpty: Bool {
+        services.isEmpty && nodes.isEmpty && !serviceCIDRs && pods.isEmpty && policies.isEmpty
+    }
 
     package mutating func formUnion(_ other: Dirty) {
         services.formUnion(other.services)
         nodes.formUnion(other.nodes)
         serviceCIDRs = serviceCIDRs || other.serviceCIDRs
         pods.formUnion(other.pods)
+        policies.formUnion(other.policies)
     }
 }
 
@@ -34,12 +39,14 @@ package struct ClusterState: Sendable {
     /// Several where pods use the network of their node, and where one goes while another has got its address.
     private var podNames: [IPAddress: [ObjectName]] = [:]
     package private(set) var routes: [ObjectID: Route] = [:]
+    package private(set) var mesh: MeshFacts
     /// Routes by the services they are attached to, which need not exist.
     private var routeIDs: [ObjectName: Set<ObjectID>] = [:]
     /// Slices by the service they belong to. A slice may come before its service, and outlive it (spec row 64).
     private var sliceNames: [ObjectName: Set<ObjectName>] = [:]
 
-    package init() {}
+    /// `meshNode`: where who is in the mesh matters, and for the pods of which node.
+    package init(meshNode: String? = nil) { mesh = MeshFacts(node: meshNode) }
 
     /// The slices of a service, by name, so that the order of arrival decides nothing.
     package func slices(of service: ObjectName) -> [EndpointSlice] {
@@ -80,14 +87,16 @@ package struct ClusterState: Sendable {
             guard nodes.updateValue(new, forKey: new.name) != new else { return Dirty() }
             return touching { $0.nodes.insert(new.name) }
         case .upsert(.namespace(let new)):
-            namespaces[new.name] = new
-            return Dirty()
+            return put(new)
         case .upsert(.serviceCIDR(let new)):
             guard serviceCIDRs.updateValue(new, forKey: new.name) != new else { return Dirty() }
             return touching { $0.serviceCIDRs = true }
         case .upsert(.pod(let new)):
             return put(new)
         case .upsert(.route(let new)): return put(new)
+        case .upsert(.peerAuthentication(let new)):
+            guard mesh.put(new) else { return Dirty() }
+            return touching { $0.policies = [new.name.namespace] }
         case .delete(let id): return remove(id)
         }
     }
@@ -100,11 +109,23 @@ package struct ClusterState: Sendable {
     private mutating func put(_ new: EndpointSlice) -> Dirty {
         let old = slices.updateValue(new, forKey: new.name)
         guard old != new else { return Dirty() }
+        mesh.replace(old, with: new)
         if old?.service != new.service {
             if let service = old?.service { unlink(new.name, from: service) }
             if let service = new.service { sliceNames[service, default: []].insert(new.name) }
         }
         return touching { $0.services.formUnion([old?.service, new.service].compactMap { $0 }) }
+    }
+
+    private mutating func put(_ new: Namespace) -> Dirty {
+        relabel(namespaces.updateValue(new, forKey: new.name), to: new)
+    }
+
+    /// A namespace enrols its pods.
+    private func relabel(_ old: Namespace?, to new: Namespace?) -> Dirty {
+        let labels = [old, new].map { $0.flatMap { MeshLabel($0.labels) } }
+        guard labels[0] != labels[1], let name = (new ?? old)?.name else { return Dirty() }
+        return touching { $0.pods = Set(mesh.pods(in: name).lazy.flatMap { podAddresses[$0] ?? [] }) }
     }
 
     private mutating func put(_ new: Pod) -> Dirty {
@@ -113,7 +134,7 @@ package struct ClusterState: Sendable {
         let workload = addresses.isEmpty || new.isOnHostNetwork ? nil : Workload(new)
         let old = podAddresses[new.name] ?? []
         var touched = Set(old).symmetricDifference(addresses)
-        if workloads[new.name] != workload { touched.formUnion(addresses) }
+        if mesh.put(new) || workloads[new.name] != workload { touched.formUnion(addresses) }
         for address in old where !addresses.contains(address) { unlinkPod(new.name, from: address) }
         for address in addresses {
             let isKnown = old.contains(address)
@@ -156,7 +177,9 @@ package struct ClusterState: Sendable {
             guard services.removeValue(forKey: id.name) != nil else { return Dirty() }
             return touching { $0.services.insert(id.name) }
         case .endpointSlice:
-            guard let service = slices.removeValue(forKey: id.name)?.service else { return Dirty() }
+            let old = slices.removeValue(forKey: id.name)
+            mesh.replace(old, with: nil)
+            guard let service = old?.service else { return Dirty() }
             unlink(id.name, from: service)
             return touching { $0.services.insert(service) }
         case .node:
@@ -165,17 +188,19 @@ package struct ClusterState: Sendable {
         case .serviceCIDR:
             guard serviceCIDRs.removeValue(forKey: id.name.name) != nil else { return Dirty() }
             return touching { $0.serviceCIDRs = true }
-        case .namespace:
-            namespaces[id.name.name] = nil
-            return Dirty()
+        case .namespace: return relabel(namespaces.removeValue(forKey: id.name.name), to: nil)
         case .pod:
             workloads[id.name] = nil
+            mesh.remove(pod: id.name)
             let addresses = podAddresses.removeValue(forKey: id.name) ?? []
             for address in addresses { unlinkPod(id.name, from: address) }
             return touching { $0.pods = Set(addresses) }
         case .httpRoute, .grpcRoute:
             guard let old = routes.removeValue(forKey: id) else { return Dirty() }
             return relink(id, from: old, to: nil)
+        case .peerAuthentication:
+            guard mesh.remove(policy: id.name) else { return Dirty() }
+            return touching { $0.policies = [id.name.namespace] }
         }
     }
 

@@ -76,6 +76,10 @@ package struct Pod: Equatable, Sendable, Codable {
     /// Phase Succeeded or Failed: it will never serve again.
     package var isFinished = false
     package var namedPorts: [NamedPort] = []
+    /// Where kubelet asks how the pod is, or tells it something: for its probes and lifecycle hooks.
+    package var probePorts: Set<UInt16> = []
+    /// Of the ports of its containers, named or not: those of them that are not TCP.
+    package var datagramTransports: Set<TransportProtocol> = []
     /// Uses the node's own addresses, so an address does not tell it from others.
     package var isOnHostNetwork = false
     package var serviceAccount = "default"

@@ -25,12 +25,13 @@ package enum ObjectKind: String, Hashable, Sendable, CaseIterable {
     case serviceCIDR = "ServiceCIDR"
     case httpRoute = "HTTPRoute"
     case grpcRoute = "GRPCRoute"
+    case peerAuthentication = "PeerAuthentication"
 
     package var isRoute: Bool { self == .httpRoute || self == .grpcRoute }
 
     package var isNamespaced: Bool {
         switch self {
-        case .service, .endpointSlice, .pod, .httpRoute, .grpcRoute: true
+        case .service, .endpointSlice, .pod, .httpRoute, .grpcRoute, .peerAuthentication: true
         case .node, .namespace, .serviceCIDR: false
         }
     }
@@ -56,6 +57,7 @@ package enum ClusterObject: Equatable, Sendable, Codable {
     case pod(Pod)
     case serviceCIDR(ServiceCIDR)
     case route(Route)
+    case peerAuthentication(PeerAuthentication)
 
     package var id: ObjectID {
         switch self {
@@ -66,6 +68,7 @@ package enum ClusterObject: Equatable, Sendable, Codable {
         case .pod(let object): ObjectID(.pod, object.name)
         case .serviceCIDR(let object): ObjectID(.serviceCIDR, ObjectName("", object.name))
         case .route(let object): object.id
+        case .peerAuthentication(let object): object.id
         }
     }
 }

@@ -211,7 +211,7 @@ extension Pod {
 }
 
 extension Dictionary {
-    fileprivate mutating func remove<Element>(_ element: Element, under key: Key) where Value == Set<Element> {
+    mutating func remove<Element>(_ element: Element, under key: Key) where Value == Set<Element> {
         self[key]?.remove(element)
         if self[key]?.isEmpty == true { self[key] = nil }
     }

@@ -1,5 +1,5 @@
 /// One Service and its slices -> the programs of its ports, in both families. Knows nothing of other services.
-import Addressing
+package import Addressing
 package import Cluster
 import DataplaneIR
 
@@ -14,6 +14,8 @@ package struct CompilerOptions: Equatable, Sendable {
     package var proxy = L7Proxy.off
     /// For services that do not say it themselves (`heddle.io/l7-failure`).
     package var failsOpen = false
+    /// Endpoints that take tunnels; empty: no pod of this node makes any.
+    package var enrolled: Set<IPAddress> = []
 
     package enum L7Proxy: Sendable {
         /// There is none: routes are not followed.
@@ -51,7 +53,13 @@ package struct HealthCheck: Equatable, Sendable {
     }
 }
 
+/// Whether one of the endpoints does.
+func takesTunnels(_ slices: [EndpointSlice], _ enrolled: Set<IPAddress>) -> Bool {
+    !enrolled.isEmpty && slices.contains { $0.endpoints.contains { enrolled.contains($0.address) } }
+}
+
 struct CompiledService {
+    var takesTunnels = false
     var programs: [ServiceProgram] = []
     var healthCheck: HealthCheck?
     var findings: [Finding] = []
@@ -76,6 +84,9 @@ func compile(
 
     // Without routes, which is what nearly every service is, this costs nothing.
     let routed = routes.isEmpty || !options.routes(service) ? [:] : attach(routes, to: service, options)
+    result.takesTunnels = takesTunnels(slices, options.enrolled)
+    // Also with the proxy down, when they refuse enrolled pods: what takes tunnels is never sent to in the clear.
+    let unrouted: Frontend.Action = result.takesTunnels && options.proxy != .off ? .tunnel : .balance
     for family in AddressFamily.allCases {
         guard let clusterIP = service.clusterIPs.first(where: { $0.family == family }) else { continue }
         for port in service.ports {
@@ -89,7 +100,7 @@ func compile(
                         transport: port.transport, family: family),
                     frontends: frontends(
                         service, port, clusterIP: clusterIP,
-                        action: port.transport == .tcp && routed[port.port] != nil ? .proxy : .balance),
+                        action: port.transport != .tcp ? .balance : routed[port.port] != nil ? .proxy : unrouted),
                     backends: selection.backends, clusterRange: selection.clusterRange,
                     localRange: selection.localRange, internalPolicy: policy(service.internalTrafficPolicy),
                     externalPolicy: policy(service.externalTrafficPolicy), affinitySeconds: service.affinitySeconds,

@@ -17,7 +17,7 @@ package struct MeshProgram: Equatable, Sendable {
 /// What becomes of connections to an enrolled pod that come in the clear (spec 1.6). Tunnels always reach the proxy.
 package struct MeshPodProgram: Hashable, Sendable {
     package enum Mode: String, Hashable, Sendable, CaseIterable {
-        /// They pass, and no tunnel is taken.
+        /// They pass; as in Istio's ambient mode it does not keep tunnels out.
         case disable = "DISABLE"
         /// They pass.
         case permissive = "PERMISSIVE"

@@ -146,7 +146,7 @@ package struct ServiceProgram: Equatable, Sendable {
     package var hasEndpoints: Bool { !clusterRange.isEmpty || !localRange.isEmpty }
 
     /// Some of its connections go to the L7 proxy.
-    package var isProxied: Bool { frontends.contains { $0.action == .proxy } }
+    package var isProxied: Bool { frontends.contains { $0.action != .balance } }
 
     package func policy(for kind: Frontend.Kind) -> TrafficPolicy { kind.isExternal ? externalPolicy : internalPolicy }
     package func range(for policy: TrafficPolicy) -> Range<Int> { policy == .cluster ? clusterRange : localRange }

@@ -9,6 +9,8 @@ package final class KubernetesSource: Sendable {
         /// Follow the Services with this label `service.kubernetes.io/service-proxy-name` instead of those without it.
         package var serviceProxyName: String?
         package var followsNamespaces = false
+        /// The agent follows what decides who is in the mesh, and asks pods who they are.
+        package var followsMesh = false
         /// The controller follows these pods; nil: none.
         package var agents: AgentPods?
         package var timing = Timing()
@@ -17,7 +19,7 @@ package final class KubernetesSource: Sendable {
         var decoder: ObjectDecoder {
             var options = ObjectDecoder.Options()
             options.keepsRouteRecords = role == .controller
-            options.keepsPodIdentities = role == .pods
+            options.keepsPodIdentities = role == .pods || followsMesh
             return ObjectDecoder(options: options)
         }
 
@@ -88,6 +90,7 @@ package final class KubernetesSource: Sendable {
         self.configuration = configuration
         var resources = Self.resources(configuration.role, proxyName: configuration.serviceProxyName)
         if configuration.followsNamespaces { resources.append(.namespaces) }
+        if configuration.followsMesh { resources += Self.meshResources }
         if let agents = configuration.agents { resources.append(.pods(of: agents)) }
         self.resources = resources
         let mailbox = EventMailbox(awaiting: Set(resources.map(\.kind)))
@@ -109,6 +112,9 @@ package final class KubernetesSource: Sendable {
         case .pods: [.placedPods]
         }
     }
+
+    /// Followed only by agents of a mesh.
+    static let meshResources: [WatchedResource] = [.namespaces, .peerAuthentications]
 
     /// The API server's URL.
     package var name: String { configuration.access.serverName }

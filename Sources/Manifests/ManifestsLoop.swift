@@ -42,7 +42,7 @@ struct ManifestsLoop: ~Copyable {
 
     init(
         directory: ManifestDirectory, watch: consuming DirectoryWatch, wake: Int32,
-        continuation: AsyncStream<SourceEvent>.Continuation
+        continuation: AsyncStream<SourceEvent>.Continuation, keepsPodIdentities: Bool
     ) {
         self.directory = directory
         self.watch = watch
@@ -52,6 +52,7 @@ struct ManifestsLoop: ~Copyable {
         options.defaultNamespace = "default"
         options.absentPortNameIsEmpty = true
         options.slicesNeedService = true
+        options.keepsPodIdentities = keepsPodIdentities
         decoder = ObjectDecoder(options: options)
     }
     deinit { close(wake) }

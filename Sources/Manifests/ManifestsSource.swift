@@ -13,7 +13,10 @@ package final class ManifestsSource: Sendable {
     private let thread: Mutex<JoinableThread?>
 
     /// Starts reading `directory`, which need not exist yet. Fails if the kernel grants no file descriptors or thread.
-    package init(directory: String, maximumFileBytes: Int = 64 << 20) throws(SourceError) {
+    /// `keepsPodIdentities`: as in `ObjectDecoder.Options`.
+    package init(
+        directory: String, maximumFileBytes: Int = 64 << 20, keepsPodIdentities: Bool = false
+    ) throws(SourceError) {
         var sockets: [Int32] = [-1, -1]
         let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
         guard socketpair(AF_UNIX, type, 0, &sockets) == 0 else {
@@ -24,7 +27,8 @@ package final class ManifestsSource: Sendable {
         let start = ThreadStart(
             ManifestsLoop(
                 directory: ManifestDirectory(path: directory, maximumBytes: maximumFileBytes),
-                watch: DirectoryWatch(path: directory), wake: wakeReader, continuation: continuation))
+                watch: DirectoryWatch(path: directory), wake: wakeReader, continuation: continuation,
+                keepsPodIdentities: keepsPodIdentities))
         do throws(PosixError) {
             thread = Mutex(try JoinableThread("heddle-source") { start.run() })
         } catch {

@@ -13,7 +13,8 @@ extension NodeController {
         let facts = NodeFacts(
             name: settings.nodeName, zone: state.nodes[settings.nodeName]?.zone)
         let own = OwnSockets(addresses: nodeInputs.interfaceAddresses, ports: settings.ownPorts)
-        let changes = routes.update(dirty.services, pods: dirty.pods, node: facts, own: own, from: state)
+        let changes = routes.update(
+            dirty.services, pods: dirty.pods, node: facts, own: own, mesh: mesh?.view ?? MeshView(), from: state)
         // Findings change without a write to the kernel.
         if changes.findings { findingsVersion += 1 }
         guard settings.proxy != .off else { return ([], false) }
@@ -102,7 +103,7 @@ extension NodeController {
         if !unreachableFamilies.isEmpty { status.state += ", but out of reach" }
         status.failure = settings.l7Failure.rawValue
         status.generation = proxy.published.generation
-        status.routedServices = routes.snapshot.services.count
+        status.routedServices = routedServices
         status.listeners = node.proxyListeners.sorted().map(\.description)
         status.instances = proxy.proxies.map { proxy in
             var instance = AgentStatus.Proxy.Instance(
@@ -164,12 +165,11 @@ extension NodeController {
             ]
         }
         guard proxy.phase == .down else { return known }
-        let count = routes.snapshot.services.count
         return known + [
-            "the L7 proxy is down: \(count) routed service ports "
+            "the L7 proxy is down: \(routedServices) routed service ports "
                 + (settings.l7Failure == .closed
                     ? "refuse connections (unless heddle.io/l7-failure says open)"
                     : "are balanced without their routes (unless heddle.io/l7-failure says closed)")
-        ]
+        ] + meshWarningsWithoutProxy
     }
 }

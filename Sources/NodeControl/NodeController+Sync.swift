@@ -94,7 +94,7 @@ extension NodeController {
         // Before that the kernel may hold what is gone meanwhile.
         if isComplete { marks.compiled(proxy.promisedGeneration) }
         deadlines.reconcile = nil
-        let mayWrite = proxy.mayWrite(now: now)
+        let mayWrite = proxy.mayWrite(now: now) && mayWriteMesh
         deadlines.proxy = proxy.deadline
         if mayWrite {
             switch reconciler.next(now: now, programs: compiler.programs, node: node) {
@@ -114,9 +114,11 @@ extension NodeController {
         mustCompile = false
         compilations += 1
         let ours = settings.nodeName
+        compileMesh()
         // Once a snapshot was in force the kernel holds this agent's work, and no earlier one's routes.
         var (changed, routesDiffer) = compileRoutes(followsAnother: mayFollowAnother)
-        mayFollowAnother = false
+        // Whether a pod makes tunnels is known with the pods.
+        mayFollowAnother = mayFollowAnother && mesh != nil && !knowsPods
         if dirty.nodes.contains(ours) {
             let node = state.nodes[ours]
             nodeInputs.node = node
@@ -144,6 +146,7 @@ extension NodeController {
         nodeInputs.serviceAddresses = serviceAddresses.addresses
         var result = nodeProgram(settings, nodeInputs)
         result.program.proxyListeners = proxyListeners()
+        result.program.mesh = meshProgram
         for warning in result.warnings where !nodeWarnings.contains(warning) { log(.warning, warning) }
         nodeWarnings = result.warnings
         guard result.program != node else { return false }

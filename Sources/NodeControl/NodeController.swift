@@ -22,7 +22,7 @@ package struct NodeController: Sendable {
     let startedAtWallTime: Double
     private var outbox: [NodeAction] = []
 
-    package internal(set) var state = ClusterState()
+    package internal(set) var state: ClusterState
     var dirty = Dirty()
     /// Something other than the state came in that decides what is compiled: addresses, proxies, pods that are known.
     var mustCompile = true
@@ -30,6 +30,8 @@ package struct NodeController: Sendable {
     package internal(set) var compilations = 0
     package internal(set) var compiler: Compiler
     package internal(set) var routes: RouteCompiler
+    /// nil: there is no mesh, or no proxy that could make tunnels.
+    package internal(set) var mesh: MeshCompiler?
     package internal(set) var proxy: ProxyControl
     var proxyWasNeeded = false
     /// Proxies that run another program than the installed one.
@@ -85,8 +87,9 @@ package struct NodeController: Sendable {
         var snapshot: Duration?
         var proxy: Duration?
         var pods: Duration?
+        var mesh: Duration?
 
-        var next: Duration? { [reconcile, garbage, snapshot, proxy, pods].compactMap { $0 }.min() }
+        var next: Duration? { [reconcile, garbage, snapshot, proxy, pods, mesh].compactMap { $0 }.min() }
     }
 
     /// `generation`: of hand-overs, larger than any that an earlier agent gave. `wallTime`: seconds since 1970.
@@ -98,6 +101,8 @@ package struct NodeController: Sendable {
         mayFollowAnother = !isFirstHere
         self.now = now
         startedAtWallTime = wallTime
+        mesh = settings.proxy == .off ? nil : settings.mesh.map(MeshCompiler.init)
+        state = ClusterState(meshNode: mesh == nil ? nil : settings.nodeName)
         var options = CompilerOptions(proxyName: settings.serviceProxyName)
         options.servesExternalIPs = settings.servesExternalIPs
         options.failsOpen = settings.l7Failure == .open
@@ -112,6 +117,7 @@ package struct NodeController: Sendable {
         node = NodeProgram(nodeName: settings.nodeName)
         sources = Array(repeating: SourceState(), count: settings.sourceNames.count)
         deadlines.snapshot = settings.snapshots.map { now + $0.patience }
+        if mesh != nil, !isFirstHere { deadlines.mesh = now + Self.patienceForPods }
     }
 
     /// When `next` is to be called although nothing happened.
@@ -165,10 +171,13 @@ package struct NodeController: Sendable {
             passSnapshotDeadline()
         }
         if let at = deadlines.pods, at <= now { followPods() }
+        if let at = deadlines.mesh, at <= now { deadlines.mesh = nil }
     }
 }
 
 extension NodeController {
+    /// How long what an earlier agent wrote of pods in the mesh stays, when the pods are not told.
+    private static let patienceForPods = Duration.seconds(30)
     /// How long readers may still use what a write replaced.
     private static let gracePeriod = Duration.milliseconds(200)
 

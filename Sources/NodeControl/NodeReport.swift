@@ -66,7 +66,7 @@ extension NodeController {
         let pod = compiler.programs.values.lazy.flatMap(\.backends).first { backend in
             backend.isLocal && !node.localAddresses.contains(backend.address.address)
         }
-        let findings = compiler.findings.values.flatMap { $0 } + routes.findings
+        let findings = compiler.findings.values.flatMap { $0 } + routes.findings + meshFindings
         return Census(
             counts: counts, localPod: pod?.address.address, findingCount: findings.count,
             findings: Dictionary(findings.map { ($0.reason, 1) }, uniquingKeysWith: +),

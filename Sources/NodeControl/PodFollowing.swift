@@ -1,5 +1,5 @@
-/// Which pods the agent follows: none as long as nothing depends on them, those of this node while somebody observes,
-/// all while something is routed. Clients of routed services are pods of this node, and their namespace decides which
+/// Which pods the agent follows: none as long as nothing depends on them, those of this node where there is a mesh or
+/// while somebody observes, all while something is routed or one of this node's is in the mesh. Clients of routed services are pods of this node, and their namespace decides which
 /// routes apply to them: nothing is handed to the proxy before they are known.
 import Cluster
 import Compile
@@ -24,7 +24,8 @@ extension NodeController {
         }
         deadlines.pods = pods.observedUntil
         let forRoutes = routes.isNeeded && settings.proxy != .off
-        let wanted: PodScope = forRoutes ? .all : pods.observedUntil != nil ? .ofNode : .none
+        let forNode = mesh != nil || pods.observedUntil != nil
+        let wanted: PodScope = forRoutes ? .all : forNode ? .ofNode : .none
         guard wanted != pods.scope else { return }
         if pods.scope == .none { pods.round += 1 }
         pods.scope = wanted

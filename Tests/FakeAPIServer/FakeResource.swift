@@ -9,6 +9,7 @@ package enum FakeResource: String, Sendable, CaseIterable {
     case pods
     case httproutes
     case grpcroutes
+    case peerauthentications
     case leases
     case configmaps
     case secrets
@@ -27,6 +28,7 @@ package enum FakeResource: String, Sendable, CaseIterable {
         case .pods: "Pod"
         case .httproutes: "HTTPRoute"
         case .grpcroutes: "GRPCRoute"
+        case .peerauthentications: "PeerAuthentication"
         case .leases: "Lease"
         case .configmaps: "ConfigMap"
         case .secrets: "Secret"
@@ -42,6 +44,7 @@ package enum FakeResource: String, Sendable, CaseIterable {
         case .endpointslices: "discovery.k8s.io"
         case .servicecidrs: "networking.k8s.io"
         case .httproutes, .grpcroutes: "gateway.networking.k8s.io"
+        case .peerauthentications: "security.istio.io"
         case .leases: "coordination.k8s.io"
         case .validatingwebhookconfigurations: "admissionregistration.k8s.io"
         case .tokenreviews: "authentication.k8s.io"
@@ -54,7 +57,7 @@ package enum FakeResource: String, Sendable, CaseIterable {
     var qualifiedName: String { group.isEmpty ? rawValue : "\(rawValue).\(group)" }
 
     /// A custom resource: counts the versions of its spec, and is never replaced unless its version is named.
-    var isCustom: Bool { self == .httproutes || self == .grpcroutes }
+    var isCustom: Bool { self == .httproutes || self == .grpcroutes || self == .peerauthentications }
     var hasStatus: Bool {
         switch self {
         case .services, .nodes, .namespaces, .pods, .httproutes, .grpcroutes: true

@@ -8,7 +8,8 @@ import Testing
 
 @Suite struct ChartRightsTests {
     private static let kinds = [
-        "services", "endpointslices", "nodes", "servicecidrs", "httproutes", "grpcroutes", "pods",
+        "services", "endpointslices", "nodes", "servicecidrs", "httproutes", "grpcroutes", "pods", "namespaces",
+        "peerauthentications",
     ]
     static var manifests: String {
         let root = #filePath.split(separator: "/").dropLast(3).map { "/" + $0 }.joined()
@@ -20,7 +21,10 @@ import Testing
             try await soon("synced") { recorder.now.synced == 1 }
             try await soon("all is followed") {
                 server.watchers(.pods) == 2
-                    && [.services, .endpointslices, .nodes, .servicecidrs, .httproutes, .grpcroutes]
+                    && [
+                            .services, .endpointslices, .nodes, .servicecidrs, .httproutes, .grpcroutes, .namespaces,
+                            .peerauthentications,
+                        ]
                         .allSatisfy { server.watchers($0) == 1 }
             }
             try await soon("an event") { server.createdEvents.count == 1 }
@@ -46,7 +50,10 @@ import Testing
     ) async throws {
         let manifests = Self.manifests
         try await withSource(
-            configure: { $0.access.login = .token("agent") },
+            configure: {
+                $0.access.login = .token("agent")
+                $0.followsMesh = true
+            },
             prepare: { server in
                 server.configure { $0.offersStreamedLists = streams }
                 server.know(.serviceAccount("kube-system", "heddle"), by: "agent")

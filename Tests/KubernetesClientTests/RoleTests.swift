@@ -8,7 +8,9 @@ import YAML
 @Suite struct RoleTests {
     @Test func theClusterRoleHasTheVerbsThatAreUsed() throws {
         var used = ["/events": Set(["create"])]
-        for resource in KubernetesSource.resources(.node("n"), proxyName: nil) + [.pods(of: "n")] {
+        let resources =
+            KubernetesSource.resources(.node("n"), proxyName: nil) + KubernetesSource.meshResources + [.pods(of: "n")]
+        for resource in resources {
             used["\(resource.group)/\(resource.plural)"] = ["get", "list", "watch"]
         }
         #expect(try allowed("heddle") == used)

@@ -9,7 +9,8 @@ enum SourceFactory {
         switch configuration.source {
         case .manifests(let directory):
             do throws(SourceError) {
-                let source = try ManifestsSource(directory: directory)
+                let source = try ManifestsSource(
+                    directory: directory, keepsPodIdentities: configuration.nodeSettings.mesh != nil)
                 return AgentSource(name: "manifests:\(directory)", events: source.events, owner: source)
             } catch {
                 throw StartupError("\(error)")
@@ -35,6 +36,7 @@ enum SourceFactory {
         }
         var options = KubernetesSource.Configuration(access: access, nodeName: configuration.nodeName)
         options.serviceProxyName = configuration.serviceProxyName
+        options.followsMesh = configuration.nodeSettings.mesh != nil
         let source = KubernetesSource(configuration: options)
         return AgentSource(
             name: source.name, events: source.events, owner: source,

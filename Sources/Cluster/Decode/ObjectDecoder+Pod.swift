@@ -70,6 +70,12 @@ extension ObjectDecoder {
         _ reader: inout some Reader, _ pod: inout Pod
     ) throws(DecodeError) {
         var sidecarPorts: [Pod.NamedPort] = []
+        let keepsMore = options.keepsPodIdentities
+        func add(_ container: Container) {
+            guard keepsMore else { return }
+            pod.probePorts.formUnion(container.probePorts)
+            pod.datagramTransports.formUnion(container.datagramTransports)
+        }
         try reader.fields { (reader, key) throws(DecodeError) in
             switch key {
             case "nodeName":
@@ -79,13 +85,17 @@ extension ObjectDecoder {
             case "serviceAccountName": pod.serviceAccount = interner.intern(try reader.string())
             case "containers":
                 try reader.elements { (reader, _) throws(DecodeError) in
-                    pod.namedPorts += try container(&reader).ports
+                    let container = try container(&reader)
+                    pod.namedPorts += container.ports
+                    add(container)
                 }
             case "initContainers":
                 try reader.elements { (reader, _) throws(DecodeError) in
                     // An init container that is always restarted is a sidecar and can serve.
                     let container = try container(&reader)
-                    if container.isSidecar { sidecarPorts += container.ports }
+                    guard container.isSidecar else { return }
+                    sidecarPorts += container.ports
+                    add(container)
                 }
             default: try reader.skip()
             }
@@ -93,28 +103,46 @@ extension ObjectDecoder {
         pod.namedPorts += sidecarPorts
     }
 
-    private mutating func container(_ reader: inout some Reader)
-        throws(DecodeError) -> (ports: [Pod.NamedPort], isSidecar: Bool)
-    {
+    private struct Container {
         var ports: [Pod.NamedPort] = []
         var isSidecar = false
+        var datagramTransports: Set<TransportProtocol> = []
+        /// By number, or by the name of one of `ports`.
+        var probed: [Service.TargetPort] = []
+
+        var probePorts: [UInt16] {
+            probed.compactMap { port in
+                switch port {
+                case .number(let number): number
+                case .name(let name): ports.first { $0.name == name && $0.transport == .tcp }?.port
+                }
+            }
+        }
+    }
+
+    private mutating func container(_ reader: inout some Reader) throws(DecodeError) -> Container {
+        var container = Container()
         try reader.fields { (reader, key) throws(DecodeError) in
             switch key {
-            case "restartPolicy": isSidecar = try reader.string() == "Always"
+            case "restartPolicy": container.isSidecar = try reader.string() == "Always"
             case "ports":
                 try reader.elements { (reader, _) throws(DecodeError) in
-                    if let port = try namedPort(&reader) { ports.append(port) }
+                    let port = try containerPort(&reader)
+                    if port.transport != .tcp { container.datagramTransports.insert(port.transport) }
+                    // Nothing refers to a port without a name.
+                    if !port.name.isEmpty { container.ports.append(port) }
                 }
+            case _ where !options.keepsPodIdentities: try reader.skip()
+            case "livenessProbe", "readinessProbe", "startupProbe": try probe(&reader, &container.probed)
+            case "lifecycle":
+                try reader.fields { (reader, _) throws(DecodeError) in try probe(&reader, &container.probed) }
             default: try reader.skip()
             }
         }
-        return (ports, isSidecar)
+        return container
     }
 
-    /// nil for a port without name: nothing refers to it.
-    private mutating func namedPort(_ reader: inout some Reader)
-        throws(DecodeError) -> Pod.NamedPort?
-    {
+    private mutating func containerPort(_ reader: inout some Reader) throws(DecodeError) -> Pod.NamedPort {
         let line = reader.line
         var name = ""
         var transport = TransportProtocol.tcp
@@ -130,7 +158,33 @@ extension ObjectDecoder {
         guard let number else {
             throw DecodeError("is missing; give a number from 1 to 65535", path: "containerPort", line: line)
         }
-        return name.isEmpty ? nil : Pod.NamedPort(name: name, transport: transport, port: number)
+        return Pod.NamedPort(name: name, transport: transport, port: number)
+    }
+
+    /// Adds the port that kubelet connects to; what it does inside the container has none.
+    private func probe(_ reader: inout some Reader, _ ports: inout [Service.TargetPort]) throws(DecodeError) {
+        try reader.fields { (reader, key) throws(DecodeError) in
+            switch key {
+            case "httpGet", "tcpSocket", "grpc":
+                var port: Service.TargetPort?
+                var isElsewhere = false
+                try reader.fields { (reader, key) throws(DecodeError) in
+                    switch key {
+                    case "port": port = try probePort(&reader)
+                    case "host": isElsewhere = try !reader.string().isEmpty
+                    default: try reader.skip()
+                    }
+                }
+                if let port, !isElsewhere { ports.append(port) }
+            default: try reader.skip()
+            }
+        }
+    }
+
+    /// nil: a number that is no port, which kubelet cannot use either.
+    private func probePort(_ reader: inout some Reader) throws(DecodeError) -> Service.TargetPort? {
+        guard reader.kind == .number else { return .name(try reader.string()) }
+        return UInt16(exactly: try reader.int()).flatMap { $0 == 0 ? nil : .number($0) }
     }
 
     private mutating func podStatus(

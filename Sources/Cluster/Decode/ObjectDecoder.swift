@@ -18,8 +18,9 @@ package struct ObjectDecoder {
         package var slicesNeedService = false
         /// Whether routes come with their `record`: for the one who writes their status, and from JSON only.
         package var keepsRouteRecords = false
-        /// Whether pods come with what says who they are: their `uid`, and no ServiceAccount but one that is named. A
-        /// pod that a node makes by itself names none, and must stand for none.
+        /// Whether pods come with what a mesh must know of them: their `uid`, what kubelet and datagrams reach of them,
+        /// and no ServiceAccount but one that is named. A pod that a node makes by itself names none, and must stand
+        /// for none.
         package var keepsPodIdentities = false
 
         /// What a Service has that was given no address and is not headless: nothing, or, for objects that no API
@@ -54,6 +55,7 @@ package struct ObjectDecoder {
             case .serviceCIDR: .serviceCIDR(try serviceCIDR(&reader))
             case .httpRoute: .route(try route(.http, &reader))
             case .grpcRoute: .route(try route(.grpc, &reader))
+            case .peerAuthentication: .peerAuthentication(try peerAuthentication(&reader))
             }
         if notesLeftOut > 0 {
             notes.append(DecodeNote(path: "", message: "\(notesLeftOut) more like these", line: line))
@@ -83,6 +85,8 @@ extension ObjectKind {
         case ("networking.k8s.io/v1", "ServiceCIDR"), ("networking.k8s.io/v1beta1", "ServiceCIDR"): self = .serviceCIDR
         case ("gateway.networking.k8s.io/v1", "HTTPRoute"): self = .httpRoute
         case ("gateway.networking.k8s.io/v1", "GRPCRoute"): self = .grpcRoute
+        case ("security.istio.io/v1", "PeerAuthentication"), ("security.istio.io/v1beta1", "PeerAuthentication"):
+            self = .peerAuthentication
         default: return nil
         }
     }

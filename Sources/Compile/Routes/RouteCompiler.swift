@@ -27,6 +27,7 @@ package struct RouteCompiler: Sendable {
     package internal(set) var snapshot: ProxySnapshot
     let options: CompilerOptions
     var node: NodeFacts
+    var mesh = MeshView()
     private var parents: [ObjectName: RouteParent] = [:]
     private var users = BackendUsers()
     var references = RouteReferences()
@@ -54,23 +55,29 @@ package struct RouteCompiler: Sendable {
             + policyFindings.sorted { $0.key < $1.key }.flatMap(\.value)
             + endpointFindings.sorted { $0.key < $1.key }.flatMap(\.value)
     }
-    /// Whether any route is attached to a service, which is what a proxy is needed for.
-    package var isNeeded: Bool { !snapshot.services.isEmpty }
-    /// Whether a routed service has an address of it.
-    package func isRouted(_ family: AddressFamily) -> Bool { references.isRouted(family) }
+    /// Whether any route is attached to a service or a pod of this node makes tunnels, which a proxy is needed for.
+    package var isNeeded: Bool { !snapshot.services.isEmpty || !snapshot.meshPods.isEmpty }
+    /// Whether a routed service or a pod that makes tunnels has an address of it.
+    package func isRouted(_ family: AddressFamily) -> Bool {
+        references.isRouted(family) || snapshot.meshPods.keys.contains { $0.family == family }
+    }
 
-    /// Brings the snapshot up to date. `pods`: addresses of pods that came, went or changed.
+    /// Brings the snapshot up to date. `pods`: addresses of pods that came, went or changed; the services with an
+    /// endpoint that takes tunnels, and did not, are dirty.
     package mutating func update(
-        _ dirty: Set<ObjectName>, pods: Set<IPAddress>, node: NodeFacts, own: OwnSockets,
+        _ dirty: Set<ObjectName>, pods: Set<IPAddress>, node: NodeFacts, own: OwnSockets, mesh: MeshView = MeshView(),
         from state: borrowing ClusterState
     ) -> RouteChanges {
         lookups = 0
         changes = RouteChanges()
         let nodeDiffers = node != self.node || own != self.own
-        let services = dirty.filter { parents[$0] != nil || users.contains($0) || !state.routes(of: $0).isEmpty }
-        guard nodeDiffers || !pods.isEmpty || !services.isEmpty else { return changes }
-        (self.node, self.own) = (node, own)
         let wasNeeded = isNeeded
+        if mesh != self.mesh { take(mesh) }
+        let services = dirty.filter {
+            parents[$0] != nil || users.contains($0) || !state.routes(of: $0).isEmpty || isTunnelled($0, state)
+        }
+        guard nodeDiffers || !pods.isEmpty || !services.isEmpty || changes.snapshot else { return changes }
+        (self.node, self.own) = (node, own)
         var touched = pods
         if nodeDiffers || !services.isEmpty { updateServices(services, nodeDiffers: nodeDiffers, state, &touched) }
         if isNeeded, nodeDiffers || !wasNeeded { touched.formUnion(state.podAddresses.values.joined()) }
@@ -110,9 +117,10 @@ package struct RouteCompiler: Sendable {
     ) {
         let old = parents[name]
         let routes = state.routes(of: name)
-        guard old != nil || !routes.isEmpty else { return }
+        let isTunnelled = isTunnelled(name, state)
+        guard old != nil || !routes.isEmpty || isTunnelled else { return }
         made += 1
-        let new = routes.isEmpty ? nil : compile(name, routes, state)
+        let new = routes.isEmpty && !isTunnelled ? nil : compile(name, routes, isTunnelled: isTunnelled, state)
         parents[name] = new
         if old?.services ?? [] != new?.services ?? [] {
             for service in old?.services ?? [] { snapshot.services[service.id] = nil }
@@ -124,7 +132,9 @@ package struct RouteCompiler: Sendable {
         users.replace(old?.named ?? [], with: new?.named ?? [], of: name, state.services)
     }
 
-    private func compile(_ name: ObjectName, _ routes: [Route], _ state: borrowing ClusterState) -> RouteParent {
+    private func compile(
+        _ name: ObjectName, _ routes: [Route], isTunnelled: Bool, _ state: borrowing ClusterState
+    ) -> RouteParent {
         var result = RouteParent()
         guard let service = state.services[name], options.handles(service) else {
             result.findings = findingsWithout(parent: name, of: routes)
@@ -136,11 +146,18 @@ package struct RouteCompiler: Sendable {
             compileRules(routes.map(\.route), services) { result.findings.append($0) }
         }
         for port in service.ports where port.transport == .tcp {
-            guard let attached = attached[port.port] else { continue }
+            let attached = attached[port.port]
+            guard attached != nil || isTunnelled else { continue }
             let id = RoutedServiceID(namespace: name.namespace, name: name.name, port: port.port)
+            // What no route looks into is not looked into at all.
             var routed = RoutedService(
-                id: id, portName: port.name, clientSpeaks: spoken(port, attached.producer.first?.route.kind))
+                id: id, portName: port.name,
+                clientSpeaks: attached.map { spoken(port, $0.producer.first?.route.kind) } ?? .tcp)
             routed.frontends = service.clusterIPs.map { SocketAddress($0, port.port) }.sorted()
+            guard let attached else {
+                result.add(routed)
+                continue
+            }
             if !attached.producer.isEmpty { routed.producerRoutes = rules(attached.producer) }
             routed.consumerRoutes = attached.consumers.mapValues(rules)
             result.add(routed)

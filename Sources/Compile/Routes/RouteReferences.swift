@@ -58,7 +58,7 @@ struct RouteReferences: Sendable {
         for id in parent.calledByGRPC {
             if calledByGRPC.add(id) { changes.upstreams.insert(id) }
         }
-        for service in parent.services {
+        for service in parent.routedServices {
             for frontend in service.frontends {
                 guard addresses.add(frontend.address) else { continue }
                 families.add(frontend.address.family)
@@ -77,7 +77,7 @@ struct RouteReferences: Sendable {
         for id in parent.calledByGRPC {
             if calledByGRPC.remove(id) { changes.upstreams.insert(id) }
         }
-        for service in parent.services {
+        for service in parent.routedServices {
             for frontend in service.frontends {
                 guard addresses.remove(frontend.address) else { continue }
                 families.remove(frontend.address.family)
@@ -96,6 +96,9 @@ struct RouteParent: Sendable {
     /// Services named by rules, whether or not they exist.
     var named: Set<ObjectName> = []
     var findings: [Finding] = []
+
+    /// What the proxy itself connects to at the address of one of these would come back to it.
+    var routedServices: [RoutedService] { services.filter { $0.clientProtocol != .tcp } }
 
     mutating func add(_ service: RoutedService) {
         services.append(service)

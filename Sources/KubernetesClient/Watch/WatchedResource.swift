@@ -44,6 +44,11 @@ package struct WatchedResource: Equatable, Sendable {
     static let httpRoutes = route(.httpRoute, "httproutes")
     static let grpcRoutes = route(.grpcRoute, "grpcroutes")
 
+    /// Istio's; without its definition every pod of the mesh takes what comes.
+    static let peerAuthentications = WatchedResource(
+        kind: .peerAuthentication, plural: "peerauthentications", group: "security.istio.io",
+        path: "/apis/security.istio.io/v1/peerauthentications", isOptional: true)
+
     /// The clients: followed once something is routed, or somebody observes. No pod ever moves from one of the two sets
     /// to the other; one without a node has no address.
     static func pods(of node: String) -> WatchedResource {

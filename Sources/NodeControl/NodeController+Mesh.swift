@@ -1,0 +1,53 @@
+/// The mesh in the control actor: who is in it, and what kernel and proxy are told of that.
+import Addressing
+import Cluster
+import Compile
+import DataplaneIR
+import RouteIR
+
+extension NodeController {
+    /// Before services and routes, to which it matters.
+    mutating func compileMesh() {
+        guard let changes = mesh?.update(dirty.pods, policies: dirty.policies, from: state) else { return }
+        compiler.setEnrolled(mesh?.view.enrolled ?? [])
+        dirty.pods.formUnion(changes.enrolled)
+        dirty.services.formUnion(state.services(withEndpointsAt: changes.enrolled))
+        if changes.findings { findingsVersion += 1 }
+        tell(changes.newFindings)
+    }
+
+    /// Until the pods are known nothing is written over what an earlier agent wrote of those that are in the mesh: they
+    /// would be out of it for a moment.
+    var mayWriteMesh: Bool {
+        mutating get {
+            if knowsPods { deadlines.mesh = nil }
+            return deadlines.mesh == nil
+        }
+    }
+
+    /// What is dialled goes to the proxy once one may be counted on, and from then on, as with routes.
+    var meshProgram: MeshProgram {
+        guard let mesh else { return MeshProgram() }
+        var program = MeshProgram()
+        program.pods = mesh.programs
+        if compiler.options.proxy != .off { program.enrolled = mesh.view.enrolled }
+        return program
+    }
+
+    /// A walk over the pods of this node, over namespaces and policies, and over what is labelled.
+    var meshFindings: [Finding] {
+        namespaceFindings(state) + (mesh.map { $0.findings + policyFindings(state) } ?? findingsWithoutMesh(state))
+    }
+
+    /// Ports of services that routes are for.
+    var routedServices: Int { routes.snapshot.services.values.count { $0.clientProtocol != .tcp } }
+
+    var meshWarningsWithoutProxy: [String] {
+        guard let pods = mesh?.view.pods, !pods.isEmpty else { return [] }
+        let names = Set(pods.values.map { ObjectName($0.namespace, $0.name) }).count
+        return [
+            "the L7 proxy is down: the \(names) pods of this node that are in the mesh reach no other pod that is, and "
+                + "are reached by none"
+        ]
+    }
+}

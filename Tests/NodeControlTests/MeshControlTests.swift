@@ -1,0 +1,179 @@
+// The agent's part in the mesh: which pods it follows, what it hands to the proxy and to the kernel, and when.
+import Addressing
+import Cluster
+import Compile
+import DataplaneIR
+import HandOver
+import Reconcile
+import RouteIR
+import Testing
+
+@testable import NodeControl
+
+@Suite struct MeshControlTests {
+    private struct Driver {
+        var controller: NodeController
+        var now = Duration.seconds(100)
+        var plans: [Plan] = []
+        var published: [ProxySnapshot] = []
+        var scopes: [PodScope] = []
+        var told: [ObjectEvent] = []
+
+        init(isFirstHere: Bool = true, _ edit: (inout NodeSettings) -> Void = { _ in }) {
+            var settings = NodeSettings(nodeName: "node-a")
+            settings.proxy = .external
+            settings.mesh = ProxyMesh(trustDomain: "cluster.local")
+            edit(&settings)
+            controller = NodeController(settings, generation: 1, isFirstHere: isFirstHere, now: now, wallTime: 0)
+            take(.addresses([LocalAddress(IPAddress(v4: 0xc0a8_0002))]))
+        }
+
+        mutating func take(_ event: NodeEvent) { controller.take(event, now: now) }
+        mutating func tell(_ objects: ClusterObject...) {
+            take(.source(0, .changes(objects.map { .upsert($0) })))
+            settle()
+        }
+        mutating func settle() {
+            while true {
+                let actions = controller.next(now: now)
+                if actions.isEmpty { return }
+                for action in actions {
+                    switch action {
+                    case .apply(let plan):
+                        plans.append(plan)
+                        take(.applied(.success(Receipt(generation: plan.generation)), jitter: 0))
+                    case .publish(let snapshot): published.append(snapshot)
+                    case .follow(let scope, _): scopes.append(scope)
+                    case .tell(let event): told.append(event)
+                    default: break
+                    }
+                }
+            }
+        }
+        mutating func wait(_ time: Duration) {
+            now += time
+            settle()
+        }
+        mutating func synced() {
+            take(.source(0, .synced))
+            settle()
+        }
+        mutating func proxyComes() {
+            take(.proxies([.init(pid: 9, version: "v", generation: .max)], outdated: []))
+            settle()
+        }
+        var program: MeshProgram { controller.node.mesh }
+    }
+
+    private func namespace(_ value: String = "ambient") -> ClusterObject {
+        var namespace = Namespace(name: "shop")
+        namespace.labels = ["istio.io/dataplane-mode": value]
+        return .namespace(namespace)
+    }
+    private func pod(_ name: String, _ number: UInt32, on node: String = "node-a") -> ClusterObject {
+        var pod = Pod(name: ObjectName("shop", name))
+        (pod.addresses, pod.nodeName, pod.serviceAccount) = ([address(number)], node, name)
+        return .pod(pod)
+    }
+    private func address(_ number: UInt32) -> IPAddress { IPAddress(v4: 0x0a01_0000 + number) }
+    private var service: ClusterObject {
+        var service = Service(name: ObjectName("shop", "web"))
+        service.clusterIPs = [IPAddress(v4: 0x0a60_0001)]
+        service.ports = [Service.Port(name: "tcp", port: 80)]
+        return .service(service)
+    }
+    private var slice: ClusterObject {
+        var slice = EndpointSlice(name: ObjectName("shop", "web"), serviceName: "web", addressType: .ipv4)
+        slice.ports = [.init(name: "tcp", port: 8080)]
+        slice.endpoints = [.init(address(2))]
+        return .endpointSlice(slice)
+    }
+
+    /// The proxy is told before the kernel sends it anything, and until it is there services are balanced.
+    @Test func thePodsOfADirectory() {
+        var driver = Driver()
+        driver.tell(namespace(), pod("client", 1), pod("server", 2, on: "node-b"), service, slice)
+        driver.synced()
+        #expect(driver.program.pods.keys.sorted() == [address(1)] && driver.program.enrolled == [])
+        #expect(driver.controller.proxy.phase == .starting(until: .seconds(105)))
+        driver.proxyComes()
+        driver.wait(.seconds(1))
+        #expect(driver.program.enrolled == [address(1), address(2)])
+        #expect(driver.published.last?.meshPods.keys.sorted() == [address(1)])
+        #expect(driver.published.last?.services.values.map(\.clientProtocol) == [.tcp])
+        let actions = driver.plans.last?.upserts.flatMap(\.frontends).map(\.action)
+        #expect(actions == [.tunnel])
+        driver.take(.proxies([], outdated: []))
+        driver.wait(.seconds(1))
+        #expect(driver.program.enrolled.count == 2, "what takes tunnels is not sent to in the clear")
+        #expect(driver.controller.proxyWarnings.contains { $0.contains("1 pods of this node that are in the mesh") })
+
+        // Out again: everything is as it was.
+        driver.tell(namespace("none"))
+        driver.wait(.seconds(1))
+        #expect(driver.program == MeshProgram() && driver.published.last?.mesh == nil)
+        #expect(driver.plans.last?.upserts.flatMap(\.frontends).map(\.action) == [.balance])
+    }
+
+    @Test(arguments: [true, false]) func nothingIsDoneWithoutAMesh(isProxyOff: Bool) {
+        var driver = Driver {
+            if isProxyOff { $0.proxy = .off } else { $0.mesh = nil }
+            $0.podSources = [0]
+        }
+        driver.tell(namespace(), pod("client", 1), pod("server", 2, on: "node-b"), service, slice)
+        driver.synced()
+        #expect(driver.program == MeshProgram() && driver.scopes == [] && driver.published == [])
+        #expect(driver.controller.census.findings == ["mesh-off": 1])
+    }
+
+    /// Of this node always, of all once one of them is in the mesh.
+    @Test func podsAreFollowed() {
+        var driver = Driver { $0.podSources = [0] }
+        driver.tell(namespace("none"), service, slice)
+        driver.synced()
+        #expect(driver.scopes == [.ofNode])
+        driver.tell(pod("client", 1))
+        driver.take(.source(0, .podsKnown(round: 1)))
+        driver.settle()
+        #expect(driver.scopes == [.ofNode] && !driver.controller.routes.isNeeded)
+        driver.tell(namespace())
+        #expect(driver.scopes == [.ofNode, .all])
+        driver.tell(namespace("none"))
+        #expect(driver.scopes == [.ofNode, .all, .ofNode])
+    }
+
+    /// What an earlier agent wrote of pods in the mesh stays until they are known, or the time for that is over.
+    @Test(arguments: [true, false]) func nothingIsWrittenBeforePodsAreKnown(areTold: Bool) {
+        var driver = Driver(isFirstHere: false) { $0.podSources = [0] }
+        driver.tell(namespace(), service, slice)
+        driver.proxyComes()
+        driver.synced()
+        #expect(driver.plans.isEmpty && driver.scopes == [.ofNode])
+        if areTold {
+            driver.tell(pod("client", 1), pod("server", 2, on: "node-b"))
+            #expect(driver.plans.isEmpty)
+            driver.take(.source(0, .podsKnown(round: 1)))
+            driver.wait(.seconds(1))
+            #expect(driver.plans.count == 1 && driver.plans.first?.node.mesh.enrolled.count == 2)
+            #expect(driver.plans.first?.upserts.flatMap(\.frontends).map(\.action) == [.tunnel])
+        } else {
+            driver.wait(.seconds(29))
+            #expect(driver.plans.isEmpty && driver.controller.deadline == .seconds(130))
+            driver.wait(.seconds(1))
+            #expect(driver.plans.count == 1 && driver.controller.deadline != .seconds(130))
+        }
+    }
+
+    @Test func whatIsWrongIsToldOnce() {
+        var driver = Driver()
+        var broken = Pod(name: ObjectName("shop", "broken"))
+        (broken.addresses, broken.nodeName, broken.serviceAccount) = ([address(1), address(7)], "node-a", "")
+        driver.tell(namespace(), .pod(broken))
+        driver.synced()
+        #expect(driver.told.map(\.reason) == ["MeshNoAccount"])
+        #expect(driver.controller.census.findings == ["mesh-no-account": 1])
+        let version = driver.controller.findingsVersion
+        driver.tell(pod("broken", 1))
+        #expect(driver.controller.census.findings == [:] && driver.controller.findingsVersion > version)
+    }
+}
