@@ -25,6 +25,8 @@ package enum AdminPath {
     /// With `method=`, `path=` and `header=` (lines of `name: value`) also which rule of a routed service it meets.
     package static let explain = "/explain"
     package static let routes = "/routes"
+    /// A `MeshList`.
+    package static let mesh = "/mesh"
     /// Of the controller: a `ClusterAnalysis`; takes `namespace=`, of whose objects alone it then tells.
     package static let analysis = "/analysis"
     /// Of the controller: an `AuthorityReport`; with `renew=root` or `renew=intermediate` it begins to change that.

@@ -40,7 +40,7 @@ extension NodeController {
     }
 
     /// Ports of services that routes are for.
-    var routedServices: Int { routes.snapshot.services.values.count { $0.clientProtocol != .tcp } }
+    package var routedServices: Int { routes.snapshot.services.values.count { $0.clientProtocol != .tcp } }
 
     var meshWarningsWithoutProxy: [String] {
         guard let pods = mesh?.view.pods, !pods.isEmpty else { return [] }

@@ -1,6 +1,7 @@
 /// Which pods the agent follows: none as long as nothing depends on them, those of this node where there is a mesh or
-/// while somebody observes, all while something is routed or one of this node's is in the mesh. Clients of routed services are pods of this node, and their namespace decides which
-/// routes apply to them: nothing is handed to the proxy before they are known.
+/// while somebody observes, all while something is routed or one of this node's is in the mesh. Clients of routed
+/// services are pods of this node, and their namespace decides which routes apply to them: nothing is handed to the
+/// proxy before they are known.
 import Cluster
 import Compile
 

@@ -67,6 +67,31 @@ import Testing
                 """)
     }
 
+    @Test func podsSayWhyTheyAreInTheMesh() {
+        var web = MeshList.Pod(
+            name: "shop/web-0", addresses: ["10.1.0.5"], isEnrolled: true, reason: "heddle.io/mesh=enabled on the pod")
+        (web.mode, web.modeSource, web.portModes) = ("STRICT", "PeerAuthentication shop/strict", ["8080": "PERMISSIVE"])
+        web.identity = "spiffe://cluster.local/ns/shop/sa/web"
+        var bare = MeshList.Pod(name: "shop/bare", addresses: [], isEnrolled: true, reason: "x")
+        (bare.mode, bare.problem) = ("PERMISSIVE", "it has no ServiceAccount, and so no identity")
+        let host = MeshList.Pod(
+            name: "kube-system/p", addresses: [], isEnrolled: false, reason: "uses the network of its node")
+        let list = MeshList(trustDomain: "cluster.local", pods: [web, bare, host], enrolledAddresses: 1, findings: [])
+        #expect(
+            meshTable(list, isWide: false) == """
+                POD            MESH    WHY                                           MODE                      \
+                IDENTITY
+                shop/web-0     in      heddle.io/mesh=enabled on the pod             STRICT (8080 PERMISSIVE)  \
+                spiffe://cluster.local/ns/shop/sa/web
+                shop/bare      broken  it has no ServiceAccount, and so no identity  PERMISSIVE                \
+                -
+                kube-system/p  out     uses the network of its node                  -                         \
+                -
+
+                """)
+        #expect(meshTable(list, isWide: true).contains("PeerAuthentication shop/strict  8080 PERMISSIVE  spiffe:"))
+    }
+
     @Test func differencesNameTheObject() {
         let difference = VerifyReport.Difference(object: "map services", detail: "10.96.0.10:80 is missing")
         #expect(

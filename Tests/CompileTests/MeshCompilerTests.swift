@@ -132,7 +132,8 @@ import Testing
         for object in [namespace("shop", ambient), pod("a", at: 1, enabled), pod("b", at: 2), namespace("other")] {
             _ = state.apply(.upsert(object))
         }
-        #expect(findingsWithoutMesh(state).map(\.object.kind).sorted { $0.rawValue < $1.rawValue } == [.namespace, .pod])
+        #expect(
+            findingsWithoutMesh(state).map(\.object.kind).sorted { $0.rawValue < $1.rawValue } == [.namespace, .pod])
         #expect(state.mesh.localPods == [:] && state.services(withEndpointsAt: [address(1)]) == [])
     }
 
@@ -203,7 +204,9 @@ import Testing
         var random = SeededGenerator(seed: seed)
         var town = MeshTown()
         var pods: [ObjectName: ClusterObject] = [:]
-        let labels: [[String: String]] = [[:], ambient, enabled, ["heddle.io/mesh": "disabled"], ["heddle.io/mesh": "?"]]
+        let labels: [[String: String]] = [
+            [:], ambient, enabled, ["heddle.io/mesh": "disabled"], ["heddle.io/mesh": "?"],
+        ]
         for _ in 0..<200 {
             let number = UInt32.random(in: 1...6, using: &random)
             switch Int.random(in: 0..<6, using: &random) {

@@ -22,10 +22,10 @@ import Testing
             try await soon("all is followed") {
                 server.watchers(.pods) == 2
                     && [
-                            .services, .endpointslices, .nodes, .servicecidrs, .httproutes, .grpcroutes, .namespaces,
-                            .peerauthentications,
-                        ]
-                        .allSatisfy { server.watchers($0) == 1 }
+                        .services, .endpointslices, .nodes, .servicecidrs, .httproutes, .grpcroutes, .namespaces,
+                        .peerauthentications,
+                    ]
+                    .allSatisfy { server.watchers($0) == 1 }
             }
             try await soon("an event") { server.createdEvents.count == 1 }
             #expect(server.forbidden == [])

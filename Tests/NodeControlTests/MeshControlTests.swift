@@ -1,5 +1,6 @@
 // The agent's part in the mesh: which pods it follows, what it hands to the proxy and to the kernel, and when.
 import Addressing
+import AdminAPI
 import Cluster
 import Compile
 import DataplaneIR
@@ -162,6 +163,32 @@ import Testing
             driver.wait(.seconds(1))
             #expect(driver.plans.count == 1 && driver.controller.deadline != .seconds(130))
         }
+    }
+
+    @Test func everyPodOfTheNodeIsListed() {
+        var driver = Driver()
+        var policy = PeerAuthentication(name: ObjectName("shop", "strict"))
+        (policy.mode, policy.selector) = (.strict, ["app": "web"])
+        policy.portModes = [8080: .disable]
+        var web = Pod(name: ObjectName("shop", "web"))
+        (web.addresses, web.nodeName, web.labels, web.serviceAccount) = ([address(3)], "node-a", ["app": "web"], "w")
+        var host = Pod(name: ObjectName("shop", "host"))
+        (host.nodeName, host.isOnHostNetwork, host.addresses) = ("node-a", true, [IPAddress(v4: 0xc0a8_0002)])
+        driver.tell(
+            namespace(), pod("client", 1), pod("server", 2, on: "node-b"), .pod(web), .pod(host),
+            .peerAuthentication(policy))
+        driver.synced()
+        let list = driver.controller.meshList()
+        #expect(list.trustDomain == "cluster.local" && list.enrolledAddresses == 3)
+        #expect(list.pods.map(\.name) == ["shop/client", "shop/host", "shop/web"])
+        #expect(list.pods.map(\.isEnrolled) == [true, false, true])
+        #expect(list.pods.map(\.mode) == ["PERMISSIVE", nil, "STRICT"])
+        #expect(list.pods[2].portModes == ["8080": "DISABLE"])
+        #expect(list.pods[2].modeSource == "PeerAuthentication shop/strict")
+        #expect(list.pods[0].identity == "spiffe://cluster.local/ns/shop/sa/client")
+        #expect(list.pods[1].reason == "uses the network of its node" && list.pods[1].identity == nil)
+        #expect(list.pods[0].reason == "istio.io/dataplane-mode=ambient on the namespace")
+        #expect(list.pods.allSatisfy { $0.problem == nil })
     }
 
     @Test func whatIsWrongIsToldOnce() {

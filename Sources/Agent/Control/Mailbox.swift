@@ -36,6 +36,7 @@ struct AdminRequest: Sendable {
         case verify(repair: Bool)
         case explain(FlowQuestion)
         case routes
+        case mesh
         /// To the proxy itself.
         case proxy(String)
     }

@@ -62,7 +62,7 @@ extension NodeAgent {
         }
         let status = controller.reconciler.status
         metrics.proxyUp.set(controller.proxy.phase == .up && controller.unreachableFamilies.isEmpty ? 1 : 0)
-        metrics.routedServices.set(Double(controller.routes.snapshot.services.count))
+        metrics.routedServices.set(Double(controller.routedServices))
         metrics.generation.set(Double(status.applied))
         metrics.inSync.set(status.isInSync ? 1 : 0)
         metrics.refused.set(Double(status.refused.count))

@@ -3,6 +3,7 @@ import AdminAPI
 import Daemon
 import KubernetesClient
 import Manifests
+import NodeControl
 
 enum SourceFactory {
     static func open(_ configuration: AgentConfiguration) throws -> AgentSource {

@@ -1,4 +1,5 @@
-/// Which connections the pods of a mesh, a namespace or with some labels take: Istio's PeerAuthentication (l7 spec 1.6).
+/// Which connections the pods of a mesh, of a namespace or with some labels take: Istio's PeerAuthentication (l7 spec
+/// 1.6).
 
 package struct PeerAuthentication: Equatable, Sendable, Codable {
     package enum Mode: String, Hashable, Sendable, CaseIterable, Codable {

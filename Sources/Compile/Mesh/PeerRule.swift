@@ -1,17 +1,17 @@
 /// What an enrolled pod takes: the policies about it come to one mode, and to modes of single ports (spec 1.6). The
 /// policy with a matching selector goes before that of its namespace, and that before the mesh's; the oldest of each.
-import Cluster
-import DataplaneIR
+package import Cluster
+package import DataplaneIR
 
-struct PeerRule: Equatable {
-    private(set) var mode = MeshPodProgram.Mode.permissive
-    private(set) var portModes: [UInt16: MeshPodProgram.Mode] = [:]
+package struct PeerRule: Equatable, Sendable {
+    package private(set) var mode = MeshPodProgram.Mode.permissive
+    package private(set) var portModes: [UInt16: MeshPodProgram.Mode] = [:]
     /// The policy that the mode is of.
-    private(set) var source = "default"
+    package private(set) var source = "default"
 
     init() {}
 
-    init(of pod: Pod, _ facts: MeshFacts) {
+    package init(of pod: Pod, _ facts: MeshFacts) {
         let own = pod.name.namespace == PeerAuthentication.rootNamespace ? [] : facts.policies(in: pod.name.namespace)
         let mesh = facts.policies(in: PeerAuthentication.rootNamespace).first { $0.selector.isEmpty }
         let namespace = own.first { $0.selector.isEmpty }

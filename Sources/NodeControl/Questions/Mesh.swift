@@ -1,0 +1,39 @@
+/// What the admin socket says of the mesh: every pod of this node, and why it is in or out.
+package import AdminAPI
+import Addressing
+import Cluster
+import Compile
+import DataplaneIR
+import RouteIR
+
+extension NodeController {
+    package func meshList() -> MeshList {
+        let pods = state.mesh.localPods.values.sorted { $0.name < $1.name }
+        return MeshList(
+            trustDomain: mesh?.mesh.trustDomain, pods: pods.map(view),
+            enrolledAddresses: mesh?.view.enrolled.count ?? 0,
+            findings: meshFindings.map(\.description).sorted())
+    }
+
+    private func view(_ pod: Pod) -> MeshList.Pod {
+        let enrolment = state.enrolment(of: pod)
+        var view = MeshList.Pod(
+            name: "\(pod.name)", addresses: pod.addresses.map(\.description), isEnrolled: enrolment.isEnrolled,
+            reason: enrolment.description)
+        guard let mesh, enrolment.isEnrolled else { return view }
+        let rule = PeerRule(of: pod, state.mesh)
+        view.mode = rule.mode.rawValue
+        view.modeSource = rule.source
+        for (port, mode) in rule.portModes { view.portModes["\(port)"] = mode.rawValue }
+        guard !pod.serviceAccount.isEmpty else {
+            view.problem = "it has no ServiceAccount, and so no identity"
+            return view
+        }
+        view.identity = "spiffe://\(mesh.mesh.trustDomain)/ns/\(pod.name.namespace)/sa/\(pod.serviceAccount)"
+        // Another pod may have got its address since.
+        if pod.addresses.contains(where: { mesh.programs[$0]?.name != "\(pod.name)" }) {
+            view.problem = "its address is also that of another pod, which came later"
+        }
+        return view
+    }
+}
