@@ -247,7 +247,8 @@ final class ProxyProcess: Sendable {
                 case "/metrics":
                     let snapshot = engine.snapshot
                     var text = prometheusText(
-                        engine.stats, engine.series, node: snapshot.node, generation: snapshot.generation)
+                        engine.stats, engine.series, flows: engine.flows, node: snapshot.node,
+                        mesh: snapshot.mesh, generation: snapshot.generation)
                     for (name, help, value) in [
                         ("log_lines_lost", "Access log lines that could not be written.", accessLog?.lostLines ?? 0),
                         ("spans_lost", "Spans that no collector took in time.", spans?.lostSpans ?? 0),

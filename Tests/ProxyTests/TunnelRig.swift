@@ -21,13 +21,20 @@ struct TestAuthority {
     func credential(
         _ account: String, domain: String = "cluster.local", from: Int = now - 60, until: Int = now + 3600
     ) throws -> WorkloadCredential {
+        let (chain, key) = try texts(account, domain: domain, from: from, until: until)
+        return WorkloadCredential(
+            identity: try identity(account, domain: domain), chain: [try der(chain)], key: try der(key), notAfter: until
+        )
+    }
+    /// The certificate and its key in PEM.
+    func texts(
+        _ account: String, domain: String = "cluster.local", from: Int = now - 60, until: Int = now + 3600
+    ) throws -> (chain: String, key: String) {
         let identity = try identity(account, domain: domain)
         let key = SigningKey.generate()
         let request = try SigningRequest(pem: key.request(uris: [identity.description]))
         let leaf = try authority.issue(request, to: identity, notBefore: from, notAfter: until)
-        return WorkloadCredential(
-            identity: identity, chain: [try der(leaf.pem)], key: try der(String(decoding: key.pem, as: UTF8.self)),
-            notAfter: until)
+        return (leaf.pem, String(decoding: key.pem, as: UTF8.self))
     }
     func roots() throws -> [[UInt8]] { try authority.chain.suffix(1).map(der) }
 
@@ -63,16 +70,16 @@ final class TunnelRig: Sendable {
     let nearLog = RecordedLog()
     let farLog = RecordedLog()
 
-    /// `backend` listens on the server's pod.
+    /// Backends listen on the server's pod. `tunnelPort`: where somebody else is the server's node.
     init(
         _ backends: [SocketAddress], clientProtocol: RoutedProtocol = .tcp, wire: Upstream.Wire = .http1,
-        _ change: (inout ProxySnapshot) -> Void = { _ in }
+        tunnelPort: UInt16? = nil, _ change: (inout ProxySnapshot) -> Void = { _ in }
     ) async throws {
         // The tunnels' port is the same at all pods.
         let (descriptor, tunnels) = try listen(at: SocketAddress(serverPod, 0))
         var options = EngineOptions()
         options.targets.allowsLoopback = true
-        options.tunnelPort = tunnels.port
+        options.tunnelPort = tunnelPort ?? tunnels.port
         far = ProxyEngine(
             options: options, snapshot: ProxySnapshot(node: ProxyNode(name: "far")), logs: farLog, spans: nil)
         options.makeSocket = { pod in
@@ -111,8 +118,8 @@ final class TunnelRig: Sendable {
     }
 
     /// Both know each other.
-    func trust() throws {
-        let authority = try TestAuthority()
+    func trust(_ authority: TestAuthority? = nil) throws {
+        let authority = try authority ?? TestAuthority()
         near.adopt(try authority.credentials([authority.credential("client")]))
         far.adopt(try authority.credentials([authority.credential("server")]))
     }

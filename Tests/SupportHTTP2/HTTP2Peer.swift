@@ -246,10 +246,11 @@ package final class HTTP2TestBackend: Sendable {
 extension TestListener {
     /// On loopback; every answer is the test's, which gets the head of each request, and its connection's number.
     package static func http2(
+        at address: SocketAddress = SocketAddress(IPAddress(v4: 0x7f00_0001), 0),
         settings: @escaping @Sendable (HTTP2Peer, Int) -> [UInt8] = { _, _ in [] },
         _ answer: @escaping @Sendable (HTTP2Peer, HTTP2TestFrame, Int) -> Void
     ) throws -> TestListener {
-        let listener = try TestListener(at: SocketAddress(IPAddress(v4: 0x7f00_0001), 0))
+        let listener = try TestListener(at: address)
         try listener.start { descriptor, connection in
             let peer = HTTP2Peer(descriptor)
             guard peer.readPreface() else { return }

@@ -14,6 +14,8 @@ final class ClientHold: ChannelDuplexHandler, RemovableChannelHandler {
     let address: IPAddress
     private var context: ChannelHandlerContext?
     private var wantsRead = false
+    /// Puts the connection's handlers behind this one, where they depend on who the client is; false: it has gone.
+    var then: ((Bool) -> Void)?
 
     fileprivate init(_ shard: Shard, _ address: IPAddress) {
         self.shard = shard
@@ -27,14 +29,23 @@ final class ClientHold: ChannelDuplexHandler, RemovableChannelHandler {
     func read(context: ChannelHandlerContext) { wantsRead = true }
     func channelInactive(context: ChannelHandlerContext) {
         shard.unknownClients.forget(self)
+        decide(false)
         context.fireChannelInactive()
     }
 
     func release() {
         guard let context else { return }
         self.context = nil
-        if wantsRead { context.read() }
-        context.pipeline.syncOperations.removeHandler(self, promise: nil)
+        let channel = context.channel
+        decide(true)
+        channel.pipeline.syncOperations.removeHandler(self, promise: nil)
+        // By way of those handlers, which may not want it yet.
+        if wantsRead { channel.read() }
+    }
+    private func decide(_ isThere: Bool) {
+        let then = then
+        self.then = nil
+        then?(isThere)
     }
 }
 
@@ -97,7 +108,9 @@ extension Shard {
     /// What a connection has to wait behind until its client is known; nil: nothing depends on who that is.
     func hold(for arrival: Arrival) -> ClientHold? {
         let client = arrival.peer.address.address
-        guard table.hasConsumers, case (nil, let service?) = arrival.entries(in: table), service.hasConsumers
+        guard table.hasConsumers || table.isInMesh,
+            case (nil, let service) = arrival.entries(in: table),
+            service?.hasConsumers == true || table.isRelayed(arrival)
         else { return nil }
         // An address of the node's own is not held, so it never becomes a stranger; to look at it takes system calls.
         let isStranger = unknownClients.isStranger(client)

@@ -12,6 +12,7 @@ final class Arrival {
     let peer: Peer
     /// A service's address, as the client knew it; our own if the connection was not redirected.
     let dialled: SocketAddress
+    let wasRedirected: Bool
     /// Of URIs on this connection (RFC 9110, 4.2): plaintext.
     var scheme: String { "http" }
     /// Whose account its memory goes to, and its share of that (`Shard.hold`).
@@ -25,6 +26,7 @@ final class Arrival {
         else { return nil }
         peer = Peer(address)
         dialled = OriginalDestination.of(channel) ?? local
+        wasRedirected = dialled != local
         self.source = source
     }
 
@@ -79,6 +81,15 @@ enum Listener {
     }
 }
 
+extension Shard {
+    fileprivate func relay(_ arrival: Arrival, on channel: any Channel) {
+        do { try RelayDialer.start(channel, arrival, on: self) } catch {
+            dismiss(arrival)
+            channel.close(promise: nil)
+        }
+    }
+}
+
 /// Alone in the pipeline until the connection can be asked what it is.
 private final class Door: ChannelInboundHandler, RemovableChannelHandler {
     typealias InboundIn = ByteBuffer
@@ -89,10 +100,18 @@ private final class Door: ChannelInboundHandler, RemovableChannelHandler {
     func channelActive(context: ChannelHandlerContext) {
         guard let arrival = Arrival(context.channel, shard) else { return context.close(promise: nil) }
         let pipeline = context.pipeline.syncOperations
+        let channel = context.channel
         do {
-            if try !RelayDialer.start(context.channel, arrival, on: shard) {
-                if let hold = shard.hold(for: arrival) { try pipeline.addHandler(hold) }
+            let hold = shard.hold(for: arrival)
+            if let hold { try pipeline.addHandler(hold) }
+            if !shard.table.isRelayed(arrival) {
                 try pipeline.addHandler(Downstream(shard, arrival))
+            } else if let hold {
+                hold.then = { [shard] isThere in
+                    if isThere { shard.relay(arrival, on: channel) } else { shard.dismiss(arrival) }
+                }
+            } else {
+                shard.relay(arrival, on: channel)
             }
             pipeline.removeHandler(self, promise: nil)
         } catch {

@@ -128,6 +128,9 @@ package final class ProxyEngine: Sendable {
         done.wait()
         return result.withLock { $0 }
     }
+    package var flows: [(key: FlowKey, value: FlowSeries)] {
+        collect { shard in shard.flows.entries.map { (key: $0.key, value: $0.value) } }.flatMap { $0 }
+    }
     package var connectionCount: Int { collect { $0.connectionCount }.reduce(0, +) }
 }
 

@@ -11,6 +11,8 @@ package final class RoutingTable: Sendable {
     private let workloads: [IPAddress: WorkloadEntry]
     /// Some service has routes for single namespaces, so that it matters who a client is.
     let hasConsumers: Bool
+    /// Asked for each request.
+    let isInMesh: Bool
 
     /// `old` lends the matchers and workload entries that stay the same.
     package init(_ snapshot: ProxySnapshot, replacing old: RoutingTable? = nil) {
@@ -24,6 +26,7 @@ package final class RoutingTable: Sendable {
             for address in service.frontends { frontends[address] = entry }
         }
         self.frontends = frontends
+        isInMesh = snapshot.mesh != nil
         hasConsumers = snapshot.services.values.contains { !$0.consumerRoutes.isEmpty }
         var workloads: [IPAddress: WorkloadEntry] = [:]
         workloads.reserveCapacity(snapshot.workloads.count)

@@ -30,24 +30,48 @@ extension Exchange {
             return reply(503, .noHealthyUpstream, "no_healthy_upstream", "\(pool.id) has no ready endpoint")
         }
         guard isFirst || !pool.hasWaiting else { return wait(in: pool) }
-        if pool.upstream.wire == .h2c { return openStream(host, pool, isFirst) }
-        if machine.tries.mayReuse, let connection = pool.takeIdle(host) {
+        let way = way(to: host, in: pool)
+        // Where there must be a tunnel and can be none, no other's plaintext will do.
+        let mayReuse = if case .none = way { false } else { machine.tries.mayReuse }
+        if pool.upstream.wire == .h2c { return openStream(host, way, pool, isFirst) }
+        if mayReuse, let connection = pool.takeIdle(host, by: way.route) {
             begin(host, in: pool, isReused: true)
             send(on: connection)
         } else if pool.load.mayConnect(pool.policy) {
             begin(host, in: pool, isReused: false)
-            pool.connect(host, for: self)
-        } else if let other = pool.anyIdleHost(), let connection = pool.takeIdle(other) {
+            pool.connect(host, by: way, for: self)
+        } else if let other = pool.anyIdleHost({ mayShare($0.route, $0.host, pool) }),
+            let connection = pool.takeIdle(other, by: self.way(to: other, in: pool).route)
+        {
             begin(other, in: pool, isReused: true)
             send(on: connection)
         } else {
             wait(in: pool, isFirst: isFirst)
+            // What it waits for may be held by connections that only others can use.
+            if table.isInMesh, machine.isQueued { _ = pool.closeAnyIdle() }
+        }
+    }
+
+    /// In the mesh it depends on who asks.
+    private func way(to host: EndpointBalancer.HostID, in pool: UpstreamPool) -> Way {
+        guard table.isInMesh else { return .plain }
+        return table.way(
+            from: arrival.peer.address, to: pool.balancer.hosts[host].endpoint.address,
+            pool.workload(of: host, in: table), service: service?.service.id.hostname)
+    }
+    private func mayShare(_ route: TunnelRoute?, _ host: EndpointBalancer.HostID, _ pool: UpstreamPool) -> Bool {
+        switch way(to: host, in: pool) {
+        case .none: false
+        case let way: way.route == route
         }
     }
 
     /// On a connection that has room, else on a new one, else when there is room again.
-    private func openStream(_ host: EndpointBalancer.HostID, _ pool: UpstreamPool, _ isFirst: Bool) {
-        if let connection = pool.http2(host) ?? pool.connectHTTP2(host) ?? pool.anyHTTP2() {
+    private func openStream(_ host: EndpointBalancer.HostID, _ way: Way, _ pool: UpstreamPool, _ isFirst: Bool) {
+        let known = if case .none = way { nil as HTTP2Upstream? } else { pool.http2(host, by: way.route) }
+        if let connection = known ?? pool.connectHTTP2(host, by: way)
+            ?? pool.anyHTTP2({ mayShare($0.route, $0.host, pool) })
+        {
             begin(connection.host, in: pool, isReused: connection.served > 0)
             connection.serve(self)
         } else {
@@ -104,6 +128,7 @@ extension Exchange {
             return connection.release()
         }
         record.upstreamLocal = connection.link?.local
+        record.isMutual = connection.link?.isTunnel == true
         connection.begin(self)
         let hasBody = self.head.requestBody != .none
         connection.send(head: head, isLast: !hasBody && form != .upgrade)

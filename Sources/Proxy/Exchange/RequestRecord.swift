@@ -69,6 +69,8 @@ package struct RequestRecord: Sendable {
     package var source: WorkloadEntry?
     package var destination: WorkloadEntry?
     package var attempts: UInt32 = 0
+    /// By a tunnel.
+    package var isMutual = false
     package var trace: TraceContext?
 
     package var duration: Duration { ended.since(began) }

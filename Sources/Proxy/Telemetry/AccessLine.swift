@@ -15,7 +15,7 @@ func accessLine(_ record: RequestRecord, _ format: AccessLog.Format, started: ti
     return line.bytes
 }
 
-private struct LineWriter {
+struct LineWriter {
     var bytes: [UInt8] = []
 
     init() { bytes.reserveCapacity(512) }
@@ -153,10 +153,10 @@ private struct LineWriter {
 
     // MARK: Parts
 
-    private mutating func plain(_ text: StaticString) {
+    mutating func plain(_ text: StaticString) {
         bytes.append(contentsOf: UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
     }
-    private mutating func string(_ text: String) {
+    mutating func string(_ text: String) {
         var text = text
         text.withUTF8 { bytes.append(contentsOf: $0) }
     }
@@ -182,7 +182,7 @@ private struct LineWriter {
         string(upstream.service.hostname)
     }
     /// `2026-11-25T15:40:00.123Z`.
-    private mutating func time(_ time: timespec) {
+    mutating func time(_ time: timespec) {
         var seconds = time.tv_sec
         var parts = tm()
         gmtime_r(&seconds, &parts)

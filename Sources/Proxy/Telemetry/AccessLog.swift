@@ -45,7 +45,15 @@ package final class AccessLog: AccessLogSink {
     package func log(_ record: RequestRecord, node: ProxyNode) {
         var wall = timespec()
         clock_gettime(CLOCK_REALTIME, &wall)
-        let line = accessLine(record, format, started: before(wall, record.ended.nanosecondsSince(record.began)))
+        add(accessLine(record, format, started: before(wall, record.ended.nanosecondsSince(record.began))))
+    }
+    package func log(_ flow: FlowRecord, node: ProxyNode) {
+        var wall = timespec()
+        clock_gettime(CLOCK_REALTIME, &wall)
+        add(flowLine(flow, format, node, ended: wall))
+    }
+
+    private func add(_ line: [UInt8]) {
         let isFirst = state.withLock { state in
             // Here and not where it is written: who asks for the log gets it also when nobody reads the output.
             state.tail.append(line)

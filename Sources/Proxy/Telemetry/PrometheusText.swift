@@ -1,13 +1,19 @@
 /// The proxy's `/metrics`: Istio's series with the full set of labels, because Kiali drops a series that misses one,
 /// and the proxy's own counters.
+import CertificateAuthority
 package import RouteIR
 import Telemetry
 
 package func prometheusText(
-    _ stats: ShardStats, _ series: [(key: SeriesKey, value: Series)], node: ProxyNode, generation: UInt64
+    _ stats: ShardStats, _ series: [(key: SeriesKey, value: Series)],
+    flows: [(key: FlowKey, value: FlowSeries)] = [], node: ProxyNode, mesh: ProxyMesh? = nil, generation: UInt64
 ) -> String {
     var text = ""
-    requestSeries(labelled(series.map { ($0.key.labels(node), $0.key.isGRPC, $0.value) }), &text)
+    requestSeries(labelled(series.map { ($0.key.labels(node, mesh), $0.key.isGRPC, $0.value) }), &text)
+    if mesh != nil || !flows.isEmpty {
+        flowSeries(flows.map { ($0.key.labels(node), $0.value) }, &text)
+        tunnelSeries(stats, &text)
+    }
     ownSeries(stats, generation, &text)
     return text
 }
@@ -29,6 +35,30 @@ private func requestSeries(_ series: [LabelledSeries], _ text: inout String) {
     for call in calls { text += "istio_request_messages_total{\(call.labels)} \(call.value.requestMessages)\n" }
     counter("istio_response_messages_total", "Messages of gRPC that clients got.", &text)
     for call in calls { text += "istio_response_messages_total{\(call.labels)} \(call.value.responseMessages)\n" }
+}
+
+/// Of bytes, the meaning is Istio's on both reporters: `received` is what clients sent, `sent` what they got.
+private func flowSeries(_ flows: [(String, FlowSeries)], _ text: inout String) {
+    var sums: [String: FlowSeries] = [:]
+    for (labels, value) in flows { sums[labels] = sums[labels].map { $0 + value } ?? value }
+    let sorted = sums.sorted { $0.key < $1.key }
+    for (name, help, value) in [
+        ("connections_opened", "Relayed connections that were opened.", \.opened),
+        ("connections_closed", "Relayed connections that have ended.", \.closed),
+        ("connections_failed", "Connections that could not be relayed.", \.failed),
+        ("received_bytes", "Bytes that clients sent.", \.received), ("sent_bytes", "Bytes that clients got.", \.sent),
+    ] as [(String, String, KeyPath<FlowSeries, UInt64>)] {
+        counter("istio_tcp_\(name)_total", help, &text)
+        for (labels, series) in sorted { text += "istio_tcp_\(name)_total{\(labels)} \(series[keyPath: value])\n" }
+    }
+}
+
+private func tunnelSeries(_ stats: ShardStats, _ text: inout String) {
+    counter("heddle_proxy_tunnel_refusals_total", "Tunnels that did not come to be, by what was wrong.", &text)
+    for kind in TunnelRefusal.Kind.allCases {
+        let count = stats.tunnelRefusals[kind] ?? 0
+        text += "heddle_proxy_tunnel_refusals_total{reason=\"\(kind.rawValue)\"} \(count)\n"
+    }
 }
 
 private func ownSeries(_ stats: ShardStats, _ generation: UInt64, _ text: inout String) {
@@ -106,29 +136,83 @@ private func histogram(
 }
 
 extension SeriesKey {
-    func labels(_ node: ProxyNode) -> String {
+    func labels(_ node: ProxyNode, _ mesh: ProxyMesh?) -> String {
         let unknown = isOthers ? "(others)" : "unknown"
-        let cluster = node.clusterName
-        let service = upstream?.service
-        var pairs: [(String, String)] = [("reporter", "source")]
-        for (side, workload) in [("source", source?.workload), ("destination", destination?.workload)] {
-            pairs += [
-                ("\(side)_workload", workload?.name ?? unknown),
-                ("\(side)_workload_namespace", workload?.namespace ?? unknown), ("\(side)_principal", "unknown"),
-                ("\(side)_app", workload?.app ?? unknown), ("\(side)_version", workload?.version ?? unknown),
-                ("\(side)_canonical_service", workload?.canonicalService ?? unknown),
-                ("\(side)_canonical_revision", workload?.canonicalRevision ?? (workload == nil ? unknown : "latest")),
-                ("\(side)_cluster", workload == nil ? "unknown" : cluster),
-            ]
+        let principal = { (entry: WorkloadEntry?) in
+            isMutual ? entry.flatMap { mesh?.identity(of: $0.workload) }?.description ?? unknown : unknown
         }
+        var pairs: [(String, String)] = [("reporter", "source")]
+        pairs += workloadLabels("source", source, principal(source), unknown, node)
+        pairs += workloadLabels("destination", destination, principal(destination), unknown, node)
+        pairs += serviceLabels(upstream?.service, unknown)
         pairs += [
-            ("destination_service", service?.hostname ?? unknown),
-            ("destination_service_name", service?.name ?? unknown),
-            ("destination_service_namespace", service?.namespace ?? unknown),
             ("request_protocol", isGRPC ? "grpc" : "http"), ("response_code", "\(status)"),
             ("grpc_response_status", grpcStatus?.description ?? "unknown"), ("response_flags", "\(flags)"),
-            ("connection_security_policy", "none"),
+            ("connection_security_policy", isMutual ? "mutual_tls" : "none"),
         ]
-        return pairs.map { "\($0.0)=\"\(escaped($0.1, quotes: true))\"" }.joined(separator: ",")
+        return text(pairs)
     }
+}
+
+extension FlowKey {
+    func labels(_ node: ProxyNode) -> String {
+        let unknown = isOthers ? "(others)" : "unknown"
+        let name = { (identity: WorkloadIdentity?) in isTunnelled ? identity?.description ?? unknown : unknown }
+        var pairs: [(String, String)] = [("reporter", direction == .outbound ? "source" : "destination")]
+        pairs += workloadLabels("source", source, name(sourceIdentity), unknown, node)
+        pairs += workloadLabels("destination", destination, name(destinationIdentity), unknown, node)
+        pairs += upstream == nil ? hostLabels(unknown) : serviceLabels(upstream?.service, unknown)
+        pairs += [
+            ("request_protocol", "tcp"), ("response_flags", refusal?.flag ?? "-"),
+            ("connection_security_policy", isTunnelled ? "mutual_tls" : "none"),
+        ]
+        return text(pairs)
+    }
+    /// As the client's node calls the service; only what is in the server's namespace can be meant.
+    private func hostLabels(_ unknown: String) -> [(String, String)] {
+        let parts = serviceHost?.split(separator: ".", maxSplits: 2) ?? []
+        guard let serviceHost, parts.count == 3, let namespace = destination?.workload.namespace,
+            parts[1] == namespace[...]
+        else { return serviceLabels(nil, unknown) }
+        return [
+            ("destination_service", serviceHost), ("destination_service_name", String(parts[0])),
+            ("destination_service_namespace", namespace),
+        ]
+    }
+}
+
+extension TunnelRefusal.Kind {
+    /// Istio's response flags of connections.
+    fileprivate var flag: String {
+        switch self {
+        case .identity: "IDENTITY_ERROR"
+        case .unknownRoot, .expired, .wrongIdentity, .refusedByPeer: "TLS_FAILURE"
+        case .handshake: "H2_HANDSHAKE_FAILURE"
+        case .connect, .reset, .badRequest, .application, .overload: "CONNECT"
+        }
+    }
+}
+
+private func workloadLabels(
+    _ side: String, _ entry: WorkloadEntry?, _ principal: String, _ unknown: String, _ node: ProxyNode
+) -> [(String, String)] {
+    let workload = entry?.workload
+    return [
+        ("\(side)_workload", workload?.name ?? unknown),
+        ("\(side)_workload_namespace", workload?.namespace ?? unknown), ("\(side)_principal", principal),
+        ("\(side)_app", workload?.app ?? unknown), ("\(side)_version", workload?.version ?? unknown),
+        ("\(side)_canonical_service", workload?.canonicalService ?? unknown),
+        ("\(side)_canonical_revision", workload?.canonicalRevision ?? (workload == nil ? unknown : "latest")),
+        ("\(side)_cluster", workload == nil ? "unknown" : node.clusterName),
+    ]
+}
+private func serviceLabels(_ service: RoutedServiceID?, _ unknown: String) -> [(String, String)] {
+    [
+        ("destination_service", service?.hostname ?? unknown),
+        ("destination_service_name", service?.name ?? unknown),
+        ("destination_service_namespace", service?.namespace ?? unknown),
+    ]
+}
+private func text(_ pairs: [(String, String)]) -> String {
+    pairs.map { "\($0.0)=\"\(escaped($0.1, quotes: true))\"" }.joined(separator: ",")
 }

@@ -13,6 +13,8 @@ package struct SeriesKey: Hashable, Sendable {
     var grpcStatus: GRPCStatus?
     var flags: ResponseFlags
     var isGRPC: Bool
+    /// By a tunnel.
+    var isMutual = false
     /// Stands for those that exceed a bound.
     var isOthers = false
 
@@ -25,6 +27,7 @@ package struct SeriesKey: Hashable, Sendable {
         grpcStatus = record.grpcStatus
         flags = record.flags
         isGRPC = record.isGRPC
+        isMutual = record.isMutual
     }
     private static func status(of record: borrowing RequestRecord) -> UInt16 {
         (100..<600).contains(record.status) ? record.status : 0
@@ -33,7 +36,8 @@ package struct SeriesKey: Hashable, Sendable {
     /// The same as `self == SeriesKey(record)`, without making one.
     func isKey(of record: borrowing RequestRecord) -> Bool {
         guard source === record.source, destination === record.destination, status == Self.status(of: record),
-            grpcStatus == record.grpcStatus, flags == record.flags, isGRPC == record.isGRPC, !isOthers
+            grpcStatus == record.grpcStatus, flags == record.flags, isGRPC == record.isGRPC,
+            isMutual == record.isMutual, !isOthers
         else { return false }
         return record.upstreamID == nil ? upstream == record.service : upstream == record.upstreamID
     }
@@ -63,7 +67,8 @@ package struct SeriesKey: Hashable, Sendable {
 
     package static func == (a: SeriesKey, b: SeriesKey) -> Bool {
         a.source === b.source && a.destination === b.destination && a.upstream == b.upstream && a.status == b.status
-            && a.grpcStatus == b.grpcStatus && a.flags == b.flags && a.isGRPC == b.isGRPC && a.isOthers == b.isOthers
+            && a.grpcStatus == b.grpcStatus && a.flags == b.flags && a.isGRPC == b.isGRPC
+            && a.isMutual == b.isMutual && a.isOthers == b.isOthers
     }
     package func hash(into hasher: inout Hasher) {
         hasher.combine(source.map { UInt(bitPattern: ObjectIdentifier($0)) } ?? 0)
@@ -71,7 +76,7 @@ package struct SeriesKey: Hashable, Sendable {
         hasher.combine(upstream)
         // One word for all the small ones.
         let outcome = UInt64(status) | UInt64(grpcStatus?.rawValue ?? 0xff) << 16 | UInt64(flags.rawValue) << 24
-        hasher.combine(outcome | (isGRPC ? 1 << 62 : 0) | (isOthers ? 1 << 63 : 0))
+        hasher.combine(outcome | (isGRPC ? 1 << 62 : 0) | (isMutual ? 1 << 61 : 0) | (isOthers ? 1 << 63 : 0))
     }
 }
 

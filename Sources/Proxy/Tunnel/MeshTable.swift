@@ -5,6 +5,9 @@ import RouteIR
 
 extension ProxyMesh {
     func identity(of pod: MeshPod) -> WorkloadIdentity? { identity(pod.namespace, pod.serviceAccount) }
+    func identity(of workload: Workload) -> WorkloadIdentity? {
+        identity(workload.namespace, workload.serviceAccount)
+    }
     /// nil: nobody is called so, and nothing works for him.
     fileprivate func identity(_ namespace: String, _ account: String) -> WorkloadIdentity? {
         ServiceAccount(namespace: namespace, name: account).map {
@@ -48,10 +51,12 @@ extension RoutingTable {
             route, TunnelCaller(client: client, service: service, workload: self.workload(at: client.address)))
     }
 
-    /// Dialled itself, without a service: only enrolled pods get here so, and only for enrolled ones.
-    func isMeshPod(_ dialled: SocketAddress, for client: SocketAddress) -> Bool {
-        snapshot.mesh != nil && snapshot.meshPods[client.address] != nil
-            && workload(at: dialled.address)?.workload.isEnrolled == true
+    /// Nothing of its bytes is looked at: a TCP service was dialled, or a pod itself, which the kernel brings here if
+    /// both are enrolled.
+    func isRelayed(_ arrival: Arrival) -> Bool {
+        if let service = arrival.entries(in: self).service { return service.service.clientProtocol == .tcp }
+        return isInMesh && arrival.wasRedirected
+            && workload(at: arrival.dialled.address)?.workload.isEnrolled == true
     }
 }
 

@@ -17,19 +17,11 @@ final class RelayDialer {
     private var host: EndpointBalancer.HostID?
     private var cancel: (() -> Void)?
 
-    /// nil: requests on this connection are looked at.
-    static func start(_ channel: any Channel, _ arrival: Arrival, on shard: Shard) throws -> Bool {
+    static func start(_ channel: any Channel, _ arrival: Arrival, on shard: Shard) throws {
         let table = shard.table
-        let service = arrival.entries(in: table).service
-        let isRelayed =
-            service.map { $0.service.clientProtocol == .tcp }
-            ?? (SocketAddress(channel.localAddress) != arrival.dialled
-                && table.isMeshPod(arrival.dialled, for: arrival.peer.address))
-        guard isRelayed else { return false }
         let socket = RelaySocket(shard)
         try channel.pipeline.syncOperations.addHandler(socket)
-        RelayDialer(socket, arrival, table, service, on: shard).dial()
-        return true
+        RelayDialer(socket, arrival, table, arrival.entries(in: table).service, on: shard).dial()
     }
 
     private init(

@@ -11,7 +11,7 @@ final class TunnelClient: HTTP2Connection {
     let route: TunnelRoute
     /// What it was made with: a newer certificate begins with a newer connection.
     let credential: TunnelCredentials.Context
-    private unowned let pool: TunnelPool
+    unowned let pool: TunnelPool
     private var waiting: [TunnelRequest] = []
     /// What the server allows; until it has said so, what everybody does.
     private var maximumStreams = Tunnel.streams

@@ -27,6 +27,13 @@ final class TunnelPool {
     /// Never answers from within this call.
     func open(_ request: TunnelRequest, within limit: Duration) {
         request.limit(to: limit, on: shard)
+        place(request)
+    }
+    /// On another connection, within the time that it has.
+    func again(_ request: TunnelRequest) { shard.loop.assumeIsolated().execute { self.place(request) } }
+
+    private func place(_ request: TunnelRequest) {
+        guard !request.isOver else { return }
         do throws(TunnelRefusal) {
             guard !(try serve(request)) else { return }
             guard waiting.count < Tunnel.waiting else {

@@ -13,6 +13,8 @@ final class TunnelRequest {
     private var stream: ClientTunnelStream?
     private var timer: Scheduled<Void>?
     var awaitsCertificate = false
+    /// A server that leaves may turn it away, once, before it has looked at it.
+    private var mayRepeat = true
 
     init(_ route: TunnelRoute, _ fields: FieldList, then: @escaping (Result<ClientTunnelStream, TunnelRefusal>) -> Void)
     {
@@ -37,6 +39,12 @@ final class TunnelRequest {
             .connect, "no tunnel within \(time): maybe a NetworkPolicy blocks port \(Tunnel.port)")
     }
     func began(_ stream: ClientTunnelStream) { self.stream = stream }
+    /// True: nothing came of it yet, and it may begin anew.
+    func repeats() -> Bool {
+        defer { mayRepeat = false }
+        stream = nil
+        return mayRepeat && !isOver
+    }
 
     func finish(_ result: Result<ClientTunnelStream, TunnelRefusal>) {
         guard let then else { return }
@@ -62,10 +70,12 @@ final class ClientTunnelStream: TunnelStream {
     private var tunnel: TunnelClient? { connection as? TunnelClient }
     /// Our end of the connection.
     private(set) var link: Connector.Link?
+    private let pool: TunnelPool
 
     init(_ request: TunnelRequest, on tunnel: TunnelClient, _ link: Connector.Link) {
         self.request = request
         self.link = link
+        pool = tunnel.pool
         super.init(0, on: tunnel)
         request.began(self)
     }
@@ -91,6 +101,10 @@ final class ClientTunnelStream: TunnelStream {
     override func wasReset(_ cause: HTTP2Reset) {
         guard let request else { return super.wasReset(cause) }
         self.request = nil
+        switch cause {
+        case .refused, .leaving: if request.repeats() { return pool.again(request) }
+        case .byPeer, .violation, .connectionClosed: break
+        }
         request.finish(.failure(tunnel?.lastRefusal ?? TunnelRefusal(.connect, "the server's node \(cause.sentence)")))
     }
     override func abandon(_ code: HTTP2Code) {

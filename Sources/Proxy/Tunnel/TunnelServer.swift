@@ -14,7 +14,9 @@ final class TunnelServer: HTTP2Connection, ClientConnection {
     /// Whose certificate was shown here, and there.
     let own: WorkloadIdentity
     let client: WorkloadIdentity
-    private var isDraining = false
+    /// Since when the client knows that it shall open no more streams.
+    private var drainedAt: Moment?
+    private var isLast = false
     private var idleSince: Moment
     private var pulse: Pulse
     private var ownHeld = 0
@@ -73,16 +75,21 @@ final class TunnelServer: HTTP2Connection, ClientConnection {
     override func violated(_ fault: HTTP2Fault) { shard.stats.violations[fault.kind.rawValue, default: 0] += 1 }
     override func streamEnded() {
         idleSince = shard.now
-        if isDraining, streams.isEmpty { end() }
+        if isLast, streams.isEmpty { end() }
     }
 
     // MARK: The end
 
     func drain() {
-        guard !isDraining else { return }
-        isDraining = true
+        guard drainedAt == nil else { return }
+        drainedAt = shard.now
         // First without a limit: what the client opens meanwhile is served (RFC 9113, 6.8).
         machine.beginShutdown()
+        flushLater()
+    }
+    private func stopAccepting() {
+        isLast = true
+        machine.finishShutdown()
         flushLater()
         if streams.isEmpty { end() }
     }
@@ -94,7 +101,9 @@ final class TunnelServer: HTTP2Connection, ClientConnection {
         let size = max(MemoryLimits.http2Connection, machine.memory)
         hold(size - self.size)
         self.size = size
-        if streams.isEmpty, now.since(idleSince) > Tunnel.idleTimeout + Tunnel.idleTimeout { return drain() }
+        if let drainedAt, !isLast, now.since(drainedAt) >= .seconds(1) { stopAccepting() }
+        // The client's node ends what rests; this is for one that does not.
+        if streams.isEmpty, now.since(idleSince) > Tunnel.idleTimeout * 2 { drain() }
         switch pulse.tick(now) {
         case .ask:
             machine.ping(now.nanoseconds)

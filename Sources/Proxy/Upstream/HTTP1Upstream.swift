@@ -18,6 +18,8 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream, PendingUpstream
 
     let address: SocketAddress
     let host: EndpointBalancer.HostID
+    /// nil: plaintext.
+    let route: TunnelRoute?
     private let pool: UpstreamPool
     private unowned let shard: Shard
     private var context: ChannelHandlerContext?
@@ -47,8 +49,11 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream, PendingUpstream
     private(set) var hasAnswered = false
     private(set) var link: Connector.Link?
 
-    private init(_ address: SocketAddress, _ host: Int, _ pool: UpstreamPool, _ shard: Shard) {
+    private init(
+        _ address: SocketAddress, _ route: TunnelRoute?, _ host: Int, _ pool: UpstreamPool, _ shard: Shard
+    ) {
         self.address = address
+        self.route = route
         self.host = host
         self.pool = pool
         self.shard = shard
@@ -56,14 +61,16 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream, PendingUpstream
     }
 
     static func connect(
-        to address: SocketAddress, _ host: Int, _ pool: UpstreamPool, _ shard: Shard,
+        to address: SocketAddress, by way: Way, _ host: Int, _ pool: UpstreamPool, _ shard: Shard,
         for exchange: Exchange
     ) {
-        let upstream = HTTP1Upstream(address, host, pool, shard)
+        let upstream = HTTP1Upstream(address, way.route, host, pool, shard)
         upstream.waiting = exchange
         // First, because it may fail within the call, and the exchange may then wait for another one.
         exchange.pending = upstream
-        Connector.connect(to: address, speaking: .http1, within: pool.policy.connectTimeout, on: shard) { channel in
+        Connector.connect(
+            to: address, speaking: .http1, by: way, within: pool.policy.connectTimeout, on: shard
+        ) { channel in
             try channel.pipeline.syncOperations.addHandler(upstream)
         } then: { result in
             let exchange = upstream.waiting

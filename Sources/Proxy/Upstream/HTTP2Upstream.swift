@@ -9,6 +9,9 @@ import RouteIR
 final class HTTP2Upstream: HTTP2Connection, PendingUpstream {
     let address: SocketAddress
     let host: EndpointBalancer.HostID
+    /// nil: plaintext.
+    var route: TunnelRoute? { way.route }
+    private let way: Way
     fileprivate let pool: UpstreamPool
     private var waiting: [Exchange] = []
     /// What the endpoint allows; until it has said so, what RFC 9113 recommends as the least.
@@ -23,8 +26,11 @@ final class HTTP2Upstream: HTTP2Connection, PendingUpstream {
     private(set) var idleSince: Moment
     private(set) var served: UInt32 = 0
 
-    init(to address: SocketAddress, _ host: EndpointBalancer.HostID, _ pool: UpstreamPool, _ shard: Shard) {
+    init(
+        to address: SocketAddress, by way: Way, _ host: EndpointBalancer.HostID, _ pool: UpstreamPool, _ shard: Shard
+    ) {
         self.address = address
+        self.way = way
         self.host = host
         self.pool = pool
         idleSince = shard.now
@@ -42,7 +48,9 @@ final class HTTP2Upstream: HTTP2Connection, PendingUpstream {
     // MARK: Connecting
 
     func connect() {
-        Connector.connect(to: address, speaking: .h2c, within: pool.policy.connectTimeout, on: shard) { channel in
+        Connector.connect(
+            to: address, speaking: .h2c, by: way, within: pool.policy.connectTimeout, on: shard
+        ) { channel in
             try channel.pipeline.syncOperations.addHandler(self)
         } then: { result in
             if case .failure(let failure) = result { self.failed(failure) }

@@ -11,6 +11,8 @@ final class UpstreamPool {
     var load: PoolLoad
     /// By host; the connection used last is taken first, so that surplus ones grow old and are closed.
     private var idle: [[HTTP1Upstream]] = []
+    /// Some of them are tunnels, or were.
+    private var hasRoutes = false
     /// To one endpoint: a rush of requests must not leave as many connections behind for an hour.
     private static let maximumIdle = 256
     private var http2: [EndpointBalancer.HostID: [HTTP2Upstream]] = [:]
@@ -89,18 +91,28 @@ final class UpstreamPool {
 
     // MARK: Connections
 
-    /// An idle connection that can still be used.
-    func takeIdle(_ host: EndpointBalancer.HostID) -> HTTP1Upstream? {
-        while host < idle.count, let connection = idle[host].popLast() {
+    /// An idle connection of this route that can still be used.
+    func takeIdle(_ host: EndpointBalancer.HostID, by route: TunnelRoute?) -> HTTP1Upstream? {
+        while host < idle.count, let connection = takeLast(host, by: route) {
             if connection.isReusable(now: shard.now) { return connection }
             connection.close()
         }
         return nil
     }
+    private func takeLast(_ host: EndpointBalancer.HostID, by route: TunnelRoute?) -> HTTP1Upstream? {
+        guard hasRoutes else { return idle[host].popLast() }
+        return idle[host].lastIndex { $0.route == route }.map { idle[host].remove(at: $0) }
+    }
+    /// Makes room for a connection of one client's among those that others have left.
+    func closeAnyIdle() -> Bool {
+        guard let host = idle.firstIndex(where: { !$0.isEmpty }) else { return false }
+        idle[host].removeFirst().close()
+        return true
+    }
 
-    func connect(_ host: EndpointBalancer.HostID, for exchange: Exchange) {
+    func connect(_ host: EndpointBalancer.HostID, by way: Way, for exchange: Exchange) {
         load.connectionOpened()
-        HTTP1Upstream.connect(to: balancer.hosts[host].endpoint.address, host, self, shard, for: exchange)
+        HTTP1Upstream.connect(to: balancer.hosts[host].endpoint.address, by: way, host, self, shard, for: exchange)
     }
 
     /// The connection has done its work and can do more.
@@ -111,6 +123,7 @@ final class UpstreamPool {
             connection.close()
             return
         }
+        if connection.route != nil { hasRoutes = true }
         while idle.count <= connection.host { idle.append([]) }
         guard idle[connection.host].count < Self.maximumIdle else { return connection.close() }
         idle[connection.host].append(connection)
@@ -135,18 +148,29 @@ final class UpstreamPool {
     // MARK: Connections of HTTP/2
 
     /// The one with the fewest streams of those that take another.
-    func http2(_ host: EndpointBalancer.HostID) -> HTTP2Upstream? {
-        http2[host]?.filter { $0.hasRoom && $0.address == balancer.hosts[host].endpoint.address }
-            .min { $0.streamCount < $1.streamCount }
+    func http2(_ host: EndpointBalancer.HostID, by route: TunnelRoute? = nil) -> HTTP2Upstream? {
+        http2[host]?.filter {
+            $0.hasRoom && $0.address == balancer.hosts[host].endpoint.address && $0.route == route
+        }
+        .min { $0.streamCount < $1.streamCount }
     }
-    /// When no connection more is allowed: any of this pool with room.
-    func anyHTTP2() -> HTTP2Upstream? { http2.keys.sorted().lazy.compactMap { self.http2($0) }.first }
+    /// When no connection more is allowed: any of this pool with room that a client may share.
+    func anyHTTP2(_ mayShare: (HTTP2Upstream) -> Bool = { _ in true }) -> HTTP2Upstream? {
+        for host in http2.keys.sorted() {
+            let fits = { (connection: HTTP2Upstream) in
+                connection.hasRoom && connection.address == self.address(host) && mayShare(connection)
+            }
+            if let connection = http2[host]?.first(where: fits) { return connection }
+        }
+        return nil
+    }
+    private func address(_ host: EndpointBalancer.HostID) -> SocketAddress { balancer.hosts[host].endpoint.address }
 
     /// nil: no connection more is allowed.
-    func connectHTTP2(_ host: EndpointBalancer.HostID) -> HTTP2Upstream? {
+    func connectHTTP2(_ host: EndpointBalancer.HostID, by way: Way = .plain) -> HTTP2Upstream? {
         guard load.mayConnect(policy) else { return nil }
         load.connectionOpened()
-        let connection = HTTP2Upstream(to: balancer.hosts[host].endpoint.address, host, self, shard)
+        let connection = HTTP2Upstream(to: address(host), by: way, host, self, shard)
         http2[host, default: []].append(connection)
         connection.connect()
         return connection
@@ -186,5 +210,7 @@ final class UpstreamPool {
         }
     }
     /// For a request when no connection more is allowed: any idle one of this pool.
-    func anyIdleHost() -> EndpointBalancer.HostID? { idle.firstIndex { !$0.isEmpty } }
+    func anyIdleHost(_ mayShare: (HTTP1Upstream) -> Bool) -> EndpointBalancer.HostID? {
+        idle.firstIndex { $0.contains(where: mayShare) }
+    }
 }
