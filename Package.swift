@@ -227,7 +227,8 @@ if !isSet("HEDDLE_CORE") {
         tests(
             "Controller",
             [
-                "Addressing", "AdminAPI", "AdminServer", "Admission", "CertificateAuthority", "Cluster", "Compile",
+                "Addressing", "AdminAPI", "AdminServer", "Admission", "AuthorityClient", "CertificateAuthority",
+                "Cluster", "Compile",
                 "Controller", "Daemon", "DataplaneIR", "FakeAPIServer", "InForce", "KubernetesClient", "Options",
                 "Posix",
                 "PullJSON", "RouteIR", "Signing", "Telemetry", "TestSupport", "Validation", "YAML",

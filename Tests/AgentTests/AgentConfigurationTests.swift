@@ -124,6 +124,7 @@ import Testing
         (["--bpffs", "relative"], "--bpffs"),
         (["--source", "manifests:"], "--source"),
         (["--source", "etcd"], "--source"),
+        (["--ca", "controller", "--proxy", "off"], "--ca needs the L7 proxy"),
         (["--ca", "istiod"], "--ca"),
         (["--ca", ":15012"], "--ca"),
         (["--ca", "istiod:0"], "--ca"),

@@ -1,4 +1,5 @@
 // `heddle-controller request-certificate` asks an authority that is not ours, over a gRPC server that is not ours.
+import AuthorityClient
 import CertificateAuthority
 import GRPCCore
 import GRPCNIOTransportHTTP2Posix
@@ -43,12 +44,13 @@ private struct OtherAuthority: RegistrableRPCService {
     }
 
     private func sign(_ asked: [UInt8]) throws -> [UInt8] {
-        var csr = try CertificateRequest(asked.span).csr
+        let request = try CertificateRequest(asked.span)
+        var csr = request.csr
         if let stranger { csr = try stranger.request(uris: []) }
-        let account = try #require(ServiceAccount(namespace: "shop", name: "web"))
+        let identity = try #require(WorkloadIdentity(request.impersonated ?? "spiffe://cluster.local/ns/shop/sa/web"))
+        let life = request.validity == 0 ? 86400 : request.validity
         let leaf = try authority.issue(
-            SigningRequest(pem: csr), to: WorkloadIdentity(trustDomain: "cluster.local", account: account),
-            notBefore: now, notAfter: now + 86400)
+            SigningRequest(pem: csr), to: identity, notBefore: now, notAfter: now + life)
         return certificateResponse(chain: [leaf.pem] + authority.chain)
     }
 }
@@ -103,9 +105,27 @@ private let now = Glibc.time(nil)
         do { return "no fault, but \(try await body())" } catch { return "\(error)" }
     }
 
+    /// As the agent does for a pod of its node.
+    @Test func aNodeAsksForWhoeverRunsThere() async throws {
+        let told = try await ask(token: "good") { client in
+            let api = try #require(WorkloadIdentity("spiffe://cluster.local/ns/shop/sa/api"))
+            let key = SigningKey.generate()
+            let call = AuthorityCall(client.authority)
+            defer { call.end() }
+            let roots = readText(client.rootsFile)
+            let answer = try await call.certificate(
+                csr: key.request(uris: [api.description]), token: "good", roots: roots, life: 1000, identity: api)
+            let chain = try IssuedChain(answer, for: key, identity: api, roots: [roots], at: now)
+            #expect(chain.facts.notAfter == now + 1000 && chain.certificates.count == 2)
+            return chain.facts.uris.joined()
+        }
+        #expect(told == "spiffe://cluster.local/ns/shop/sa/api")
+    }
+
     /// Asks an authority whose door has a root of its own. `believed`: the roots in the client's file.
     private func ask(
-        token: String, stranger: SigningKey? = nil, believed: [String] = ["door", "signer"]
+        token: String, stranger: SigningKey? = nil, believed: [String] = ["door", "signer"],
+        by run: @escaping (CertificateClient) async throws -> String = { try await $0.run() }
     ) async throws -> String {
         let end = now + 30 * 86400
         var roots: [String: Authority] = [:]
@@ -132,7 +152,7 @@ private let now = Glibc.time(nil)
             group.addTask { try await server.serve() }
             client.authority = "localhost:\(try await transport.listeningAddress.ipv4?.port ?? 0)"
             let result: Result<String, any Error>
-            do { result = .success(try await client.run()) } catch { result = .failure(error) }
+            do { result = .success(try await run(client)) } catch { result = .failure(error) }
             server.beginGracefulShutdown()
             try await group.waitForAll()
             return try result.get()

@@ -120,6 +120,9 @@ extension AgentConfiguration {
             throw ConfigurationError("the node has no name; pass --node-name")
         }
         try configuration.findSource(host, needed: needsSource)
+        guard configuration.authority == .off || configuration.proxy != .off else {
+            throw ConfigurationError("--ca needs the L7 proxy, which makes the tunnels: leave out --proxy off, or --ca")
+        }
         return configuration
     }
 

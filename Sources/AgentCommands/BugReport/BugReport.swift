@@ -29,6 +29,7 @@ struct BugReport: ParsableCommand {
         ("status.txt", ["status"]), ("status.json", ["status", "-o", "json"]), ("services.txt", ["services"]),
         ("routes.txt", ["routes"]), ("proxy.txt", ["proxy", "status"]), ("proxy-config.json", ["proxy", "config"]),
         ("proxy-upstreams.json", ["proxy", "upstreams"]), ("proxy-stats.json", ["proxy", "stats"]),
+        ("certificates.txt", ["certificates", "-o", "wide"]),
         ("access-log.txt", ["logs", "-n", "1000"]), ("verify.txt", ["verify"]), ("capacity.txt", ["capacity"]),
         ("dump-maps.txt", ["dump-maps", "--raw"]), ("dump-maps-diff.txt", ["dump-maps", "--diff"]),
         ("sockets-stale.txt", ["sockets", "--stale"]), ("mesh.json", ["mesh", "-o", "json"]),
