@@ -6,10 +6,18 @@ package enum UnixSocket {
     /// `sun_path` without its last byte, which ends it.
     package static let longestPath = 107
 
+    package enum Kind: Sendable {
+        case stream
+        /// What is sent in one piece is received in one.
+        case packets
+
+        fileprivate var number: Int32 { Int32((self == .stream ? SOCK_STREAM : SOCK_SEQPACKET).rawValue) }
+    }
+
     /// A connected descriptor.
-    package static func connect(_ path: String) throws(PosixError) -> Int32 {
+    package static func connect(_ path: String, _ kind: Kind = .stream) throws(PosixError) -> Int32 {
         let address = try address(path)
-        let descriptor = try make()
+        let descriptor = try make(kind)
         let result = withPointer(address) { Glibc.connect(descriptor, $0, $1) }
         guard result == 0 else {
             let error = PosixError.errno("connect to \(path)")
@@ -21,10 +29,12 @@ package enum UnixSocket {
 
     /// Takes the path for a socket that nobody can connect to until somebody listens on it. A socket of that name on
     /// which nobody listens is replaced; anything else there is left alone.
-    package static func bind(_ path: String, mode: UInt32) throws(PosixError) -> BoundUnixSocket {
+    package static func bind(
+        _ path: String, _ kind: Kind = .stream, mode: UInt32
+    ) throws(PosixError) -> BoundUnixSocket {
         let address = try address(path)
-        try removeLeftover(path)
-        let descriptor = try make()
+        try removeLeftover(path, kind)
+        let descriptor = try make(kind)
         // Before it has a name: Linux gives the name the mode of the socket, so at no moment is it open to others.
         // Nothing is to be taken off it; what else is made at this moment says its mode itself.
         let mask = umask(0)
@@ -41,23 +51,36 @@ package enum UnixSocket {
         return BoundUnixSocket(path: path, descriptor: descriptor, file: FileIdentity(status))
     }
 
-    private static func make() throws(PosixError) -> Int32 {
-        let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+    private static func make(_ kind: Kind) throws(PosixError) -> Int32 {
+        let descriptor = socket(AF_UNIX, kind.number | Int32(SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { throw .errno("make a Unix socket") }
         return descriptor
     }
 
-    private static func removeLeftover(_ path: String) throws(PosixError) {
+    private static func removeLeftover(_ path: String, _ kind: Kind) throws(PosixError) {
         var status = stat()
         guard lstat(path, &status) == 0 else { return }
         guard status.st_mode & S_IFMT == S_IFSOCK else {
             throw PosixError("\(path) is there and is no socket", code: EEXIST)
         }
-        if let descriptor = try? connect(path) {
+        if let descriptor = try? connect(path, kind) {
             close(descriptor)
             throw PosixError("somebody answers on \(path)", code: EADDRINUSE)
         }
         unlink(path)
+    }
+
+    /// Who is at the other end; nil: the kernel does not say.
+    package static func peer(of descriptor: Int32) -> PeerCredentials? {
+        var peer = PeerCredentials(pid: 0, user: 0, group: 0)
+        var size = socklen_t(MemoryLayout<PeerCredentials>.size)
+        return getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? peer : nil
+    }
+
+    /// Whoever sends waits for room for so long, and not longer.
+    package static func limitSending(_ descriptor: Int32, seconds: Int) {
+        var limit = timeval(tv_sec: seconds, tv_usec: 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
     }
 
     private static func address(_ path: String) throws(PosixError) -> sockaddr_un {

@@ -41,6 +41,8 @@ actor NodeAgent {
         var serviceMetrics: ServiceMetrics?
         /// nil: no L7 proxy.
         var proxy: ProxyLink?
+        /// Told after each write what the pods of the mesh on this node are.
+        var mesh: @Sendable (MeshProgram) -> Void = { _ in }
     }
 
     nonisolated let thread: KernelThread

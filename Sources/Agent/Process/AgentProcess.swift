@@ -69,6 +69,7 @@ struct AgentProcess {
             }, ask: { handOver.ask($0, $1) },
             update: { if configuration.proxy == .spawn { child.update(isWanted: $0, $1) } },
             isCurrent: { child.isCurrent($0) }, drain: { handOver.drain($0) })
+        let mesh = configuration.nodeSettings.mesh.map { _ in MeshKeeper(connectsInside: true, log: log) }
         let agent = try await NodeAgent.make(
             configuration, thread: try KernelThread(name: "heddle-kernel"),
             environment: .init(
@@ -81,7 +82,7 @@ struct AgentProcess {
                 healthChecks: { checks.update($0, node: $1) },
                 ownPrograms: configuration.hasCanary ? Canary.programs : [],
                 serviceMetrics: configuration.hasServiceMetrics ? ServiceMetrics(metrics.registry) : nil,
-                proxy: configuration.proxy == .off ? nil : link))
+                proxy: configuration.proxy == .off ? nil : link, mesh: { mesh?.apply($0) }))
         let dataplane = board.now.status.dataplane
         log.info(
             "heddle-agent \(AgentProgram.version) started on node \(configuration.nodeName)",
@@ -89,13 +90,18 @@ struct AgentProcess {
                 "dataplane": "\(dataplane.name)", "why": "\(dataplane.configured)", "source": "\(source.name)",
             ])
         let isEBPF = await agent.translatesByConnect
+        if let mesh {
+            try mesh.start(configuration, isEBPF: isEBPF)
+        } else {
+            MeshKeeper.removeLeftovers(configuration, log: log)
+        }
         let flows = try FlowWatch(timers: loop) { () throws(DataplaneError) in
             try DataplaneFactory.openTracers(configuration, isEBPF: isEBPF)
         }
         let admin = AdminEndpoint(mailbox: agent.mailbox, board: board, timers: loop, flows: flows)
         try await HTTPListener(.unix(adminSocket), on: loop, responder: admin.respond).startNow()
         if configuration.hasServiceMetrics { countTraffic(flows, agent.mailbox) }
-        if configuration.proxy != .off { try await openProxySocket(handOver, for: proxyUser) }
+        if configuration.proxy != .off { try await openProxySocket(handOver, mesh, for: proxyUser) }
         try await work(agent, source, signals, snapshots, proxies, flows, adminSocket) {
             await desk?.run { handOver.publish(roots: $0) }
         }
@@ -162,23 +168,33 @@ struct AgentProcess {
     }
 
     /// For root and the proxy's user: its group may connect, and the server looks who did.
-    private func openProxySocket(_ server: HandOverServer, for user: ProcessUser) async throws {
+    private func openProxySocket(
+        _ server: HandOverServer, _ mesh: MeshKeeper?, for user: ProcessUser
+    ) async throws {
+        let users: Set = [geteuid(), user.user]
         do {
             try ProcessSetup.makeDirectory(
                 ProcessSetup.parent(of: configuration.proxySocket), mode: 0o755,
                 purpose: "directory of the L7 proxy's socket",
                 option: "--proxy-socket")
-            let socket = try UnixSocket.bind(configuration.proxySocket, mode: 0o600)
-            do throws(PosixError) { try socket.admit(group: user.group) } catch {
-                log.warning("\(error): the L7 proxy cannot connect unless it runs as root")
+            func bind(_ path: String, _ kind: UnixSocket.Kind) throws(PosixError) -> BoundUnixSocket {
+                let socket = try UnixSocket.bind(path, kind, mode: 0o600)
+                do throws(PosixError) { try socket.admit(group: user.group) } catch {
+                    log.warning("\(error): the L7 proxy cannot connect unless it runs as root")
+                }
+                return socket
             }
-            try await server.start(on: socket, admitting: [geteuid(), user.user])
+            try await server.start(on: bind(configuration.proxySocket, .stream), admitting: users)
+            let pods = PodSockets.path(beside: configuration.proxySocket)
+            try mesh?.sockets.start(on: bind(pods, .packets), admitting: users)
             guard configuration.proxy == .spawn, !mayPass(user, to: configuration.proxySocket) else { return }
             // By way of its descriptor, however long its path is. The directory gives the socket its group: to follow a
             // name in it, which is another user's, is not for root.
             let directory = try ProxyChild.directory(configuration, user)
-            let inner = try UnixSocket.bind("/proc/self/fd/\(directory)/\(ProxyChild.socketName)", mode: 0o660)
-            try await server.start(on: inner, admitting: [geteuid(), user.user])
+            let path = "/proc/self/fd/\(directory)/\(ProxyChild.socketName)"
+            try await server.start(on: UnixSocket.bind(path, mode: 0o660), admitting: users)
+            let inner = PodSockets.path(beside: path)
+            try mesh?.sockets.start(on: UnixSocket.bind(inner, .packets, mode: 0o660), admitting: users)
         } catch {
             throw StartupError("cannot open the socket for the L7 proxy: \(error); pass another --proxy-socket")
         }

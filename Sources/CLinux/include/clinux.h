@@ -12,6 +12,7 @@
 #include "namespaces.h"
 #include "netlink_filter.h"
 #include "other_process.h"
+#include "passed_descriptor.h"
 #include "process.h"
 #include "signals.h"
 #endif

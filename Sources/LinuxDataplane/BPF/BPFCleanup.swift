@@ -46,6 +46,7 @@ package enum BPFCleanup {
             let answers = links(told.map(\.rawValue)).filter { BPFFileSystem.exists($0) }
             if !answers.isEmpty { (settle ?? waitForProxied)() }
             try remove(answers + maps)
+            removed += try SteerPins(bpffs: bpffs).removeAll()
             for directory in [pins.links, pins.maps, pins.staging, pins.root] where BPFFileSystem.isBPF(directory) {
                 // Something of somebody else in it: then it stays.
                 if BPFFileSystem.names(in: directory).isEmpty, !BPFFileSystem.isMountPoint(directory) {

@@ -212,9 +212,3 @@ extension heddle_origin {
         Translation(transport, dialled: dialledAddress, backend: backendAddress, isCertainlyOurs: true)
     }
 }
-
-extension DataplaneError {
-    fileprivate init(_ error: NetnsError) {
-        self.init(operation: error.operation, code: error.code, description: error.description)
-    }
-}

@@ -1,0 +1,127 @@
+// The mesh keeper with real pods: found, steered, handed to a proxy, and let go.
+import Addressing
+import DataplaneIR
+import Glibc
+import HandOverLink
+import LinuxDataplane
+import Logging
+import Netns
+import Posix
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import Agent
+
+@Suite(.requiresKernel(.root, .netns, .cgroup2, .bpf)) struct MeshKeeperTests {
+    private final class Proxy: Sendable {
+        private let listeners = Mutex<[IPAddress: Int32]>([:])
+        var pods: Set<IPAddress> { listeners.withLock { Set($0.keys) } }
+        func take(_ event: PodSocketClient.Event) {
+            listeners.withLock { listeners in
+                switch event {
+                case .listen(let descriptor, let pod):
+                    if let former = listeners.updateValue(descriptor, forKey: pod) { close(former) }
+                case .close(let pod):
+                    if let former = listeners.removeValue(forKey: pod) { close(former) }
+                }
+            }
+        }
+    }
+
+    private func program(_ pods: [(pod: Pod, uid: String)], mode: MeshPodProgram.Mode = .permissive) -> MeshProgram {
+        var program = MeshProgram()
+        for (pod, uid) in pods {
+            for address in [pod.v4, pod.v6] {
+                program.pods[address] = MeshPodProgram(name: "shop/\(pod.name)", uid: uid, mode: mode)
+            }
+        }
+        return program
+    }
+
+    @Test func podsComeChangeAndGo() throws {
+        try Lab.with { lab in
+            let node = try lab.addNode()
+            let (a, b) = (try node.addPod("a"), try node.addPod("b"))
+            for pod in [a, b] { try pod.listen(.tcp, 8080) }
+            let path = "/tmp/heddle-keeper-test-\(getpid())-\(UInt32.random(in: 0 ... .max))"
+            defer { unlink(path) }
+            let clients = Mutex<[[IPAddress]]>([])
+            let keeper = MeshKeeper(connectsInside: true, log: Logger(label: "test"))
+            let (bpffs, cgroup) = (node.bpffs, node.cgroup)
+            // Its threads live where the thread does that starts them.
+            try node.namespace().run {
+                try keeper.start { () throws(DataplaneError) in
+                    MeshKeeper.Kernel(
+                        steering: try BPFSteering(bpffs: bpffs), namespaces: PodNamespaces(cgroup: cgroup),
+                        clients: { found in
+                            clients.withLock { $0 = Array(found.values) }
+                            return true
+                        })
+                }
+            }
+            try keeper.sockets.start(on: UnixSocket.bind(path, .packets, mode: 0o600), admitting: [getuid()])
+            let proxy = Proxy()
+            let client = PodSocketClient(socket: path, log: { _, _ in }, tell: { proxy.take($0) })
+            try client.start()
+
+            keeper.apply(program([(a, "1"), (b, "2")]))
+            try eventually("both are attached") { keeper.report.values.filter(\.isAttached).count == 4 }
+            try eventually("the proxy has their listeners") { proxy.pods == [a.v4, a.v6, b.v4, b.v6] }
+            try eventually("their connections are steered") {
+                clients.withLock { Set($0) } == [[a.v4, a.v6].sorted(), [b.v4, b.v6].sorted()]
+            }
+            try eventually("a socket of a pod") {
+                guard let socket = client.takeInnerSocket(of: b.v4) else { return false }
+                defer { close(socket) }
+                return PodSocket.namespaceCookie(of: socket) != nil
+            }
+            let open = try b.open(.tcp, to: SocketAddress(a.v4, 8080))
+
+            keeper.apply(program([(a, "1"), (b, "2")], mode: .strict))
+            try eventually("plaintext is refused") {
+                try b.flow(.tcp, to: SocketAddress(a.v4, 8080)).errors[ECONNREFUSED] == 1
+            }
+            keeper.apply(program([(a, "1")], mode: .strict))
+            try eventually("one has left") { proxy.pods == [a.v4, a.v6] }
+            #expect(client.takeSocket(of: b.v4) == nil)
+            try eventually("what it dials is its own again") {
+                clients.withLock { $0 } == [[a.v4, a.v6].sorted()]
+            }
+            #expect(keeper.report.count == 2)
+            #expect(try open.ask().hits == ["a": 1], "what was open goes on")
+
+            keeper.apply(MeshProgram())
+            try eventually("all have left") { proxy.pods.isEmpty && keeper.report.isEmpty }
+            try eventually("plaintext passes") {
+                try b.flow(.tcp, to: SocketAddress(a.v4, 8080)).hits == ["a": 1]
+            }
+            client.stop()
+            keeper.stop()
+        }
+    }
+
+    @Test func onePodThatIsNotThereIsToldOf() throws {
+        try Lab.with { lab in
+            let node = try lab.addNode()
+            let a = try node.addPod("a")
+            let keeper = MeshKeeper(connectsInside: true, log: Logger(label: "test"))
+            let (bpffs, cgroup) = (node.bpffs, node.cgroup)
+            try node.namespace().run {
+                try keeper.start { () throws(DataplaneError) in
+                    MeshKeeper.Kernel(
+                        steering: try BPFSteering(bpffs: bpffs), namespaces: PodNamespaces(cgroup: cgroup),
+                        clients: { _ in true })
+                }
+            }
+            keeper.apply(program([(a, "1")]))
+            try eventually("it is not found") {
+                keeper.report[a.v4]?.problem?.contains("no process of this node") == true
+            }
+            // Its first process comes.
+            try a.listen(.tcp, 8080)
+            try eventually("it is attached") { keeper.report[a.v4] == .init(isAttached: true, problem: nil) }
+            keeper.stop()
+        }
+    }
+}
