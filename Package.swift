@@ -291,7 +291,8 @@ if !isSet("HEDDLE_CORE") {
             [
                 "Addressing", "AdminAPI", "AdminServer", "Agent", "CertificateAuthority", "Cluster", "Compile",
                 "Daemon",
-                "DataplaneIR", "HandOver", "HandOverLink", "LinuxDataplane", "Netns", "NodeControl", "Observation", "Options", "Posix",
+                "DataplaneIR", "HandOver", "HandOverLink", "LinuxDataplane", "Netns", "NodeControl", "Observation",
+                "Options", "Posix",
                 "Reconcile", "RouteIR",
                 "Signing", "Telemetry",
                 "TestSupport", "YAML", log,

@@ -15,17 +15,17 @@ package final class PodSocketServer: Sendable {
         var listeners: [IPAddress: Int32] = [:]
         var sessions: [Int32: PodSession] = [:]
         var sockets: [BoundUnixSocket] = []
+        var connectsInside = false
         var isStopped = false
     }
     private let state = Mutex(State())
-    private let connectsInside: Bool
     private let makeSocket: @Sendable (IPAddress) -> Int32?
 
     /// `makeSocket`: a fresh one in the network namespace of that pod, to be given away; nil: there is none to be had.
-    package init(connectsInside: Bool = false, makeSocket: @escaping @Sendable (IPAddress) -> Int32?) {
-        self.connectsInside = connectsInside
-        self.makeSocket = makeSocket
-    }
+    package init(makeSocket: @escaping @Sendable (IPAddress) -> Int32?) { self.makeSocket = makeSocket }
+
+    /// What a proxy that connects from now on is told of it.
+    package func connectInside() { state.withLock { $0.connectsInside = true } }
 
     /// Listens on a thread of its own. Whoever is not one of `users` is disconnected, whatever the socket's mode.
     package func start(on socket: BoundUnixSocket, admitting users: Set<UInt32>) throws(PosixError) {
@@ -88,7 +88,7 @@ package final class PodSocketServer: Sendable {
         let isWelcome = state.withLock { state in
             guard !state.isStopped, state.sessions.count < Self.mostSessions else { return false }
             state.sessions[descriptor] = session
-            if connectsInside { session.tell(.connectsInside) }
+            if state.connectsInside { session.tell(.connectsInside) }
             for pod in state.listeners.keys { session.tell(.pod(pod)) }
             session.tell(.isComplete)
             return true

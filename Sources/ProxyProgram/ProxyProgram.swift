@@ -64,6 +64,7 @@ final class ProxyProcess: Sendable {
     private let spans: SpanExporter?
     private let control: HandOverClient
     private let certificates: CertificateKeeper
+    private let pods: PodListeners
     private let loop = ServerLoop()
     private let signals: Int32
     /// Of the port of metrics.
@@ -96,6 +97,10 @@ final class ProxyProcess: Sendable {
         // Whom only this machine's loopback reaches leads nobody there who could not go himself.
         engineOptions.targets.allowsLoopback = options.listenAddress?.isLoopback == true
         engineOptions.memoryLimit = options.memoryLimit
+        let pods = PodListeners(socket: PodSockets.path(beside: options.configSocket), log: log)
+        self.pods = pods
+        engineOptions.makeSocket = { pods.takeSocket(of: $0) }
+        engineOptions.makeInnerSocket = { pods.takeInnerSocket(of: $0) }
         let accessLog = accessLog
         let engine = ProxyEngine(options: engineOptions, snapshot: snapshot, logs: accessLog, spans: spans)
         self.engine = engine
@@ -108,6 +113,7 @@ final class ProxyProcess: Sendable {
             adopt: { snapshot in
                 certificates.want(snapshot.identities)
                 engine.adopt(snapshot)
+                if snapshot.mesh != nil { pods.start() }
                 guard !news.isConfigured.exchange(true, ordering: .relaxed) else { return }
                 // The agent hears that it is in force, and sends connections here, when they find a listener.
                 news.tell.yield(.configured)
@@ -124,6 +130,7 @@ final class ProxyProcess: Sendable {
         control = HandOverClient(
             socket: options.configSocket, version: ProxyProgram.version, snapshot: snapshot, file: file, hooks: hooks)
         self.log = log
+        if snapshot.mesh != nil { pods.start() }
     }
     private let log: @Sendable (String, String) -> Void
 
@@ -142,6 +149,16 @@ final class ProxyProcess: Sendable {
     }
 
     func run() async throws {
+        async let tunnels: Void = pods.serve(engine)
+        do { try await serve() } catch {
+            pods.stop()
+            throw error
+        }
+        pods.stop()
+        await tunnels
+    }
+
+    private func serve() async throws {
         startAdmin()
         let (signals, tell) = (signals, news.tell)
         try startThread { tell.yield(.signal(Self.nextSignal(signals))) }

@@ -1,6 +1,7 @@
 /// The mesh keeper of an agent: with its dataplane and its cgroup, or what is left of one when the mesh is off.
 import DataplaneIR
 import Glibc
+import HandOverLink
 import LinuxDataplane
 import Logging
 import Posix
@@ -12,6 +13,8 @@ extension MeshKeeper {
     }
 
     func start(_ configuration: AgentConfiguration, isEBPF: Bool) throws(PosixError) {
+        // What a pod sends to itself passes every mode, and no mark of the proxy's is needed.
+        sockets.connectInside()
         close(open(Self.mark(configuration), O_WRONLY | O_CREAT | O_CLOEXEC, 0o600))
         let bpffs = configuration.bpffs
         let cgroup = DataplaneFactory.cgroup(configuration)

@@ -36,11 +36,11 @@ final class MeshKeeper: Sendable {
     private let log: Logger
     let sockets: PodSocketServer
 
-    init(connectsInside: Bool, log: Logger) {
+    init(log: Logger) {
         self.log = log
         let namespaces = Namespaces()
         self.namespaces = namespaces
-        sockets = PodSocketServer(connectsInside: connectsInside) { namespaces.makeSocket(of: $0) }
+        sockets = PodSocketServer { namespaces.makeSocket(of: $0) }
     }
     private let namespaces: Namespaces
 

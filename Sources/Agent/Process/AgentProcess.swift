@@ -69,7 +69,7 @@ struct AgentProcess {
             }, ask: { handOver.ask($0, $1) },
             update: { if configuration.proxy == .spawn { child.update(isWanted: $0, $1) } },
             isCurrent: { child.isCurrent($0) }, drain: { handOver.drain($0) })
-        let mesh = configuration.nodeSettings.mesh.map { _ in MeshKeeper(connectsInside: true, log: log) }
+        let mesh = configuration.nodeSettings.mesh.map { _ in MeshKeeper(log: log) }
         let agent = try await NodeAgent.make(
             configuration, thread: try KernelThread(name: "heddle-kernel"),
             environment: .init(

@@ -47,7 +47,7 @@ import Testing
             let path = "/tmp/heddle-keeper-test-\(getpid())-\(UInt32.random(in: 0 ... .max))"
             defer { unlink(path) }
             let clients = Mutex<[[IPAddress]]>([])
-            let keeper = MeshKeeper(connectsInside: true, log: Logger(label: "test"))
+            let keeper = MeshKeeper(log: Logger(label: "test"))
             let (bpffs, cgroup) = (node.bpffs, node.cgroup)
             // Its threads live where the thread does that starts them.
             try node.namespace().run {
@@ -60,6 +60,7 @@ import Testing
                         })
                 }
             }
+            keeper.sockets.connectInside()
             try keeper.sockets.start(on: UnixSocket.bind(path, .packets, mode: 0o600), admitting: [getuid()])
             let proxy = Proxy()
             let client = PodSocketClient(socket: path, log: { _, _ in }, tell: { proxy.take($0) })
@@ -105,7 +106,7 @@ import Testing
         try Lab.with { lab in
             let node = try lab.addNode()
             let a = try node.addPod("a")
-            let keeper = MeshKeeper(connectsInside: true, log: Logger(label: "test"))
+            let keeper = MeshKeeper(log: Logger(label: "test"))
             let (bpffs, cgroup) = (node.bpffs, node.cgroup)
             try node.namespace().run {
                 try keeper.start { () throws(DataplaneError) in
