@@ -233,7 +233,7 @@ if !isSet("HEDDLE_CORE") {
                 "Posix",
                 "PullJSON", "RouteIR", "Signing", "Telemetry", "TestSupport", "Validation", "YAML",
             ] + grpc + certificates),
-        library("HandOverLink", ["AdminServer", "HandOver", "Posix", "RouteIR"] + nio),
+        library("HandOverLink", ["Addressing", "AdminServer", "CLinux", "HandOver", "Posix", "RouteIR"] + nio),
         library("KubernetesClient", ["Cluster", "Posix", "PullJSON", "YAML"] + nio + tls),
         library(
             "Agent",

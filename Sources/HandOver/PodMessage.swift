@@ -17,7 +17,7 @@ package enum PodMessage: Equatable, Sendable {
     case wantsSocket(IPAddress)
     /// Without a descriptor: there is none to be had.
     case socket(IPAddress)
-    /// To an application behind a tunnel the proxy connects from inside the pod: what a pod sends to itself always passes.
+    /// To an application behind a tunnel the proxy connects from inside the pod: what a pod sends to itself passes.
     case connectsInside
 
     /// Bytes of a packet: a tag and an address.
