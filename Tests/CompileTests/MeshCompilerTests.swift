@@ -85,6 +85,15 @@ import Testing
         #expect(town.mesh.view == MeshView() && town.routes.snapshot.mesh == nil && !town.routes.isNeeded)
     }
 
+    /// Files give pods no uid, and the kernel's part is kept by it.
+    @Test func podsOfFilesAreToldApart() {
+        var town = MeshTown()
+        town.add(namespace("shop", ambient), pod("a", at: 1) { $0.uid = nil }, pod("b", at: 2) { $0.uid = nil })
+        town.compile()
+        #expect(town.mesh.programs.values.map(\.uid).sorted() == ["shop/a", "shop/b"])
+        #expect(town.mesh.view.pods.values.map(\.uid).sorted() == ["shop/a", "shop/b"])
+    }
+
     /// An address passes to another pod: what counts is who has it now.
     @Test func anAddressBelongsToItsLastPod() {
         var town = town(ambient)

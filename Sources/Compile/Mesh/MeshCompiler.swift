@@ -99,16 +99,21 @@ package struct MeshCompiler: Sendable {
 extension MeshPod {
     init(_ pod: Pod) {
         self.init(
-            namespace: pod.name.namespace, name: pod.name.name, uid: pod.uid ?? "", serviceAccount: pod.serviceAccount)
+            namespace: pod.name.namespace, name: pod.name.name, uid: pod.knownUID, serviceAccount: pod.serviceAccount)
     }
 }
 
 extension MeshPodProgram {
     init(_ pod: Pod, _ rule: PeerRule) {
-        self.init(name: "\(pod.name)", uid: pod.uid ?? "")
+        self.init(name: "\(pod.name)", uid: pod.knownUID)
         (mode, portModes) = (rule.mode, rule.portModes)
         probePorts = pod.probePorts
     }
+}
+
+extension Pod {
+    /// Whoever writes pods into files gives them none, and no later one of the same name either.
+    fileprivate var knownUID: String { uid ?? "\(name)" }
 }
 
 /// A pod with two addresses says everything twice.
