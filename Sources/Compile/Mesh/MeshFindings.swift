@@ -1,4 +1,5 @@
 /// What is wrong with how pods are enrolled.
+import Addressing
 package import Cluster
 import DataplaneIR
 
