@@ -73,13 +73,18 @@ final class TunnelRig: Sendable {
     /// Backends listen on the server's pod. `tunnelPort`: where somebody else is the server's node.
     init(
         _ backends: [SocketAddress], clientProtocol: RoutedProtocol = .tcp, wire: Upstream.Wire = .http1,
-        tunnelPort: UInt16? = nil, _ change: (inout ProxySnapshot) -> Void = { _ in }
+        tunnelPort: UInt16? = nil, options set: (inout EngineOptions) -> Void = { _ in },
+        _ change: (inout ProxySnapshot) -> Void = { _ in }
     ) async throws {
         // The tunnels' port is the same at all pods.
         let (descriptor, tunnels) = try listen(at: SocketAddress(serverPod, 0))
         var options = EngineOptions()
         options.targets.allowsLoopback = true
         options.tunnelPort = tunnelPort ?? tunnels.port
+        options.makeInnerSocket = { _ in
+            Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        }
+        set(&options)
         far = ProxyEngine(
             options: options, snapshot: ProxySnapshot(node: ProxyNode(name: "far")), logs: farLog, spans: nil)
         options.makeSocket = { pod in

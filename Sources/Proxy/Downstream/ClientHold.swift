@@ -1,6 +1,6 @@
-/// A client's namespace decides which routes apply to it, and a pod may connect before this node was told of it. The
-/// first connections of such a client wait for a moment, unread; whoever stays unknown counts as one of no namespace
-/// (docs/l7.md), and does not wait again.
+/// A client's namespace decides which routes apply to it, and its identity whether anything of it may pass the network
+/// in the clear; and a pod may connect before this node was told of it. The first connections of such a client wait for
+/// a moment, unread; whoever stays unknown counts as one of no namespace (docs/l7.md), and does not wait again.
 import Addressing
 import Balancing
 import NIOCore
@@ -110,7 +110,7 @@ extension Shard {
         let client = arrival.peer.address.address
         guard table.hasConsumers || table.isInMesh,
             case (nil, let service) = arrival.entries(in: table),
-            service?.hasConsumers == true || table.isRelayed(arrival)
+            service?.hasConsumers == true || table.isInMesh && (service != nil || table.isRelayed(arrival))
         else { return nil }
         // An address of the node's own is not held, so it never becomes a stranger; to look at it takes system calls.
         let isStranger = unknownClients.isStranger(client)

@@ -85,6 +85,7 @@ final class TunnelPool {
     }
 
     private var all: [TunnelClient] { tunnels.values.flatMap { $0 } }
+    var hasRoom: Bool { tunnels.values.joined().contains { $0.hasRoom } }
     var count: Int { tunnels.values.reduce(0) { $0 + $1.count } }
     var streamCount: Int { tunnels.values.joined().reduce(0) { $0 + $1.streamCount } }
 
