@@ -100,7 +100,8 @@ func compile(
                         transport: port.transport, family: family),
                     frontends: frontends(
                         service, port, clusterIP: clusterIP,
-                        action: port.transport != .tcp ? .balance : routed[port.port] != nil ? .proxy : unrouted),
+                        action: port.transport != .tcp ? .balance : routed[port.port] != nil ? .proxy : unrouted,
+                        outside: port.transport == .tcp ? unrouted : .balance),
                     backends: selection.backends, clusterRange: selection.clusterRange,
                     localRange: selection.localRange, internalPolicy: policy(service.internalTrafficPolicy),
                     externalPolicy: policy(service.externalTrafficPolicy), affinitySeconds: service.affinitySeconds,
@@ -121,7 +122,7 @@ private func policy(_ policy: Service.TrafficPolicy) -> DataplaneIR.TrafficPolic
 /// Each address of the service once. An address given twice keeps the kind with the stricter rules: a load-balancer
 /// address carries source ranges, an external IP does not.
 private func frontends(
-    _ service: Service, _ port: Service.Port, clusterIP: IPAddress, action: Frontend.Action
+    _ service: Service, _ port: Service.Port, clusterIP: IPAddress, action: Frontend.Action, outside: Frontend.Action
 ) -> [Frontend] {
     let family = clusterIP.family
     let ranges = service.sourceRanges.filter { $0.family == family }
@@ -130,14 +131,25 @@ private func frontends(
     for ingress in service.ingress
     where ingress.address.family == family && !ingress.isProxyMode && isServable(ingress.address) {
         guard seen.insert(ingress.address).inserted else { continue }
-        result.append(Frontend(.loadBalancer, ingress.address, port.port, sourceRanges: ranges.sorted()))
+        result.append(
+            Frontend(.loadBalancer, ingress.address, port.port, sourceRanges: ranges.sorted(), action: outside))
     }
     for address in service.externalIPs where address.family == family && isServable(address) {
         guard seen.insert(address).inserted else { continue }
-        result.append(Frontend(.externalIP, address, port.port))
+        result.append(Frontend(.externalIP, address, port.port, action: outside))
     }
     if let nodePort = port.nodePort { result.append(Frontend(.nodePort, nil, nodePort)) }
     return result.sorted()
+}
+
+extension Service {
+    /// Where else than at its cluster IPs it is reached, each address once.
+    func outsideAddresses(_ options: CompilerOptions) -> Set<IPAddress> {
+        let addresses =
+            ingress.filter { !$0.isProxyMode }.map(\.address) + (options.servesExternalIPs ? externalIPs : [])
+        let families = Set(clusterIPs.map(\.family))
+        return Set(addresses.filter { families.contains($0.family) && isServable($0) }).subtracting(clusterIPs)
+    }
 }
 
 /// Addresses that can never be somebody's service address: taking them over would break the node.

@@ -70,7 +70,8 @@ package struct Frontend: Hashable, Sendable {
     package init(
         _ kind: Kind, _ address: IPAddress?, _ port: UInt16, sourceRanges: [IPPrefix] = [], action: Action = .balance
     ) {
-        precondition(action == .balance || kind == .clusterIP, "only cluster IPs are routed")
+        precondition(action != .proxy || kind == .clusterIP, "only cluster IPs are routed")
+        precondition(action != .tunnel || address != nil, "the proxy knows services by their addresses")
         self.action = action
         self.kind = kind
         self.address = address

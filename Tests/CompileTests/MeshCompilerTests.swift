@@ -165,6 +165,23 @@ import Testing
         #expect(town.compiler.programs.values.allSatisfy { !$0.frontends.contains { $0.action != .balance } })
     }
 
+    /// By whichever of its addresses a pod of the mesh dials it, but for node ports, which no service has alone.
+    @Test func outsideAddressesLeadIntoTunnelsToo() throws {
+        var town = town(ambient)
+        guard case .service(var web) = service("web", 1) else { return }
+        web.type = .loadBalancer
+        let (outside, ingress) = (IPAddress(v4: 0xcb00_7101), IPAddress(v4: 0xcb00_7102))
+        web.externalIPs = [outside, IPAddress(v4: 0x7f00_0001), IPAddress(high: 0xfd00 << 48, low: 1)]
+        web.ingress = [.init(ingress)]
+        web.ports[0].nodePort = 30080
+        town.add(.service(web))
+        town.compile()
+        let frontends = try #require(town.compiler.programs.values.first { $0.id.service == "web" }).frontends
+        #expect(Set(frontends.filter { $0.action == .tunnel }.map(\.address)) == [web.clusterIPs[0], outside, ingress])
+        #expect(frontends.filter { $0.action == .balance }.map(\.kind) == [.nodePort])
+        #expect(Set(town.service("web")?.frontends.map(\.address) ?? []) == [web.clusterIPs[0], outside, ingress])
+    }
+
     /// What a route is attached to stays HTTP; its other ports are relayed.
     @Test func routedPortsStayRouted() {
         var town = town(ambient)

@@ -53,9 +53,9 @@ enum heddle_kind {
 	HEDDLE_KIND_FILTERED = 4,
 	/* A cluster IP whose connections the node's L7 proxy answers. The block is published all the same. */
 	HEDDLE_KIND_PROXIED = 5,
-	/* A cluster IP whose connections the proxy answers if a pod of the mesh makes them; others are balanced. */
-	HEDDLE_KIND_TUNNEL = 6,
 };
+/* Beside one of the first five: the proxy answers what pods of the mesh dial there; others are balanced. */
+#define HEDDLE_KIND_TUNNEL 0x80
 
 /*
  * The copy of the key comes first: the memory of a deleted hash element may be given to another key while a reader

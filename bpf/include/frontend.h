@@ -27,6 +27,7 @@ static __always_inline enum found find_block(const struct heddle_frontend_key *k
 	struct heddle_frontend_key own = *key;
 	const struct heddle_frontend *f = bpf_map_lookup_elem(&frontends, &own);
 	const __u64 *word;
+	bool tunnels;
 	__u32 slot;
 
 	if (!f)
@@ -37,15 +38,12 @@ static __always_inline enum found find_block(const struct heddle_frontend_key *k
 	barrier();
 	if (!same_key(&f->key, &own))
 		return FOUND_TROUBLE;
+	tunnels = b->kind & HEDDLE_KIND_TUNNEL;
+	b->kind &= ~HEDDLE_KIND_TUNNEL;
 	if (b->kind == HEDDLE_KIND_FILTERED)
 		return FOUND_FILTERED;
-	if (b->kind == HEDDLE_KIND_PROXIED)
+	if (b->kind == HEDDLE_KIND_PROXIED || (tunnels && bpf_map_lookup_elem(&mesh_clients, &client)))
 		return FOUND_PROXIED;
-	if (b->kind == HEDDLE_KIND_TUNNEL) {
-		if (bpf_map_lookup_elem(&mesh_clients, &client))
-			return FOUND_PROXIED;
-		b->kind = HEDDLE_KIND_CLUSTER_IP;
-	}
 	word = bpf_map_lookup_elem(&services, &slot);
 	if (!word)
 		return FOUND_TROUBLE;

@@ -153,7 +153,8 @@ package struct RouteCompiler: Sendable {
             var routed = RoutedService(
                 id: id, portName: port.name,
                 clientSpeaks: attached.map { spoken(port, $0.producer.first?.route.kind) } ?? .tcp)
-            routed.frontends = service.clusterIPs.map { SocketAddress($0, port.port) }.sorted()
+            let addresses = service.clusterIPs + (isTunnelled ? Array(service.outsideAddresses(options)) : [])
+            routed.frontends = addresses.map { SocketAddress($0, port.port) }.sorted()
             guard let attached else {
                 result.add(routed)
                 continue

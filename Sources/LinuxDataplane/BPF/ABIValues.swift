@@ -72,28 +72,31 @@ extension heddle_frontend {
 extension Frontend {
     /// enum heddle_kind.
     var abiKind: UInt8 {
-        switch action {
+        let balanced = sourceRanges.isEmpty ? kind.abiNumber : Self.filteredKind
+        return switch action {
         case .proxy: Self.proxiedKind
-        case .tunnel: Self.tunnelledKind
-        case .balance: sourceRanges.isEmpty ? kind.abiNumber : Self.filteredKind
+        case .tunnel: balanced | UInt8(HEDDLE_KIND_TUNNEL)
+        case .balance: balanced
         }
     }
     private static let filteredKind: UInt8 = 4
     private static let proxiedKind: UInt8 = 5
-    private static let tunnelledKind: UInt8 = 6
     /// The maps do not hold the ranges, only that there are some.
-    var withoutRanges: Frontend { sourceRanges.isEmpty ? self : Frontend(kind, address, port, sourceRanges: [.some]) }
+    var withoutRanges: Frontend {
+        sourceRanges.isEmpty ? self : Frontend(kind, address, port, sourceRanges: [.some], action: action)
+    }
 
     init?(abiKind: UInt8, _ address: IPAddress?, _ port: UInt16) {
-        if abiKind == Self.filteredKind {
-            self.init(.loadBalancer, address, port, sourceRanges: [.some])
-        } else if abiKind == Self.proxiedKind {
+        let tunnels = abiKind & UInt8(HEDDLE_KIND_TUNNEL) != 0
+        let abiKind = abiKind & ~UInt8(HEDDLE_KIND_TUNNEL)
+        let action = tunnels ? Action.tunnel : .balance
+        if abiKind == Self.proxiedKind {
             self.init(.clusterIP, address, port, action: .proxy)
-        } else if abiKind == Self.tunnelledKind {
-            self.init(.clusterIP, address, port, action: .tunnel)
+        } else if abiKind == Self.filteredKind {
+            self.init(.loadBalancer, address, port, sourceRanges: [.some], action: action)
         } else {
-            guard let kind = Kind(abiNumber: abiKind) else { return nil }
-            self.init(kind, address, port)
+            guard let kind = Kind(abiNumber: abiKind), !tunnels || kind != .nodePort else { return nil }
+            self.init(kind, address, port, action: action)
         }
     }
 }

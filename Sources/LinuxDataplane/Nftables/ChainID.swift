@@ -21,7 +21,7 @@ enum Target: Hashable, Sendable {
     }
 }
 
-enum ChainID: Hashable, Sendable {
+indirect enum ChainID: Hashable, Sendable {
     case target(Target)
     /// Cluster-IP traffic: marks what does not come from a pod of this node.
     case clusterIP(Target)
@@ -29,9 +29,9 @@ enum ChainID: Hashable, Sendable {
     case external(Target)
     /// External traffic under policy Local: short cuts for the node and its pods. nil: no such endpoints.
     case externalLocal(cluster: Target?, local: Target?)
-    /// Cluster-IP traffic of a service with endpoints in the mesh: the proxy answers pods of the mesh. nil: others find
-    /// no endpoints.
-    case tunnel(Target?)
+    /// A service with endpoints in the mesh: the proxy answers pods of the mesh, others go on to that chain. nil: they
+    /// find no endpoints.
+    case tunnel(ChainID?)
     /// One endpoint of a service with affinity.
     case stickyEndpoint(UInt64)
 
@@ -42,7 +42,7 @@ enum ChainID: Hashable, Sendable {
         case .external(let target): "external-\(target.name)"
         case .externalLocal(let cluster, let local):
             "external-local-\(cluster?.name ?? "none")-or-\(local?.name ?? "none")"
-        case .tunnel(let target): "tunnel-or-\(target?.name ?? "none")"
+        case .tunnel(let others): "tunnel-or-\(others?.name ?? "none")"
         case .stickyEndpoint(let hash): "ep-\(hex(hash))"
         }
     }

@@ -44,7 +44,7 @@ enum ConstantChain {
                 name: serviceCheck,
                 rules: [Rule(parts.service + [.verdictMap(TableSet.noEndpointServices.name, key: 0)])]),
             ChainSpec(name: nodePortCheck, rules: [nodePortRule(parts, TableSet.noEndpointNodePorts)]),
-        ] + baseChains(parts, node)
+        ] + baseChains(parts)
     }
 
     /// The base chains; nil for the others.
@@ -52,7 +52,7 @@ enum ConstantChain {
         all(.ipv4, NodeProgram(nodeName: "")).map { ($0.name, $0.base) }
     }
 
-    private static func baseChains(_ parts: RuleParts, _ node: NodeProgram) -> [ChainSpec] {
+    private static func baseChains(_ parts: RuleParts) -> [ChainSpec] {
         let jump = { (chains: [String]) in chains.map { Rule([.verdict(.jump($0))]) } }
         let jumpIfNew = { (chains: [String]) in
             chains.map { Rule(parts.isNewConnection + [.verdict(.jump($0))]) }
@@ -62,9 +62,7 @@ enum ConstantChain {
             base("filter-prerouting-pre-dnat", .filter, .prerouting, -110, jumpIfNew([firewallCheck])),
             base("filter-output-pre-dnat", .filter, .output, -110, jumpIfNew([firewallCheck])),
             base("filter-input", .filter, .input, 0, jumpIfNew([serviceCheck, nodePortCheck])),
-            base(
-                "filter-forward", .filter, .forward, 0,
-                jumpIfNew([serviceCheck, clusterIPsCheck]) + unreachableMeshRules(parts, node)),
+            base("filter-forward", .filter, .forward, 0, jumpIfNew([serviceCheck, clusterIPsCheck])),
             base("filter-output", .filter, .output, 0, jumpIfNew([serviceCheck, nodePortCheck, clusterIPsCheck])),
             base("nat-prerouting", .nat, .prerouting, -100, jump([services])),
             base("nat-output", .nat, .output, -100, jump([services])),
@@ -104,17 +102,19 @@ enum ConstantChain {
     }
 
     private static func serviceRules(_ parts: RuleParts, _ node: NodeProgram) -> [Rule] {
-        [
+        var rules = [
             Rule(parts.service + [.verdictMap(TableSet.serviceIPs.name, key: 0)]),
             nodePortRule(parts, TableSet.serviceNodePorts),
         ]
-            + (node.mesh.enrolled.isEmpty || node.proxyListener(parts.family) == nil
-                ? [] : [Rule(parts.opensMeshConnection + [.verdict(.goto(proxy))], comment: "pod to pod of the mesh")])
+        if !node.mesh.enrolled.isEmpty {
+            let verdict = Expression.verdict(.goto(tunnels(parts.family, node)))
+            rules.append(Rule(parts.opensMeshConnection + [verdict], comment: "pod to pod of the mesh"))
+        }
+        return rules
     }
-    /// Without a proxy: what is to be encrypted does not leave in plaintext.
-    private static func unreachableMeshRules(_ parts: RuleParts, _ node: NodeProgram) -> [Rule] {
-        guard !node.mesh.enrolled.isEmpty, node.proxyListener(parts.family) == nil else { return [] }
-        return [Rule(parts.opensMeshConnection + [.verdict(.goto(reject))], comment: "pod to pod of the mesh")]
+    /// Where what becomes a tunnel goes. Without a proxy it is refused: it does not leave in plaintext.
+    static func tunnels(_ family: AddressFamily, _ node: NodeProgram) -> String {
+        node.proxyListener(family) == nil ? reject : proxy
     }
     private static func nodePortRule(_ parts: RuleParts, _ map: TableSet) -> Rule {
         Rule(

@@ -63,11 +63,12 @@ struct ChainContext {
         case .externalLocal(let cluster, let local):
             spec.rules = externalLocal(cluster, local)
             spec.uses = [cluster, local].compactMap { $0.map(ChainID.target) }
-        case .tunnel(let target):
-            spec.rules = [Rule(parts.isFromMesh + [.verdict(.goto(ConstantChain.proxy))], comment: "a pod of the mesh")]
-            guard let target else { break }
-            spec.rules += [Rule([.verdict(.jump(ConstantChain.markClusterIP))]), goto(target)]
-            spec.uses = [.target(target)]
+        case .tunnel(let others):
+            let verdict = Expression.verdict(.goto(ConstantChain.tunnels(family, node)))
+            spec.rules = [Rule(parts.isFromMesh + [verdict], comment: "a pod of the mesh")]
+            guard let others else { break }
+            spec.rules.append(Rule([.verdict(.goto(others.name))]))
+            spec.uses = [others]
         case .stickyEndpoint(let hash):
             spec.rules = stickyEndpoint(id, hash)
             spec.affinitySet = id.affinitySet

@@ -153,7 +153,8 @@ extension Target {
     /// The targets that a chain named by `ChainID.name` leads to.
     static func names(in chain: String) -> [String] {
         var rest = chain[...]
-        for prefix in ["external-local-", "external-", "cluster-ip-", "tunnel-or-"] where rest.hasPrefix(prefix) {
+        if rest.hasPrefix("tunnel-or-") { rest = rest.dropFirst(10) }
+        for prefix in ["external-local-", "external-", "cluster-ip-"] where rest.hasPrefix(prefix) {
             rest = rest.dropFirst(prefix.count)
             break
         }

@@ -62,7 +62,8 @@ struct ServiceElements {
                     comment: comment))
             return
         }
-        let (chain, isComplete) = entry(frontend, program)
+        let (balancing, isComplete) = entry(frontend, program)
+        let chain = frontend.action == .tunnel ? .tunnel(balancing) : balancing
         if let chain {
             chains.append(chain)
             own.append(
@@ -81,12 +82,12 @@ struct ServiceElements {
                     key: key(.noEndpointServices, .noEndpointNodePorts),
                     value: .verdict(program.hasEndpoints ? .drop : .goto(ConstantChain.reject)), comment: comment))
         }
-        if program.affinitySeconds == nil, chain != nil { appendSlots(frontend, program) }
+        if program.affinitySeconds == nil, balancing != nil { appendSlots(frontend, program) }
     }
 
     /// The chain for the frontend, and whether it finds an endpoint for everybody.
     private func entry(_ frontend: Frontend, _ program: ServiceProgram) -> (ChainID?, isComplete: Bool) {
-        guard program.hasEndpoints else { return (frontend.action == .tunnel ? .tunnel(nil) : nil, false) }
+        guard program.hasEndpoints else { return (nil, false) }
         let policy = program.policy(for: frontend.kind)
         let space: Keyspace = frontend.address == nil ? .nodePort : .address
         let target = { (policy: TrafficPolicy) -> Target? in
@@ -98,8 +99,7 @@ struct ServiceElements {
         }
         guard frontend.kind.isExternal else {
             let target = target(policy)
-            let chain = frontend.action == .tunnel ? .tunnel(target) : target.map { ChainID.clusterIP($0) }
-            return (chain, target != nil)
+            return (target.map { .clusterIP($0) }, target != nil)
         }
         let cluster = target(.cluster)
         guard policy == .local else { return (cluster.map { .external($0) }, cluster != nil) }

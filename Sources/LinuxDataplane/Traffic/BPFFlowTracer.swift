@@ -151,7 +151,8 @@ package final class BPFFlowTracer: FlowTracer {
                     changes[key] = nil
                     continue
                 }
-                let isOthers = key.serviceID == 0
+                // What pods of the mesh dial by address is of no service either, but it is known where it goes.
+                let isOthers = key.serviceID == 0 && key.backend == nil
                 var line = BackendTraffic(
                     service: names[key.serviceID], protocol: isOthers ? .several : FlowTransport(key.transport),
                     backend: key.backend)
@@ -167,7 +168,7 @@ package final class BPFFlowTracer: FlowTracer {
                     line.roundTripSeconds = sum.roundTrips.value
                 }
                 // A service that is gone has no name any more.
-                if line.service != nil || isOthers { result.append(line) }
+                if line.service != nil || key.serviceID == 0 { result.append(line) }
             }
             return result
         } catch {
