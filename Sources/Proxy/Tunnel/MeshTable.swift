@@ -45,8 +45,8 @@ extension RoutingTable {
                     .identity, "\(target.namespace)/\(target.pod) names no service account, so it has no identity"))
         }
         let route = TunnelRoute(
-            source: TunnelSource(pod: client.address, identity: own), destination: destination,
-            address: endpoint.address)
+            source: TunnelSource(pod: address(of: pod, at: client.address, like: endpoint.address), identity: own),
+            destination: destination, address: endpoint.address)
         return .tunnel(
             route, TunnelCaller(client: client, service: service, workload: self.workload(at: client.address)))
     }
@@ -57,6 +57,12 @@ extension RoutingTable {
         if let service = arrival.entries(in: self).service { return service.service.clientProtocol == .tcp }
         return isInMesh && arrival.wasRedirected
             && workload(at: arrival.dialled.address)?.workload.isEnrolled == true
+    }
+
+    /// The pod's own address of the endpoint's family: a service of both may have an endpoint of the other one chosen.
+    private func address(of pod: MeshPod, at known: IPAddress, like endpoint: IPAddress) -> IPAddress {
+        guard known.family != endpoint.family else { return known }
+        return snapshot.meshPods.first { $0.key.family == endpoint.family && $0.value == pod }?.key ?? known
     }
 }
 

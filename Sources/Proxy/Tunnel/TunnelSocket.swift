@@ -28,7 +28,8 @@ enum TunnelSocket {
             if let refusal = shard.options.targets.refusal(of: address, in: shard.table) {
                 throw TunnelRefusal(.connect, refusal)
             }
-            if let descriptor = shard.options.makeSocket(pod) {
+            // A pod without an address of that family has no socket that could go there.
+            if pod.family == address.address.family, let descriptor = shard.options.makeSocket(pod) {
                 try begin(descriptor, to: address)
                 connecting = bootstrap.withConnectedSocket(descriptor)
             } else {
