@@ -1,6 +1,7 @@
 /// `agentctl mesh`: which pods of the node are in the mesh.
 import AdminAPI
 import ArgumentParser
+import Glibc
 
 struct Mesh: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -25,28 +26,40 @@ struct Mesh: ParsableCommand {
         guard list.trustDomain != nil else {
             throw CommandFailure("this agent takes no part in a mesh; start it with --ca (docs/mesh.md)")
         }
-        Output.tell(meshTable(list, isWide: options.output == .wide))
+        // Without a proxy that answers there are none to show.
+        let certificates = try? options.client.get(CertificateList.self, AdminPath.proxy, [("what", "certificates")])
+        Output.tell(
+            meshTable(list, certificates?.entries ?? [], now: time(nil), isWide: options.output == .wide))
         for finding in list.findings { Output.complain("note: \(finding)\n") }
     }
 }
 
-func meshTable(_ list: MeshList, isWide: Bool) -> String {
+func meshTable(
+    _ list: MeshList, _ certificates: [CertificateList.Entry] = [], now: Int = 0, isWide: Bool
+) -> String {
     var table =
         isWide
-        ? Table("POD", "MESH", "WHY", "MODE", "BY", "PORTS", "IDENTITY", "ADDRESSES")
-        : Table("POD", "MESH", "WHY", "MODE", "IDENTITY")
+        ? Table("POD", "MESH", "WHY", "MODE", "BY", "PORTS", "IDENTITY", "CERTIFICATE", "ADDRESSES")
+        : Table("POD", "MESH", "WHY", "MODE", "IDENTITY", "CERTIFICATE")
+    let byIdentity = Dictionary(certificates.map { ($0.identity, $0) }, uniquingKeysWith: { first, _ in first })
     for pod in list.pods {
         let ports = pod.portModes.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", ")
         let isIn = pod.isEnrolled ? pod.problem == nil ? "in" : "broken" : "out"
         let why = pod.problem ?? pod.reason
         let mode = pod.mode.map { $0 + (ports.isEmpty || isWide ? "" : " (\(ports))") } ?? "-"
+        let certificate = pod.identity.flatMap { byIdentity[$0] }.map { certificateText($0, now: now) } ?? "-"
         if isWide {
             table.add(
                 pod.name, isIn, why, mode, pod.modeSource ?? "-", ports.isEmpty ? "-" : ports, pod.identity ?? "-",
-                pod.addresses.isEmpty ? "-" : pod.addresses.joined(separator: ", "))
+                certificate, pod.addresses.isEmpty ? "-" : pod.addresses.joined(separator: ", "))
         } else {
-            table.add(pod.name, isIn, why, mode, pod.identity ?? "-")
+            table.add(pod.name, isIn, why, mode, pod.identity ?? "-", certificate)
         }
     }
     return table.text
+}
+
+/// `valid, ends in 23h`
+private func certificateText(_ entry: CertificateList.Entry, now: Int) -> String {
+    entry.state + (entry.notAfter.map { ", ends \(endText($0, now: now))" } ?? "")
 }

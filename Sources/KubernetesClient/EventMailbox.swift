@@ -18,6 +18,8 @@ final class EventMailbox: Sendable {
         var podRound: Int?
         /// They are complete, which was not told yet.
         var owesPods = false
+        /// Nor are they told without those of the other nodes, which are still being listed.
+        var lacksOtherPods = false
         /// By what is followed.
         var problems: [String: [SourceProblem]] = [:]
         var hasNewProblems = false
@@ -39,7 +41,8 @@ final class EventMailbox: Sendable {
     /// agent is far behind, which makes the connection fill up and the server wait. `reached`: with them all of the
     /// kind is told up to a version.
     func send(
-        _ changes: [Change], completing kind: ObjectKind? = nil, reached: (kind: ObjectKind, version: String)? = nil
+        _ changes: [Change], completing kind: ObjectKind? = nil, areOtherPodsComplete: Bool = false,
+        reached: (kind: ObjectKind, version: String)? = nil
     ) async {
         update { state in
             state.changes += changes
@@ -47,12 +50,16 @@ final class EventMailbox: Sendable {
             if let kind { state.incomplete.remove(kind) }
             // They are followed later than the rest, so nobody waits for them here.
             if kind == .pod, state.podRound != nil { state.owesPods = true }
+            if areOtherPodsComplete { state.lacksOtherPods = false }
         }
         await wait { $0.changes.count > Self.limit }
     }
 
     /// Pods that are complete belong to this round from now on; nil: nobody wants to hear of it.
     func followPods(round: Int?) { update { ($0.podRound, $0.owesPods) = (round, false) } }
+
+    /// Whether to tell that pods are complete only once those of other nodes are too.
+    func awaitOtherPods(_ isWanted: Bool) { update { $0.lacksOtherPods = isWanted } }
 
     /// Waits for the first lists of all but these kinds.
     func completeness(but optional: Set<ObjectKind>) async { await wait { !$0.incomplete.isSubset(of: optional) } }
@@ -137,7 +144,7 @@ final class EventMailbox: Sendable {
             state.didTellSynced = true
             return .synced
         }
-        if state.owesPods, let round = state.podRound {
+        if state.owesPods, !state.lacksOtherPods, let round = state.podRound {
             state.owesPods = false
             return .podsKnown(round: round)
         }

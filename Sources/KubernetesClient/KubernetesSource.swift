@@ -158,6 +158,8 @@ package final class KubernetesSource: Sendable {
     /// pods begin to be followed, and is told with `podsKnown`.
     package func follow(_ pods: PodScope, round: Int) {
         if pods == .none { mailbox.followPods(round: nil) }
+        // Whom a pod of the mesh reaches by tunnel is not half known: the rest would be sent to in the clear.
+        if configuration.followsMesh { mailbox.awaitOtherPods(pods == .all) }
         followsNodePods.set(pods >= .ofNode ? round : nil)
         followsOtherPods.set(pods == .all ? round : nil)
     }

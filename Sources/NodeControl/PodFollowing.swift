@@ -24,7 +24,8 @@ extension NodeController {
             flowNames.forget()
         }
         deadlines.pods = pods.observedUntil
-        let forRoutes = routes.isNeeded && settings.proxy != .off
+        // What an earlier agent wrote of the mesh is replaced at once, so all is to be known.
+        let forRoutes = routes.isNeeded && settings.proxy != .off || deadlines.mesh != nil
         let forNode = mesh != nil || pods.observedUntil != nil
         let wanted: PodScope = forRoutes ? .all : forNode ? .ofNode : .none
         guard wanted != pods.scope else { return }

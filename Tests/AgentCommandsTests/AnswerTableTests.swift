@@ -1,5 +1,6 @@
 /// The tables that show answers of the agent, to the letter.
 import AdminAPI
+import FoundationEssentials
 import Observation
 import Testing
 
@@ -67,7 +68,7 @@ import Testing
                 """)
     }
 
-    @Test func podsSayWhyTheyAreInTheMesh() {
+    @Test func podsSayWhyTheyAreInTheMesh() throws {
         var web = MeshList.Pod(
             name: "shop/web-0", addresses: ["10.1.0.5"], isEnrolled: true, reason: "heddle.io/mesh=enabled on the pod")
         (web.mode, web.modeSource, web.portModes) = ("STRICT", "PeerAuthentication shop/strict", ["8080": "PERMISSIVE"])
@@ -76,17 +77,20 @@ import Testing
         (bare.mode, bare.problem) = ("PERMISSIVE", "it has no ServiceAccount, and so no identity")
         let host = MeshList.Pod(
             name: "kube-system/p", addresses: [], isEnrolled: false, reason: "uses the network of its node")
+        let certificate = try JSONDecoder().decode(
+            CertificateList.Entry.self,
+            from: Data(#"{"identity": "spiffe://cluster.local/ns/shop/sa/web", "state": "valid", "notAfter": 120}"#.utf8))
         let list = MeshList(trustDomain: "cluster.local", pods: [web, bare, host], enrolledAddresses: 1, findings: [])
         #expect(
-            meshTable(list, isWide: false) == """
+            meshTable(list, [certificate], now: 100, isWide: false) == """
                 POD            MESH    WHY                                           MODE                      \
-                IDENTITY
+                IDENTITY                               CERTIFICATE
                 shop/web-0     in      heddle.io/mesh=enabled on the pod             STRICT (8080 PERMISSIVE)  \
-                spiffe://cluster.local/ns/shop/sa/web
+                spiffe://cluster.local/ns/shop/sa/web  valid, ends in 20s
                 shop/bare      broken  it has no ServiceAccount, and so no identity  PERMISSIVE                \
-                -
+                -                                      -
                 kube-system/p  out     uses the network of its node                  -                         \
-                -
+                -                                      -
 
                 """)
         #expect(meshTable(list, isWide: true).contains("PeerAuthentication shop/strict  8080 PERMISSIVE  spiffe:"))

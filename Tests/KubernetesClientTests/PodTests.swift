@@ -46,6 +46,24 @@ import Testing
         }
     }
 
+    /// Whom a pod of a mesh reaches by tunnel is known as a whole, or not yet.
+    @Test(arguments: [true, false]) func aMeshWaitsForThePodsOfOtherNodes(othersComeFirst: Bool) async {
+        let mailbox = EventMailbox(awaiting: [])
+        mailbox.awaitOtherPods(true)
+        mailbox.followPods(round: 1)
+        await mailbox.send([], completing: othersComeFirst ? nil : .pod, areOtherPodsComplete: othersComeFirst)
+        await mailbox.send([.delete(ObjectID(.pod, ObjectName("n", "p")))])
+        guard case .changes = await mailbox.next() else {
+            Issue.record("pods are known although half of them is not")
+            return
+        }
+        await mailbox.send([], completing: othersComeFirst ? .pod : nil, areOtherPodsComplete: !othersComeFirst)
+        guard case .podsKnown(round: 1) = await mailbox.next() else {
+            Issue.record("all pods are known, and nobody was told")
+            return
+        }
+    }
+
     /// Pods that are forbidden are not waited for for ever; the problem says what to allow.
     @Test func forbiddenPodsAreSaid() async throws {
         try await withSource(prepare: prepare) { server, recorder in

@@ -149,7 +149,7 @@ import Testing
         driver.tell(namespace(), service, slice)
         driver.proxyComes()
         driver.synced()
-        #expect(driver.plans.isEmpty && driver.scopes == [.ofNode])
+        #expect(driver.plans.isEmpty && driver.scopes == [.all])
         if areTold {
             driver.tell(pod("client", 1), pod("server", 2, on: "node-b"))
             #expect(driver.plans.isEmpty)

@@ -133,6 +133,7 @@ extension WatchLoop {
         if !batch.changes.isEmpty || batch.completesList || reached != nil {
             await mailbox.send(
                 batch.changes, completing: batch.completesList ? resource.completes : nil,
+                areOtherPodsComplete: batch.completesList && resource.isElsewhere,
                 reached: reached.map { (resource.kind, $0) })
         }
     }

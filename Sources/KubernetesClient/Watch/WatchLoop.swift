@@ -109,7 +109,7 @@ struct WatchLoop {
 
     private mutating func publish(after end: WatchMachine.End) async {
         if machine.isAbsent || machine.isForbidden && resource.isOptional {
-            await mailbox.send([], completing: resource.completes)
+            await mailbox.send([], completing: resource.completes, areOtherPodsComplete: resource.isElsewhere)
         }
         let (machine, isGood) = (machine, end == .closed)
         board.update(resource) { status in

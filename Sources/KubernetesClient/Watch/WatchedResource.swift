@@ -11,7 +11,7 @@ package struct WatchedResource: Equatable, Sendable {
     let path: String
     var labelSelector = ""
     var fieldSelector = ""
-    /// Pods of other nodes: beside those of this one, but never waited for.
+    /// Pods of other nodes: beside those of this one, and waited for only where there is a mesh.
     var isElsewhere = false
     /// Older clusters do not have it.
     var isOptional = false
