@@ -77,9 +77,8 @@ import Testing
         (bare.mode, bare.problem) = ("PERMISSIVE", "it has no ServiceAccount, and so no identity")
         let host = MeshList.Pod(
             name: "kube-system/p", addresses: [], isEnrolled: false, reason: "uses the network of its node")
-        let certificate = try JSONDecoder().decode(
-            CertificateList.Entry.self,
-            from: Data(#"{"identity": "spiffe://cluster.local/ns/shop/sa/web", "state": "valid", "notAfter": 120}"#.utf8))
+        let answer = #"{"identity": "spiffe://cluster.local/ns/shop/sa/web", "state": "valid", "notAfter": 120}"#
+        let certificate = try JSONDecoder().decode(CertificateList.Entry.self, from: Data(answer.utf8))
         let list = MeshList(trustDomain: "cluster.local", pods: [web, bare, host], enrolledAddresses: 1, findings: [])
         #expect(
             meshTable(list, [certificate], now: 100, isWide: false) == """

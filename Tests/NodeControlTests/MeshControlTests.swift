@@ -189,6 +189,10 @@ import Testing
         #expect(list.pods[1].reason == "uses the network of its node" && list.pods[1].identity == nil)
         #expect(list.pods[0].reason == "istio.io/dataplane-mode=ambient on the namespace")
         #expect(list.pods.allSatisfy { $0.problem == nil })
+        let problems = [address(1): "its network namespace is not found", address(9): "x"]
+        #expect(driver.controller.meshList(problems: problems).pods[0].problem == problems[address(1)])
+        let warnings = driver.controller.meshWarnings(problems)
+        #expect(warnings.count == 1 && warnings.first?.hasPrefix("no tunnel is taken for shop/client: its") == true)
     }
 
     @Test func whatIsWrongIsToldOnce() {

@@ -30,7 +30,7 @@ extension NodeAgent {
                 request.reply(jsonResponse(try controller.explain(question, towards: environment.interfaceTowards)))
             } catch { request.reply(failureResponse(error.description)) }
         case .routes: request.reply(jsonResponse(controller.routeList()))
-        case .mesh: request.reply(jsonResponse(controller.meshList()))
+        case .mesh: request.reply(jsonResponse(controller.meshList(problems: environment.meshProblems())))
         case .proxy(let what): askProxy(what, request)
         }
     }

@@ -48,7 +48,7 @@ extension NodeAgent {
             controller.report(into: &contents.status)
             contents.status.warnings =
                 warnings.node + dataplane.warnings + hostWarnings + leftovers + warnings.proxy + trafficWarnings
-                + (problem.map { [$0] } ?? [])
+                + controller.meshWarnings(environment.meshProblems()) + (problem.map { [$0] } ?? [])
             contents.oldestPending = controller.reconciler.oldestPending
             contents.lastSyncAt = controller.lastWrite?.at
             contents.written = controller.marks.written

@@ -43,6 +43,8 @@ actor NodeAgent {
         var proxy: ProxyLink?
         /// Told after each write what the pods of the mesh on this node are.
         var mesh: @Sendable (MeshProgram) -> Void = { _ in }
+        /// What keeps pods of the mesh from being steered.
+        var meshProblems: @Sendable () -> [IPAddress: String] = { [:] }
     }
 
     nonisolated let thread: KernelThread

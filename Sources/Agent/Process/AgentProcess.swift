@@ -82,7 +82,8 @@ struct AgentProcess {
                 healthChecks: { checks.update($0, node: $1) },
                 ownPrograms: configuration.hasCanary ? Canary.programs : [],
                 serviceMetrics: configuration.hasServiceMetrics ? ServiceMetrics(metrics.registry) : nil,
-                proxy: configuration.proxy == .off ? nil : link, mesh: { mesh?.apply($0) }))
+                proxy: configuration.proxy == .off ? nil : link, mesh: { mesh?.apply($0) },
+                meshProblems: { mesh?.report.compactMapValues(\.problem) ?? [:] }))
         let dataplane = board.now.status.dataplane
         log.info(
             "heddle-agent \(AgentProgram.version) started on node \(configuration.nodeName)",

@@ -1,21 +1,22 @@
 /// What the admin socket says of the mesh: every pod of this node, and why it is in or out.
 package import AdminAPI
-import Addressing
+package import Addressing
 import Cluster
 import Compile
 import DataplaneIR
 import RouteIR
 
 extension NodeController {
-    package func meshList() -> MeshList {
+    /// `problems`: what keeps the kernel from doing its part, by addresses of pods.
+    package func meshList(problems: [IPAddress: String] = [:]) -> MeshList {
         let pods = state.mesh.localPods.values.sorted { $0.name < $1.name }
         return MeshList(
-            trustDomain: mesh?.mesh.trustDomain, pods: pods.map(view),
+            trustDomain: mesh?.mesh.trustDomain, pods: pods.map { view($0, problems) },
             enrolledAddresses: mesh?.view.enrolled.count ?? 0,
             findings: meshFindings.map(\.description).sorted())
     }
 
-    private func view(_ pod: Pod) -> MeshList.Pod {
+    private func view(_ pod: Pod, _ problems: [IPAddress: String]) -> MeshList.Pod {
         let enrolment = state.enrolment(of: pod)
         var view = MeshList.Pod(
             name: "\(pod.name)", addresses: pod.addresses.map(\.description), isEnrolled: enrolment.isEnrolled,
@@ -34,6 +35,21 @@ extension NodeController {
         if pod.addresses.contains(where: { mesh.programs[$0]?.name != "\(pod.name)" }) {
             view.problem = "its address is also that of another pod, which came later"
         }
+        view.problem = view.problem ?? pod.addresses.lazy.compactMap { problems[$0] }.first
         return view
+    }
+
+    /// Sentences for the status.
+    package func meshWarnings(_ problems: [IPAddress: String]) -> [String] {
+        var pods: [String: Set<String>] = [:]
+        for (address, problem) in problems {
+            guard let pod = mesh?.programs[address] else { continue }
+            pods[problem, default: []].insert(pod.name)
+        }
+        return pods.sorted { $0.key < $1.key }.map { problem, names in
+            let first = names.min() ?? ""
+            let more = names.count > 1 ? " and \(names.count - 1) more pods" : ""
+            return "no tunnel is taken for \(first)\(more): \(problem); see agentctl mesh"
+        }
     }
 }
