@@ -36,7 +36,7 @@ private final class FakeAgent: Sendable {
             .init(
                 adopt: { credentials in self.state.withLock { $0.adopted.append(credentials) } },
                 log: { _, text in self.state.withLock { $0.log.append(text) } },
-                now: { self.state.withLock(\.now) }))
+                now: { self.state.withLock(\.now) }, hide: {}))
     }
     var ask: CertificateKeeper.Ask {
         { question in

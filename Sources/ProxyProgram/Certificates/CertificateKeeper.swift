@@ -14,6 +14,8 @@ final class CertificateKeeper: Sendable {
         var adopt: @Sendable (WorkloadCredentials) -> Void
         var log: @Sendable (_ level: String, _ message: String) -> Void
         var now: @Sendable () -> Int = { time(nil) }
+        /// Called before there is a key.
+        var hide: @Sendable () -> Void = { hideMemory() }
     }
     /// False: the agent does not listen any more.
     typealias Ask = @Sendable (CertificateQuestion) -> Bool
@@ -86,6 +88,7 @@ final class CertificateKeeper: Sendable {
     // MARK: The thread
 
     private func begin() {
+        effects.hide()
         do throws(PosixError) {
             try startThread { self.run() }
         } catch {
