@@ -13,10 +13,15 @@ package final class PodSocketClient: Sendable {
         /// The listener and every connection of the pod are to end.
         case close(IPAddress)
     }
+    /// Sockets of a pod that are kept: twice as many each time somebody finds none.
     package static let stock = 4
+    private static let largestStock = 128
+    /// Where every connection to an application takes one.
+    private static let innerStock = 16
 
     private struct Stock {
         var sockets: [Int32] = []
+        var size = PodSocketClient.stock
         /// Under way.
         var asked = 0
     }
@@ -65,6 +70,7 @@ package final class PodSocketClient: Sendable {
         state.withLock { state in
             guard var stock = state.pods[pod] else { return nil }
             let socket = stock.sockets.popLast()
+            if socket == nil { stock.size = min(stock.size * 2, Self.largestStock) }
             refill(&stock, pod, state.descriptor)
             state.pods[pod] = stock
             return socket
@@ -78,7 +84,7 @@ package final class PodSocketClient: Sendable {
 
     /// Never waits: what does not go out now is asked for with the next one.
     private func refill(_ stock: inout Stock, _ pod: IPAddress, _ descriptor: Int32) {
-        while descriptor >= 0, stock.sockets.count + stock.asked < Self.stock {
+        while descriptor >= 0, stock.sockets.count + stock.asked < stock.size {
             guard PodPacket(message: .wantsSocket(pod)).send(to: descriptor, flags: Int32(MSG_DONTWAIT))
             else { return }
             stock.asked += 1
@@ -127,6 +133,7 @@ package final class PodSocketClient: Sendable {
                 for socket in state.pods[pod]?.sockets ?? [] { close(socket) }
                 var stock = Stock()
                 stock.asked = state.pods[pod]?.asked ?? 0
+                stock.size = state.pods[pod]?.size ?? (state.connectsInside ? Self.innerStock : Self.stock)
                 refill(&stock, pod, state.descriptor)
                 state.pods[pod] = stock
                 state.named.insert(pod)

@@ -113,10 +113,39 @@ import Testing
             #expect(fcntl(socket ?? -1, F_GETFD) == FD_CLOEXEC)
             close(socket ?? -1)
         }
-        try eventually("what was taken is made good") { made.withLock(\.count) == PodSocketClient.stock + 10 }
+        try eventually("what was taken is made good") { made.withLock(\.count) >= PodSocketClient.stock + 10 }
         #expect(made.withLock { Set($0) } == [pods[0]])
         server.remove(pods[0])
         try eventually("nothing of a pod that is gone") { client.takeSocket(of: pods[0]) == nil }
+        client.stop()
+        server.stop()
+    }
+
+    /// So that the next time there are enough.
+    @Test func whoeverFindsNoneMakesTheStockLarger() throws {
+        let isMaking = Atomic(true)
+        let made = Mutex(0)
+        let server = try start { _ in
+            guard isMaking.load(ordering: .relaxed) else { return nil }
+            made.withLock { $0 += 1 }
+            return socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        }
+        defer { unlink(path) }
+        let client = client(Given())
+        try client.start()
+        server.add(pods[0], listener: try listener())
+        try eventually("a stock") { made.withLock { $0 } == PodSocketClient.stock }
+        isMaking.store(false, ordering: .relaxed)
+        try eventually("none is left") {
+            guard let socket = client.takeSocket(of: pods[0]) else { return true }
+            close(socket)
+            return false
+        }
+        isMaking.store(true, ordering: .relaxed)
+        try eventually("a larger stock") {
+            if let socket = client.takeSocket(of: pods[0]) { close(socket) }
+            return made.withLock { $0 } >= PodSocketClient.stock * 3
+        }
         client.stop()
         server.stop()
     }

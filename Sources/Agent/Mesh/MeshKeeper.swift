@@ -110,3 +110,10 @@ final class MeshKeeper: Sendable {
         }
     }
 }
+
+extension MeshKeeper {
+    /// Why pods that are wanted in the mesh are not, or not safely.
+    var problems: [IPAddress: String] {
+        report.compactMapValues { $0.problem ?? ($0.isAttached ? nil : "its network namespace is being looked for") }
+    }
+}

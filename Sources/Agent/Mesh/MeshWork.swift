@@ -80,8 +80,13 @@ struct MeshWork {
         let missing = wanted.filter { attached[$0.key] == nil }
         guard !missing.isEmpty else { return }
         do throws(NetnsError) {
-            let found = kernel.namespaces.find(
-                Set(missing.values.flatMap(\.keys)), among: try kernel.namespaces.inhabited())
+            let addresses = Set(missing.values.flatMap(\.keys))
+            let inhabited = try kernel.namespaces.inhabited()
+            var found = kernel.namespaces.find(addresses, among: inhabited)
+            let rest = addresses.subtracting(found.keys)
+            if !rest.isEmpty {
+                found.merge(kernel.namespaces.find(rest, among: kernel.namespaces.named(besides: inhabited))) { $1 }
+            }
             for (uid, addresses) in missing { attach(uid, addresses, found) }
         } catch {
             for uid in missing.keys { report("\(error)", of: uid) }
@@ -102,7 +107,7 @@ struct MeshWork {
             }
         }
         guard let namespace else {
-            return report("no process of this node lives in a network namespace that has its address", of: uid)
+            return report("no network namespace of this node has its address", of: uid)
         }
         let pod = SteeredPod(
             uid: uid, name: addresses.values.first?.name ?? uid, namespace: namespace, addresses: addresses)

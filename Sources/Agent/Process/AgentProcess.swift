@@ -83,7 +83,7 @@ struct AgentProcess {
                 ownPrograms: configuration.hasCanary ? Canary.programs : [],
                 serviceMetrics: configuration.hasServiceMetrics ? ServiceMetrics(metrics.registry) : nil,
                 proxy: configuration.proxy == .off ? nil : link, mesh: { mesh?.apply($0) },
-                meshProblems: { mesh?.report.compactMapValues(\.problem) ?? [:] }))
+                meshProblems: { mesh?.problems ?? [:] }))
         let dataplane = board.now.status.dataplane
         log.info(
             "heddle-agent \(AgentProgram.version) started on node \(configuration.nodeName)",

@@ -1,6 +1,7 @@
-/// Finds the network namespaces of pods by their addresses, among those that processes of the node live in. Nobody is
-/// asked: neither a container runtime nor names of files say more than what the kernel does.
+/// Finds the network namespaces of pods by their addresses, among those that processes of the node live in, then among
+/// those with names. No container runtime is asked.
 package import Addressing
+import BPF
 import Glibc
 import Netlink
 package import Netns
@@ -21,6 +22,22 @@ package struct PodNamespaces {
     package func inhabited() throws(NetnsError) -> [NetworkNamespace] {
         let own = try NetworkNamespace.current().id
         return try CgroupTree(path: cgroup).networkNamespaces().filter { $0.id != own }
+    }
+
+    /// Those with a name that no process lives in (yet), as a pod's is before its first container starts. A name says
+    /// nothing of the node: there must be an interface whose other end is in the calling thread's own.
+    package func named(besides inhabited: [NetworkNamespace]) -> [NetworkNamespace] {
+        guard let own = try? NetworkNamespace.current() else { return [] }
+        let known = Set(inhabited.map(\.id)).union([own.id])
+        var result: [NetworkNamespace] = []
+        for name in BPFFileSystem.names(in: NetworkNamespace.directory) {
+            guard let namespace = try? NetworkNamespace(path: "\(NetworkNamespace.directory)/\(name)"),
+                !known.contains(namespace.id),
+                (try? namespace.run({ try NamespaceLinks.lead(to: own.descriptor) })) == true
+            else { continue }
+            result.append(namespace)
+        }
+        return result
     }
 
     /// Costs a thread and two system calls for each namespace, some 150 µs: to be called when a pod is new.

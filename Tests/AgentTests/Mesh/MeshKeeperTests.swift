@@ -75,7 +75,9 @@ import Testing
             try eventually("a socket of a pod") {
                 guard let socket = client.takeInnerSocket(of: b.v4) else { return false }
                 defer { close(socket) }
-                return PodSocket.namespaceCookie(of: socket) != nil
+                let own = try PodSocket.unconnected(.ipv4, in: b.namespace())
+                defer { close(own) }
+                return PodSocket.namespaceCookie(of: socket) == PodSocket.namespaceCookie(of: own)
             }
             let open = try b.open(.tcp, to: SocketAddress(a.v4, 8080))
 
@@ -102,10 +104,10 @@ import Testing
         }
     }
 
-    @Test func onePodThatIsNotThereIsToldOf() throws {
+    @Test func podsAreFoundBeforeTheirFirstProcessAndToldOfWhereMissing() throws {
         try Lab.with { lab in
             let node = try lab.addNode()
-            let a = try node.addPod("a")
+            let (a, b) = (try node.addPod("a"), try node.addPod("b"))
             let keeper = MeshKeeper(log: Logger(label: "test"))
             let (bpffs, cgroup) = (node.bpffs, node.cgroup)
             try node.namespace().run {
@@ -115,13 +117,19 @@ import Testing
                         clients: { _ in true })
                 }
             }
-            keeper.apply(program([(a, "1")]))
-            try eventually("it is not found") {
-                keeper.report[a.v4]?.problem?.contains("no process of this node") == true
+            let absent = IPAddress(v4: 0x0af4_01fa)
+            var program = program([(a, "1")])
+            program.pods[absent] = MeshPodProgram(name: "shop/absent", uid: "2")
+            keeper.apply(program)
+            // Nothing runs in it yet.
+            try eventually("a is attached") { keeper.report[a.v4] == .init(isAttached: true, problem: nil) }
+            try eventually("the other is not found") {
+                keeper.report[absent]?.problem?.contains("no network namespace of this node") == true
             }
-            // Its first process comes.
-            try a.listen(.tcp, 8080)
-            try eventually("it is attached") { keeper.report[a.v4] == .init(isAttached: true, problem: nil) }
+            #expect(Array(keeper.problems.keys) == [absent])
+            // It comes.
+            try b.run(["ip", "address", "add", "\(absent)/32", "dev", "eth0"])
+            try eventually("it is attached") { keeper.report[absent] == .init(isAttached: true, problem: nil) }
             keeper.stop()
         }
     }
