@@ -1,0 +1,65 @@
+/// Two nodes with the real agents and proxies: what enrolled pods say to each other passes through tunnels, whatever
+/// they dial, and nobody on the link can read it.
+import Addressing
+import Glibc
+import Netns
+import TestSupport
+import Testing
+
+@Suite(.requiresKernel(.root, .netns, .cgroup2, .bpf)) struct MeshTests {
+    @Test(arguments: DataplaneKind.allCases) func enrolledPodsSpeakThroughTunnels(dataplane: DataplaneKind) throws {
+        try Lab.with { lab in
+            let mesh = try LabMesh(lab, dataplane)
+            let wire = try PacketCapture(of: "eth0", in: try mesh.nodes[1].namespace())
+            let direct = { (family: AddressFamily) in SocketAddress(mesh.far.address(family), TestService.targetPort) }
+
+            // In the clear everybody reads along, and a connection of that time goes on.
+            let old = try mesh.client.open(.tcp, to: direct(.ipv4))
+            #expect(old.opening.names == ["far-answers"] && wire.count(of: "far-answers") > 0)
+
+            let enrolled = [mesh.client, mesh.near, mesh.far]
+            try mesh.enrol(enrolled)
+            try mesh.waitUntilEnrolled(enrolled)
+            try eventually("the first tunnel") { try mesh.client.flow(.tcp, to: direct(.ipv4)).answered == 1 }
+            wire.forget()
+            for family in AddressFamily.allCases {
+                let one = try mesh.client.flow(.tcp, to: direct(family), count: 5)
+                #expect(one.hits == ["far-answers": 5] && Set(one.peers.keys) == [direct(family)], "\(family): \(one)")
+                let web = mesh.service.address(family)
+                let all = try mesh.client.flow(.tcp, to: web, count: 40)
+                #expect(all.answered == 40 && all.names == ["far-answers", "near-answers"], "\(family): \(all)")
+                #expect(Set(all.peers.keys) == [web], "\(family): \(all)")
+            }
+            #expect(wire.count(of: "far-answers") == 0, "somebody on the link can read it")
+            #expect(try old.ask().names == ["far-answers"], "a connection from before was cut off")
+
+            // Whoever is not enrolled goes on as before, as long as that is allowed.
+            let plain = try mesh.outsider.flow(.tcp, to: direct(.ipv4), count: 3)
+            #expect(plain.hits == ["far-answers": 3], "\(plain)")
+            try mesh.manifests.write(
+                "strict",
+                """
+                apiVersion: security.istio.io/v1
+                kind: PeerAuthentication
+                metadata: {name: default, namespace: default}
+                spec: {mtls: {mode: STRICT}}
+                """)
+            for target in [direct(.ipv4), direct(.ipv6), SocketAddress(mesh.near.v4, TestService.targetPort)] {
+                try eventually("\(target) refuses the outsider") {
+                    Set(try mesh.outsider.flow(.tcp, to: target).errors.keys) == [ECONNREFUSED]
+                }
+                let inside = try mesh.client.flow(.tcp, to: target, count: 5)
+                #expect(inside.answered == 5 && inside.failed == 0, "\(target): \(inside)")
+            }
+
+            // Out again.
+            mesh.manifests.remove("strict")
+            try mesh.enrol(enrolled, false)
+            try eventually("plaintext again") {
+                wire.forget()
+                let result = try mesh.client.flow(.tcp, to: direct(.ipv4))
+                return result.names == ["far-answers"] && wire.count(of: "far-answers") > 0
+            }
+        }
+    }
+}
