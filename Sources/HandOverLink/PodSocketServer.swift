@@ -16,6 +16,8 @@ package final class PodSocketServer: Sendable {
         var sessions: [Int32: PodSession] = [:]
         var sockets: [BoundUnixSocket] = []
         var connectsInside = false
+        /// A pod that is not among the listeners is no pod of the mesh (any more).
+        var isComplete = false
         var isStopped = false
     }
     private let state = Mutex(State())
@@ -26,6 +28,16 @@ package final class PodSocketServer: Sendable {
 
     /// What a proxy that connects from now on is told of it.
     package func connectInside() { state.withLock { $0.connectsInside = true } }
+
+    /// From now on a proxy may forget what it is not told of. Before, an agent that has just begun knows of nothing yet
+    /// and what its predecessor handed over goes on.
+    package func complete() {
+        state.withLock { state in
+            guard !state.isComplete else { return }
+            state.isComplete = true
+            for session in state.sessions.values { session.tell(.isComplete) }
+        }
+    }
 
     /// Listens on a thread of its own. Whoever is not one of `users` is disconnected, whatever the socket's mode.
     package func start(on socket: BoundUnixSocket, admitting users: Set<UInt32>) throws(PosixError) {
@@ -90,7 +102,7 @@ package final class PodSocketServer: Sendable {
             state.sessions[descriptor] = session
             if state.connectsInside { session.tell(.connectsInside) }
             for pod in state.listeners.keys { session.tell(.pod(pod)) }
-            session.tell(.isComplete)
+            if state.isComplete { session.tell(.isComplete) }
             return true
         }
         guard isWelcome, let writer = try? JoinableThread(nil, { session.write { self.packet($0) } }) else {

@@ -20,7 +20,14 @@ import Testing
             let enrolled = [mesh.client, mesh.near, mesh.far]
             try mesh.enrol(enrolled)
             try mesh.waitUntilEnrolled(enrolled)
-            try eventually("the first tunnel") { try mesh.client.flow(.tcp, to: direct(.ipv4)).answered == 1 }
+            // An agent knows of a pod before the kernel does.
+            for family in AddressFamily.allCases {
+                try eventually("the first tunnel over \(family)") {
+                    wire.forget()
+                    let first = try mesh.client.flow(.tcp, to: direct(family))
+                    return first.answered == 1 && wire.count(of: "far-answers") == 0
+                }
+            }
             wire.forget()
             for family in AddressFamily.allCases {
                 let one = try mesh.client.flow(.tcp, to: direct(family), count: 5)

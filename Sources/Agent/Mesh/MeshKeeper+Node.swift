@@ -24,13 +24,14 @@ extension MeshKeeper {
                 // What this agent steered by eBPF before goes on until its own is there.
                 _ = try? BPFSteering.remove(bpffs: bpffs)
                 return Kernel(
-                    steering: NftablesSteering(namespaces: namespaces), namespaces: namespaces, clients: { _ in true })
+                    steering: NftablesSteering(namespaces: namespaces), namespaces: namespaces,
+                    clients: { _, _ in true })
             }
             NftablesSteering.remove(namespaces)
             let clients = MeshClients(bpffs: bpffs)
             return Kernel(
                 steering: try BPFSteering(bpffs: bpffs), namespaces: namespaces,
-                clients: { (found) throws(DataplaneError) in try clients.set(found) })
+                clients: { (found, missing) throws(DataplaneError) in try clients.set(found, keeping: missing) })
         }
     }
 

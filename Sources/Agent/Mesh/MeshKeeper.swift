@@ -21,7 +21,8 @@ final class MeshKeeper: Sendable {
         var steering: any PodSteering
         var namespaces: PodNamespaces
         /// Told the network namespaces of all pods that are attached, with the pods' own addresses. False: not yet.
-        var clients: ([UInt64: [IPAddress]]) throws(DataplaneError) -> Bool
+        /// Of others those with `keeping` among their addresses stay.
+        var clients: (_ found: [UInt64: [IPAddress]], _ keeping: Set<IPAddress>) throws(DataplaneError) -> Bool
     }
 
     private struct Shared {
@@ -86,6 +87,7 @@ final class MeshKeeper: Sendable {
                 }
             }
             work?.bring(wanted, now: .now)
+            if work?.isSettled == true { sockets.complete() }
             if let report = work?.report { shared.withLock { $0.report = report } }
             if let pause = work?.pause { news.wait(atMost: pause) } else { news.wait() }
         }

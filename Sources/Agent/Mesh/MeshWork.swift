@@ -39,6 +39,13 @@ struct MeshWork {
         self.log = log
     }
 
+    /// All that is wanted is attached, or has been looked for long enough.
+    var isSettled: Bool { hasAudited || missingAddresses.isEmpty }
+    /// Of pods that are wanted and not found yet: what a predecessor did for them goes on.
+    private var missingAddresses: Set<IPAddress> {
+        Set(wanted.filter { attached[$0.key] == nil }.values.flatMap(\.keys))
+    }
+
     /// Seconds to wait for news; nil: nothing is to be done without any.
     var pause: Int? {
         let isMissing = mustTellClients || wanted.keys.contains { attached[$0] == nil }
@@ -167,8 +174,11 @@ struct MeshWork {
     // MARK: Audit
 
     private mutating func audit() {
-        do throws(DataplaneError) { try kernel.steering.releaseOthers(than: attached.values.map(\.pod)) } catch {
-            log.warning("\(error)")
+        // While one is missing nobody can say whose the others are: a pod must not open because it was not found.
+        if missingAddresses.isEmpty {
+            do throws(DataplaneError) { try kernel.steering.releaseOthers(than: attached.values.map(\.pod)) } catch {
+                log.warning("\(error)")
+            }
         }
         let inhabited = (try? kernel.namespaces.inhabited()) ?? []
         let ids = Set(inhabited.map(\.id))
@@ -196,7 +206,7 @@ struct MeshWork {
             if let cookie = one.cookie { clients[cookie] = one.pod.addresses.keys.sorted() }
         }
         do throws(DataplaneError) {
-            mustTellClients = try !kernel.clients(clients)
+            mustTellClients = try !kernel.clients(clients, missingAddresses)
         } catch { log.warning("what pods of the mesh dial is not steered: \(error)") }
     }
 }

@@ -9,8 +9,11 @@ package struct MeshClients {
 
     package init(bpffs: String) { path = BPFPins(root: bpffs).maps + "/mesh_clients" }
 
-    /// These are all, by the kernel's names for the namespaces. False: there is no such map yet.
-    package func set(_ clients: [UInt64: [IPAddress]]) throws(DataplaneError) -> Bool {
+    /// These are all, by the kernel's names for the namespaces, but for those that have one of the addresses `keeping`
+    /// already. False: there is no such map yet.
+    package func set(
+        _ clients: [UInt64: [IPAddress]], keeping: Set<IPAddress> = []
+    ) throws(DataplaneError) -> Bool {
         do throws(BPFError) {
             guard let pinned = try BPFDescriptor.pinned(at: path) else { return false }
             let map = try BPFMap<UInt64, heddle_mesh_client>(pinned, name: "mesh_clients")
@@ -26,7 +29,11 @@ package struct MeshClients {
                 }
                 try map.update(cookie, client)
             }
-            for (cookie, _) in try map.entries() where clients[cookie] == nil { try map.delete(cookie) }
+            let kept = Set(keeping.map { heddle_address($0).value })
+            for (cookie, client) in try map.entries() where clients[cookie] == nil {
+                if kept.contains(client.address.0.value) || kept.contains(client.address.1.value) { continue }
+                try map.delete(cookie)
+            }
             return true
         } catch { throw DataplaneError(error) }
     }

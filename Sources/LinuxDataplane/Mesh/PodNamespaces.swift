@@ -18,10 +18,14 @@ package struct PodNamespaces {
     /// `cgroup`: the cgroup v2 directory whose processes are looked at.
     package init(cgroup: String) { self.cgroup = cgroup }
 
-    /// All but the calling thread's own: pods of the host's network are none of ours.
+    /// Those that an interface leads to from the calling thread's own: pods of the host's network are none of ours, and
+    /// a namespace that a container has made for itself can have any address.
     package func inhabited() throws(NetnsError) -> [NetworkNamespace] {
-        let own = try NetworkNamespace.current().id
-        return try CgroupTree(path: cgroup).networkNamespaces().filter { $0.id != own }
+        let own = try NetworkNamespace.current()
+        return try CgroupTree(path: cgroup).networkNamespaces().filter { $0.id != own.id && Self.leads($0, to: own) }
+    }
+    private static func leads(_ namespace: NetworkNamespace, to own: NetworkNamespace) -> Bool {
+        (try? namespace.run { try NamespaceLinks.lead(to: own.descriptor) }) == true
     }
 
     /// Those with a name that no process lives in (yet), as a pod's is before its first container starts. A name says
@@ -33,7 +37,7 @@ package struct PodNamespaces {
         for name in BPFFileSystem.names(in: NetworkNamespace.directory) {
             guard let namespace = try? NetworkNamespace(path: "\(NetworkNamespace.directory)/\(name)"),
                 !known.contains(namespace.id),
-                (try? namespace.run({ try NamespaceLinks.lead(to: own.descriptor) })) == true
+                Self.leads(namespace, to: own)
             else { continue }
             result.append(namespace)
         }

@@ -33,6 +33,8 @@ struct PodTable {
         }
         // Also at addresses of the pod that nobody told us of.
         if pod.addresses.values.contains(where: { $0.mode == .strict }) { rules.append((Self.admit, builder.refuse)) }
+        let strictPorts = Set(pod.addresses.values.flatMap { $0.portModes.filter { $0.value == .strict }.keys })
+        rules += strictPorts.sorted().map { (Self.admit, builder.refuse($0)) }
         self.rules = rules
     }
 
@@ -123,11 +125,16 @@ private struct PodRules {
             }
         }
         for (port, mode) in program.portModes.sorted(by: { $0.key < $1.key }) {
-            let answer: Expression = mode == .strict ? .rejectWithReset : .verdict(.accept)
-            rules.append(Rule(isTo(address, port) + [answer], comment: "port \(port): \(mode)"))
+            let answer = mode == .strict ? parts.isFirstPacket + [.rejectWithReset] : [.verdict(.accept)]
+            rules.append(Rule(isTo(address, port) + answer, comment: "port \(port): \(mode)"))
         }
         return rules
     }
 
-    var refuse: Rule { Rule(isTCP + [.rejectWithReset], comment: "strict") }
+    // A connection that is older than the table goes on, whatever connection tracking takes it for.
+    var refuse: Rule { Rule(isTCP + parts.isFirstPacket + [.rejectWithReset], comment: "strict") }
+    func refuse(_ port: UInt16) -> Rule {
+        let isToPort = isTCP + [parts.destinationPort(to: 0), .compare(register: 0, isEqual: true, bytes(port))]
+        return Rule(isToPort + parts.isFirstPacket + [.rejectWithReset], comment: "port \(port): strict")
+    }
 }

@@ -74,10 +74,14 @@ struct RuleParts {
                 .compare(
                     register: 0, isEqual: false,
                     [UInt8(MeshProgram.tunnelPort >> 8), UInt8(MeshProgram.tunnelPort & 255)]),
-                .payload(.transport, offset: 13, length: 1, to: 0),
-                .bitwise(register: 0, mask: [0x17], xor: [0]),
-                .compare(register: 0, isEqual: true, [0x02]),
-            ]
+            ] + isFirstPacket
+    }
+    /// Of TCP: SYN without ACK, FIN and RST.
+    var isFirstPacket: [Expression] {
+        [
+            .payload(.transport, offset: 13, length: 1, to: 0), .bitwise(register: 0, mask: [0x17], xor: [0]),
+            .compare(register: 0, isEqual: true, [0x02]),
+        ]
     }
 
     /// RTN_LOCAL: an address of this node.

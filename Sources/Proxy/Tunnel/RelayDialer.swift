@@ -77,6 +77,12 @@ final class RelayDialer {
             from: arrival.peer.address, to: endpoint, workload, service: service?.service.id.hostname)
         relay.flow.destination = workload
         relay.flow.server = endpoint
+        // The kernel brings only pods of the mesh here for an enrolled one: one that is not known is a pod still to be
+        // told of, and not somebody who may speak in the clear.
+        if case .plain = way, table.snapshot.mesh != nil, workload?.workload.isEnrolled == true {
+            return relay.fail(
+                TunnelRefusal(.identity, "\(arrival.peer.host) is not known as a pod of this node in the mesh"))
+        }
         if let route = way.route {
             relay.flow.sourceIdentity = route.source.identity
             relay.flow.destinationIdentity = route.destination

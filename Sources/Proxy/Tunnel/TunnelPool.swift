@@ -36,10 +36,10 @@ final class TunnelPool {
         guard !request.isOver else { return }
         do throws(TunnelRefusal) {
             guard !(try serve(request)) else { return }
+            waiting.removeAll { $0.isOver }
             guard waiting.count < Tunnel.waiting else {
                 throw TunnelRefusal(.overload, "too many connections wait for a certificate")
             }
-            waiting.removeAll { $0.isOver }
             waiting.append(request)
         } catch { shard.loop.assumeIsolated().execute { request.finish(.failure(error)) } }
     }

@@ -54,7 +54,7 @@ import Testing
                 try keeper.start { () throws(DataplaneError) in
                     MeshKeeper.Kernel(
                         steering: try BPFSteering(bpffs: bpffs), namespaces: PodNamespaces(cgroup: cgroup),
-                        clients: { found in
+                        clients: { found, _ in
                             clients.withLock { $0 = Array(found.values) }
                             return true
                         })
@@ -114,7 +114,7 @@ import Testing
                 try keeper.start { () throws(DataplaneError) in
                     MeshKeeper.Kernel(
                         steering: try BPFSteering(bpffs: bpffs), namespaces: PodNamespaces(cgroup: cgroup),
-                        clients: { _ in true })
+                        clients: { _, _ in true })
                 }
             }
             let absent = IPAddress(v4: 0x0af4_01fa)

@@ -1,5 +1,6 @@
 // Which network namespace is a pod's.
 import Addressing
+import Glibc
 import LinuxDataplane
 import Netns
 import TestSupport
@@ -45,6 +46,29 @@ import Testing
                 return namespaces.find([a.v4, a.v6], among: try namespaces.inhabited())
             }
             guard case .ambiguous(2) = found[a.v4], case .found = found[a.v6] else {
+                Issue.record("\(found)")
+                return
+            }
+        }
+    }
+
+    /// A container may make namespaces and give itself any address in them.
+    @Test func whatAContainerMakesForItselfIsNoPod() throws {
+        try Lab.with { lab in
+            let node = try lab.addNode()
+            let (victim, tenant) = (try node.addPod("victim"), try node.addPod("tenant"))
+            try victim.listen(.tcp, 8080)
+            let directory = try TemporaryDirectory()
+            let claim = "ip address add \(victim.v4)/32 dev lo; echo > \(directory.path)/done; sleep 60"
+            let process = try tenant.spawn(["unshare", "--net", "sh", "-c", claim])
+            try eventually("the address is claimed") { readText(directory.path + "/done") == "\n" }
+            let cgroup = node.cgroup
+            let found = try node.namespace().run {
+                let namespaces = PodNamespaces(cgroup: cgroup)
+                return namespaces.find([victim.v4], among: try namespaces.inhabited())
+            }
+            process.signal(SIGKILL)
+            guard case .found(let namespace) = found[victim.v4], namespace.id == (try victim.namespace().id) else {
                 Issue.record("\(found)")
                 return
             }

@@ -69,6 +69,18 @@ import Testing
         }
     }
 
+    /// Also where the first rules of the pod come with connection tracking that knows of nothing yet.
+    @Test(arguments: Variant.allCases) func connectionsFromBeforeGoOn(_ variant: Variant) throws {
+        try SteeringFixture.with(variant) { test in
+            let open = try test.client.open(.tcp, to: SocketAddress(test.server.v4, 8080))
+            #expect(open.opening.hits == ["server": 1])
+            try test.attach(.strict, [8080: .strict])
+            #expect(try test.answer(test.client, 8080, .ipv4) == "refused")
+            #expect(try open.ask().hits == ["server": 1])
+            try open.close()
+        }
+    }
+
     @Test(arguments: Variant.allCases) func portsMayHaveTheirOwnMode(_ variant: Variant) throws {
         try SteeringFixture.with(variant) { test in
             try test.attach(.strict, [8081: .permissive])
