@@ -79,8 +79,9 @@ package final class PodSocketClient: Sendable {
 
     /// The same, where connections to the pod's own applications are to be made from inside; nil: they are not.
     package func takeInnerSocket(of pod: IPAddress) -> Int32? {
-        state.withLock(\.connectsInside) ? takeSocket(of: pod) : nil
+        connectsInside ? takeSocket(of: pod) : nil
     }
+    package var connectsInside: Bool { state.withLock(\.connectsInside) }
 
     /// Never waits: what does not go out now is asked for with the next one.
     private func refill(_ stock: inout Stock, _ pod: IPAddress, _ descriptor: Int32) {

@@ -29,6 +29,7 @@ final class PodListeners: Sendable {
 
     func takeSocket(of pod: IPAddress) -> Int32? { client.takeSocket(of: pod) }
     func takeInnerSocket(of pod: IPAddress) -> Int32? { client.takeInnerSocket(of: pod) }
+    var connectsInside: Bool { client.connectsInside }
 
     /// Until `stop`.
     func serve(_ engine: ProxyEngine) async {

@@ -101,6 +101,7 @@ final class ProxyProcess: Sendable {
         self.pods = pods
         engineOptions.makeSocket = { pods.takeSocket(of: $0) }
         engineOptions.makeInnerSocket = { pods.takeInnerSocket(of: $0) }
+        engineOptions.connectsInside = { pods.connectsInside }
         let accessLog = accessLog
         let engine = ProxyEngine(options: engineOptions, snapshot: snapshot, logs: accessLog, spans: spans)
         self.engine = engine

@@ -59,6 +59,24 @@ import Testing
                 #expect(inside.answered == 5 && inside.failed == 0, "\(target): \(inside)")
             }
 
+            // An agent's end and its successor's beginning cut no tunnel, and open nothing.
+            let held = try mesh.client.open(.tcp, to: direct(.ipv6))
+            #expect(held.opening.names == ["far-answers"])
+            wire.forget()
+            for agent in mesh.agents {
+                try agent.killAbruptly()
+                try agent.start()
+                try agent.waitUntilInSync()
+                #expect(try held.ask().names == ["far-answers"], "a tunnel was cut")
+            }
+            for _ in 0..<20 {
+                let again = try mesh.client.flow(.tcp, to: direct(.ipv4))
+                let outsider = try mesh.outsider.flow(.tcp, to: direct(.ipv4))
+                #expect(again.answered == 1 && Set(outsider.errors.keys) == [ECONNREFUSED], "\(again) \(outsider)")
+            }
+            #expect(try held.ask().names == ["far-answers"], "a tunnel was cut")
+            #expect(wire.count(of: "far-answers") == 0, "somebody on the link can read it")
+
             // Out again.
             mesh.manifests.remove("strict")
             try mesh.enrol(enrolled, false)

@@ -155,4 +155,22 @@ import Testing
             #expect(client.bytes(5) == "hello")
         }
     }
+
+    /// The agent makes them as fast as it can, and a pod that refuses plaintext lets nobody else in.
+    @Test func aSocketOfThePodIsWaitedFor() async throws {
+        let server = try echo()
+        defer { server.stop() }
+        let asked = Atomic(0)
+        let slow: (inout EngineOptions) -> Void = { options in
+            let make = options.makeInnerSocket
+            options.connectsInside = { true }
+            options.makeInnerSocket = { asked.add(1, ordering: .relaxed).newValue < 4 ? nil : make($0) }
+        }
+        let rig = try await TunnelRig([server.address], options: slow)
+        try rig.trust()
+        let client = try rig.connect()
+        client.send("hello")
+        #expect(client.bytes(5) == "hello" && asked.load(ordering: .relaxed) == 4)
+        await rig.end()
+    }
 }

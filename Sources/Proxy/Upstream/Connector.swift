@@ -97,11 +97,39 @@ enum Connector {
             channel.withDescriptor { shard.options.ownSocket($0, client) }
             try channel.pipeline.syncOperations.addHandler(socket)
         }
-        guard let descriptor = shard.options.makeInnerSocket(target.address) else {
-            return connect(to: target, bootstrap, within: limit, on: shard, install: install) { result in
+        innerSocket(of: target.address, on: shard, until: .now() + patience) { descriptor in
+            guard let descriptor else {
+                return connect(to: target, bootstrap, within: limit, on: shard, install: install) { result in
+                    then(result.map { _ in socket })
+                }
+            }
+            connect(descriptor, to: target, bootstrap, within: limit, on: shard, install: install) { result in
                 then(result.map { _ in socket })
             }
         }
+    }
+
+    /// For a socket of the pod's own. Then one of the node is tried: a pod that takes plaintext lets it in.
+    private static let patience = TimeAmount.seconds(1)
+
+    /// nil: there is none.
+    private static func innerSocket(
+        of pod: IPAddress, on shard: Shard, after pause: TimeAmount = .milliseconds(1), until end: NIODeadline,
+        then: @escaping (Int32?) -> Void
+    ) {
+        if let descriptor = shard.options.makeInnerSocket(pod) { return then(descriptor) }
+        guard shard.options.connectsInside(), NIODeadline.now() < end else { return then(nil) }
+        shard.loop.assumeIsolated().scheduleTask(in: pause) {
+            innerSocket(of: pod, on: shard, after: min(pause * 2, .milliseconds(50)), until: end, then: then)
+        }
+    }
+
+    /// With a socket that somebody else made.
+    private static func connect(
+        _ descriptor: Int32, to target: SocketAddress, _ bootstrap: ClientBootstrap, within limit: Duration,
+        on shard: Shard, install: @escaping (any Channel) throws -> Void,
+        then: @escaping (Result<any Channel, Failure>) -> Void
+    ) {
         PendingSocket(descriptor, to: target, within: limit, on: shard.loop).connect { result in
             switch result {
             case .success(let descriptor):
@@ -111,7 +139,7 @@ enum Connector {
                         channel.eventLoop.makeCompletedFuture { try installer.value(channel) }
                     }
                     .withConnectedSocket(descriptor).assumeIsolated().whenComplete { result in
-                        then(result.map { _ in socket }.mapError(failure))
+                        then(result.mapError(failure))
                     }
             case .failure(let failure): then(.failure(failure))
             }
