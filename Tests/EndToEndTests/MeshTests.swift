@@ -11,7 +11,7 @@ import Testing
         try Lab.with { lab in
             let mesh = try LabMesh(lab, dataplane)
             let wire = try PacketCapture(of: "eth0", in: try mesh.nodes[1].namespace())
-            let direct = { (family: AddressFamily) in SocketAddress(mesh.far.address(family), TestService.targetPort) }
+            let direct = { (family: AddressFamily) in far(mesh, family) }
 
             // In the clear everybody reads along, and a connection of that time goes on.
             let old = try mesh.client.open(.tcp, to: direct(.ipv4))
@@ -59,23 +59,7 @@ import Testing
                 #expect(inside.answered == 5 && inside.failed == 0, "\(target): \(inside)")
             }
 
-            // An agent's end and its successor's beginning cut no tunnel, and open nothing.
-            let held = try mesh.client.open(.tcp, to: direct(.ipv6))
-            #expect(held.opening.names == ["far-answers"])
-            wire.forget()
-            for agent in mesh.agents {
-                try agent.killAbruptly()
-                try agent.start()
-                try agent.waitUntilInSync()
-                #expect(try held.ask().names == ["far-answers"], "a tunnel was cut")
-            }
-            for _ in 0..<20 {
-                let again = try mesh.client.flow(.tcp, to: direct(.ipv4))
-                let outsider = try mesh.outsider.flow(.tcp, to: direct(.ipv4))
-                #expect(again.answered == 1 && Set(outsider.errors.keys) == [ECONNREFUSED], "\(again) \(outsider)")
-            }
-            #expect(try held.ask().names == ["far-answers"], "a tunnel was cut")
-            #expect(wire.count(of: "far-answers") == 0, "somebody on the link can read it")
+            try restartAgents(mesh, wire)
 
             // Out again.
             mesh.manifests.remove("strict")
@@ -86,5 +70,29 @@ import Testing
                 return result.names == ["far-answers"] && wire.count(of: "far-answers") > 0
             }
         }
+    }
+
+    private func far(_ mesh: LabMesh, _ family: AddressFamily) -> SocketAddress {
+        SocketAddress(mesh.far.address(family), TestService.targetPort)
+    }
+
+    /// An agent's end and its successor's beginning cut no tunnel, and open nothing.
+    private func restartAgents(_ mesh: LabMesh, _ wire: PacketCapture) throws {
+        let held = try mesh.client.open(.tcp, to: far(mesh, .ipv6))
+        #expect(held.opening.names == ["far-answers"])
+        wire.forget()
+        for agent in mesh.agents {
+            try agent.killAbruptly()
+            try agent.start()
+            try agent.waitUntilInSync()
+            #expect(try held.ask().names == ["far-answers"], "a tunnel was cut")
+        }
+        for _ in 0..<20 {
+            let again = try mesh.client.flow(.tcp, to: far(mesh, .ipv4))
+            let outsider = try mesh.outsider.flow(.tcp, to: far(mesh, .ipv4))
+            #expect(again.answered == 1 && Set(outsider.errors.keys) == [ECONNREFUSED], "\(again) \(outsider)")
+        }
+        #expect(try held.ask().names == ["far-answers"], "a tunnel was cut")
+        #expect(wire.count(of: "far-answers") == 0, "somebody on the link can read it")
     }
 }
