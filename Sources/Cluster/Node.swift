@@ -90,6 +90,29 @@ package struct Pod: Equatable, Sendable, Codable {
     package init(name: ObjectName) { self.name = name }
 }
 
+extension Pod {
+    /// A snapshot of an agent before the mesh has no ports of these.
+    package init(from decoder: any Decoder) throws {
+        let fields = try decoder.container(keyedBy: CodingKeys.self)
+        name = try fields.decode(ObjectName.self, forKey: .name)
+        uid = try fields.decodeIfPresent(String.self, forKey: .uid)
+        labels = try fields.decode([String: String].self, forKey: .labels)
+        addresses = try fields.decode([IPAddress].self, forKey: .addresses)
+        nodeName = try fields.decodeIfPresent(String.self, forKey: .nodeName)
+        isReady = try fields.decode(Bool.self, forKey: .isReady)
+        isTerminating = try fields.decode(Bool.self, forKey: .isTerminating)
+        isFinished = try fields.decode(Bool.self, forKey: .isFinished)
+        namedPorts = try fields.decode([NamedPort].self, forKey: .namedPorts)
+        probePorts = try fields.decodeIfPresent(Set<UInt16>.self, forKey: .probePorts) ?? []
+        datagramTransports =
+            try fields.decodeIfPresent(Set<TransportProtocol>.self, forKey: .datagramTransports) ?? []
+        isOnHostNetwork = try fields.decode(Bool.self, forKey: .isOnHostNetwork)
+        serviceAccount = try fields.decode(String.self, forKey: .serviceAccount)
+        ownerKind = try fields.decodeIfPresent(String.self, forKey: .ownerKind)
+        ownerName = try fields.decodeIfPresent(String.self, forKey: .ownerName)
+    }
+}
+
 package struct ServiceCIDR: Equatable, Sendable, Codable {
     package var name: String
     package var cidrs: [IPPrefix]

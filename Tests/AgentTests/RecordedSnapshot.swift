@@ -16,10 +16,10 @@ let recordedSnapshot = #"""
     {"node":{"_0":{"hasDeletionTimestamp":true,"isToBeDeleted":true,"labels":{"zone":"a"},"name":"node-a","nodeIPs":\#
     ["192.168.0.1"],"podCIDRs":["fd00:1::/64"]}}}
     {"namespace":{"_0":{"annotations":{"heddle.io/x":"y"},"labels":{"team":"a"},"name":"shop"}}}
-    {"pod":{"_0":{"addresses":["10.1.0.2"],"isFinished":false,"isOnHostNetwork":false,"isReady":true,"isTerminating"\#
-    :false,"labels":{"app":"web"},"name":{"name":"web-0","namespace":"shop"},"namedPorts":[{"name":"http","port":808\#
-    0,"transport":17}],"nodeName":"node-a","ownerKind":"ReplicaSet","ownerName":"web","serviceAccount":"robot","uid":\#
-    "p1"}}}
+    {"pod":{"_0":{"addresses":["10.1.0.2"],"datagramTransports":[17],"isFinished":false,"isOnHostNetwork":false,"isR\#
+    eady":true,"isTerminating":false,"labels":{"app":"web"},"name":{"name":"web-0","namespace":"shop"},"namedPorts":\#
+    [{"name":"http","port":8080,"transport":17}],"nodeName":"node-a","ownerKind":"ReplicaSet","ownerName":"web","pro\#
+    bePorts":[8081],"serviceAccount":"robot","uid":"p1"}}}
     {"serviceCIDR":{"_0":{"cidrs":["10.96.0.0/16"],"name":"kubernetes"}}}
     {"route":{"_0":{"annotations":{"heddle.io/x":"y"},"creationTime":1,"hostnames":["a.example"],"kind":{"grpc":{}},\#
     "name":{"name":"r","namespace":"shop"},"parents":[{"place":2,"port":80,"sectionName":"http","service":{"name":"w\#
@@ -48,6 +48,6 @@ let recordedSnapshot = #"""
     "}}},"query":[{"name":"q","value":{"isRegularExpression":true,"text":"t"}}]}],"name":"one","retry":{"attempts":2\#
     ,"backoff":[0,3000000000000000000],"classes":4,"codes":[503]},"timeouts":{"backendRequest":[0,2000000000000000],\#
     "request":[0,1000000000000000000]}}]}}}
-    end 7 1219480163
+    end 7 1547446358
 
     """#

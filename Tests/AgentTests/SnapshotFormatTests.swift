@@ -32,7 +32,10 @@ import Testing
 
     /// What was added since the first release of version 1 is missing in the file of an agent before it.
     @Test func whatIsNewMayBeMissing() throws {
-        let later = [#""annotations":{"heddle.io/x":"y"},"labels":{"team""#, #""place":2,"#, #","uid":"p1""#]
+        let later = [
+            #""annotations":{"heddle.io/x":"y"},"labels":{"team""#, #""place":2,"#, #","uid":"p1""#,
+            #","probePorts":[8081]"#, #""datagramTransports":[17],"#,
+        ]
         var lines = recordedSnapshot.split(separator: "\n").dropFirst().dropLast().map(String.init)
         for (index, line) in lines.enumerated() {
             lines[index] = later.dropFirst().reduce(line.replacing(later[0], with: #""labels":{"team""#)) {
@@ -53,7 +56,7 @@ import Testing
                 (route.parents[0].place, route.record) = (nil, nil)
                 return .route(route)
             case .pod(var pod):
-                pod.uid = nil
+                (pod.uid, pod.probePorts, pod.datagramTransports) = (nil, [], [])
                 return .pod(pod)
             default: return object
             }
@@ -109,6 +112,7 @@ import Testing
         pod.nodeName = "node-a"
         pod.namedPorts = [Pod.NamedPort(name: "http", transport: .udp, port: 8080)]
         (pod.uid, pod.serviceAccount) = ("p1", "robot")
+        (pod.probePorts, pod.datagramTransports) = ([8081], [.udp])
         (pod.ownerKind, pod.ownerName) = ("ReplicaSet", "web")
         let cidrs = [IPPrefix("10.96.0.0/16")].compactMap { $0 }
         return [

@@ -57,6 +57,10 @@ import Testing
             Issue.record("pods are known although half of them is not")
             return
         }
+        guard case .synced = await mailbox.next() else {
+            Issue.record("nothing else is waited for")
+            return
+        }
         await mailbox.send([], completing: othersComeFirst ? .pod : nil, areOtherPodsComplete: !othersComeFirst)
         guard case .podsKnown(round: 1) = await mailbox.next() else {
             Issue.record("all pods are known, and nobody was told")
