@@ -84,7 +84,8 @@ let package = Package(
         library(
             "NodeControl",
             [
-                "Addressing", "AdminAPI", "Cluster", "Compile", "DataplaneIR", "HandOver", "Observation", "Reconcile",
+                "Addressing", "AdminAPI", "CertificateAuthority", "Cluster", "Compile", "DataplaneIR", "HandOver",
+                "Observation", "Reconcile",
                 "RouteIR",
             ]),
         library("Balancing", ["Addressing", "RouteIR"]),
@@ -214,7 +215,7 @@ if !isSet("HEDDLE_CORE") {
             "Daemon",
             ["AdminAPI", "AdminServer", "CLinux", "KubernetesClient", "Options", "Posix", "Telemetry", "YAML", log]),
         // Istio's protocol for certificates, as its clients speak it.
-        library("AuthorityClient", ["CertificateAuthority"] + nio + tls),
+        library("AuthorityClient", ["CertificateAuthority", "Posix"] + nio + tls),
         library(
             "Controller",
             [

@@ -6,6 +6,7 @@ import NIOCore
 import NIOHTTP1
 import NIOPosix
 import NIOSSL
+import Posix
 
 package struct AuthorityCall: Sendable {
     private let authority: String
@@ -65,6 +66,16 @@ package struct AuthorityCall: Sendable {
             let chain = certificateChain(inResponse: Array(rest.readableBytesView).span), !chain.isEmpty
         else { throw CertificateFault("\(authority) gives no certificate, and does not say why") }
         return chain
+    }
+}
+
+/// A token or roots, to be read each time: kubelet puts both there, and changes them. `remedy` ends the sentence.
+package func credential(in path: String, remedy: String = "") throws(CertificateFault) -> String {
+    do throws(PosixError) {
+        let text = String(decoding: try readFile(path, limit: 1 << 20), as: UTF8.self)
+        return text.last == "\n" ? String(text.dropLast()) : text
+    } catch {
+        throw CertificateFault("\(error)\(remedy)")
     }
 }
 

@@ -79,10 +79,11 @@ package struct BPFObject: ~Copyable {
         }
     }
 
-    /// Pins the maps of a loaded object under their names, in place of those that were of other sizes.
-    package func pinMaps(in directory: String) throws(BPFError) {
+    /// Pins the maps of a loaded object under their names, in place of those that were of other sizes; but for those
+    /// that have their pins elsewhere.
+    package func pinMaps(in directory: String, except others: Set<String> = []) throws(BPFError) {
         try BPFFileSystem.makeDirectory(directory)
-        for name in mapNames {
+        for name in mapNames where !others.contains(name) {
             let map = try map(name)
             let path = "\(directory)/\(name)"
             if try BPFDescriptor.pinned(at: path)?.mapID() != map.mapID() { try map.replacePin(at: path) }

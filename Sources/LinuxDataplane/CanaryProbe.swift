@@ -120,7 +120,8 @@ private func withOptionalCString<R>(_ text: String?, _ body: (UnsafePointer<CCha
     return text.withCString { body($0) }
 }
 
-private func withSocketAddress<R>(
+/// For system calls.
+func withSocketAddress<R>(
     _ address: SocketAddress, _ body: (UnsafePointer<sockaddr>, socklen_t) -> R
 ) -> R {
     address.sockaddrBytes.withUnsafeBytes { raw in

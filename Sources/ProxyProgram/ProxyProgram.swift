@@ -276,7 +276,7 @@ final class ProxyProcess: Sendable {
                             shedConnections.load(ordering: .relaxed)
                         ),
                     ] {
-                        text += "# HELP heddle_proxy_\(name)_total \(help)\n# TYPE heddle_proxy_\(name)_total counter\n"
+                        text += metricHead("\(name)_total", "counter", help)
                         text += "heddle_proxy_\(name)_total \(value)\n"
                     }
                     text += certificates.metrics
@@ -296,4 +296,9 @@ final class ProxyProcess: Sendable {
 struct ProxyError: Error, CustomStringConvertible {
     let description: String
     init(_ description: String) { self.description = description }
+}
+
+/// What comes before the values of a metric of this process.
+func metricHead(_ name: String, _ type: String, _ help: String) -> String {
+    "# HELP heddle_proxy_\(name) \(help)\n# TYPE heddle_proxy_\(name) \(type)\n"
 }

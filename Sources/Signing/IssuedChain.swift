@@ -42,10 +42,12 @@ package struct IssuedChain: Sendable {
     }
 }
 
-/// The certificates of a text in PEM.
+/// The certificates of a text in PEM, at least one: to believe none is nothing that a text can ask for.
 package func derCertificates(inPEM text: String) throws(SigningError) -> [[UInt8]] {
+    let certificates = try readCertificates(text)
+    guard !certificates.isEmpty else { throw SigningError("there is no certificate in it") }
     var result: [[UInt8]] = []
-    for certificate in try readCertificates(text) { result.append(try der(certificate)) }
+    for certificate in certificates { result.append(try der(certificate)) }
     return result
 }
 

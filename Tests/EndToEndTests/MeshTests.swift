@@ -36,6 +36,8 @@ import Testing
                 let all = try mesh.client.flow(.tcp, to: web, count: 40)
                 #expect(all.answered == 40 && all.names == ["far-answers", "near-answers"], "\(family): \(all)")
                 #expect(Set(all.peers.keys) == [web], "\(family): \(all)")
+                let itself = try mesh.near.flow(.tcp, to: web, count: 20)
+                #expect(itself.hits.count == 2 && itself.failed == 0, "a pod that may reach itself: \(itself)")
             }
             #expect(wire.count(of: "far-answers") == 0, "somebody on the link can read it")
             #expect(try old.ask().names == ["far-answers"], "a connection from before was cut off")

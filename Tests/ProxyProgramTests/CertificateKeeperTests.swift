@@ -64,6 +64,8 @@ private final class FakeAgent: Sendable {
     }
 }
 
+private func pemBlock(_ label: String) -> String { "-----BEGIN \(label)-----\nAAAA\n-----END \(label)-----\n" }
+
 private func identity(_ name: String) throws -> WorkloadIdentity {
     try #require(WorkloadIdentity("spiffe://cluster.local/ns/shop/sa/\(name)"))
 }
@@ -168,7 +170,12 @@ private func identity(_ name: String) throws -> WorkloadIdentity {
         try eventually("one is believed") { agent.adopted?.roots.count == 1 }
         // It is shown until there is another.
         #expect(agent.adopted?.byIdentity[web] != nil)
-        keeper.take(CertificateAnswer(id: 0, roots: ["nonsense"]))
-        #expect(agent.adopted?.roots.count == 1)
+        // What holds no certificate changes nothing, and is told.
+        for nonsense in ["nonsense", "", pemBlock("PUBLIC KEY")] {
+            keeper.take(CertificateAnswer(id: 0, roots: [nonsense]))
+            keeper.turn()
+            #expect(agent.adopted?.roots.count == 1)
+        }
+        #expect(agent.state.withLock(\.log).count { $0.contains("are passed over") } == 3)
     }
 }

@@ -60,6 +60,27 @@ import Testing
         #expect(table.entries.values.reduce(0) { $0 + $1.opened } == UInt64(FlowTable.maximum + 100))
     }
 
+    /// A peer says which service it means, and may say anything.
+    @Test func inventedHostsCrowdOutNobody() throws {
+        var table = FlowTable()
+        var flow = try flow(.inbound)
+        flow.service = nil
+        flow.serviceHost = "cart.shop.svc.cluster.local"
+        table.opened(&flow, now: .start)
+        for number in 0..<1000 {
+            var invented = flow
+            invented.serviceHost = "x\(number).shop.svc.cluster.local"
+            table.opened(&invented, now: .start)
+            table.finished(&invented)
+        }
+        #expect(table.entries.count == FlowTable.hostsOfPod + 1)
+        #expect(table.entries.values.reduce(0) { $0 + $1.opened } == 1001)
+        table.sweep(RoutingTable(ProxySnapshot(node: ProxyNode(name: "n"))), now: .start + .seconds(2000))
+        #expect(table.entries.keys.map(\.serviceHost) == [flow.serviceHost], "what is open stays under its name")
+        table.finished(&flow)
+        #expect(table.entries.values.map(\.closed) == [1])
+    }
+
     @Test func aLineIsThatOfAmbientMode() throws {
         var flow = try flow(.outbound)
         flow.isOpen = true

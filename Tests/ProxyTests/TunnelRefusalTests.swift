@@ -100,6 +100,40 @@ import Testing
         }
     }
 
+    /// A connection that is older than what is believed takes no stream more; what it has goes on.
+    @Test func trustThatIsTakenAwayEndsWithTheNextStream() async throws {
+        let listener = try TestListener(at: Addressing.SocketAddress(serverPod, 0))
+        try listener.start { descriptor, _ in
+            var buffer: [UInt8] = []
+            while readMore(descriptor, &buffer) {
+                deliver(descriptor, buffer)
+                buffer = []
+            }
+        }
+        defer { listener.stop() }
+        let (old, new) = ("old.example", "cluster.local")
+        try await TunnelRig.with([listener.address], { $0.mesh = ProxyMesh(trustDomain: old, aliases: [new]) }) { rig in
+            let authority = try TestAuthority()
+            rig.near.adopt(try authority.credentials([authority.credential("client", domain: old)]))
+            rig.far.adopt(try authority.credentials([authority.credential("server")]))
+            var snapshot = rig.far.snapshot
+            snapshot.mesh = ProxyMesh(trustDomain: new, aliases: [old])
+            rig.far.adopt(snapshot)
+            let first = try rig.connect()
+            first.send("hello")
+            #expect(first.bytes(5) == "hello")
+            snapshot.mesh = ProxyMesh(trustDomain: new)
+            rig.far.adopt(snapshot)
+            #expect(try rig.connect().rest() == "", "nothing of another trust domain is let in")
+            try eventually("both sides say why") {
+                rig.far.stats.tunnelRefusals[.wrongIdentity] == 1
+                    && rig.nearLog.flows.contains { $0.failure?.contains("401") == true }
+            }
+            first.send("world")
+            #expect(first.bytes(5) == "world")
+        }
+    }
+
     /// A tunnel leads to the pod that was dialled, and to none of the proxy's own ports.
     @Test func tunnelsLeadNowhereElse() async throws {
         let listener = try server()

@@ -32,8 +32,7 @@ enum CertificateSources {
     }
 }
 
-/// Whoever speaks Istio's protocol: our controller, istiod, istio-csr. Token and roots are read each time: kubelet puts
-/// both there, and changes them.
+/// Whoever speaks Istio's protocol: our controller, istiod, istio-csr.
 private struct RemoteAuthority: CertificateSource {
     private let call: AuthorityCall
     private let tokenFile: String
@@ -46,20 +45,13 @@ private struct RemoteAuthority: CertificateSource {
         self.life = life
     }
 
-    func roots() throws(CertificateFault) -> [String] { [try text(rootsFile, option: "--ca-roots-file")] }
-
-    func certificate(csr: String, for identity: WorkloadIdentity) async throws(CertificateFault) -> [String] {
-        let token = try text(tokenFile, option: "--ca-token-file")
-        let roots = try text(rootsFile, option: "--ca-roots-file")
-        return try await call.certificate(csr: csr, token: token, roots: roots, life: life, identity: identity)
+    func roots() throws(CertificateFault) -> [String] {
+        [try credential(in: rootsFile, remedy: "; pass another --ca-roots-file")]
     }
 
-    private func text(_ path: String, option: String) throws(CertificateFault) -> String {
-        do throws(PosixError) {
-            let text = String(decoding: try readFile(path, limit: 1 << 20), as: UTF8.self)
-            return text.last == "\n" ? String(text.dropLast()) : text
-        } catch {
-            throw CertificateFault("\(error); pass another \(option)")
-        }
+    func certificate(csr: String, for identity: WorkloadIdentity) async throws(CertificateFault) -> [String] {
+        let token = try credential(in: tokenFile, remedy: "; pass another --ca-token-file")
+        return try await call.certificate(
+            csr: csr, token: token, roots: roots().joined(), life: life, identity: identity)
     }
 }

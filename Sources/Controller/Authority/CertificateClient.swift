@@ -50,8 +50,7 @@ struct CertificateClient: Equatable, Sendable {
     }
 
     private func ask(_ call: AuthorityCall) async throws(CertificateFault) -> String {
-        // Read each time: kubelet puts both there, and changes them.
-        let (token, roots) = (try read(tokenFile), try read(rootsFile))
+        let (token, roots) = (try credential(in: tokenFile), try credential(in: rootsFile))
         let key = SigningKey.generate()
         let now = Glibc.time(nil)
         let csr: String
@@ -65,14 +64,5 @@ struct CertificateClient: Equatable, Sendable {
         }
         return "\(leaf.uris.joined(separator: ", ")): serial \(leaf.serial), for \((leaf.notAfter - now) / 3600) h, "
             + "\(chain.count - 1) certificates above it, and a root of \(rootsFile)\n"
-    }
-
-    private func read(_ path: String) throws(CertificateFault) -> String {
-        do throws(PosixError) {
-            let text = String(decoding: try readFile(path, limit: 1 << 20), as: UTF8.self)
-            return text.last == "\n" ? String(text.dropLast()) : text
-        } catch {
-            throw CertificateFault(error.description)
-        }
     }
 }

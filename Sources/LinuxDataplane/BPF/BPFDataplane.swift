@@ -122,6 +122,10 @@ func networkNamespaceCookie() throws(BPFError) -> UInt64 {
     let descriptor = socket(AF_INET, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
     guard descriptor >= 0 else { throw BPFError("open a socket", errno) }
     defer { close(descriptor) }
+    return try networkNamespaceCookie(of: descriptor)
+}
+/// The same for that of a socket.
+func networkNamespaceCookie(of descriptor: Int32) throws(BPFError) -> UInt64 {
     let soNetnsCookie: Int32 = 71
     var cookie: UInt64 = 0
     var size = socklen_t(MemoryLayout<UInt64>.size)

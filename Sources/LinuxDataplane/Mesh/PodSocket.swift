@@ -23,7 +23,7 @@ package enum PodSocket {
             let descriptor = try make(address.address.family)
             var one: Int32 = 1
             setsockopt(descriptor, Int32(IPPROTO_IPV6), IPV6_V6ONLY, &one, socklen_t(MemoryLayout<Int32>.size))
-            guard withSystemAddress(address, { bind(descriptor, $0, $1) }) == 0, listen(descriptor, backlog) == 0
+            guard withSocketAddress(address, { bind(descriptor, $0, $1) }) == 0, listen(descriptor, backlog) == 0
             else {
                 let error = DataplaneError("listen at \(address) in the network namespace of a pod", errno)
                 close(descriptor)
@@ -35,10 +35,7 @@ package enum PodSocket {
 
     /// What the kernel calls the network namespace of a socket.
     package static func namespaceCookie(of descriptor: Int32) -> UInt64? {
-        let soNetnsCookie: Int32 = 71
-        var cookie: UInt64 = 0
-        var size = socklen_t(MemoryLayout<UInt64>.size)
-        return getsockopt(descriptor, SOL_SOCKET, soNetnsCookie, &cookie, &size) == 0 ? cookie : nil
+        try? networkNamespaceCookie(of: descriptor)
     }
 
     static func port(of descriptor: Int32) -> UInt16? {
@@ -70,28 +67,4 @@ extension DataplaneError {
     init(_ error: NetnsError) {
         self.init(operation: error.operation, code: error.code, description: error.description)
     }
-}
-
-private func withSystemAddress<R>(
-    _ address: SocketAddress, _ body: (UnsafePointer<sockaddr>, socklen_t) -> R
-) -> R {
-    func pass<Address>(_ value: Address) -> R {
-        withUnsafePointer(to: value) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                body($0, socklen_t(MemoryLayout<Address>.size))
-            }
-        }
-    }
-    if address.address.isIPv4 {
-        var value = sockaddr_in()
-        value.sin_family = sa_family_t(AF_INET)
-        value.sin_port = address.port.bigEndian
-        value.sin_addr.s_addr = address.address.v4.bigEndian
-        return pass(value)
-    }
-    var value = sockaddr_in6()
-    value.sin6_family = sa_family_t(AF_INET6)
-    value.sin6_port = address.port.bigEndian
-    withUnsafeMutableBytes(of: &value.sin6_addr) { $0.copyBytes(from: address.address.mappedBytes) }
-    return pass(value)
 }

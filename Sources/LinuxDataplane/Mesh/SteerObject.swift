@@ -39,8 +39,6 @@ struct SteerPins {
 }
 
 struct SteerObject {
-    static let names = ["steer_pods", "steer_ports", "steer_listeners", "steer_counts"]
-
     let pods: BPFMap<heddle_address, heddle_steer_pod>
     let ports: BPFMap<heddle_steer_port_key, heddle_steer_port>
     let listeners: BPFMap<heddle_address, UInt64>
@@ -52,39 +50,17 @@ struct SteerObject {
 
     /// `own`: the map of the node's own connections.
     init(pins: SteerPins, own: BPFDescriptor) throws(BPFError) {
-        try BPFFileSystem.makeDirectory(pins.maps)
         try BPFFileSystem.makeDirectory(pins.links)
         var object = try BPFObject(name: "heddle_steer", image: BPFObjectImage.steer.bytes)
-        var missing: [String] = []
-        for name in Self.names {
-            if let map = try Self.usable(name, at: "\(pins.maps)/\(name)") {
-                try object.reuse(name, map)
-            } else {
-                missing.append(name)
-            }
-        }
-        try object.reuse("own_connections", own)
+        try object.adoptMaps(in: pins.maps)
+        try object.reuse(OwnConnections.name, own)
         try object.load()
-        for name in missing { try object.map(name).replacePin(at: "\(pins.maps)/\(name)") }
+        try object.pinMaps(in: pins.maps, except: [OwnConnections.name])
         pods = try BPFMap(object.map("steer_pods"), name: "steer_pods")
         ports = try BPFMap(object.map("steer_ports"), name: "steer_ports")
         listeners = try BPFMap(object.map("steer_listeners"), name: "steer_listeners")
         counts = try BPFMap(object.map("steer_counts"), name: "steer_counts")
         open = try object.program("steer")
         strict = try object.program("steer_strict")
-    }
-
-    /// nil: there is none, or another release made it.
-    private static func usable(_ name: String, at path: String) throws(BPFError) -> BPFDescriptor? {
-        guard let map = try BPFDescriptor.pinned(at: path) else { return nil }
-        let sizes = try map.mapSizes()
-        let wanted: (key: Int, value: Int) =
-            switch name {
-            case "steer_pods": (MemoryLayout<heddle_address>.stride, MemoryLayout<heddle_steer_pod>.stride)
-            case "steer_ports": (MemoryLayout<heddle_steer_port_key>.stride, MemoryLayout<heddle_steer_port>.stride)
-            case "steer_listeners": (MemoryLayout<heddle_address>.stride, MemoryLayout<UInt64>.stride)
-            default: (MemoryLayout<UInt32>.stride, MemoryLayout<UInt64>.stride)
-            }
-        return sizes.key == wanted.key && sizes.value == wanted.value ? map : nil
     }
 }

@@ -1,6 +1,7 @@
 /// What the admin socket says of the mesh: every pod of this node, and why it is in or out.
 package import AdminAPI
 package import Addressing
+import CertificateAuthority
 import Cluster
 import Compile
 import DataplaneIR
@@ -30,7 +31,8 @@ extension NodeController {
             view.problem = "it has no ServiceAccount, and so no identity"
             return view
         }
-        view.identity = "spiffe://\(mesh.mesh.trustDomain)/ns/\(pod.name.namespace)/sa/\(pod.serviceAccount)"
+        let identity = mesh.mesh.identity(namespace: pod.name.namespace, serviceAccount: pod.serviceAccount)
+        view.identity = identity?.description
         // Another pod may have got its address since.
         if pod.addresses.contains(where: { mesh.programs[$0]?.name != "\(pod.name)" }) {
             view.problem = "its address is also that of another pod, which came later"

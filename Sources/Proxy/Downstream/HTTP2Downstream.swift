@@ -6,7 +6,7 @@ import HTTPWire
 import NIOCore
 import RouteIR
 
-final class HTTP2Downstream: HTTP2Connection, ClientConnection {
+final class HTTP2Downstream: HTTP2ServerConnection {
     /// Every HTTP/2 connection of a client begins so (RFC 9113, 3.4).
     static let preface = Array("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".utf8)
 
@@ -18,48 +18,13 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
         /// Nothing more is sent than what lies here; what still comes is not looked at until the client closes.
         case closing(SlowEnding)
     }
-    fileprivate let arrival: Arrival
     private var draining = Draining.no
     private var idleSince: Moment
-    /// Of `arrival.held`: what the channel keeps, and the connection itself.
-    private var pending = 0
-    private var ownHeld = 0
-    private var size = MemoryLimits.http2Connection
 
     init(_ shard: Shard, _ arrival: Arrival) {
-        self.arrival = arrival
         idleSince = shard.now
-        super.init(shard, .server) { $0.offersExtendedConnect = true }
+        super.init(shard, arrival) { $0.offersExtendedConnect = true }
     }
-
-    override func began(_ context: ChannelHandlerContext) {
-        super.began(context)
-        try? context.channel.syncOptions?.setOption(.writeBufferWaterMark, value: ReadSizes.unreadFrames)
-        shard.opened(self)
-        hold(size)
-    }
-    override func closed() {
-        hold(-ownHeld)
-        shard.dismiss(arrival)
-        shard.closed(self)
-    }
-
-    // MARK: On the client's account
-
-    private func hold(_ bytes: Int) {
-        ownHeld += bytes
-        shard.hold(bytes, arrival)
-    }
-    override func queuedChanged(by bytes: Int) { shard.hold(bytes, arrival) }
-    override func pendingChanged(to bytes: Int) {
-        hold(bytes - pending)
-        pending = bytes
-    }
-    var held: Int { arrival.held }
-    var source: MemorySource { arrival.source }
-    /// Heads are under no window: who takes no answers gets to send no requests.
-    override var readsAlways: Bool { false }
-    override var unread: Int { arrival.held - ownHeld - queued }
 
     // MARK: From the client
 
@@ -87,7 +52,7 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
     // MARK: The end
 
     /// First without a limit, so that no request on its way is lost, then for good (RFC 9113, 6.8).
-    func drain() {
+    override func drain() {
         guard case .no = draining else { return }
         if streams.isEmpty { return stopAccepting() }
         draining = .announced
@@ -106,15 +71,10 @@ final class HTTP2Downstream: HTTP2Connection, ClientConnection {
         flushLater()
         shard.loop.assumeIsolated().execute { self.closeOutput() }
     }
-    func abort() { close() }
+    override func abort() { close() }
 
-    func checkDeadline(_ now: Moment) {
-        // What was waited for may have gone without a word to this connection, as copies of requests do.
-        returnHeldWindows()
-        // Half a header block, or answers that were not taken, may make it larger.
-        let size = max(MemoryLimits.http2Connection, machine.memory)
-        hold(size - self.size)
-        self.size = size
+    override func checkDeadline(_ now: Moment) {
+        super.checkDeadline(now)
         switch draining {
         case .announced: return stopAccepting()
         case .closing(var ending):

@@ -26,6 +26,12 @@ extension Channel {
         _ = socket.setSoLinger(linger(l_onoff: 1, l_linger: 0))
     }
 
+    /// At once, and so that the other side notices: TLS would wait for its goodbye.
+    func cut() {
+        resetsAtClose()
+        _channelCore.close0(error: ChannelError.eof, mode: .all, promise: nil)
+    }
+
     /// Written and not yet taken by the kernel. To be asked on its loop, and only when it matters.
     var pendingBytes: Int { (try? syncOptions?.getOption(.bufferedWritableBytes)) ?? 0 }
 }

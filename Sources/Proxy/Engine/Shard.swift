@@ -201,8 +201,6 @@ package struct EngineOptions: Sendable {
     package var makeInnerSocket: @Sendable (IPAddress) -> Int32? = { _ in nil }
     /// Only such sockets are let in by a pod that refuses plaintext: where none is there yet, one is waited for.
     package var connectsInside: @Sendable () -> Bool = { false }
-    /// Told of each socket to an application of this node before it is connected, and for whom it is.
-    package var ownSocket: @Sendable (Int32, SocketAddress?) -> Void = { _, _ in }
     /// How long the first connection of a client waits that may be a pod which this node was not told of yet.
     package var clientPatience: Duration = .seconds(2)
     /// Such a client is no pod with a namespace: a process of the node, or a pod on its network.

@@ -1,5 +1,5 @@
-/// The series of relayed connections, `istio_tcp_*`: a bounded number, however many pods and services there are. What
-/// exceeds the bound is counted all the same, under fewer labels.
+/// The series of relayed connections, `istio_tcp_*`: a bounded number, however many pods and services there are and
+/// whatever peers call them. What exceeds a bound is counted all the same, under fewer labels.
 import Balancing
 import CertificateAuthority
 import RouteIR
@@ -9,7 +9,7 @@ package struct FlowKey: Hashable, Sendable {
     private(set) var source: WorkloadEntry?
     private(set) var destination: WorkloadEntry?
     private(set) var upstream: UpstreamID?
-    private(set) var serviceHost: String?
+    fileprivate(set) var serviceHost: String?
     private(set) var sourceIdentity: WorkloadIdentity?
     private(set) var destinationIdentity: WorkloadIdentity?
     let isTunnelled: Bool
@@ -79,16 +79,30 @@ package struct FlowSeries: Sendable {
 struct FlowTable {
     /// Of one loop.
     static let maximum = 2000
+    /// What peers call services, of one pod: they may invent any.
+    static let hostsOfPod = 16
     private static let grace: Duration = .seconds(900)
     private(set) var entries: [FlowKey: FlowSeries] = [:]
+    private var hosts: [ObjectIdentifier?: Set<String>] = [:]
 
     private mutating func change(_ flow: FlowRecord, now: Moment, _ body: (inout FlowSeries) -> Void) {
         var key = FlowKey(flow)
+        if !isKnown(key.serviceHost, of: key) { key.serviceHost = nil }
         if entries[key] == nil, entries.count >= Self.maximum { key = key.others }
         var series = entries[key] ?? FlowSeries()
         series.last = max(series.last, now)
         body(&series)
         entries[key] = series
+    }
+
+    /// Or from now on, while there is room for it.
+    private mutating func isKnown(_ host: String?, of key: FlowKey) -> Bool {
+        guard let host else { return true }
+        let pod = key.destination.map { ObjectIdentifier($0) }
+        if hosts[pod]?.contains(host) == true { return true }
+        guard (hosts[pod]?.count ?? 0) < Self.hostsOfPod else { return false }
+        hosts[pod, default: []].insert(host)
+        return true
     }
 
     mutating func opened(_ flow: inout FlowRecord, now: Moment) {
@@ -119,6 +133,8 @@ struct FlowTable {
             let grace = key.isGone ? SeriesTable.grace.gone : Self.grace
             return series.opened > series.closed || now.since(series.last) <= grace
         }
+        hosts = [:]
+        for key in entries.keys { _ = isKnown(key.serviceHost, of: key) }
     }
 }
 

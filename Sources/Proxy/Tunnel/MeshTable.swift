@@ -3,28 +3,11 @@ import Addressing
 import CertificateAuthority
 import RouteIR
 
-extension ProxyMesh {
-    func identity(of pod: MeshPod) -> WorkloadIdentity? { identity(pod.namespace, pod.serviceAccount) }
-    func identity(of workload: Workload) -> WorkloadIdentity? {
-        identity(workload.namespace, workload.serviceAccount)
-    }
-    /// nil: nobody is called so, and nothing works for him.
-    fileprivate func identity(_ namespace: String, _ account: String) -> WorkloadIdentity? {
-        ServiceAccount(namespace: namespace, name: account).map {
-            WorkloadIdentity(trustDomain: trustDomain, account: $0)
-        }
-    }
-}
-
 extension RoutingTable {
     /// Somebody has shown this identity; whether he can be the workload that has the address.
     func isWorkload(_ address: IPAddress, _ identity: WorkloadIdentity) -> Bool {
         guard let workload = workload(at: address)?.workload else { return false }
         return workload.namespace == identity.account.namespace && workload.serviceAccount == identity.account.name
-    }
-    func identity(at address: IPAddress) -> WorkloadIdentity? {
-        guard let mesh = snapshot.mesh, let workload = workload(at: address)?.workload else { return nil }
-        return mesh.identity(workload.namespace, workload.serviceAccount)
     }
 
     /// How `client` reaches an endpoint. Two enrolled ones meet in a tunnel or not at all.
@@ -39,7 +22,7 @@ extension RoutingTable {
                 TunnelRefusal(.identity, "\(pod.namespace)/\(pod.name) names no service account, so it has no identity")
             )
         }
-        guard let destination = mesh.identity(target.namespace, target.serviceAccount) else {
+        guard let destination = mesh.identity(of: target) else {
             return .none(
                 TunnelRefusal(
                     .identity, "\(target.namespace)/\(target.pod) names no service account, so it has no identity"))

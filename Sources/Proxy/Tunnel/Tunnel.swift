@@ -88,4 +88,15 @@ struct TunnelRefusal: Error, Hashable {
     let sentence: String
 
     init(_ kind: Kind, _ sentence: String) { (self.kind, self.sentence) = (kind, sentence) }
+
+    static let noMesh = TunnelRefusal(.identity, "this node is in no mesh any more")
+
+    /// What CONNECT is answered with (spec 3.1).
+    var status: UInt16 {
+        switch kind {
+        case .application: 503
+        case .identity, .expired, .wrongIdentity: 401
+        default: 400
+        }
+    }
 }

@@ -51,7 +51,7 @@ final class TunnelClient: HTTP2Connection {
                 tls,
                 TunnelHandshake(tls) { facts throws(TunnelRefusal) in
                     guard let mesh = shard.table.snapshot.mesh else {
-                        throw TunnelRefusal(.identity, "this node is in no mesh any more")
+                        throw .noMesh
                     }
                     return try PeerCheck.server(facts, name, mesh, at: wallClock())
                 } then: { result in
@@ -62,7 +62,7 @@ final class TunnelClient: HTTP2Connection {
         }
     }
 
-    private func shookHands(_ result: Result<WorkloadIdentity, TunnelRefusal>, on channel: any Channel) {
+    private func shookHands(_ result: Result<TunnelPeer, TunnelRefusal>, on channel: any Channel) {
         do throws(TunnelRefusal) {
             _ = try result.get()
             guard !isClosed else { return channel.close(promise: nil) }
@@ -143,7 +143,7 @@ final class TunnelClient: HTTP2Connection {
     }
     /// Also what waits for it.
     func abort() {
-        if context == nil { failed(TunnelRefusal(.connect, "the pod is gone")) } else { cut() }
+        if let context { context.channel.cut() } else { failed(TunnelRefusal(.connect, "the pod is gone")) }
     }
 
     override func channelRead(context: ChannelHandlerContext, data: NIOAny) {
@@ -172,18 +172,9 @@ final class TunnelClient: HTTP2Connection {
             flushLater()
         case .dead:
             lastRefusal = TunnelRefusal(.connect, "nothing was heard of the server's node for \(Tunnel.silence)")
-            cut()
+            context?.channel.cut()
         case .alive: break
         }
-    }
-}
-
-extension HTTP2Connection {
-    /// At once: TLS waits for nobody's goodbye.
-    func cut() {
-        guard let channel = context?.channel else { return }
-        channel.resetsAtClose()
-        channel._channelCore.close0(error: ChannelError.eof, mode: .all, promise: nil)
     }
 }
 

@@ -110,7 +110,7 @@ final class TunnelDoor: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         let (shard, pod, arrival) = (shard, pod, arrival)
         let handshake = TunnelHandshake(tls) { facts throws(TunnelRefusal) in
             guard let mesh = shard.table.snapshot.mesh else {
-                throw TunnelRefusal(.identity, "this node is in no mesh any more")
+                throw .noMesh
             }
             return try PeerCheck.client(facts, mesh, at: wallClock())
         } then: { [self] result in
@@ -163,11 +163,7 @@ final class TunnelDoor: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
     /// Who has knocked is let in.
     func drain() {}
     func abort() { cut() }
-    private func cut() {
-        guard let channel = context?.channel else { return }
-        channel.resetsAtClose()
-        channel._channelCore.close0(error: ChannelError.eof, mode: .all, promise: nil)
-    }
+    private func cut() { context?.channel.cut() }
     func checkDeadline(_ now: Moment) {
         guard isWaiting, now > deadline else { return }
         refuse(

@@ -7,6 +7,12 @@ import NIOCore
 import NIOSSL
 import NIOTLS
 
+/// Who is at the other end, and by what.
+struct TunnelPeer {
+    let identity: WorkloadIdentity
+    let facts: PeerCheck.Facts
+}
+
 final class TunnelHandshake: ChannelInboundHandler, RemovableChannelHandler {
     typealias InboundIn = ByteBuffer
     typealias Check = (PeerCheck.Facts) throws(TunnelRefusal) -> WorkloadIdentity
@@ -14,12 +20,12 @@ final class TunnelHandshake: ChannelInboundHandler, RemovableChannelHandler {
     private let tls: NIOSSLHandler
     private let check: Check
     /// Called once. `install` what comes next from inside it.
-    private var then: ((Result<WorkloadIdentity, TunnelRefusal>) -> Void)?
+    private var then: ((Result<TunnelPeer, TunnelRefusal>) -> Void)?
     private var refusal: TunnelRefusal?
     private var timer: Scheduled<Void>?
 
     init(
-        _ tls: NIOSSLHandler, check: @escaping Check, then: @escaping (Result<WorkloadIdentity, TunnelRefusal>) -> Void
+        _ tls: NIOSSLHandler, check: @escaping Check, then: @escaping (Result<TunnelPeer, TunnelRefusal>) -> Void
     ) {
         (self.tls, self.check, self.then) = (tls, check, then)
     }
@@ -41,11 +47,12 @@ final class TunnelHandshake: ChannelInboundHandler, RemovableChannelHandler {
             guard let certificate = tls.peerCertificate else {
                 throw TunnelRefusal(.handshake, "the peer has shown no certificate")
             }
-            let identity = try check(PeerCheck.Facts(certificate))
+            let facts = PeerCheck.Facts(certificate)
+            let peer = TunnelPeer(identity: try check(facts), facts: facts)
             guard name == Tunnel.protocolName else {
                 throw TunnelRefusal(.handshake, "the peer does not speak HTTP/2 (ALPN h2)")
             }
-            finish(.success(identity))
+            finish(.success(peer))
             context.pipeline.syncOperations.removeHandler(self, promise: nil)
         } catch {
             finish(.failure(error))
@@ -53,7 +60,7 @@ final class TunnelHandshake: ChannelInboundHandler, RemovableChannelHandler {
         }
     }
 
-    private func finish(_ result: Result<WorkloadIdentity, TunnelRefusal>) {
+    private func finish(_ result: Result<TunnelPeer, TunnelRefusal>) {
         let then = then
         self.then = nil
         timer?.cancel()

@@ -8,57 +8,28 @@ import NIOCore
 import NIOSSL
 import RouteIR
 
-final class TunnelServer: HTTP2Connection, ClientConnection {
-    let arrival: Arrival
-    let pod: IPAddress
+final class TunnelServer: HTTP2ServerConnection {
+    private let ownPod: IPAddress
+    override var pod: IPAddress { ownPod }
     /// Whose certificate was shown here, and there.
     let own: WorkloadIdentity
-    let client: WorkloadIdentity
+    let client: TunnelPeer
     /// Since when the client knows that it shall open no more streams.
     private var drainedAt: Moment?
     private var isLast = false
     private var idleSince: Moment
     private var pulse: Pulse
-    private var ownHeld = 0
-    private var pending = 0
-    private var size = MemoryLimits.http2Connection
 
-    init(_ shard: Shard, _ arrival: Arrival, of pod: IPAddress, own: WorkloadIdentity, client: WorkloadIdentity) {
-        (self.arrival, self.pod, self.own, self.client) = (arrival, pod, own, client)
+    init(_ shard: Shard, _ arrival: Arrival, of pod: IPAddress, own: WorkloadIdentity, client: TunnelPeer) {
+        (ownPod, self.own, self.client) = (pod, own, client)
         idleSince = shard.now
         pulse = Pulse(shard.now)
-        super.init(shard, .server) { Tunnel.limit(&$0) }
+        super.init(shard, arrival) { Tunnel.limit(&$0) }
     }
 
     override var sendsDirectly: Bool { false }
-
-    override func began(_ context: ChannelHandlerContext) {
-        super.began(context)
-        try? context.channel.syncOptions?.setOption(.writeBufferWaterMark, value: ReadSizes.unreadFrames)
-        shard.opened(self)
-        hold(size)
-    }
-    override func closed() {
-        hold(-ownHeld)
-        shard.dismiss(arrival)
-        shard.closed(self)
-    }
-
-    // MARK: On the client's account
-
-    private func hold(_ bytes: Int) {
-        ownHeld += bytes
-        shard.hold(bytes, arrival)
-    }
-    override func queuedChanged(by bytes: Int) { shard.hold(bytes, arrival) }
-    override func pendingChanged(to bytes: Int) {
-        hold(bytes - pending)
-        pending = bytes
-    }
-    var held: Int { arrival.held }
-    var source: MemorySource { arrival.source }
-    override var readsAlways: Bool { false }
-    override var unread: Int { max(0, arrival.held - ownHeld - queued) }
+    /// Relays are on the same account with what they keep beside the stream.
+    override var unread: Int { max(0, super.unread) }
 
     // MARK: From the client
 
@@ -80,7 +51,7 @@ final class TunnelServer: HTTP2Connection, ClientConnection {
 
     // MARK: The end
 
-    func drain() {
+    override func drain() {
         guard drainedAt == nil else { return }
         drainedAt = shard.now
         // First without a limit: what the client opens meanwhile is served (RFC 9113, 6.8).
@@ -94,13 +65,10 @@ final class TunnelServer: HTTP2Connection, ClientConnection {
         if streams.isEmpty { end() }
     }
     private func end() { shard.loop.assumeIsolated().execute { if self.streams.isEmpty { self.closeAfterSending() } } }
-    func abort() { cut() }
+    override func abort() { context?.channel.cut() }
 
-    func checkDeadline(_ now: Moment) {
-        returnHeldWindows()
-        let size = max(MemoryLimits.http2Connection, machine.memory)
-        hold(size - self.size)
-        self.size = size
+    override func checkDeadline(_ now: Moment) {
+        super.checkDeadline(now)
         if let drainedAt, !isLast, now.since(drainedAt) >= .seconds(1) { stopAccepting() }
         // The client's node ends what rests; this is for one that does not.
         if streams.isEmpty, now.since(idleSince) > Tunnel.idleTimeout * 2 { drain() }
@@ -108,7 +76,7 @@ final class TunnelServer: HTTP2Connection, ClientConnection {
         case .ask:
             machine.ping(now.nanoseconds)
             flushLater()
-        case .dead: cut()
+        case .dead: context?.channel.cut()
         case .alive: break
         }
     }
@@ -124,11 +92,12 @@ final class ServerTunnelStream: TunnelStream {
             let request = try ConnectHead(server.shard.fields, facts)
             try accept(request, on: server)
             if isLast { user?.inputEnded() }
-        } catch { refuse(error.kind == .application ? 503 : 400, error) }
+        } catch { refuse(error.status, error) }
     }
 
     private func accept(_ request: ConnectHead, on server: TunnelServer) throws(TunnelRefusal) {
         let shard = server.shard
+        try checkClient(of: server)
         let pods = shard.table.snapshot.meshPods
         // Whatever is dialled here is at the pod that was dialled: a tunnel leads nowhere else.
         guard let entry = pods[server.pod], request.target.address == server.arrival.dialled.address,
@@ -143,8 +112,7 @@ final class ServerTunnelStream: TunnelStream {
         }
         let end = RelayStream(self)
         let relay = Relay(shard, server.arrival, client: end, flow(request, on: server))
-        let client = relay.flow.client
-        Connector.connect(toPod: request.target, for: client, within: Tunnel.connectTimeout, on: shard) { result in
+        Connector.connect(toPod: request.target, within: Tunnel.connectTimeout, on: shard) { result in
             switch result {
             case .success(let socket):
                 guard !relay.isOver else { return socket.reset() }
@@ -159,6 +127,17 @@ final class ServerTunnelStream: TunnelStream {
         }
     }
 
+    /// A connection may be older than what is believed: its certificate has ended, or its trust domain counts no more.
+    private func checkClient(of server: TunnelServer) throws(TunnelRefusal) {
+        do throws(TunnelRefusal) {
+            guard let mesh = server.shard.table.snapshot.mesh else { throw .noMesh }
+            _ = try PeerCheck.client(server.client.facts, mesh, at: wallClock())
+        } catch {
+            server.drain()
+            throw error
+        }
+    }
+
     private func open() {
         guard let shard = server?.shard else { return }
         shard.heads.setTunnelAnswer()
@@ -170,7 +149,7 @@ final class ServerTunnelStream: TunnelStream {
     func refuse(_ status: UInt16, _ refusal: TunnelRefusal, isRecorded: Bool = false) {
         guard let server else { return }
         let shard = server.shard
-        if !isRecorded { shard.refusedTunnel(refusal, "from \(server.client) to \(server.pod)") }
+        if !isRecorded { shard.refusedTunnel(refusal, "from \(server.client.identity) to \(server.pod)") }
         shard.heads.setAnswer(status)
         let answer = shard.heads.list
         try? sendHead(answer, isLast: true)
@@ -178,18 +157,18 @@ final class ServerTunnelStream: TunnelStream {
     }
 
     private func flow(_ request: ConnectHead, on server: TunnelServer) -> FlowRecord {
-        let table = server.shard.table
+        let (table, identity) = (server.shard.table, server.client.identity)
         let peer = server.arrival.peer.address
         // What the client's node says of the client counts only where it says whose identity it has shown.
         let claimed = request.client.flatMap { claim in
-            table.isWorkload(claim.address, server.client) ? claim : nil
+            table.isWorkload(claim.address, identity) ? claim : nil
         }
         var flow = FlowRecord(.inbound, began: server.shard.now, client: claimed ?? peer, dialled: request.target)
         flow.source =
-            table.isWorkload(flow.client.address, server.client) ? table.workload(at: flow.client.address) : nil
+            table.isWorkload(flow.client.address, identity) ? table.workload(at: flow.client.address) : nil
         flow.destination = table.workload(at: request.target.address)
         flow.serviceHost = request.service
-        flow.sourceIdentity = server.client
+        flow.sourceIdentity = identity
         flow.destinationIdentity = server.own
         flow.tunnel = server.arrival.dialled
         return flow

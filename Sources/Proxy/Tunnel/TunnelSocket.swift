@@ -28,8 +28,10 @@ enum TunnelSocket {
             if let refusal = shard.options.targets.refusal(of: address, in: shard.table) {
                 throw TunnelRefusal(.connect, refusal)
             }
-            // A pod without an address of that family has no socket that could go there.
-            if pod.family == address.address.family, let descriptor = shard.options.makeSocket(pod) {
+            // A pod without an address of that family has no socket that could go there, and what a pod sends to itself
+            // never comes to its door.
+            let mayBeginThere = pod.family == address.address.family && pod != address.address
+            if mayBeginThere, let descriptor = shard.options.makeSocket(pod) {
                 try begin(descriptor, to: address)
                 connecting = bootstrap.withConnectedSocket(descriptor)
             } else {

@@ -86,17 +86,14 @@ enum Connector {
         }
     }
 
-    /// To an application of this node, for a tunnel that leads there. `client`: who began the connection.
+    /// To an application of this node, for a tunnel that leads there.
     static func connect(
-        toPod target: SocketAddress, for client: SocketAddress, within limit: Duration, on shard: Shard,
+        toPod target: SocketAddress, within limit: Duration, on shard: Shard,
         then: @escaping (Result<RelaySocket, Failure>) -> Void
     ) {
         let socket = RelaySocket(shard)
         let bootstrap = bootstrap(halfCloses: true, on: shard)
-        let install: (any Channel) throws -> Void = { channel in
-            channel.withDescriptor { shard.options.ownSocket($0, client) }
-            try channel.pipeline.syncOperations.addHandler(socket)
-        }
+        let install: (any Channel) throws -> Void = { try $0.pipeline.syncOperations.addHandler(socket) }
         innerSocket(of: target.address, on: shard, until: .now() + patience) { descriptor in
             guard let descriptor else {
                 return connect(to: target, bootstrap, within: limit, on: shard, install: install) { result in
@@ -187,13 +184,5 @@ enum Connector {
         if let failure = error as? Failure { return failure }
         let isTimeout = if case .connectTimeout? = error as? ChannelError { true } else { false }
         return Failure(reason: "\(error)", isTimeout: isTimeout)
-    }
-}
-
-extension Channel {
-    /// Of a socket.
-    fileprivate func withDescriptor(_ body: (Int32) -> Void) {
-        let core = _channelCore as? any NIOTransportAccessibleChannelCore<NIOBSDSocket.Handle>
-        try? core?.withUnsafeTransport { body($0) }
     }
 }

@@ -36,22 +36,20 @@ extension CertificateKeeper {
             guard !state.plan.entries.isEmpty || state.issued + state.failed > 0 else { return "" }
             var counts: [String: Int] = ["missing": 0, "valid": 0, "overdue": 0, "expired": 0]
             for entry in state.plan.entries.values { counts[entry.state(at: now).rawValue, default: 0] += 1 }
-            var text = head("certificates", "gauge", "Identities of this node's enrolled pods, by their certificates.")
+            var text = metricHead(
+                "certificates", "gauge", "Identities of this node's enrolled pods, by their certificates.")
             for (name, count) in counts.sorted(by: { $0.key < $1.key }) {
                 text += "heddle_proxy_certificates{state=\"\(name)\"} \(count)\n"
             }
-            text += head("certificate_requests_total", "counter", "Certificates asked for, by what came of it.")
+            text += metricHead("certificate_requests_total", "counter", "Certificates asked for, by what came of it.")
             text += "heddle_proxy_certificate_requests_total{result=\"issued\"} \(state.issued)\n"
             text += "heddle_proxy_certificate_requests_total{result=\"failed\"} \(state.failed)\n"
             if let end = state.held.values.map(\.credential.notAfter).min() {
-                text += head("certificate_first_end_seconds", "gauge", "When the first certificate ends, since 1970.")
+                text += metricHead(
+                    "certificate_first_end_seconds", "gauge", "When the first certificate ends, since 1970.")
                 text += "heddle_proxy_certificate_first_end_seconds \(end)\n"
             }
             return text
         }
-    }
-
-    private func head(_ name: String, _ type: String, _ help: String) -> String {
-        "# HELP heddle_proxy_\(name) \(help)\n# TYPE heddle_proxy_\(name) \(type)\n"
     }
 }
