@@ -1,6 +1,6 @@
 /// When a certificate is asked for: at once for a new identity, then at half of its life, a little earlier or later so
 /// that not all nodes ask at one time. Whoever is refused asks again, less and less often, and the last certificate is
-/// used until its end. Times are in seconds since 1970; pure.
+/// used until its end. Seconds since 1970; pure (spec 3.7).
 
 package struct RenewalPlan: Sendable {
     package enum State: String, Sendable {

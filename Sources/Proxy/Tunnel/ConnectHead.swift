@@ -1,4 +1,4 @@
-/// The head of CONNECT: what a client's node writes and a server's node reads.
+/// The head of CONNECT: what a client's node writes and a server's node reads (spec 3.2).
 import Addressing
 import HTTP2Wire
 

@@ -1,4 +1,4 @@
-/// What one relayed connection leaves behind: for metrics and the access log.
+/// What one relayed connection leaves behind: for metrics and the access log (spec 3.10).
 import Addressing
 package import Balancing
 package import CertificateAuthority

@@ -1,5 +1,5 @@
 /// A client's connection whose bytes are relayed: to a service it chooses the endpoint, to a pod there is no choice.
-/// Until an endpoint is there nothing of the client is read, so that another one can be tried.
+/// Until an endpoint is there nothing of the client is read, so that another one can be tried (spec 3.3).
 import Addressing
 import Balancing
 import NIOCore

@@ -91,7 +91,7 @@ struct TunnelRefusal: Error, Hashable {
 
     static let noMesh = TunnelRefusal(.identity, "this node is in no mesh any more")
 
-    /// What CONNECT is answered with (spec 3.1).
+    /// What CONNECT is answered with (spec 3.2).
     var status: UInt16 {
         switch kind {
         case .application: 503
