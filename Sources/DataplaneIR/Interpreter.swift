@@ -106,6 +106,12 @@ package struct Interpreter: Sendable {
 
     /// The verdict and how it came about: the same steps, noted.
     package func explain(_ flow: Flow) -> Explanation {
+        var explanation = decide(flow)
+        explanation.decisions += doors(behind: explanation.verdict, flow)
+        return explanation
+    }
+
+    private func decide(_ flow: Flow) -> Explanation {
         var steps: [Decision] = []
         guard let (frontend, service) = find(flow, &steps) else {
             let verdict = meshed(flow, &steps) ?? unknown(flow, &steps)
@@ -200,6 +206,28 @@ package struct Interpreter: Sendable {
         }
         return proxied(nil, Self.enrolment, "\(flow.source) and \(address) are pods of the mesh", flow, &steps)
     }
+
+    /// What pods of this node say to who comes to them in the clear. How it went until there is the verdict's.
+    private func doors(behind verdict: Verdict, _ flow: Flow) -> [Decision] {
+        let reached: [SocketAddress] =
+            switch verdict {
+            case .passthrough: [flow.destination]
+            case .balance(_, let candidates, _): candidates
+            case .reject, .drop, .proxy: []
+            }
+        guard flow.transport == .tcp else { return [] }
+        return reached.compactMap { destination in
+            guard let pod = node.mesh.pods[destination.address] else { return nil }
+            let visitor: MeshDoor.Visitor =
+                flow.source == destination.address ? .itself : flow.origin == .node ? .probe : .anybody
+            guard MeshDoor([destination.address: pod]).verdict(for: visitor, to: destination) == .refused else {
+                return nil
+            }
+            return Decision(
+                Self.door, "STRICT at \(destination) of \(pod.name): it takes tunnels only, and refuses this")
+        }
+    }
+    package static let door = "PeerAuthentication"
 
     /// Spec rows 102, 103, 105.
     private func unknown(_ flow: Flow, _ steps: inout [Decision]) -> Verdict {

@@ -63,6 +63,30 @@ import Testing
         #expect(interpreter.verdict(for: flow(client, clusterIP, 80)) == .reject)
         #expect(interpreter.verdict(for: flow(outsider, server)) == .passthrough)
     }
+
+    /// What a STRICT pod of this node will say to who comes in the clear is told with the way there.
+    @Test func theDoorOfAPod() {
+        let near = IPAddress(v4: 0x0a00_0007)
+        let interpreter = interpreter {
+            $0.mesh.pods[near] = MeshPodProgram(
+                name: "ns/near", uid: "2", mode: .strict, portModes: [9000: .permissive], probePorts: [8081])
+        }
+        func doors(_ flow: Flow) -> [String] {
+            interpreter.explain(flow).decisions.filter { $0.source == Interpreter.door }.map(\.outcome)
+        }
+        #expect(
+            doors(flow(outsider, near)) == [
+                "STRICT at 10.0.0.7:8080 of ns/near: it takes tunnels only, and refuses this"
+            ])
+        for other in [
+            flow(outsider, near, 9000), flow(outsider, near, 15008), flow(near, near), flow(outsider, server),
+            flow(outsider, near, 8080, .udp),
+        ] { #expect(doors(other) == [], "\(other)") }
+        var probe = flow(outsider, near, 8081)
+        #expect(doors(probe).count == 1)
+        probe.origin = .node
+        #expect(doors(probe) == [])
+    }
 }
 
 extension Verdict {

@@ -21,10 +21,8 @@ package struct SteeredPod {
         self.addresses = addresses
     }
 
-    /// Somewhere plaintext is refused: then also at addresses of the pod that nobody told us of.
-    var isStrict: Bool {
-        addresses.values.contains { $0.mode == .strict || $0.portModes.values.contains(.strict) }
-    }
+    /// See MeshDoor.
+    var isStrict: Bool { MeshDoor(addresses).isStrict }
 }
 
 /// Everything here is called by one thread.

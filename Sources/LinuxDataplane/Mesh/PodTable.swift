@@ -30,11 +30,10 @@ struct PodTable {
             rules += builder.listener(address, port).map { (Self.admit, $0) }
             let sources = node.filter { $0.family == family }
             rules += builder.ports(address, program, probedFrom: sources).map { (Self.admit, $0) }
+            if program.mode != .strict { rules.append((Self.admit, builder.accept(address))) }
         }
         // Also at addresses of the pod that nobody told us of.
-        if pod.addresses.values.contains(where: { $0.mode == .strict }) { rules.append((Self.admit, builder.refuse)) }
-        let strictPorts = Set(pod.addresses.values.flatMap { $0.portModes.filter { $0.value == .strict }.keys })
-        rules += strictPorts.sorted().map { (Self.admit, builder.refuse($0)) }
+        if pod.isStrict { rules.append((Self.admit, builder.refuse)) }
         self.rules = rules
     }
 
@@ -133,8 +132,8 @@ private struct PodRules {
 
     // A connection that is older than the table goes on, whatever connection tracking takes it for.
     var refuse: Rule { Rule(isTCP + parts.isFirstPacket + [.rejectWithReset], comment: "strict") }
-    func refuse(_ port: UInt16) -> Rule {
-        let isToPort = isTCP + [parts.destinationPort(to: 0), .compare(register: 0, isEqual: true, bytes(port))]
-        return Rule(isToPort + parts.isFirstPacket + [.rejectWithReset], comment: "port \(port): strict")
+    func accept(_ address: IPAddress) -> Rule {
+        let isTo: [Expression] = [parts.destination(), .compare(register: 0, isEqual: true, address.networkBytes)]
+        return Rule(isTo + [.verdict(.accept)], comment: "all other ports")
     }
 }

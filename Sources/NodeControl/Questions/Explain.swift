@@ -111,7 +111,7 @@ extension NodeController {
         guard let id else { return nil }
         let service = ObjectName(id.namespace, id.service)
         switch decision.source {
-        case Interpreter.enrolment: return nil
+        case Interpreter.enrolment, Interpreter.door: return nil
         case "endpoints": return "EndpointSlices of \(service)"
         case "HTTPRoute, GRPCRoute":
             return state.routes(of: service).map { "\($0.kind == .grpc ? "GRPCRoute" : "HTTPRoute") \($0.name)" }
