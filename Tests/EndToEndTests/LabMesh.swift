@@ -39,6 +39,13 @@ final class LabMesh {
         }
     }
 
+    /// Of the service; the far one always is.
+    func setEndpoints(near isNear: Bool) throws {
+        var service = service
+        service.pods = isNear ? [near, far] : [far]
+        try manifests.write(service)
+    }
+
     /// The agents say that all is in place for these pods.
     func waitUntilEnrolled(_ pods: [Pod]) throws {
         for (node, agent) in zip(nodes, agents) {

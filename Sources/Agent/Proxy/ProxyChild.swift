@@ -25,6 +25,12 @@ final class ProxyChild: Sendable {
         var pause = Duration.seconds(1)
         var notBefore = ContinuousClock.now
 
+        /// One that cannot start is not tried all the time; while there is none, what needs it is refused, so not long.
+        mutating func wait() {
+            notBefore = .now + pause
+            pause = min(pause * 2, .seconds(5))
+        }
+
         /// Also when none is wanted: one that ends is to be waited for.
         private var needsTick: Bool { isWanted || pid != nil || !leaving.isEmpty }
         /// True if a tick is to be set, because none is to come.
@@ -132,10 +138,9 @@ final class ProxyChild: Sendable {
         state.leaving = state.leaving.filter { waitpid($0, &status, WNOHANG) == 0 }
         guard let pid = state.pid, waitpid(pid, &status, WNOHANG) == pid else { return nil }
         state.pid = nil
-        // One that ran for a while may start again at once, one that cannot start must not be tried all the time.
-        state.pause =
-            ContinuousClock.now - state.startedAt > .seconds(60) ? .seconds(1) : min(state.pause * 2, .seconds(30))
-        state.notBefore = .now + state.pause
+        // One that ran for a while may start again at once.
+        if ContinuousClock.now - state.startedAt > .seconds(10) { state.pause = .seconds(1) }
+        state.wait()
         return status & 0x7f == 0
             ? "ended with exit status \(status >> 8 & 0xff)" : "was ended by signal \(status & 0x7f)"
     }
@@ -149,8 +154,7 @@ final class ProxyChild: Sendable {
             if case .success(let pid) = result {
                 state.pid = pid
             } else {
-                state.pause = min(state.pause * 2, .seconds(30))
-                state.notBefore = .now + state.pause
+                state.wait()
             }
         }
         switch result {
