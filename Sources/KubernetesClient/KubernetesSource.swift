@@ -90,7 +90,7 @@ package final class KubernetesSource: Sendable {
         self.configuration = configuration
         var resources = Self.resources(configuration.role, proxyName: configuration.serviceProxyName)
         if configuration.followsNamespaces { resources.append(.namespaces) }
-        if configuration.followsMesh { resources += Self.meshResources }
+        if configuration.followsMesh { resources += Self.meshResources.map { $0.deciding(true) } }
         if let agents = configuration.agents { resources.append(.pods(of: agents)) }
         self.resources = resources
         let mailbox = EventMailbox(awaiting: Set(resources.map(\.kind)))
@@ -142,9 +142,10 @@ package final class KubernetesSource: Sendable {
             group.addTask { await self.excuseOptionalKinds() }
             group.addTask { await self.recorder.run(transport, self.resources) }
             if case .node(let node) = configuration.role {
-                group.addTask { await self.follow(.pods(of: node), while: self.followsNodePods, transport) }
-                group.addTask {
-                    await self.follow(.podsElsewhere(than: node), while: self.followsOtherPods, transport)
+                let (own, others) = (WatchedResource.pods(of: node), WatchedResource.podsElsewhere(than: node))
+                for (pods, isWanted) in [(own, followsNodePods), (others, followsOtherPods)] {
+                    let pods = pods.deciding(configuration.followsMesh)
+                    group.addTask { await self.follow(pods, while: isWanted, transport) }
                 }
             }
             await stopSignal.wait()
@@ -194,11 +195,12 @@ package final class KubernetesSource: Sendable {
     /// Ends `run` and the events.
     package func stop() { stopSignal.send() }
 
-    /// A kind that the node can do without must not hold up the first sync when its API answers slowly. The controller
-    /// can do without none: what it does not know yet it must not write down as missing.
+    /// A kind that the node can do without must not hold up the first sync when its API answers slowly. What decides
+    /// the mesh is none of them: pods would be taken out of it, and STRICT ones opened. The controller can do without
+    /// none: what it does not know yet it must not write down as missing.
     private func excuseOptionalKinds() async {
         guard configuration.role != .controller else { return }
-        let optional = Set(resources.filter(\.isOptional).map(\.kind))
+        let optional = Set(resources.filter(\.isExcusable).map(\.kind))
         await mailbox.completeness(but: optional)
         do { try await Task.sleep(for: configuration.timing.optional) } catch { return }
         for kind in optional { await mailbox.send([], completing: kind) }

@@ -16,13 +16,23 @@ extension NodeController {
         tell(changes.newFindings)
     }
 
-    /// Until the pods are known nothing is written over what an earlier agent wrote of those that are in the mesh: they
-    /// would be out of it for a moment.
+    /// Until pods, namespaces and policies are known nothing is written over what an earlier agent wrote of the mesh:
+    /// pods would be out of it, and what is STRICT would be open, on a guess.
     var mayWriteMesh: Bool {
         mutating get {
-            if knowsPods { deadlines.mesh = nil }
-            return deadlines.mesh == nil
+            // A snapshot is in force where the kernel holds nothing that it could take away.
+            if isComplete && knowsPods || snapshot.isInForce { awaitsMesh = false }
+            return !awaitsMesh
         }
+    }
+
+    /// What is not written because of that.
+    var meshWaiting: [String] {
+        guard isComplete, awaitsMesh else { return [] }
+        return [
+            "nothing is written yet: the pods of the mesh are not known; what an earlier agent wrote of them, and of "
+                + "services, stays in force until the API server has listed them"
+        ]
     }
 
     /// What is dialled goes to the proxy once one may be counted on, and from then on, as with routes.

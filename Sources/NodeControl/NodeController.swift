@@ -61,6 +61,8 @@ package struct NodeController: Sendable {
     package internal(set) var isComplete = false
     /// Routes may be in force that this agent knows nothing of yet.
     var mayFollowAnother: Bool
+    /// An earlier agent has written of the mesh, and this one does not know yet who is in it.
+    var awaitsMesh: Bool
     package internal(set) var changeLog = ChangeLog()
     var removedBackends = RemovedBackends()
     package internal(set) var snapshot = SnapshotPolicy()
@@ -87,9 +89,8 @@ package struct NodeController: Sendable {
         var snapshot: Duration?
         var proxy: Duration?
         var pods: Duration?
-        var mesh: Duration?
 
-        var next: Duration? { [reconcile, garbage, snapshot, proxy, pods, mesh].compactMap { $0 }.min() }
+        var next: Duration? { [reconcile, garbage, snapshot, proxy, pods].compactMap { $0 }.min() }
     }
 
     /// `generation`: of hand-overs, larger than any that an earlier agent gave. `wallTime`: seconds since 1970.
@@ -117,7 +118,7 @@ package struct NodeController: Sendable {
         node = NodeProgram(nodeName: settings.nodeName)
         sources = Array(repeating: SourceState(), count: settings.sourceNames.count)
         deadlines.snapshot = settings.snapshots.map { now + $0.patience }
-        if mesh != nil, !isFirstHere { deadlines.mesh = now + Self.patienceForPods }
+        awaitsMesh = mesh != nil && !isFirstHere
     }
 
     /// When `next` is to be called although nothing happened.
@@ -171,13 +172,10 @@ package struct NodeController: Sendable {
             passSnapshotDeadline()
         }
         if let at = deadlines.pods, at <= now { followPods() }
-        if let at = deadlines.mesh, at <= now { deadlines.mesh = nil }
     }
 }
 
 extension NodeController {
-    /// How long what an earlier agent wrote of pods in the mesh stays, when the pods are not told.
-    private static let patienceForPods = Duration.seconds(30)
     /// How long readers may still use what a write replaced.
     private static let gracePeriod = Duration.milliseconds(200)
 

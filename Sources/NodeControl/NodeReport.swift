@@ -36,7 +36,7 @@ extension NodeController {
     }
 
     /// Sentences for the status.
-    package var warnings: (node: [String], proxy: [String]) { (nodeWarnings, proxyWarnings) }
+    package var warnings: (node: [String], proxy: [String]) { (nodeWarnings + meshWaiting, proxyWarnings) }
 
     /// One that others can reach; nil: not known yet.
     package var hasNodeAddress: Bool? {

@@ -25,7 +25,7 @@ extension NodeController {
         }
         deadlines.pods = pods.observedUntil
         // What an earlier agent wrote of the mesh is replaced at once, so all is to be known.
-        let forRoutes = routes.isNeeded && settings.proxy != .off || deadlines.mesh != nil
+        let forRoutes = routes.isNeeded && settings.proxy != .off || awaitsMesh
         let forNode = mesh != nil || pods.observedUntil != nil
         let wanted: PodScope = forRoutes ? .all : forNode ? .ofNode : .none
         guard wanted != pods.scope else { return }

@@ -77,6 +77,30 @@ import Testing
         }
     }
 
+    /// Where they decide who is in the mesh, "may not be known" is not "there are none": what is in force stays.
+    @Test(arguments: [FakeResource.pods, .namespaces, .peerauthentications])
+    func whatDecidesTheMeshIsWaitedFor(resource: FakeResource) async throws {
+        try await withSource(
+            configure: { $0.followsMesh = true },
+            prepare: { server in
+                prepare(server)
+                server.fail(resource, .status(403, reason: "Forbidden"))
+            },
+            { server, recorder in
+                recorder.source.follow(.ofNode, round: 7)
+                try await soon("it is said") {
+                    recorder.problems.contains { $0.contains("list and watch \(resource.rawValue)") }
+                }
+                for kind in [FakeResource.services, .endpointslices, .nodes, .servicecidrs] {
+                    try await soon("\(kind) are known") { server.watchers(kind) == 1 }
+                }
+                server.put(.services, service("later"))
+                try await soon("what comes later") { recorder.services.contains("later") }
+                let state = recorder.now
+                #expect(resource == .pods ? state.podsKnown.isEmpty : state.synced == 0)
+            })
+    }
+
     /// Whoever is told to stop does not tell what waited: it would count for the next round.
     @Test func whatWasCompleteInAnEarlierRoundIsNotTold() async {
         let mailbox = EventMailbox(awaiting: [])

@@ -143,7 +143,7 @@ import Testing
         #expect(driver.scopes == [.ofNode, .all, .ofNode])
     }
 
-    /// What an earlier agent wrote of pods in the mesh stays until they are known, or the time for that is over.
+    /// What an earlier agent wrote of pods in the mesh stays until they are known, however long that takes.
     @Test(arguments: [true, false]) func nothingIsWrittenBeforePodsAreKnown(areTold: Bool) {
         var driver = Driver(isFirstHere: false) { $0.podSources = [0] }
         driver.tell(namespace(), service, slice)
@@ -158,10 +158,9 @@ import Testing
             #expect(driver.plans.count == 1 && driver.plans.first?.node.mesh.enrolled.count == 2)
             #expect(driver.plans.first?.upserts.flatMap(\.frontends).map(\.action) == [.tunnel])
         } else {
-            driver.wait(.seconds(29))
-            #expect(driver.plans.isEmpty && driver.controller.deadline == .seconds(130))
-            driver.wait(.seconds(1))
-            #expect(driver.plans.count == 1 && driver.controller.deadline != .seconds(130))
+            driver.wait(.seconds(3600))
+            #expect(
+                driver.plans.isEmpty && driver.controller.warnings.node.contains { $0.contains("nothing is written") })
         }
     }
 

@@ -108,7 +108,7 @@ struct WatchLoop {
     // MARK: What came of it
 
     private mutating func publish(after end: WatchMachine.End) async {
-        if machine.isAbsent || machine.isForbidden && resource.isOptional {
+        if machine.isAbsent || machine.isForbidden && resource.isExcusable {
             await mailbox.send([], completing: resource.completes, areOtherPodsComplete: resource.isElsewhere)
         }
         let (machine, isGood) = (machine, end == .closed)

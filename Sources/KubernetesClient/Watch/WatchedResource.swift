@@ -15,6 +15,9 @@ package struct WatchedResource: Equatable, Sendable {
     var isElsewhere = false
     /// Older clusters do not have it.
     var isOptional = false
+    /// Who is in the mesh, and what its pods take, is decided by them: until the server has answered nothing is known,
+    /// which is something else than that there are none.
+    var decidesMesh = false
     /// All objects vanishing at once is more likely a fault of the server than somebody's will.
     var isGuarded = false
 
@@ -82,6 +85,14 @@ package struct WatchedResource: Equatable, Sendable {
         let label = "service.kubernetes.io/service-proxy-name"
         let proxy = proxyName.map { $0.isEmpty ? "!\(label)" : "\(label)=\($0)" } ?? "!\(label)"
         return "!service.kubernetes.io/headless,\(proxy)"
+    }
+
+    var isExcusable: Bool { isOptional && !decidesMesh }
+
+    func deciding(_ decidesMesh: Bool) -> WatchedResource {
+        var resource = self
+        resource.decidesMesh = decidesMesh
+        return resource
     }
 
     /// What the status calls it.
