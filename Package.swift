@@ -316,6 +316,13 @@ if !isSet("HEDDLE_CORE") {
                 "AdminAPI", "Addressing", "BPF", "FakeAPIServer", "HTTP2TestSupport", "Netns", "Observation", "Posix",
                 "Reconcile", "RouteIR", "TestSupport", "YAML",
             ]),
+        .executableTarget(
+            name: "bench-tls",
+            dependencies: [
+                .product(name: "NIOEmbedded", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+            ] + nio,
+            path: "Tests/Benchmarks/TLS", swiftSettings: strict),
     ]
     if isSet("HEDDLE_BENCH") {
         package.targets.append(
@@ -364,6 +371,7 @@ if isSet("HEDDLE_FUZZ") {
 
 if isSet("HEDDLE_STATIC") {
     package.targets.removeAll { target in
-        target.type == .test || (target.path ?? "").hasPrefix("Tests/") && target.name != "bench-http2"
+        let isBenchmark = target.name.hasPrefix("bench-")
+        return target.type == .test || (target.path ?? "").hasPrefix("Tests/") && !isBenchmark
     }
 }

@@ -1,4 +1,4 @@
-/// HTTP/1.1 requests at a fixed rate, each sent when it is due whatever became of those before: an open loop, which a
+/// Requests at a fixed rate, each sent when it is due whatever became of those before: an open loop, which a
 /// slow server cannot slow down. A latency counts from when the request was due to the last byte of its answer.
 import Addressing
 import Glibc
@@ -6,6 +6,10 @@ import Glibc
 struct RateGenerator {
     /// The last byte of every answer, which occurs nowhere else in it: then answers need no parser.
     static let endMark = UInt8(ascii: "~")
+
+    /// What an echo gives back as it is.
+    static let echoed = [UInt8](repeating: UInt8(ascii: "e"), count: 99) + [endMark]
+    static let http = Array("GET /small HTTP/1.1\r\nHost: web.shop\r\nUser-Agent: heddle-bench\r\n\r\n".utf8)
 
     private let request: [UInt8]
     private var descriptors: [Int32] = []
@@ -16,8 +20,8 @@ struct RateGenerator {
     private var samples = Samples()
     private var buffer = [UInt8](repeating: 0, count: 64 << 10)
 
-    init(_ target: SocketAddress, connections: Int) throws {
-        request = Array("GET /small HTTP/1.1\r\nHost: web.shop\r\nUser-Agent: heddle-bench\r\n\r\n".utf8)
+    init(_ request: [UInt8], to target: SocketAddress, connections: Int) throws {
+        self.request = request
         for _ in 0..<connections {
             let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
             guard descriptor >= 0, withAddress(target, { connect(descriptor, $0, $1) }) == 0 else {
@@ -77,12 +81,12 @@ struct RateGenerator {
     }
 }
 
-func benchRate(_ target: SocketAddress, rate: Int, seconds: Int) throws {
+func benchRate(_ request: [UInt8], to target: SocketAddress, rate: Int, seconds: Int) throws {
     // The kernel would let us sleep 50 µs too long.
     guard let slack = fopen("/proc/self/timerslack_ns", "w") else { throw SocketFailure("set the timer slack") }
     fputs("1", slack)
     fclose(slack)
-    var generator = try RateGenerator(target, connections: 16)
+    var generator = try RateGenerator(request, to: target, connections: 16)
     let interval = UInt64(1_000_000_000 / rate)
     _ = try generator.run(count: max(32, rate / 2), interval: interval)
     let samples = try generator.run(count: rate * seconds, interval: interval)

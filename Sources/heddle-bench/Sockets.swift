@@ -77,9 +77,15 @@ final class Connection {
         guard shutdown(descriptor, Int32(SHUT_WR)) == 0 else { throw SocketFailure("shutdown") }
         try receive(1)
     }
+    /// No byte more in either direction.
+    func endInOrder() throws {
+        guard shutdown(descriptor, Int32(SHUT_WR)) == 0 else { throw SocketFailure("shutdown") }
+        var byte: UInt8 = 0
+        guard recv(descriptor, &byte, 1, 0) == 0 else { throw SocketFailure("the server's end", EPROTO) }
+    }
     private func receive(_ expected: Int) throws {
         let count = withUnsafeTemporaryAllocation(byteCount: expected, alignment: 1) {
-            recv(descriptor, $0.baseAddress, expected, 0)
+            recv(descriptor, $0.baseAddress, expected, Int32(truncatingIfNeeded: MSG_WAITALL))
         }
         guard count == expected else { throw SocketFailure("receive", count < 0 ? errno : EPIPE) }
     }

@@ -7,6 +7,8 @@ enum Traffic: String, CaseIterable {
     case connect
     /// A connection for each request: connect, send, receive, close.
     case crr
+    /// The same, closed in order by both ends.
+    case whole
     /// Requests over one connection.
     case rr
     /// Megabytes over one connection.
@@ -26,6 +28,10 @@ func benchTraffic(_ kind: Traffic, target: SocketAddress, count: Int, cgroup: St
         switch kind {
         case .connect: return try Connection(to: target).connectTime
         case .crr: try Connection(to: target).exchange(payload)
+        case .whole:
+            let connection = try Connection(to: target)
+            try connection.exchange(payload)
+            try connection.endInOrder()
         case .rr: try connection?.exchange(payload)
         case .stream: try connection?.send(payload)
         case .udp: try exchangeDatagram(payload, with: target)

@@ -63,8 +63,9 @@ func run(_ arguments: [String]) throws {
             speaksHTTP2: try option("wire", in: arguments) == "h2c")
         try configuration.write(to: try option("out", in: arguments))
     case "rate":
+        let request = arguments.contains("--echo") ? RateGenerator.echoed : RateGenerator.http
         try benchRate(
-            try socketAddress("target", in: arguments), rate: try number("rate", in: arguments),
+            request, to: try socketAddress("target", in: arguments), rate: try number("rate", in: arguments),
             seconds: try number("seconds", in: arguments))
     case "grpc-server": try serveGRPC(at: try socketAddresses("addresses", in: arguments))
     case "grpc-streams":

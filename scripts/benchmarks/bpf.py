@@ -62,11 +62,11 @@ class Program:
         self.verified = struct.unpack_from("=I", info, 216)[0]
 
 
-def programs(bpffs):
+def programs(bpffs, maps="maps"):
     """Those that use the maps pinned there, by name."""
     ours = set()
-    for name in os.listdir(bpffs + "/maps"):
-        path = ctypes.create_string_buffer(("%s/maps/%s" % (bpffs, name)).encode())
+    for name in os.listdir("%s/%s" % (bpffs, maps)):
+        path = ctypes.create_string_buffer(("%s/%s/%s" % (bpffs, maps, name)).encode())
         with descriptor(GET_PIN, struct.pack("=Q", ctypes.addressof(path))) as fd:
             ours.add(struct.unpack_from("=I", information(fd), 4)[0])
     found = {}

@@ -13,7 +13,7 @@ import sys
 import time
 
 import l7_peers as peers
-from lab import CPUS, Failure, Missing, memory_mb, progress
+from lab import CPUS, Failure, Missing, going_first, memory_mb, progress, thread_seconds
 from report import Spread, Table, compare, ratios
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -76,12 +76,7 @@ class Proxy:
         self.values.setdefault(figure, []).append(value)
 
     def cpu(self):
-        """CPU seconds of all threads."""
-        total = 0
-        for path in glob.glob("/proc/%d/task/*/schedstat" % self.child.pid):
-            with open(path) as file:
-                total += int(file.read().split()[0])
-        return total / 1e9
+        return thread_seconds(self.child.pid)
 
     def resident(self):
         return memory_mb(self.child.pid)
@@ -161,18 +156,11 @@ class Proxy:
 
 
 def rate(lab, node, backend, proxy, seconds):
-    """Latencies at 1,000 requests/s. Who takes part goes before whatever else the machine is busy with."""
+    """Latencies at 1,000 requests/s."""
     address = "127.0.0.1:%d" % proxy.port if proxy else peers.backends("v1")[0]
-    threads = [int(os.path.basename(path)) for child in ([backend, proxy.child] if proxy else [backend])
-               for path in glob.glob("/proc/%d/task/*" % child.pid)]
-    for thread in threads:
-        os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(1))
-    try:
+    with going_first([backend, proxy.child] if proxy else [backend]):
         return lab.bench(node, "rate", "--target", address, "--rate", 1000, "--seconds", seconds,
                          wrapper=("taskset", "-c", peers.LOAD_CORE, "chrt", "--fifo", "1"))
-    finally:
-        for thread in threads:
-            os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
 
 
 def measure(lab, quick):

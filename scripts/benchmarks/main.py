@@ -15,6 +15,7 @@ import controller
 import endurance
 import http2
 import l7
+import mesh
 import observe
 import scale
 import traffic
@@ -35,6 +36,7 @@ AREAS = {
     "observe": observe.measure,
     "http2": http2.measure,
     "l7": l7.measure,
+    "mesh": mesh.measure,
     "endurance": endurance.measure,
 }
 
