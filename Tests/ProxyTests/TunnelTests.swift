@@ -51,6 +51,25 @@ import Testing
         }
     }
 
+    @Test func whatIsSentAtOnceArrivesAtOnce() async throws {
+        let server = try TestListener(at: SocketAddress(serverPod, 0))
+        let first = Mutex(0)
+        try server.start { descriptor, _ in
+            var buffer: [UInt8] = []
+            _ = readMore(descriptor, &buffer)
+            first.withLock { $0 = buffer.count }
+            deliver(descriptor, "ok")
+        }
+        defer { server.stop() }
+        try await TunnelRig.with([server.address]) { rig in
+            try rig.trust()
+            let client = try rig.connect()
+            client.send(String(repeating: "x", count: 500))
+            #expect(client.bytes(2) == "ok")
+            #expect(first.withLock { $0 } == 500, "a connection's first read is short, and went its way alone")
+        }
+    }
+
     @Test func serversMaySpeakFirstAndEndFirst() async throws {
         let server = try TestListener(at: SocketAddress(serverPod, 0))
         let heard = Mutex("")

@@ -59,14 +59,17 @@ enum Listener {
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelOption(.socketOption(.init(rawValue: SO_REUSEPORT)), value: 1)
             .serverChannelOption(.maxMessagesPerRead, value: 16)
-            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .childChannelOption(.socketOption(.so_keepalive), value: 1)
-            .childChannelOption(.allowRemoteHalfClosure, value: true)
-            .childChannelOption(.recvAllocator, value: ReadAllocator(shard.buffers))
-            .childChannelOption(.writeBufferWaterMark, value: ReadSizes.unread)
-            .childChannelOption(.maxMessagesPerRead, value: ReadSizes.readsPerTurn)
+            // Linux hands these two on to each connection.
+            .serverChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .serverChannelOption(.socketOption(.so_keepalive), value: 1)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
+                    // Here and not at the bootstrap, where each has a future of its own.
+                    let options = channel.syncOptions
+                    try options?.setOption(.allowRemoteHalfClosure, value: true)
+                    try options?.setOption(.recvAllocator, value: ReadAllocator(shard.buffers))
+                    try options?.setOption(.writeBufferWaterMark, value: ReadSizes.unread)
+                    try options?.setOption(.maxMessagesPerRead, value: ReadSizes.readsPerTurn)
                     try channel.pipeline.syncOperations.addHandler(Door(shard))
                 }
             }

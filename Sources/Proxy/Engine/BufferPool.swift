@@ -47,7 +47,8 @@ final class BufferPool: @unchecked Sendable {
 /// What a connection reads into: more as long as it comes full. NIO keeps a copy of the first buffer for as long as the
 /// connection lives, so that one is as small as can be: a connection begins with one read more than it needs.
 struct ReadAllocator: RecvByteBufferAllocator {
-    private static let first = ByteBufferAllocator().buffer(capacity: 16)
+    static let firstSize = 16
+    private static let first = ByteBufferAllocator().buffer(capacity: firstSize)
     private let pool: BufferPool
     /// 0: nothing was read yet.
     private var size: UInt32 = 0

@@ -25,6 +25,15 @@ struct DirectSocket {
         return max(0, sent ?? 0)
     }
 
+    /// How many bytes were there already. Ends and errors are left for NIO to find.
+    func receive(into bytes: UnsafeMutableRawBufferPointer) -> Int {
+        guard let transport else { return 0 }
+        let count = try? transport.withUnsafeTransport {
+            recv($0, bytes.baseAddress, bytes.count, Int32(MSG_DONTWAIT))
+        }
+        return max(0, count ?? 0)
+    }
+
     /// Bytes were given to NIO.
     mutating func queued() { isQueueing = true }
     /// It was asked to send them.

@@ -68,7 +68,7 @@ class HTTP2Connection: ChannelDuplexHandler {
 
     // MARK: What a side overrides
 
-    /// No handler below changes what is sent, as TLS does.
+    /// No handler below changes what is sent and received, as TLS does.
     var sendsDirectly: Bool { true }
     /// The peer opens a stream; nil: it may not.
     func opened(_ id: UInt32) -> HTTP2Stream? { nil }
@@ -109,7 +109,8 @@ class HTTP2Connection: ChannelDuplexHandler {
                 received(event, bytes)
             }
         }
-        shard.buffers.giveBack(bytes)
+        // TLS has a buffer of its own, and would make a copy of it for each record while somebody else has it too.
+        if sendsDirectly { shard.buffers.giveBack(bytes) }
         flushIfNeeded()
     }
 

@@ -143,12 +143,7 @@ struct LineWriter {
     }
     private mutating func field(_ name: StaticString, _ value: String?) {
         self.name(name)
-        guard let value else { return plain("null") }
-        let isPlain = value.utf8.allSatisfy { $0 >= 0x20 && $0 < 0x7f && $0 != 0x22 && $0 != 0x5c }
-        guard isPlain else { return string(jsonString(value)) }
-        plain("\"")
-        string(value)
-        plain("\"")
+        if let value { quoted(value) } else { plain("null") }
     }
 
     // MARK: Parts
@@ -160,11 +155,19 @@ struct LineWriter {
         var text = text
         text.withUTF8 { bytes.append(contentsOf: $0) }
     }
-    private mutating func number(_ value: UInt64, digits: Int = 1) {
+    /// As JSON has it.
+    mutating func quoted(_ value: String) {
+        let isPlain = value.utf8.allSatisfy { $0 >= 0x20 && $0 < 0x7f && $0 != 0x22 && $0 != 0x5c }
+        guard isPlain else { return string(jsonString(value)) }
+        plain("\"")
+        string(value)
+        plain("\"")
+    }
+    mutating func number(_ value: UInt64, digits: Int = 1) {
         if value >= 10 || digits > 1 { number(value / 10, digits: digits - 1) }
         bytes.append(UInt8(ascii: "0") + UInt8(value % 10))
     }
-    private mutating func address(_ value: SocketAddress) {
+    mutating func address(_ value: SocketAddress) {
         guard value.address.isIPv4 else { return string(value.description) }
         for shift: UInt32 in [24, 16, 8, 0] {
             number(UInt64(value.address.v4 >> shift & 255))

@@ -65,6 +65,11 @@ package struct FlowSeries: Sendable {
     package fileprivate(set) var sent: UInt64 = 0
     fileprivate var last = Moment.start
 
+    fileprivate mutating func count(_ bytes: (received: UInt64, sent: UInt64)) {
+        received += bytes.received
+        sent += bytes.sent
+    }
+
     static func + (a: FlowSeries, b: FlowSeries) -> FlowSeries {
         var sum = a
         sum.opened += b.opened
@@ -73,6 +78,16 @@ package struct FlowSeries: Sendable {
         sum.received += b.received
         sum.sent += b.sent
         return sum
+    }
+}
+
+extension FlowRecord {
+    /// Bytes that the series do not know yet; from now on they do.
+    fileprivate mutating func countNew() -> (received: UInt64, sent: UInt64)? {
+        let new = (received: received - counted.received, sent: sent - counted.sent)
+        guard isOpen, new.received + new.sent > 0 else { return nil }
+        counted = (received, sent)
+        return new
     }
 }
 
@@ -111,19 +126,15 @@ struct FlowTable {
     }
     /// What has passed since the last time.
     mutating func progress(_ flow: inout FlowRecord, now: Moment) {
-        let new = (received: flow.received - flow.counted.received, sent: flow.sent - flow.counted.sent)
-        guard flow.isOpen, new.received + new.sent > 0 else { return }
-        flow.counted = (flow.received, flow.sent)
-        change(flow, now: now) { series in
-            series.received += new.received
-            series.sent += new.sent
-        }
+        guard let new = flow.countNew() else { return }
+        change(flow, now: now) { $0.count(new) }
     }
     mutating func finished(_ flow: inout FlowRecord) {
-        let now = flow.ended
-        progress(&flow, now: now)
-        let isOpen = flow.isOpen
-        change(flow, now: now) { if isOpen { $0.closed += 1 } else { $0.failed += 1 } }
+        let (new, isOpen) = (flow.countNew(), flow.isOpen)
+        change(flow, now: flow.ended) { series in
+            if let new { series.count(new) }
+            if isOpen { series.closed += 1 } else { series.failed += 1 }
+        }
     }
 
     /// Drops what is gone, and what was not heard of for long. What has connections open stays.

@@ -21,24 +21,38 @@ struct ConnectHead {
         self.target = target
         for field in list.fields[facts.fieldsStart...] where field.name == .other {
             guard list.nameText(field) == "forwarded" else { continue }
-            read(list.valueText(field))
+            list.withValue(field) { read($0) }
             break
         }
     }
 
     /// RFC 7239: the first element's `for` and `host`.
-    private mutating func read(_ forwarded: String) {
-        let element = forwarded.split(separator: ",", maxSplits: 1).first ?? ""
-        for pair in element.split(separator: ";") {
-            let parts = pair.split(separator: "=", maxSplits: 1)
-            guard parts.count == 2 else { continue }
-            let value = parts[1].trimmed.drop { $0 == "\"" }.prefix { $0 != "\"" }
-            switch parts[0].trimmed.lowercased() {
-            case "for": client = client ?? SocketAddress(value)
-            case "host" where value.utf8.count <= Self.longestService && service == nil: service = String(value)
-            default: break
+    private mutating func read(_ forwarded: UnsafeRawBufferPointer) {
+        let element = forwarded.prefix { $0 != UInt8(ascii: ",") }
+        for pair in element.split(separator: UInt8(ascii: ";")) {
+            guard let equals = pair.firstIndex(of: UInt8(ascii: "=")) else { continue }
+            let name = Self.trimmed(pair[..<equals])
+            let quoted = Self.trimmed(pair[(equals + 1)...])
+            let value = quoted.drop { $0 == quote }.prefix { $0 != quote }
+            if client == nil, Self.isName(name, "for") {
+                client = SocketAddress(String(decoding: value, as: UTF8.self))
+            } else if service == nil, Self.isName(name, "host"), 1...Self.longestService ~= value.count {
+                service = String(decoding: value, as: UTF8.self)
             }
         }
+    }
+    private typealias Bytes = Slice<UnsafeRawBufferPointer>
+    private static func trimmed(_ bytes: Bytes) -> Bytes {
+        let bytes = bytes.drop { $0 == 0x20 || $0 == 0x09 }
+        guard let last = bytes.lastIndex(where: { $0 != 0x20 && $0 != 0x09 }) else { return bytes.prefix(0) }
+        return bytes[...last]
+    }
+    /// `name` in small letters.
+    private static func isName(_ bytes: Bytes, _ name: StaticString) -> Bool {
+        bytes.count == name.utf8CodeUnitCount
+            && zip(bytes, UnsafeBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount)).allSatisfy {
+                ($0 | 0x20) == $1
+            }
     }
 
     static func fields(
@@ -47,9 +61,19 @@ struct ConnectHead {
         var list = FieldList()
         list.append(.method, "CONNECT")
         list.append(.authority, target.description)
-        list.append("forwarded", "for=\"\(client)\"" + (service.map { ";host=\($0)" } ?? ""))
+        var forwarded = LineWriter()
+        forwarded.plain("for=\"")
+        forwarded.address(client)
+        forwarded.plain("\"")
+        if let service {
+            forwarded.plain(";host=")
+            forwarded.string(service)
+        }
+        list.append("forwarded", String(decoding: forwarded.bytes, as: UTF8.self))
         if !baggage.isEmpty { list.append("baggage", baggage) }
         for (name, value) in trace.headers { list.append(name, value) }
         return list
     }
 }
+
+private let quote = UInt8(ascii: "\"")

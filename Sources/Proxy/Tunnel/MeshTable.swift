@@ -53,13 +53,21 @@ extension TunnelCaller {
     /// W3C baggage as Istio's ambient mode has it.
     func baggage(_ node: ProxyNode) -> String {
         guard let workload = workload?.workload else { return "" }
-        let kind = workload.name == workload.pod ? "pod" : "deployment"
-        let pairs = [
-            ("k8s.cluster.name", node.clusterName), ("k8s.namespace.name", workload.namespace),
-            ("k8s.\(kind).name", workload.name), ("service.name", workload.canonicalService),
-            ("service.version", workload.canonicalRevision),
-        ]
-        return pairs.filter { isPlain($0.1) }.map { "\($0.0)=\($0.1)" }.joined(separator: ",")
+        var text = ""
+        func add(_ name: String, _ value: String) {
+            guard isPlain(value) else { return }
+            if !text.isEmpty { text += "," }
+            text += name
+            text += "="
+            text += value
+        }
+        text.reserveCapacity(192)
+        add("k8s.cluster.name", node.clusterName)
+        add("k8s.namespace.name", workload.namespace)
+        add(workload.name == workload.pod ? "k8s.pod.name" : "k8s.deployment.name", workload.name)
+        add("service.name", workload.canonicalService)
+        add("service.version", workload.canonicalRevision)
+        return text
     }
     private func isPlain(_ value: String) -> Bool {
         !value.isEmpty

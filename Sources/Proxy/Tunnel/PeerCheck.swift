@@ -9,9 +9,16 @@ enum PeerCheck {
     /// What a certificate says.
     struct Facts: Equatable {
         /// All URIs that it names.
-        var uris: [String]
+        let uris: [String]
+        /// nil: it does not name one workload and nobody else (SPIFFE: exactly one URI).
+        let identity: WorkloadIdentity?
         var notBefore: Int
         var notAfter: Int
+
+        init(uris: [String], notBefore: Int, notAfter: Int) {
+            (self.uris, self.notBefore, self.notAfter) = (uris, notBefore, notAfter)
+            identity = uris.count == 1 ? uris.first.flatMap { WorkloadIdentity($0) } : nil
+        }
     }
 
     /// A client's: somebody of this trust domain, whoever it is.
@@ -36,10 +43,9 @@ enum PeerCheck {
         return identity
     }
 
-    /// SPIFFE: exactly one URI.
     private static func identity(_ facts: Facts, at now: Int) throws(TunnelRefusal) -> WorkloadIdentity {
         if let late = lateness(facts, at: now) { throw late }
-        guard facts.uris.count == 1, let uri = facts.uris.first, let identity = WorkloadIdentity(uri) else {
+        guard let identity = facts.identity else {
             throw TunnelRefusal(
                 .wrongIdentity,
                 "the peer's certificate names no workload: it has \(facts.uris.count) URIs, and one like "
@@ -72,13 +78,13 @@ extension PeerCheck.Facts {
     private static let most = 16
 
     init(_ certificate: NIOSSLCertificate) {
-        uris = []
+        var uris: [String] = []
         // A peer writes them; more than one is wrong already.
         for name in certificate._subjectAlternativeNames() where name.nameType == .uri && uris.count < Self.most {
             uris.append(String(decoding: name.contents, as: UTF8.self))
         }
-        notBefore = Int(certificate.notValidBefore)
-        notAfter = Int(certificate.notValidAfter)
+        self.init(
+            uris: uris, notBefore: Int(certificate.notValidBefore), notAfter: Int(certificate.notValidAfter))
     }
 }
 

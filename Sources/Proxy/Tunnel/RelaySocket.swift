@@ -14,6 +14,7 @@ final class RelaySocket: ChannelDuplexHandler, RelayEnd {
     /// Nothing is read before the other end is there.
     private var isPaused = true
     private var wantsRead = false
+    private var hasRead = false
     private var inputEnded = false
     private var outputEnded = false
     private var failure: String?
@@ -35,7 +36,21 @@ final class RelaySocket: ChannelDuplexHandler, RelayEnd {
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         shard.beginTurn()
         defer { shard.endTurn() }
-        relay?.received(unwrapInboundIn(data), by: self)
+        var bytes = unwrapInboundIn(data)
+        if !hasRead {
+            hasRead = true
+            readOn(&bytes)
+        }
+        relay?.received(bytes, by: self)
+        shard.buffers.giveBack(bytes)
+    }
+    /// The first read takes a few bytes only (`ReadAllocator`): those behind them are not to go their way alone.
+    private func readOn(_ bytes: inout ByteBuffer) {
+        guard bytes.readableBytes == ReadAllocator.firstSize else { return }
+        var all = shard.buffers.take(BufferPool.size)
+        all.writeBuffer(&bytes)
+        all.writeWithUnsafeMutableBytes(minimumWritableBytes: 1) { socket.receive(into: $0) }
+        bytes = all
     }
     func channelWritabilityChanged(context: ChannelHandlerContext) {
         if context.channel.isWritable { relay?.becameWritable(self) }

@@ -130,7 +130,7 @@ enum Connector {
         PendingSocket(descriptor, to: target, within: limit, on: shard.loop).connect { result in
             switch result {
             case .success(let descriptor):
-                let installer = NIOLoopBound(install, eventLoop: shard.loop)
+                let installer = installer(install, on: shard)
                 bootstrap
                     .channelInitializer { channel in
                         channel.eventLoop.makeCompletedFuture { try installer.value(channel) }
@@ -154,7 +154,7 @@ enum Connector {
             }
             target = try address.nio()
         } catch { return shard.loop.assumeIsolated().execute { then(.failure(failure(error))) } }
-        let installer = NIOLoopBound(install, eventLoop: shard.loop)
+        let installer = installer(install, on: shard)
         // Without a descriptor or a route it has failed before `connect` returns.
         var isWithin = true
         defer { isWithin = false }
@@ -173,11 +173,21 @@ enum Connector {
     /// Streams of HTTP/2 end by themselves.
     private static func bootstrap(halfCloses: Bool, on shard: Shard) -> ClientBootstrap {
         let bootstrap = ClientBootstrap(group: shard.loop)
-            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .channelOption(.socketOption(.so_keepalive), value: 1)
-            .channelOption(.recvAllocator, value: ReadAllocator(shard.buffers))
-            .channelOption(.maxMessagesPerRead, value: ReadSizes.readsPerTurn)
         return halfCloses ? bootstrap.channelOption(.allowRemoteHalfClosure, value: true) : bootstrap
+    }
+    private static func installer(
+        _ install: @escaping (any Channel) throws -> Void, on shard: Shard
+    ) -> NIOLoopBound<(any Channel) throws -> Void> {
+        let all = { (channel: any Channel) throws in
+            // Here and not at the bootstrap, where each has a future of its own.
+            let options = channel.syncOptions
+            try options?.setOption(.tcpOption(.tcp_nodelay), value: 1)
+            try options?.setOption(.socketOption(.so_keepalive), value: 1)
+            try options?.setOption(.recvAllocator, value: ReadAllocator(shard.buffers))
+            try options?.setOption(.maxMessagesPerRead, value: ReadSizes.readsPerTurn)
+            try install(channel)
+        }
+        return NIOLoopBound(all, eventLoop: shard.loop)
     }
 
     private static func failure(_ error: any Error) -> Failure {
