@@ -138,11 +138,13 @@ import Testing
 
     @Test func withoutAMeshLabelsAreNoticed() {
         var state = ClusterState()
-        for object in [namespace("shop", ambient), pod("a", at: 1, enabled), pod("b", at: 2), namespace("other")] {
-            _ = state.apply(.upsert(object))
-        }
-        #expect(
-            findingsWithoutMesh(state).map(\.object.kind).sorted { $0.rawValue < $1.rawValue } == [.namespace, .pod])
+        let objects = [
+            namespace("shop", enabled), pod("a", at: 1, enabled), pod("b", at: 2), namespace("other"),
+            // Another mesh may serve these.
+            namespace("ambient", ambient), pod("c", at: 3, ambient),
+        ]
+        for object in objects { _ = state.apply(.upsert(object)) }
+        #expect(findingsWithoutMesh(state).map(\.object.name.name).sorted() == ["a", "shop"])
         #expect(state.mesh.localPods == [:] && state.services(withEndpointsAt: [address(1)]) == [])
     }
 

@@ -25,6 +25,8 @@ package struct MeshLabel: Hashable, Sendable, CustomStringConvertible {
     ]
 
     /// What may be written instead of a value that means nothing.
-    package var knownValues: String { key == Self.spellings[0].key ? "enabled or disabled" : "ambient or none" }
+    package var knownValues: String { isOwn ? "enabled or disabled" : "ambient or none" }
+    /// Istio's label may be meant for another mesh.
+    package var isOwn: Bool { key == Self.spellings[0].key }
     package var description: String { "\(key)=\(value)" }
 }

@@ -59,13 +59,14 @@ package func namespaceFindings(_ state: borrowing ClusterState) -> [Finding] {
     }
 }
 
-/// Where there is no mesh: whoever labels something expects one.
+/// Where there is no mesh: whoever writes our own label expects one. Istio's is not ours then: another mesh may serve
+/// the whole cluster by it.
 package func findingsWithoutMesh(_ state: borrowing ClusterState) -> [Finding] {
     let namespaces = state.namespaces.values.compactMap { namespace in
         MeshLabel(namespace.labels).map { (object: namespace.id, label: $0) }
     }
     let pods = state.mesh.labels.map { (object: ObjectID(.pod, $0.key), label: $0.value) }
-    return (namespaces + pods).filter { $0.label.enrols == true }.map { object, label in
+    return (namespaces + pods).filter { $0.label.isOwn && $0.label.enrols == true }.map { object, label in
         Finding(
             reason: "mesh-off", object: object, field: field(label),
             message: "has no effect: the agent runs without a mesh; pass --ca, and leave --proxy as it is")
