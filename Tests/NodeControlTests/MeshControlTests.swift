@@ -182,6 +182,8 @@ import Testing
             namespace(), pod("client", 1), pod("server", 2, on: "node-b"), .pod(web), .pod(host),
             .peerAuthentication(policy))
         driver.synced()
+        #expect(driver.controller.meshList().pods[0].problem?.hasPrefix("it waits for its node's proxy") == true)
+        driver.proxyComes()
         let list = driver.controller.meshList()
         #expect(list.trustDomain == "cluster.local" && list.enrolledAddresses == 3)
         #expect(list.pods.map(\.name) == ["shop/client", "shop/host", "shop/web"])
@@ -197,6 +199,10 @@ import Testing
         #expect(driver.controller.meshList(problems: problems).pods[0].problem == problems[address(1)])
         let warnings = driver.controller.meshWarnings(problems)
         #expect(warnings.count == 1 && warnings.first?.hasPrefix("no tunnel is taken for shop/client: its") == true)
+        driver.take(.proxies([], outdated: []))
+        driver.wait(.seconds(1))
+        #expect(driver.controller.meshList().pods[0].problem?.contains("is down") == true)
+        #expect(driver.controller.meshList().pods[1].problem == nil)
     }
 
     @Test func whatIsWrongIsToldOnce() {

@@ -37,8 +37,17 @@ extension NodeController {
         if pod.addresses.contains(where: { mesh.programs[$0]?.name != "\(pod.name)" }) {
             view.problem = "its address is also that of another pod, which came later"
         }
-        view.problem = view.problem ?? pod.addresses.lazy.compactMap { problems[$0] }.first
+        view.problem = view.problem ?? pod.addresses.lazy.compactMap { problems[$0] }.first ?? problemWithoutProxy
         return view
+    }
+
+    /// nil: a proxy answers, or is trusted to.
+    private var problemWithoutProxy: String? {
+        switch proxy.phase {
+        case .notNeeded, .learning(false, _), .starting: "it waits for its node's proxy; until then all is in the clear"
+        case .down: "its node's proxy is down: connections to pods of the mesh are refused"
+        case .learning(true, _), .assumed, .up: nil
+        }
     }
 
     /// Sentences for the status.
