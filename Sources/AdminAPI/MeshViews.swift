@@ -1,5 +1,26 @@
 /// Who is in the mesh on this node: the answer of `/mesh`.
 
+/// What a pod has open, as the L7 proxy counts it: its answer to `tunnels`, one for each address.
+package struct OpenTunnels: Codable, Sendable, Equatable {
+    /// Its address; nil: of all its addresses.
+    package var pod: String?
+    /// Connections of other nodes, and of pods beside it, to its port 15008; and the connections in them.
+    package var inbound = 0
+    package var inboundStreams = 0
+    /// Those that it has to others.
+    package var outbound = 0
+    package var outboundStreams = 0
+
+    package init() {}
+
+    package mutating func add(_ other: OpenTunnels) {
+        inbound += other.inbound
+        inboundStreams += other.inboundStreams
+        outbound += other.outbound
+        outboundStreams += other.outboundStreams
+    }
+}
+
 package struct MeshList: Codable, Sendable, Equatable {
     /// A pod of this node.
     package struct Pod: Codable, Sendable, Equatable {
@@ -19,6 +40,8 @@ package struct MeshList: Codable, Sendable, Equatable {
         package var identity: String?
         /// What keeps it from taking part.
         package var problem: String?
+        /// nil: it is not in the mesh, or no proxy says so.
+        package var tunnels: OpenTunnels?
 
         package init(name: String, addresses: [String], isEnrolled: Bool, reason: String) {
             self.name = name

@@ -10,6 +10,7 @@ import Options
 import Posix
 import Proxy
 import RouteIR
+import Signing
 import Synchronization
 import Telemetry
 
@@ -102,6 +103,7 @@ final class ProxyProcess: Sendable {
         engineOptions.makeSocket = { pods.takeSocket(of: $0) }
         engineOptions.makeInnerSocket = { pods.takeInnerSocket(of: $0) }
         engineOptions.connectsInside = { pods.connectsInside }
+        engineOptions.leadsToRoot = { leadsToRoot($0, through: $1, to: $2) }
         let accessLog = accessLog
         let engine = ProxyEngine(options: engineOptions, snapshot: snapshot, logs: accessLog, spans: spans)
         self.engine = engine

@@ -27,6 +27,19 @@ package func verify(chain: [String], roots: String, at now: Int) -> String? {
     }
 }
 
+/// Whether a chain leads up from a certificate to one of the roots, whatever the time is. All are DER.
+package func leadsToRoot(_ certificate: [UInt8], through others: [[UInt8]], to roots: [[UInt8]]) -> Bool {
+    do {
+        let path = try CertificatePath(
+            from: Certificate(derEncoded: certificate), through: others.map { try Certificate(derEncoded: $0) },
+            to: roots.map { try Certificate(derEncoded: $0) })
+        try path.check(at: nil)
+        return path.unknownExtension == nil
+    } catch {
+        return false
+    }
+}
+
 struct CertificatePath {
     /// The last is an anchor.
     let certificates: [Certificate]

@@ -79,20 +79,23 @@ import Testing
             name: "kube-system/p", addresses: [], isEnrolled: false, reason: "uses the network of its node")
         let answer = #"{"identity": "spiffe://cluster.local/ns/shop/sa/web", "state": "valid", "notAfter": 120}"#
         let certificate = try JSONDecoder().decode(CertificateList.Entry.self, from: Data(answer.utf8))
-        let list = MeshList(trustDomain: "cluster.local", pods: [web, bare, host], enrolledAddresses: 1, findings: [])
+        var list = MeshList(trustDomain: "cluster.local", pods: [web, bare, host], enrolledAddresses: 1, findings: [])
+        let open = #"[{"pod":"10.1.0.5","inbound":2,"inboundStreams":5,"outbound":1,"outboundStreams":1}]"#
+        list.count(try JSONDecoder().decode([OpenTunnels].self, from: Data(open.utf8)))
         #expect(
             meshTable(list, [certificate], now: 100, isWide: false) == """
                 POD            MESH    WHY                                           MODE                      \
-                IDENTITY                               CERTIFICATE
+                IDENTITY                               CERTIFICATE         TUNNELS
                 shop/web-0     in      heddle.io/mesh=enabled on the pod             STRICT (8080 PERMISSIVE)  \
-                spiffe://cluster.local/ns/shop/sa/web  valid, ends in 20s
+                spiffe://cluster.local/ns/shop/sa/web  valid, ends in 20s  2 in, 1 out
                 shop/bare      broken  it has no ServiceAccount, and so no identity  PERMISSIVE                \
-                -                                      -
+                -                                      -                   0 in, 0 out
                 kube-system/p  out     uses the network of its node                  -                         \
-                -                                      -
+                -                                      -                   -
 
                 """)
         #expect(meshTable(list, isWide: true).contains("PeerAuthentication shop/strict  8080 PERMISSIVE  spiffe:"))
+        #expect(meshTable(list, isWide: true).contains("2 in (5 streams), 1 out (1 stream) "))
     }
 
     @Test func differencesNameTheObject() {

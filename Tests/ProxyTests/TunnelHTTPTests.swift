@@ -47,6 +47,10 @@ import Testing
             let secure = try #require(lines.first { $0.contains("connection_security_policy=\"mutual_tls\"") })
             #expect(secure.contains("source_principal=\"spiffe://cluster.local/ns/shop/sa/client\""))
             #expect(secure.contains("destination_principal=\"spiffe://cluster.local/ns/shop/sa/server\""))
+            // The server's node sees no requests: its side is told here, with the same labels and numbers.
+            let reporters = lines.map { $0.contains("reporter=\"destination\"") }
+            #expect(reporters.filter { $0 }.count == 2 && lines.count == 5, "\(lines)")
+            #expect(lines.contains(secure.replacing("reporter=\"destination\"", with: "reporter=\"source\"")[...]))
         }
     }
 

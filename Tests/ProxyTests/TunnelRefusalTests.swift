@@ -100,40 +100,6 @@ import Testing
         }
     }
 
-    /// A connection that is older than what is believed takes no stream more; what it has goes on.
-    @Test func trustThatIsTakenAwayEndsWithTheNextStream() async throws {
-        let listener = try TestListener(at: Addressing.SocketAddress(serverPod, 0))
-        try listener.start { descriptor, _ in
-            var buffer: [UInt8] = []
-            while readMore(descriptor, &buffer) {
-                deliver(descriptor, buffer)
-                buffer = []
-            }
-        }
-        defer { listener.stop() }
-        let (old, new) = ("old.example", "cluster.local")
-        try await TunnelRig.with([listener.address], { $0.mesh = ProxyMesh(trustDomain: old, aliases: [new]) }) { rig in
-            let authority = try TestAuthority()
-            rig.near.adopt(try authority.credentials([authority.credential("client", domain: old)]))
-            rig.far.adopt(try authority.credentials([authority.credential("server")]))
-            var snapshot = rig.far.snapshot
-            snapshot.mesh = ProxyMesh(trustDomain: new, aliases: [old])
-            rig.far.adopt(snapshot)
-            let first = try rig.connect()
-            first.send("hello")
-            #expect(first.bytes(5) == "hello")
-            snapshot.mesh = ProxyMesh(trustDomain: new)
-            rig.far.adopt(snapshot)
-            #expect(try rig.connect().rest() == "", "nothing of another trust domain is let in")
-            try eventually("both sides say why") {
-                rig.far.stats.tunnelRefusals[.wrongIdentity] == 1
-                    && rig.nearLog.flows.contains { $0.failure?.contains("401") == true }
-            }
-            first.send("world")
-            #expect(first.bytes(5) == "world")
-        }
-    }
-
     /// A tunnel leads to the pod that was dialled, and to none of the proxy's own ports.
     @Test func tunnelsLeadNowhereElse() async throws {
         let listener = try server()
@@ -205,39 +171,5 @@ import Testing
             #expect(rig.near.stats.held + rig.far.stats.held == 0)
             await rig.end()
         }
-    }
-
-    /// Connections go on when certificates change; later ones show the new.
-    @Test func aRenewalDisturbsNothing() async throws {
-        let listener = try TestListener(at: Addressing.SocketAddress(serverPod, 0))
-        try listener.start { descriptor, _ in
-            var buffer: [UInt8] = []
-            while readMore(descriptor, &buffer) {
-                deliver(descriptor, buffer)
-                buffer = []
-            }
-        }
-        defer { listener.stop() }
-        let rig = try await TunnelRig([listener.address])
-        let (old, new) = (try TestAuthority("old"), try TestAuthority("new"))
-        rig.near.adopt(try old.credentials([old.credential("client")]))
-        rig.far.adopt(try old.credentials([old.credential("server")]))
-        let first = try rig.connect()
-        first.send("one")
-        #expect(first.bytes(3) == "one")
-        // Both roots for a while, then only the new one.
-        for roots in [[old, new], [new]] {
-            rig.near.adopt(try new.credentials([new.credential("client")], roots: roots))
-            rig.far.adopt(try new.credentials([new.credential("server")], roots: roots))
-            let client = try rig.connect()
-            client.send("two")
-            #expect(client.bytes(3) == "two")
-            first.send("and")
-            #expect(first.bytes(3) == "and")
-        }
-        first.endOutput()
-        #expect(first.rest() == "")
-        try eventually("the older connections go") { rig.tunnels == 1 }
-        await rig.end()
     }
 }

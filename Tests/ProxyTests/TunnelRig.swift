@@ -84,6 +84,7 @@ final class TunnelRig: Sendable {
         options.makeInnerSocket = { _ in
             Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         }
+        options.leadsToRoot = { leadsToRoot($0, through: $1, to: $2) }
         set(&options)
         far = ProxyEngine(
             options: options, snapshot: ProxySnapshot(node: ProxyNode(name: "far")), logs: farLog, spans: nil)

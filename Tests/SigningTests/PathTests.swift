@@ -44,6 +44,20 @@ import Testing
         #expect(try certificates(inPEM: String(repeating: pem, count: 64)).count == 64)
     }
 
+    @Test func aCertificateLeadsToARoot() throws {
+        let other = try Authority.root(name: "root", notBefore: now, notAfter: now + day)
+        let der = { (text: String) in try derCertificates(inPEM: text) }
+        let (leaf, roots) = (try der(leaf)[0], try der(root.chain[0]))
+        let between = try der(authority.chain[0])
+        #expect(leadsToRoot(leaf, through: between, to: roots))
+        #expect(leadsToRoot(leaf, through: between, to: try der(other.chain[0]) + roots))
+        // Another root of the same name; nobody in between; a leaf above a leaf; no certificate at all.
+        #expect(!leadsToRoot(leaf, through: between, to: try der(other.chain[0])))
+        #expect(!leadsToRoot(leaf, through: [], to: roots))
+        #expect(!leadsToRoot(leaf, through: roots, to: []))
+        #expect(!leadsToRoot([1, 2, 3], through: between, to: roots))
+    }
+
     @Test func aChainIsJudged() throws {
         let chain = [leaf] + authority.chain
         let roots = root.chain[0]

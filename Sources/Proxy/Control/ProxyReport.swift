@@ -1,4 +1,5 @@
-/// Answers to the agent's questions, as JSON: `agentctl proxy health | upstreams | config | stats`.
+/// Answers to the agent's questions, as JSON: `agentctl proxy health | upstreams | config | tunnels |
+/// stats`.
 import Addressing
 import Balancing
 import RouteIR
@@ -37,9 +38,28 @@ extension ProxyEngine {
                 ("services", list(services)), ("clusters", "\(snapshot.upstreams.count)"),
                 ("workloads", "\(snapshot.workloads.count)"),
             ])
+        case "tunnels": return Array(list(openTunnels()).utf8)
         case "upstreams": return Array(list(upstreams()).utf8)
         default:
-            return json([("error", jsonString("unknown question \(question); ask health, stats, config or upstreams"))])
+            let known = "health, stats, config, tunnels or upstreams"
+            return json([("error", jsonString("unknown question \(question); ask \(known)"))])
+        }
+    }
+
+    /// Of each address of this node's pods that has any.
+    private func openTunnels() -> [String] {
+        var (inbound, outbound) = ([IPAddress: TunnelCount](), [IPAddress: TunnelCount]())
+        for (incoming, outgoing) in collect({ ($0.inboundTunnels, $0.tunnels.counts) }) {
+            inbound.merge(incoming, uniquingKeysWith: +)
+            outbound.merge(outgoing, uniquingKeysWith: +)
+        }
+        return Set(inbound.keys).union(outbound.keys).sorted().map { pod in
+            let (incoming, outgoing) = (inbound[pod] ?? TunnelCount(), outbound[pod] ?? TunnelCount())
+            return object([
+                ("pod", jsonString(pod.description)),
+                ("inbound", "\(incoming.tunnels)"), ("inboundStreams", "\(incoming.streams)"),
+                ("outbound", "\(outgoing.tunnels)"), ("outboundStreams", "\(outgoing.streams)"),
+            ])
         }
     }
 
@@ -81,6 +101,16 @@ extension ProxyEngine {
                 ])
             }
         }
+    }
+}
+
+/// Connections to port 15008, and those of applications in them.
+struct TunnelCount: Sendable {
+    var tunnels = 0
+    var streams = 0
+
+    static func + (a: TunnelCount, b: TunnelCount) -> TunnelCount {
+        TunnelCount(tunnels: a.tunnels + b.tunnels, streams: a.streams + b.streams)
     }
 }
 

@@ -79,7 +79,9 @@ final class Shard: @unchecked Sendable {
     /// Takes a new table into use. Requests under way keep what they began with; connections to endpoints that are no
     /// longer wanted are closed as soon as they are idle.
     func adopt(_ table: RoutingTable) {
+        let mesh = self.table.snapshot.mesh
         self.table = table
+        if table.snapshot.mesh != mesh { trustChanged() }
         for (id, state) in pools {
             if let upstream = table.snapshot.upstreams[id] {
                 state.update(upstream, now: now)
@@ -95,9 +97,25 @@ final class Shard: @unchecked Sendable {
 
     /// Later connections show these.
     func adopt(_ credentials: TunnelCredentials) {
+        let roots = self.credentials.roots
         self.credentials = credentials
+        if credentials.roots != roots { trustChanged() }
         tunnels.credentialsChanged()
         for door in doors.all { door.goOn() }
+    }
+
+    /// Tunnels whose peers are believed no more end at once.
+    private func trustChanged() {
+        tunnels.trustChanged()
+        for connection in connections.values { (connection as? TunnelServer)?.trustChanged() }
+    }
+
+    var inboundTunnels: [IPAddress: TunnelCount] {
+        connections.values.reduce(into: [:]) { counts, connection in
+            guard let tunnel = connection as? TunnelServer else { return }
+            counts[tunnel.pod, default: TunnelCount()].tunnels += 1
+            counts[tunnel.pod, default: TunnelCount()].streams += tunnel.streams.count
+        }
     }
 
     /// Everything that comes from a pod, goes to it by a tunnel, or uses its network namespace.
@@ -201,6 +219,11 @@ package struct EngineOptions: Sendable {
     package var makeInnerSocket: @Sendable (IPAddress) -> Int32? = { _ in nil }
     /// Only such sockets are let in by a pod that refuses plaintext: where none is there yet, one is waited for.
     package var connectsInside: @Sendable () -> Bool = { false }
+    package typealias LeadsToRoot =
+        @Sendable (_ certificate: [UInt8], _ between: [[UInt8]], _ roots: [[UInt8]]) -> Bool
+    /// Whether a chain leads from a peer's certificate to one of the roots, all in DER: asked of those that have
+    /// tunnels open when a root is taken away. TLS has asked it of others.
+    package var leadsToRoot: LeadsToRoot = { _, _, _ in false }
     /// How long the first connection of a client waits that may be a pod which this node was not told of yet.
     package var clientPatience: Duration = .seconds(2)
     /// Such a client is no pod with a namespace: a process of the node, or a pod on its network.

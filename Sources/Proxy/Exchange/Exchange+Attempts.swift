@@ -57,7 +57,7 @@ extension Exchange {
         guard table.isInMesh else { return .plain }
         return table.way(
             from: arrival.peer.address, to: pool.balancer.hosts[host].endpoint.address,
-            pool.workload(of: host, in: table), service: service?.service.id.hostname)
+            pool.workload(of: host, in: table), service: service?.service.id.hostname, trace: record.trace)
     }
     private func mayShare(_ route: TunnelRoute?, _ host: EndpointBalancer.HostID, _ pool: UpstreamPool) -> Bool {
         switch way(to: host, in: pool) {

@@ -9,7 +9,11 @@ package func prometheusText(
     flows: [(key: FlowKey, value: FlowSeries)] = [], node: ProxyNode, mesh: ProxyMesh? = nil, generation: UInt64
 ) -> String {
     var text = ""
-    requestSeries(labelled(series.map { ($0.key.labels(node, mesh), $0.key.isGRPC, $0.value) }), &text)
+    requestSeries(
+        labelled(
+            series.flatMap { key, value in
+                key.reporters.map { (key.labels(node, mesh, reporter: $0), key.isGRPC, value) }
+            }), &text)
     if mesh != nil || !flows.isEmpty {
         flowSeries(flows.map { ($0.key.labels(node), $0.value) }, &text)
         tunnelSeries(stats, &text)
@@ -136,12 +140,16 @@ private func histogram(
 }
 
 extension SeriesKey {
-    func labels(_ node: ProxyNode, _ mesh: ProxyMesh?) -> String {
+    /// The server's node sees of a tunnel nothing but bytes, so that its side is told here as well: Kiali's padlock and
+    /// Grafana's boards of services ask for it.
+    var reporters: [String] { isMutual ? ["source", "destination"] : ["source"] }
+
+    func labels(_ node: ProxyNode, _ mesh: ProxyMesh?, reporter: String) -> String {
         let unknown = isOthers ? "(others)" : "unknown"
         let principal = { (entry: WorkloadEntry?) in
             isMutual ? entry.flatMap { mesh?.identity(of: $0.workload) }?.description ?? unknown : unknown
         }
-        var pairs: [(String, String)] = [("reporter", "source")]
+        var pairs: [(String, String)] = [("reporter", reporter)]
         pairs += workloadLabels("source", source, principal(source), unknown, node)
         pairs += workloadLabels("destination", destination, principal(destination), unknown, node)
         pairs += serviceLabels(upstream?.service, unknown)

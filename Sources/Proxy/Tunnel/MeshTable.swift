@@ -11,9 +11,10 @@ extension RoutingTable {
     }
 
     /// How `client` reaches an endpoint. Two enrolled ones meet in a tunnel or not at all.
-    func way(from client: SocketAddress, to endpoint: SocketAddress, _ workload: WorkloadEntry?, service: String?)
-        -> Way
-    {
+    func way(
+        from client: SocketAddress, to endpoint: SocketAddress, _ workload: WorkloadEntry?, service: String?,
+        trace: TraceContext? = nil
+    ) -> Way {
         guard let mesh = snapshot.mesh, let pod = snapshot.meshPods[client.address], let target = workload?.workload,
             target.isEnrolled
         else { return .plain }
@@ -31,7 +32,9 @@ extension RoutingTable {
             source: TunnelSource(pod: address(of: pod, at: client.address, like: endpoint.address), identity: own),
             destination: destination, address: endpoint.address)
         return .tunnel(
-            route, TunnelCaller(client: client, service: service, workload: self.workload(at: client.address)))
+            route,
+            TunnelCaller(
+                client: client, service: service, workload: self.workload(at: client.address), trace: trace))
     }
 
     /// Nothing of its bytes is looked at: a TCP service was dialled, or a pod itself, which the kernel brings here if

@@ -54,6 +54,8 @@ struct TunnelCaller {
     /// The service that was dialled, in DNS.
     let service: String?
     let workload: WorkloadEntry?
+    /// Of the request that a connection is made for.
+    var trace: TraceContext?
 }
 
 /// How an endpoint is reached.

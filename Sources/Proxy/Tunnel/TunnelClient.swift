@@ -19,7 +19,8 @@ final class TunnelClient: HTTP2Connection {
     private var link: Connector.Link?
     private var isClosed = false
     private var isDraining = false
-    private(set) var lastRefusal: TunnelRefusal?
+    private(set) var peer: TunnelPeer?
+    var lastRefusal: TunnelRefusal?
     private var idleSince: Moment
     private var pulse: Pulse
 
@@ -49,7 +50,7 @@ final class TunnelClient: HTTP2Connection {
             let shard = shard
             try channel.pipeline.syncOperations.addHandlers(
                 tls,
-                TunnelHandshake(tls) { facts throws(TunnelRefusal) in
+                TunnelHandshake(tls, roots: credential.roots) { facts throws(TunnelRefusal) in
                     guard let mesh = shard.table.snapshot.mesh else {
                         throw .noMesh
                     }
@@ -64,12 +65,20 @@ final class TunnelClient: HTTP2Connection {
 
     private func shookHands(_ result: Result<TunnelPeer, TunnelRefusal>, on channel: any Channel) {
         do throws(TunnelRefusal) {
-            _ = try result.get()
+            peer = try result.get()
+            try checkServer()
             guard !isClosed else { return channel.close(promise: nil) }
             do { try channel.pipeline.syncOperations.addHandler(self) } catch {
                 throw TunnelRefusal(.connect, "the connection ended")
             }
         } catch { failed(error) }
+    }
+
+    /// Whether the server is still the one that was meant.
+    func checkServer() throws(TunnelRefusal) {
+        guard let mesh = shard.table.snapshot.mesh, let facts = peer?.facts else { throw .noMesh }
+        _ = try PeerCheck.server(facts, route.destination, mesh, at: wallClock())
+        try peer?.checkRoots(on: shard)
     }
 
     override func began(_ context: ChannelHandlerContext) {

@@ -10,9 +10,12 @@ final class TunnelCredentials: Sendable {
     final class Context: Sendable {
         let chain: [[UInt8]]
         let tls: NIOSSLContext
+        /// DER, as the others.
+        let roots: [[UInt8]]
 
-        fileprivate init(_ credential: WorkloadCredential, _ roots: [NIOSSLCertificate]) throws {
+        fileprivate init(_ credential: WorkloadCredential, _ roots: [NIOSSLCertificate], _ bytes: [[UInt8]]) throws {
             chain = credential.chain
+            self.roots = bytes
             // One for both sides: only who calls differs.
             var settings = TLSConfiguration.makeServerConfiguration(
                 certificateChain: try credential.chain.map {
@@ -34,6 +37,8 @@ final class TunnelCredentials: Sendable {
     private struct State {
         var roots: [NIOSSLCertificate]?
         var contexts: [WorkloadIdentity: Context] = [:]
+        /// Of peers that were checked against other roots, by their certificates: no more than have tunnels open.
+        var leadsToRoot: [[UInt8]: Bool] = [:]
     }
     private let state: Mutex<State>
 
@@ -55,7 +60,7 @@ final class TunnelCredentials: Sendable {
             if let context = state.contexts[identity] { return .success(context) }
             do {
                 let roots = try state.roots ?? credentials.roots.map { try NIOSSLCertificate(bytes: $0, format: .der) }
-                let context = try Context(credential, roots)
+                let context = try Context(credential, roots, credentials.roots)
                 state.roots = roots
                 state.contexts[identity] = context
                 return .success(context)
@@ -66,5 +71,20 @@ final class TunnelCredentials: Sendable {
             }
         }
         return try result.get()
+    }
+
+    var roots: [[UInt8]] { credentials.roots }
+
+    /// What peers have sent between their certificate and the root is known no more: what our own certificates have
+    /// there serves for theirs, who are of one authority with us or not believed.
+    func leadsToRoot(_ certificate: NIOSSLCertificate, by lead: EngineOptions.LeadsToRoot) -> Bool {
+        guard let bytes = try? certificate.toDERBytes() else { return false }
+        return state.withLock { state in
+            if let known = state.leadsToRoot[bytes] { return known }
+            let between = Set(credentials.byIdentity.values.flatMap { $0.chain.dropFirst() })
+            let leads = lead(bytes, Array(between), credentials.roots)
+            state.leadsToRoot[bytes] = leads
+            return leads
+        }
     }
 }

@@ -108,7 +108,7 @@ final class TunnelDoor: ChannelDuplexHandler, RemovableChannelHandler, ClientCon
         let channel = context.channel
         let tls = NIOSSLServerHandler(context: credential.tls)
         let (shard, pod, arrival) = (shard, pod, arrival)
-        let handshake = TunnelHandshake(tls) { facts throws(TunnelRefusal) in
+        let handshake = TunnelHandshake(tls, roots: credential.roots) { facts throws(TunnelRefusal) in
             guard let mesh = shard.table.snapshot.mesh else {
                 throw .noMesh
             }

@@ -7,17 +7,13 @@ import NIOCore
 import NIOSSL
 import NIOTLS
 
-/// Who is at the other end, and by what.
-struct TunnelPeer {
-    let identity: WorkloadIdentity
-    let facts: PeerCheck.Facts
-}
-
 final class TunnelHandshake: ChannelInboundHandler, RemovableChannelHandler {
     typealias InboundIn = ByteBuffer
     typealias Check = (PeerCheck.Facts) throws(TunnelRefusal) -> WorkloadIdentity
 
     private let tls: NIOSSLHandler
+    /// What TLS believes.
+    private let roots: [[UInt8]]
     private let check: Check
     /// Called once. `install` what comes next from inside it.
     private var then: ((Result<TunnelPeer, TunnelRefusal>) -> Void)?
@@ -25,9 +21,10 @@ final class TunnelHandshake: ChannelInboundHandler, RemovableChannelHandler {
     private var timer: Scheduled<Void>?
 
     init(
-        _ tls: NIOSSLHandler, check: @escaping Check, then: @escaping (Result<TunnelPeer, TunnelRefusal>) -> Void
+        _ tls: NIOSSLHandler, roots: [[UInt8]], check: @escaping Check,
+        then: @escaping (Result<TunnelPeer, TunnelRefusal>) -> Void
     ) {
-        (self.tls, self.check, self.then) = (tls, check, then)
+        (self.tls, self.roots, self.check, self.then) = (tls, roots, check, then)
     }
 
     func handlerAdded(context: ChannelHandlerContext) {
@@ -48,7 +45,7 @@ final class TunnelHandshake: ChannelInboundHandler, RemovableChannelHandler {
                 throw TunnelRefusal(.handshake, "the peer has shown no certificate")
             }
             let facts = PeerCheck.Facts(certificate)
-            let peer = TunnelPeer(identity: try check(facts), facts: facts)
+            let peer = TunnelPeer(try check(facts), facts, certificate, roots: roots)
             guard name == Tunnel.protocolName else {
                 throw TunnelRefusal(.handshake, "the peer does not speak HTTP/2 (ALPN h2)")
             }

@@ -17,7 +17,7 @@ final class TunnelPool {
         to target: SocketAddress, by route: TunnelRoute, _ caller: TunnelCaller,
         then: @escaping (Result<ClientTunnelStream, TunnelRefusal>) -> Void
     ) -> TunnelRequest {
-        let trace = TraceContext(sampled: false, using: &shard.random)
+        let trace = caller.trace ?? TraceContext(sampled: false, using: &shard.random)
         let fields = ConnectHead.fields(
             to: target, client: caller.client, service: caller.service,
             baggage: caller.baggage(shard.table.snapshot.node), trace: trace)
@@ -84,7 +84,16 @@ final class TunnelPool {
         }
     }
 
+    func trustChanged() { for tunnel in all { tunnel.trustChanged() } }
+
     private var all: [TunnelClient] { tunnels.values.flatMap { $0 } }
+    var counts: [IPAddress: TunnelCount] {
+        tunnels.reduce(into: [:]) { counts, entry in
+            let streams = entry.value.reduce(0) { $0 + $1.streamCount }
+            let count = TunnelCount(tunnels: entry.value.count, streams: streams)
+            counts[entry.key.source.pod] = (counts[entry.key.source.pod] ?? TunnelCount()) + count
+        }
+    }
     var hasRoom: Bool { tunnels.values.joined().contains { $0.hasRoom } }
     var count: Int { tunnels.values.reduce(0) { $0 + $1.count } }
     var streamCount: Int { tunnels.values.joined().reduce(0) { $0 + $1.streamCount } }

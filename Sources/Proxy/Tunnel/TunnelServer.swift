@@ -13,7 +13,7 @@ final class TunnelServer: HTTP2ServerConnection {
     override var pod: IPAddress { ownPod }
     /// Whose certificate was shown here, and there.
     let own: WorkloadIdentity
-    let client: TunnelPeer
+    var client: TunnelPeer
     /// Since when the client knows that it shall open no more streams.
     private var drainedAt: Moment?
     private var isLast = false
@@ -129,10 +129,7 @@ final class ServerTunnelStream: TunnelStream {
 
     /// A connection may be older than what is believed: its certificate has ended, or its trust domain counts no more.
     private func checkClient(of server: TunnelServer) throws(TunnelRefusal) {
-        do throws(TunnelRefusal) {
-            guard let mesh = server.shard.table.snapshot.mesh else { throw .noMesh }
-            _ = try PeerCheck.client(server.client.facts, mesh, at: wallClock())
-        } catch {
+        do throws(TunnelRefusal) { try server.checkClient() } catch {
             server.drain()
             throw error
         }
