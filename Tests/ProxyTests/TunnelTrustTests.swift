@@ -76,6 +76,36 @@ import Testing
         await rig.end()
     }
 
+    /// In a rotation the old root goes when nobody has a certificate under it that is good, and a connection may be
+    /// older than that.
+    @Test func whoHasOutlivedHisCertificateKeepsWhatHeHas() async throws {
+        let listener = try echo()
+        defer { listener.stop() }
+        try await TunnelRig.with([listener.address]) { rig in
+            let (old, new) = (try TestAuthority("old"), try TestAuthority("new"))
+            rig.near.adopt(try old.credentials([old.credential("client")]))
+            rig.far.adopt(try old.credentials([old.credential("server")]))
+            let first = try rig.connect()
+            #expect(goesOn(first))
+            // Time has passed.
+            let tunnels = rig.far.collect { shard in
+                let tunnels = shard.connections.values.compactMap { $0 as? TunnelServer }
+                for tunnel in tunnels {
+                    var facts = tunnel.client.facts
+                    facts.notAfter = 1
+                    tunnel.client = TunnelPeer(
+                        tunnel.client.identity, facts, tunnel.client.certificate, roots: tunnel.client.roots)
+                }
+                return tunnels.count
+            }
+            #expect(tunnels.reduce(0, +) == 1)
+            rig.far.adopt(try new.credentials([new.credential("server")]))
+            #expect(goesOn(first))
+            #expect(try rig.connect().rest() == "", "and gets nothing new")
+            #expect(goesOn(first))
+        }
+    }
+
     @Test func aTrustDomainThatIsTakenAwayEndsItsTunnels() async throws {
         let listener = try echo()
         defer { listener.stop() }
