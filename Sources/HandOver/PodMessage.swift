@@ -6,6 +6,7 @@
 ///       connectsInside                  ──►   (where the dataplane knows no other way to tell its connections)
 ///       isComplete                      ──►   closes what was not named since the connection began
 ///       isGone(address)                 ──►   closes the listener and every connection of the pod
+///       hasLeft(address)                ──►   closes the listener: the pod lives on outside the mesh
 ///                                       ◄──   wantsSocket(address)
 ///       socket(address) + socket        ──►   to connect with, from the pod's own network namespace
 package import Addressing
@@ -14,6 +15,7 @@ package enum PodMessage: Equatable, Sendable {
     case pod(IPAddress)
     case isComplete
     case isGone(IPAddress)
+    case hasLeft(IPAddress)
     case wantsSocket(IPAddress)
     /// Without a descriptor: there is none to be had.
     case socket(IPAddress)
@@ -32,6 +34,7 @@ package enum PodMessage: Equatable, Sendable {
             case .wantsSocket(let address): (4, address)
             case .socket(let address): (5, address)
             case .connectsInside: (6, IPAddress(high: 0, low: 0))
+            case .hasLeft(let address): (7, address)
             }
         return [tag] + address.mappedBytes
     }
@@ -48,6 +51,7 @@ package enum PodMessage: Equatable, Sendable {
         case 4: self = .wantsSocket(address)
         case 5: self = .socket(address)
         case 6: self = .connectsInside
+        case 7: self = .hasLeft(address)
         default: return nil
         }
     }

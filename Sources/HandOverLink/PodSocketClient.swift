@@ -12,6 +12,8 @@ package final class PodSocketClient: Sendable {
         case listen(Int32, IPAddress)
         /// The listener and every connection of the pod are to end.
         case close(IPAddress)
+        /// The listener is.
+        case unlisten(IPAddress)
     }
     /// Sockets of a pod that are kept: twice as many each time somebody finds none.
     package static let stock = 4
@@ -150,23 +152,24 @@ package final class PodSocketClient: Sendable {
                     state.pods[pod]?.sockets.append(packet.descriptor)
                 }
             }
-        case .isGone(let pod): forget(pod)
+        case .isGone(let pod): forget(pod, .close(pod))
+        case .hasLeft(let pod): forget(pod, .unlisten(pod))
         case .connectsInside: state.withLock { $0.connectsInside = true }
         case .isComplete:
             let gone = state.withLock { state in state.pods.keys.filter { !state.named.contains($0) } }
-            for pod in gone { forget(pod) }
+            for pod in gone { forget(pod, .close(pod)) }
         case .pod, .wantsSocket:
             if packet.descriptor >= 0 { close(packet.descriptor) }
         }
     }
 
-    private func forget(_ pod: IPAddress) {
+    private func forget(_ pod: IPAddress, _ event: Event) {
         let former = state.withLock { state in
             state.named.remove(pod)
             return state.pods.removeValue(forKey: pod)
         }
         guard let former else { return }
         for socket in former.sockets { close(socket) }
-        tell(.close(pod))
+        tell(event)
     }
 }

@@ -63,10 +63,11 @@ package final class PodSocketServer: Sendable {
         if let former { close(former) }
     }
 
-    /// Nothing may keep the pod's network namespace.
-    package func remove(_ pod: IPAddress) {
+    /// A pod that is gone takes its connections with it, and nothing may keep its network namespace; of one that lives
+    /// on outside the mesh they go on.
+    package func remove(_ pod: IPAddress, isGone: Bool = true) {
         let former = state.withLock { state in
-            for session in state.sessions.values { session.tell(.isGone(pod)) }
+            for session in state.sessions.values { session.tell(isGone ? .isGone(pod) : .hasLeft(pod)) }
             return state.listeners.removeValue(forKey: pod)
         }
         if let former { close(former) }
@@ -130,7 +131,7 @@ package final class PodSocketServer: Sendable {
     }
 }
 
-/// What one proxy is still to be told, at most two things of each pod: it is told how things are, not how they were.
+/// What one proxy is still to be told, at most three things of each pod: it is told how things are, not how they were.
 private final class PodSession: Sendable {
     private struct State {
         var queue: [PodMessage] = []

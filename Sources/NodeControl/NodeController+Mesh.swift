@@ -49,6 +49,9 @@ extension NodeController {
         namespaceFindings(state) + (mesh.map { $0.findings + policyFindings(state) } ?? findingsWithoutMesh(state))
     }
 
+    /// The pods of this node, in the mesh or not, by their uid: of one that has left it connections go on.
+    package var podsHere: Set<String> { mesh == nil ? [] : Set(state.mesh.localPods.values.map(\.knownUID)) }
+
     /// Ports of services that routes are for.
     package var routedServices: Int { routes.snapshot.services.values.count { $0.clientProtocol != .tcp } }
 

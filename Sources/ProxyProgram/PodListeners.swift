@@ -40,6 +40,7 @@ final class PodListeners: Sendable {
                     log("error", "tunnels to \(pod) do not come in: \(error)")
                 }
             case .close(let pod): engine.close(pod: pod)
+            case .unlisten(let pod): engine.unlisten(pod: pod)
             }
         }
     }

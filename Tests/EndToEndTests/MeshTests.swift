@@ -63,14 +63,25 @@ import Testing
 
             try restartAgents(mesh, wire)
 
-            // Out again.
-            mesh.manifests.remove("strict")
-            try mesh.enrol(enrolled, false)
-            try eventually("plaintext again") {
-                wire.forget()
-                let result = try mesh.client.flow(.tcp, to: direct(.ipv4))
-                return result.names == ["far-answers"] && wire.count(of: "far-answers") > 0
-            }
+            try leave(mesh, enrolled, wire)
+        }
+    }
+
+    /// Out again: what is dialled now is in the clear, and tunnels that are open go on.
+    private func leave(_ mesh: LabMesh, _ enrolled: [Pod], _ wire: PacketCapture) throws {
+        let open = try AddressFamily.allCases.map { try mesh.client.hold(5, to: far(mesh, $0), intervalMs: 20) }
+        mesh.manifests.remove("strict")
+        try mesh.enrol(enrolled, false)
+        try eventually("plaintext again") {
+            wire.forget()
+            let result = try mesh.client.flow(.tcp, to: far(mesh, .ipv4))
+            return result.names == ["far-answers"] && wire.count(of: "far-answers") > 0
+        }
+        for held in open {
+            let before = try held.report()
+            try eventually("a tunnel from before goes on") { try held.report().exchanges > before.exchanges + 20 }
+            let report = try held.release()
+            #expect(report.alive == 5 && report.errors.isEmpty, "\(report)")
         }
     }
 

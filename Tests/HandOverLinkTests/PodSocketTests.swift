@@ -19,7 +19,7 @@ import Testing
                 switch event {
                 case .listen(let descriptor, let pod):
                     if let former = state.listeners.updateValue(descriptor, forKey: pod) { close(former) }
-                case .close(let pod):
+                case .close(let pod), .unlisten(let pod):
                     if let former = state.listeners.removeValue(forKey: pod) { close(former) }
                     state.closed.append(pod)
                 }

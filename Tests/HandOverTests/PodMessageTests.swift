@@ -9,7 +9,7 @@ import Testing
     @Test func whatIsWrittenReadsTheSame() {
         for message: PodMessage in [
             .pod(address), .isComplete, .isGone(IPAddress(high: 0xfd00 << 48, low: 1)), .wantsSocket(address),
-            .socket(address), .connectsInside,
+            .socket(address), .connectsInside, .hasLeft(address),
         ] {
             #expect(message.bytes.count == PodMessage.length)
             #expect(PodMessage(bytes: message.bytes) == message)
@@ -20,6 +20,6 @@ import Testing
         let bytes = PodMessage.pod(address).bytes
         #expect(PodMessage(bytes: []) == nil)
         #expect(PodMessage(bytes: bytes.dropLast()) == nil && PodMessage(bytes: bytes + [0]) == nil)
-        #expect(PodMessage(bytes: [0] + bytes.dropFirst()) == nil && PodMessage(bytes: [7] + bytes.dropFirst()) == nil)
+        #expect(PodMessage(bytes: [0] + bytes.dropFirst()) == nil && PodMessage(bytes: [8] + bytes.dropFirst()) == nil)
     }
 }

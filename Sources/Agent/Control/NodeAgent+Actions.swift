@@ -52,7 +52,7 @@ extension NodeAgent {
         let result = Result { () throws(DataplaneError) in try dataplane.writer.apply(plan) }
         controller.take(.applied(result, jitter: .random(in: 0..<1)), now: now)
         guard case .success = result else { return }
-        environment.mesh(plan.node.mesh)
+        environment.mesh(plan.node.mesh, controller.podsHere)
         deadlines.audit = audit.afterWrite(plan, now: now)
         if plan.isFull { clinux_trim_heap() }
     }

@@ -25,9 +25,15 @@ final class MeshKeeper: Sendable {
         var clients: (_ found: [UInt64: [IPAddress]], _ keeping: Set<IPAddress>) throws(DataplaneError) -> Bool
     }
 
+    struct Wanted {
+        var pods: [IPAddress: MeshPodProgram]
+        /// Also those that are not in the mesh, by their uid.
+        var present: Set<String>
+    }
+
     private struct Shared {
         /// nil: nothing has been written yet.
-        var wanted: MeshProgram?
+        var wanted: Wanted?
         var report: [IPAddress: PodState] = [:]
         var namespaces: [IPAddress: NetworkNamespace] = [:]
         var isStopped = false
@@ -50,10 +56,10 @@ final class MeshKeeper: Sendable {
         try startThread { self.run(open) }
     }
 
-    /// To be called after each write of the node's program.
-    func apply(_ program: MeshProgram) {
+    /// To be called after each write of the node's program. `present`: the pods of this node, by their uid.
+    func apply(_ program: MeshProgram, present: Set<String> = []) {
         let isNew = shared.withLock { shared in
-            defer { shared.wanted = program }
+            defer { shared.wanted = Wanted(pods: program.pods, present: present) }
             return shared.wanted?.pods != program.pods
         }
         if isNew { news.signal() }
@@ -93,7 +99,7 @@ final class MeshKeeper: Sendable {
         }
     }
 
-    private func fail(_ wanted: MeshProgram, _ problem: String) {
+    private func fail(_ wanted: Wanted, _ problem: String) {
         let isNews = shared.withLock { shared in
             let report = wanted.pods.mapValues { _ in PodState(isAttached: false, problem: problem) }
             defer { shared.report = report }

@@ -61,13 +61,13 @@ struct MeshWork {
         return report
     }
 
-    mutating func bring(_ program: MeshProgram, now: ContinuousClock.Instant) {
+    mutating func bring(_ program: MeshKeeper.Wanted, now: ContinuousClock.Instant) {
         var pods: [String: [IPAddress: MeshPodProgram]] = [:]
         for (address, pod) in program.pods { pods[pod.uid, default: [:]][address] = pod }
         if pods.keys != wanted.keys { patience = 1 }
         wanted = pods
         for (uid, one) in attached where wanted[uid].map({ $0.keys != one.pod.addresses.keys }) ?? true {
-            release(one.pod)
+            release(one.pod, isGone: !program.present.contains(uid))
         }
         problems = problems.filter { wanted[$0.key] != nil }
         for (uid, one) in attached where wanted[uid] != one.pod.addresses { change(one.pod) }
@@ -151,13 +151,13 @@ struct MeshWork {
         } catch { report("\(error)", of: pod.uid) }
     }
 
-    /// Nothing of ours keeps its namespace afterwards.
-    private mutating func release(_ pod: SteeredPod) {
+    /// Nothing of ours keeps the namespace of one that is gone; of one that lives on connections do.
+    private mutating func release(_ pod: SteeredPod, isGone: Bool = true) {
         for address in pod.addresses.keys {
             namespaces.set(address, nil)
-            sockets.remove(address)
+            sockets.remove(address, isGone: isGone)
         }
-        do throws(DataplaneError) { try kernel.steering.release(pod) } catch {
+        do throws(DataplaneError) { try kernel.steering.release(pod, keepingConnections: !isGone) } catch {
             log.warning("what steered pod \(pod.name) is not all removed: \(error)")
         }
         attached[pod.uid] = nil

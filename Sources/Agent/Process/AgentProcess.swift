@@ -82,7 +82,7 @@ struct AgentProcess {
                 healthChecks: { checks.update($0, node: $1) },
                 ownPrograms: configuration.hasCanary ? Canary.programs : [],
                 serviceMetrics: configuration.hasServiceMetrics ? ServiceMetrics(metrics.registry) : nil,
-                proxy: configuration.proxy == .off ? nil : link, mesh: { mesh?.apply($0) },
+                proxy: configuration.proxy == .off ? nil : link, mesh: { mesh?.apply($0, present: $1) },
                 meshProblems: { mesh?.problems ?? [:] }))
         let dataplane = board.now.status.dataplane
         log.info(

@@ -113,7 +113,7 @@ extension MeshPodProgram {
 
 extension Pod {
     /// Whoever writes pods into files gives them none, and no later one of the same name either.
-    fileprivate var knownUID: String { uid ?? "\(name)" }
+    package var knownUID: String { uid ?? "\(name)" }
 }
 
 /// A pod with two addresses says everything twice.

@@ -121,7 +121,8 @@ package final class BPFSteering: PodSteering {
         if let link, try link.networkState().namespace != 0 { try link.detach() }
     }
 
-    package func release(_ pod: SteeredPod) throws(DataplaneError) {
+    /// Connections that exist never meet the program.
+    package func release(_ pod: SteeredPod, keepingConnections: Bool) throws(DataplaneError) {
         do throws(BPFError) {
             try unlink(pod.namespace.id.inode)
             for address in pod.addresses.keys { try forget(address) }

@@ -46,9 +46,12 @@ package final class NftablesSteering: PodSteering {
         }
     }
 
-    package func release(_ pod: SteeredPod) throws(DataplaneError) {
+    package func release(_ pod: SteeredPod, keepingConnections: Bool) throws(DataplaneError) {
         for address in pod.addresses.keys { ports[address] = nil }
-        try Self.delete(in: pod.namespace)
+        guard keepingConnections else { return try Self.delete(in: pod.namespace) }
+        try Self.commit(in: pod.namespace) { batch in
+            for family in AddressFamily.allCases { PodTable(leaving: family).replace(&batch) }
+        }
     }
 
     package func releaseOthers(than pods: [SteeredPod]) throws(DataplaneError) {

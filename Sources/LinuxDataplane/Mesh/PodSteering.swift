@@ -32,8 +32,8 @@ package protocol PodSteering: AnyObject {
     func attach(_ pod: SteeredPod) throws(DataplaneError) -> [IPAddress: Int32]
     /// Changes who may come in plaintext, and nothing else; the addresses are those that are attached.
     func change(_ pod: SteeredPod) throws(DataplaneError)
-    /// Takes everything of the pod away; its namespace may be gone.
-    func release(_ pod: SteeredPod) throws(DataplaneError)
+    /// Takes everything of the pod away but what connections that exist need; its namespace may be gone.
+    func release(_ pod: SteeredPod, keepingConnections: Bool) throws(DataplaneError)
     /// What a predecessor left of pods that are not among these.
     func releaseOthers(than pods: [SteeredPod]) throws(DataplaneError)
     /// What is not as it should be; to attach the pod again makes it good.

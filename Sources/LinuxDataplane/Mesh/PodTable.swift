@@ -47,6 +47,14 @@ struct PodTable {
         for (chain, rule) in rules { batch.addRule(rule, to: chain, in: table) }
     }
 
+    /// What a pod that is in the mesh no more keeps: it refuses nothing. The kernel goes on translating the connections
+    /// that exist as long as there is a chain for it, and a rule that asks for their state.
+    init(leaving family: AddressFamily) {
+        table = Table(family, Self.name)
+        parts = RuleParts(family: family, node: NodeProgram(nodeName: ""))
+        rules = PodRules(parts, table.natFamily).passing.map { (Self.admit, $0) }
+    }
+
     func isInForce(_ connection: NftablesConnection) throws(NetlinkError) -> Bool {
         guard let found = try TableObservation.read(table, connection, withElements: false) else { return false }
         for chain in [Self.redirect, Self.admit] {

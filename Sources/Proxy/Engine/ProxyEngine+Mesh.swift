@@ -40,11 +40,16 @@ extension ProxyEngine {
 
     /// The pod is gone: its listener, and every connection from it and to it, end at once.
     package func close(pod: IPAddress) {
+        unlisten(pod: pod)
+        for shard in shards { shard.loop.execute { shard.close(pod: pod) } }
+    }
+
+    /// The pod lives on outside the mesh: no more tunnels to it, and those that are open go on.
+    package func unlisten(pod: IPAddress) {
         let listeners = state.withLock { state in
             let own = state.tunnels.removeValue(forKey: pod).map { [$0] } ?? []
             return own + (state.retiring.removeValue(forKey: pod) ?? [])
         }
         for listener in listeners { listener.close(promise: nil) }
-        for shard in shards { shard.loop.execute { shard.close(pod: pod) } }
     }
 }

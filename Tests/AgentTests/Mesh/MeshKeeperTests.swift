@@ -22,7 +22,7 @@ import Testing
                 switch event {
                 case .listen(let descriptor, let pod):
                     if let former = listeners.updateValue(descriptor, forKey: pod) { close(former) }
-                case .close(let pod):
+                case .close(let pod), .unlisten(let pod):
                     if let former = listeners.removeValue(forKey: pod) { close(former) }
                 }
             }

@@ -61,7 +61,7 @@ import Testing
             #expect(try test.answer(test.client, 8080, .ipv4) == "server")
             #expect(try test.answer(test.client, 15008, .ipv4) == "tunnel")
             try test.change(.strict)
-            try test.run { try $0.release(test.pod) }
+            try test.run { try $0.release(test.pod, keepingConnections: true) }
             #expect(try test.answer(test.client, 8080, .ipv4) == "server")
             #expect(try test.answer(test.client, 15008, .ipv4) == "refused")
             #expect(try open.ask().hits == ["server": 1])
@@ -153,7 +153,7 @@ import Testing
             try test.attach(.strict)
             let inode = test.pod.namespace.id.inode
             #expect(access("\(test.node.bpffs)/mesh/links/ns_\(inode)", F_OK) == 0)
-            try test.run { try $0.release(test.pod) }
+            try test.run { try $0.release(test.pod, keepingConnections: false) }
             #expect(access("\(test.node.bpffs)/mesh/links/ns_\(inode)", F_OK) != 0)
         }
     }
@@ -168,7 +168,7 @@ import Testing
             for listener in try stranger.attach(test.pod).values { close(listener) }
             let found = try test.run { $0.strangers(beside: test.pod) }
             #expect(found.count == 1 && found[0].detail.contains("somebody else"))
-            try stranger.release(test.pod)
+            try stranger.release(test.pod, keepingConnections: false)
         }
     }
 
