@@ -44,7 +44,8 @@ extension NodeController {
     /// nil: a proxy answers, or is trusted to.
     private var problemWithoutProxy: String? {
         switch proxy.phase {
-        case .notNeeded, .learning(false, _), .starting: "it waits for its node's proxy; until then all is in the clear"
+        case .notNeeded, .learning(false, _), .starting:
+            "it waits for its node's proxy, and dials in the clear until then"
         case .down: "its node's proxy is down: connections to pods of the mesh are refused"
         case .learning(true, _), .assumed, .up: nil
         }
