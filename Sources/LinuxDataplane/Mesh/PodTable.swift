@@ -30,7 +30,8 @@ struct PodTable {
             rules += builder.listener(address, port).map { (Self.admit, $0) }
             let sources = node.filter { $0.family == family }
             rules += builder.ports(address, program, probedFrom: sources).map { (Self.admit, $0) }
-            if program.mode != .strict { rules.append((Self.admit, builder.accept(address))) }
+            // Before what refuses the rest; where nothing does, nothing needs it.
+            if pod.isStrict, program.mode != .strict { rules.append((Self.admit, builder.accept(address))) }
         }
         // Also at addresses of the pod that nobody told us of.
         if pod.isStrict { rules.append((Self.admit, builder.refuse)) }
