@@ -3,6 +3,7 @@ import Addressing
 import Balancing
 import CertificateAuthority
 import HTTP2TestSupport
+import Posix
 import RouteIR
 import TestSupport
 import Testing
@@ -104,6 +105,42 @@ import Testing
             try rig.trust()
             for _ in 1...3 { #expect(ask(rig, try rig.connect())?.status == 200) }
             #expect(server.connections == 1 && rig.tunnels == 1)
+        }
+    }
+
+    /// A proxy that is replaced waits for its tunnels' streams: those of requests end as soon as each is answered.
+    @Test func whoLeavesIsNotHeldUpByConnectionsThatAreKept() async throws {
+        let mayAnswer = Semaphore()
+        let server = try TestBackend("one", at: SocketAddress(serverPod, 0)) { request in
+            if request.target == "/slow" { mayAnswer.wait() }
+            return .reply(200, body: "")
+        }
+        defer { server.stop() }
+        try await TunnelRig.with([server.address], clientProtocol: .http1) { rig in
+            try rig.trust()
+            let (client, slow) = (try rig.connect(), try rig.connect())
+            slow.send("GET /slow HTTP/1.1\r\nHost: cart\r\n\r\n")
+            try eventually("one is under way") { server.requests.count == 1 }
+            #expect(ask(rig, client)?.status == 200)
+            #expect(rig.far.connectionCount == 3 && server.connections == 2)
+            rig.far.drain()
+            try eventually("what rests is closed") { rig.far.connectionCount == 2 }
+            mayAnswer.signal()
+            #expect(slow.answer()?.status == 200)
+            try eventually("nothing is left of the tunnel") { rig.tunnels == 0 && rig.far.connectionCount == 0 }
+        }
+    }
+    @Test func norByThoseOfHTTP2() async throws {
+        let server = try TestListener.http2(at: SocketAddress(serverPod, 0)) { peer, frame, _ in
+            peer.sendHeaders(frame.stream, [(":status", "200")], end: true)
+        }
+        defer { server.stop() }
+        try await TunnelRig.with([server.address], clientProtocol: .http1, wire: .h2c) { rig in
+            try rig.trust()
+            #expect(ask(rig, try rig.connect())?.status == 200)
+            #expect(rig.far.connectionCount == 2)
+            rig.far.drain()
+            try eventually("nothing is left of the tunnel") { rig.tunnels == 0 && rig.far.connectionCount == 0 }
         }
     }
 

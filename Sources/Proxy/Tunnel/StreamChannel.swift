@@ -60,6 +60,7 @@ final class StreamChannel: Channel, ChannelCore, TunnelUser, @unchecked Sendable
         stream = nil
         closeNow()
     }
+    func tunnelLeaves() { pipeline.fireUserInboundEventTriggered(TunnelLeaves()) }
     func wasReset(_ reason: String) {
         stream = nil
         guard !isClosed else { return }
@@ -185,6 +186,9 @@ final class StreamChannel: Channel, ChannelCore, TunnelUser, @unchecked Sendable
 
 /// For channels that are no sockets: what SO_LINGER says to those.
 struct ResetAtClose {}
+
+/// The connection is to be used for nothing more: its server's node waits for its end.
+struct TunnelLeaves {}
 
 /// What is left of a stream that its channel has closed. The circle of references ends with the stream.
 private final class StreamRest: TunnelUser {

@@ -143,7 +143,10 @@ final class TunnelClient: HTTP2Connection {
 
     /// Nothing new; it ends with its last stream.
     func drain() {
-        isDraining = true
+        if !isDraining {
+            isDraining = true
+            for stream in streams.values { (stream as? TunnelStream)?.user?.tunnelLeaves() }
+        }
         endIfUnused()
     }
     private func endIfUnused() {

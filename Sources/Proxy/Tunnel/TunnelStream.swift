@@ -8,8 +8,15 @@ protocol TunnelUser: AnyObject {
     func becameWritable()
     /// Both sides have sent all.
     func left()
+    /// The tunnel takes no new streams, and ends with its last one.
+    func tunnelLeaves()
     /// `reason` for a log: what the peer did.
     func wasReset(_ reason: String)
+}
+
+extension TunnelUser {
+    /// A connection that knows nothing of what it carries goes on.
+    func tunnelLeaves() {}
 }
 
 class TunnelStream: HTTP2Stream {

@@ -42,6 +42,8 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream, PendingUpstream
     /// Of a tunnel: the endpoint was told that nothing more comes.
     private var outputEnded = false
     private var hasFailed = false
+    /// Its tunnel ends as soon as this connection does.
+    private var isLeaving = false
     /// Requests that were sent on this connection.
     private(set) var served: UInt32 = 0
     private(set) var idleSince: Moment
@@ -301,7 +303,7 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream, PendingUpstream
         phase = .idle
         idleSince = shard.now
         isPaused = false
-        let isClean = answerKeepsAlive && buffer.readableBytes == 0 && exchange.machine.isRequestComplete
+        let isClean = answerKeepsAlive && !isLeaving && buffer.readableBytes == 0 && exchange.machine.isRequestComplete
         if wantsRead { resume() }
         // First, so that the client's next request finds it.
         if isClean, !isClosed { pool.release(self) } else { close() }
@@ -318,6 +320,11 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream, PendingUpstream
     // MARK: The end
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if event is TunnelLeaves {
+            isLeaving = true
+            if phase == .idle, waiting == nil { close() }
+            return
+        }
         switch event as? ChannelEvent {
         // Not before it is out: an end while it waits is none in order.
         case .outputClosed: outputEnded = true

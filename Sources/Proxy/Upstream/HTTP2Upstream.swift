@@ -128,6 +128,10 @@ final class HTTP2Upstream: HTTP2Connection, PendingUpstream {
 
     // MARK: From the endpoint
 
+    override func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if event is TunnelLeaves { drain() } else { super.userInboundEventTriggered(context: context, event: event) }
+    }
+
     override func receivedSettings() {
         if let limit = machine.peer.maxConcurrentStreams { maxStreams = Int(limit) }
         if !hasSettings {
