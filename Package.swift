@@ -363,9 +363,18 @@ if isSet("HEDDLE_FUZZ") {
         fuzzer("fuzz-objects-json", "ObjectsJSON", ["Cluster", "FuzzSupport", "Manifests", "PullJSON", "YAML"]),
     ]
     if !isSet("HEDDLE_CORE") {
-        package.targets.append(
+        package.targets += [
             fuzzer(
-                "fuzz-certificates", "Certificates", ["CertificateAuthority", "FuzzSupport", "Signing"] + certificates))
+                "fuzz-certificates", "Certificates", ["CertificateAuthority", "FuzzSupport", "Signing"] + certificates),
+            fuzzer(
+                "fuzz-tunnels", "Tunnels",
+                [
+                    "Addressing", "Balancing", "CertificateAuthority", "FuzzSupport", "HTTP2Wire", "Proxy", "RouteIR",
+                    "Signing", .product(name: "NIOCore", package: "swift-nio"),
+                    .product(name: "NIOEmbedded", package: "swift-nio"),
+                    .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                ] + certificates),
+        ]
     }
 }
 

@@ -52,7 +52,8 @@ import Testing
 
     @Test(arguments: [
         "for=10.0.0.5:1", "for=\"10.0.0.5:1\" ; host=\"cart\"", "for=_hidden, for=10.0.0.5:1", "=;;=,", "for=\"",
-        "FOR=10.0.0.5:1;for=10.0.0.6:1", "host=" + String(repeating: "x", count: 301),
+        "FOR=10.0.0.5:1;for=10.0.0.6:1", "host=" + String(repeating: "x", count: 301), "host=c\u{e4}rt", "host=a b",
+        "host=\"<cart>\"",
     ])
     func whatIsSaidOfTheClientIsTakenOrLeft(_ forwarded: String) throws {
         let head = try read([(":method", "CONNECT"), (":authority", "10.0.0.7:80"), ("forwarded", forwarded)])

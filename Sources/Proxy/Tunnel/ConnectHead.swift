@@ -36,7 +36,7 @@ struct ConnectHead {
             let value = quoted.drop { $0 == quote }.prefix { $0 != quote }
             if client == nil, Self.isName(name, "for") {
                 client = SocketAddress(String(decoding: value, as: UTF8.self))
-            } else if service == nil, Self.isName(name, "host"), 1...Self.longestService ~= value.count {
+            } else if service == nil, Self.isName(name, "host"), Self.isHost(value) {
                 service = String(decoding: value, as: UTF8.self)
             }
         }
@@ -46,6 +46,14 @@ struct ConnectHead {
         let bytes = bytes.drop { $0 == 0x20 || $0 == 0x09 }
         guard let last = bytes.lastIndex(where: { $0 != 0x20 && $0 != 0x09 }) else { return bytes.prefix(0) }
         return bytes[...last]
+    }
+    /// Whatever a peer writes ends in logs and series: a name of DNS, with or without a port, and nothing else.
+    private static func isHost(_ bytes: Bytes) -> Bool {
+        1...longestService ~= bytes.count
+            && bytes.allSatisfy { byte in
+                (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte | 0x20)
+                    || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) || "-._:".utf8.contains(byte)
+            }
     }
     /// `name` in small letters.
     private static func isName(_ bytes: Bytes, _ name: StaticString) -> Bool {
