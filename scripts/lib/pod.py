@@ -199,7 +199,7 @@ def main(manifests, workload, directory, image, node, *pairs):
     identity = f"{namespace}~{pod.get('serviceAccountName', 'default')}~{given['name']}"
     volumes = {volume["name"]: volume_source(volume, objects, directory, node, identity)
                for volume in pod.get("volumes", [])}
-    if "hosts" in given:
+    if given.get("hosts"):
         volumes["hosts"] = directory + "/hosts"
         with open(volumes["hosts"], "w") as file:
             file.writelines("{1} {0}\n".format(*pair.split("=")) for pair in given["hosts"].split(","))

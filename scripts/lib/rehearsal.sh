@@ -60,7 +60,7 @@ make_cluster() {
     wait_for 10 "the API server answers" on_node node-2 curl -ks -m 1 https://192.168.50.1:6443/
 }
 
-# service NAMESPACE NAME CLUSTER-IP PORT TARGET-PORT ENDPOINT...: the Service and its EndpointSlice.
+# service NAMESPACE NAME CLUSTER-IP PORT TARGET-PORT ADDRESS[=POD]...: the Service and its EndpointSlice.
 service() {
     local namespace=$1 name=$2 address=$3 port=$4 target=$5 endpoint
     shift 5
@@ -82,8 +82,29 @@ service() {
 			ports: [{name: main, port: $target, protocol: TCP}]
 			endpoints:
 		END
-        for endpoint in "$@"; do say "- {addresses: [$endpoint], conditions: {ready: true}}"; done
+        for endpoint in "$@"; do
+            say "- addresses: [${endpoint%=*}]"
+            say "  conditions: {ready: true}"
+            [[ $endpoint != *=* ]] ||
+                say "  targetRef: {kind: Pod, namespace: $namespace, name: ${endpoint#*=}}"
+        done
     } > "$dir/new" && mv "$dir/new" "$dir/manifests/service-$name.yaml"
+}
+
+# pod_object NAMESPACE NAME NODE ADDRESS ACCOUNT: the Pod, as the API has it.
+pod_object() {
+    cat > "$dir/new" <<- END
+		apiVersion: v1
+		kind: Pod
+		metadata: {name: $2, namespace: $1}
+		spec: {nodeName: $3, serviceAccountName: $5, containers: [{name: main}]}
+		status:
+		  phase: Running
+		  podIP: $4
+		  podIPs: [{ip: $4}]
+		  conditions: [{type: Ready, status: "True"}]
+	END
+    mv "$dir/new" "$dir/manifests/pod-$2.yaml"
 }
 
 # chart_service NAME CLUSTER-IP ENDPOINT...: what a cluster makes of a Service of the chart whose pods are there.
@@ -135,6 +156,9 @@ api() { on_node node-1 curl -ks -m 2 -H "Authorization: Bearer $1" "https://192.
 
 container() { runc --root "$dir/runc" "$@"; }
 
+# What DNS says, and `live=FILE` as soon as the cluster has more than the chart: for every pod that starts from then on.
+hosts=
+live=()
 # start_pod NODE KIND/NAME ID ADDRESS NAMESPACE KEY=VALUE...
 start_pod() {
     local node=$1 workload=$2 id=$3 address=$4 network=$5 bundle
@@ -143,7 +167,7 @@ start_pod() {
     mkdir "$dir/pods/$id"
     python3 scripts/lib/pod.py "$dir/chart.yaml" "$workload" "$dir/pods/$id" "$image" "$dir/$node" \
         network="/run/netns/$network" cgroup="/$lab/$node/pods/$id" node="$node" name="$id" ip="$address" \
-        ca="$dir/ca.pem" \
+        ca="$dir/ca.pem" hosts="$hosts" "${live[@]}" \
         KUBERNETES_SERVICE_HOST=10.96.0.1 KUBERNETES_SERVICE_PORT=443 "$@"
     for bundle in "$dir/pods/$id"/*/config.json; do
         bundle=${bundle%/*}
