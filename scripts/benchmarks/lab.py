@@ -81,6 +81,12 @@ def thread_seconds(pid):
     return total / 1e9
 
 
+def kernel_seconds(pid):
+    """What of it was in the kernel, to the hundredth of a second."""
+    with open("/proc/%d/stat" % pid) as stat:
+        return int(stat.read().rsplit(")", 1)[1].split()[12]) / os.sysconf("SC_CLK_TCK")
+
+
 @contextlib.contextmanager
 def going_first(children):
     """They go before whatever else the machine is busy with."""

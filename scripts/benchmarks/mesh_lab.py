@@ -8,7 +8,7 @@ import re
 
 import bpf
 from l7_peers import envoy_address, write
-from lab import CPUS, Failure, Node, memory_mb, run, thread_seconds, wait
+from lab import CPUS, Failure, Node, kernel_seconds, memory_mb, run, thread_seconds, wait
 
 PORT, TUNNEL, VIP = 8080, 15008, "10.97.0.1:80"
 # Where a pod's Envoy takes what is to go through its tunnel.
@@ -95,6 +95,9 @@ class Way:
     def cpu(self):
         return sum(thread_seconds(proxy.pid) for proxy in self.proxies)
 
+    def kernel(self):
+        return sum(kernel_seconds(proxy.pid) for proxy in self.proxies)
+
     def resident(self):
         return [memory_mb(proxy.pid) for proxy in self.proxies]
 
@@ -138,11 +141,13 @@ class Mesh:
             return False
 
     def traffic(self, way, kind, count):
-        """CPU seconds of the proxies for each operation; a tenth of them go before to warm up."""
-        before = way.cpu()
+        """CPU seconds of the proxies for each operation, and what of it was in the kernel; a tenth of them go before to
+        warm up."""
+        before = way.cpu(), way.kernel()
         way.node.bench(way.place, "traffic", "--kind", kind, "--target", way.target, "--count", count, "--cgroup",
                        way.node.traffic_cgroup, wrapper=("taskset", "-c", CPUS[-1]), cgroup=way.node.traffic_cgroup)
-        return (way.cpu() - before) / (count + max(1, count // 10))
+        operations = count + max(1, count // 10)
+        return (way.cpu() - before[0]) / operations, (way.kernel() - before[1]) / operations
 
     # ------------------------------------------------------------------------------------------------------------ Envoy
 
