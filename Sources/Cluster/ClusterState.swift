@@ -7,7 +7,7 @@ package struct Dirty: Equatable, Sendable {
     package var services: Set<ObjectName> = []
     package var nodes: Set<String> = []
     package var serviceCIDRs = false
-    /// Addresses of pods that came, went or are called otherwise.
+    /// Addresses of pods that came, went or are called otherwise, or that slices name and nobody else does.
     package var pods: Set<IPAddress> = []
     /// Namespaces whose policies for peers differ.
     package var policies: Set<String> = []
@@ -114,7 +114,16 @@ package struct ClusterState: Sendable {
             if let service = old?.service { unlink(new.name, from: service) }
             if let service = new.service { sliceNames[service, default: []].insert(new.name) }
         }
-        return touching { $0.services.formUnion([old?.service, new.service].compactMap { $0 }) }
+        return touching {
+            $0.services.formUnion([old?.service, new.service].compactMap { $0 })
+            $0.pods = podsInQuestion(old, new)
+        }
+    }
+
+    /// Addresses of pods that nobody has told of: whether a slice names them is all that is known.
+    private func podsInQuestion(_ old: EndpointSlice?, _ new: EndpointSlice?) -> Set<IPAddress> {
+        guard mesh.node != nil, old?.endpoints != new?.endpoints else { return [] }
+        return Set(old?.unknownPods(self) ?? []).union(new?.unknownPods(self) ?? [])
     }
 
     private mutating func put(_ new: Namespace) -> Dirty {
@@ -179,9 +188,11 @@ package struct ClusterState: Sendable {
         case .endpointSlice:
             let old = slices.removeValue(forKey: id.name)
             mesh.replace(old, with: nil)
-            guard let service = old?.service else { return Dirty() }
-            unlink(id.name, from: service)
-            return touching { $0.services.insert(service) }
+            if let service = old?.service { unlink(id.name, from: service) }
+            return touching {
+                if let service = old?.service { $0.services = [service] }
+                $0.pods = podsInQuestion(old, nil)
+            }
         case .node:
             guard nodes.removeValue(forKey: id.name.name) != nil else { return Dirty() }
             return touching { $0.nodes.insert(id.name.name) }

@@ -26,13 +26,15 @@ package struct EndpointSlice: Equatable, Sendable, Codable {
             self.port = port
         }
     }
-    /// ready, serving and terminating, after the defaults of spec row 50.
+    /// ready, serving and terminating, after the defaults of spec row 50; and what is as small.
     package struct Conditions: OptionSet, Hashable, Sendable, Codable {
         package let rawValue: UInt8
         package init(rawValue: UInt8) { self.rawValue = rawValue }
         package static let ready = Conditions(rawValue: 1)
         package static let serving = Conditions(rawValue: 2)
         package static let terminating = Conditions(rawValue: 4)
+        /// No condition: `targetRef` names a Pod. Of a hundred thousand endpoints a bit is kept, and no name.
+        package static let ofPod = Conditions(rawValue: 8)
 
         /// Unset means: ready, serving (even if ready is false), not terminating (spec row 50).
         package init(ready: Bool?, serving: Bool?, terminating: Bool?) {

@@ -180,10 +180,9 @@ package struct PodEndpoints: Sendable {
 
     private func endpoint(_ pod: Pod, _ address: IPAddress, _ service: Selecting) -> EndpointSlice.Endpoint {
         let isReady = service.publishesNotReady || pod.isReady && !pod.isTerminating
-        return EndpointSlice.Endpoint(
-            address,
-            conditions: EndpointSlice.Conditions(ready: isReady, serving: pod.isReady, terminating: pod.isTerminating),
-            nodeName: pod.nodeName)
+        let conditions = EndpointSlice.Conditions(
+            ready: isReady, serving: pod.isReady, terminating: pod.isTerminating)
+        return EndpointSlice.Endpoint(address, conditions: conditions.union(.ofPod), nodeName: pod.nodeName)
     }
 
     /// `web-heddle-ipv4`, and with the numbers behind it where pods decide them, so that a pod with other numbers never

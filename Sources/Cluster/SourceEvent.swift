@@ -6,8 +6,8 @@ package enum SourceEvent: Sendable {
     /// Everything that existed at the start has been delivered: the first sync may be written (spec row 158).
     case synced
     /// Every pod of this node has been told, or cannot be: said once each time pods begin to be followed, with the
-    /// number that this time was given.
-    case podsKnown(round: Int)
+    /// number that this time was given, and again in a mesh once those of the other nodes are known too (`ofAll`).
+    case podsKnown(round: Int, ofAll: Bool = true)
     /// Every change up to these versions of the API server was told: of the kinds of which there is news. Numbers
     /// (KEP-5504); whoever cannot read them as such can only see whether two are equal.
     case reached([ObjectKind: String])

@@ -1,6 +1,5 @@
 /// Cluster state -> programs, incrementally: only dirty services are compiled, and a service that compiles to what it
 /// was is no change. Compiling everything from scratch gives the same result (tested).
-package import Addressing
 package import Cluster
 package import DataplaneIR
 
@@ -64,8 +63,8 @@ package struct Compiler: Sendable {
         return update(state.knownServices, from: state)
     }
 
-    /// Which endpoints take tunnels from now on; the services that this is about are dirty.
-    package mutating func setEnrolled(_ addresses: Set<IPAddress>) { options.enrolled = addresses }
+    /// What pods of this node reach by tunnel from now on; the services that this is about are dirty.
+    package mutating func setReach(_ reach: MeshReach) { options.reach = reach }
 
     /// The L7 proxy came up or went down: services with routes or tunnels are what it may matter to.
     package mutating func update(

@@ -1,5 +1,5 @@
 /// One Service and its slices -> the programs of its ports, in both families. Knows nothing of other services.
-package import Addressing
+import Addressing
 package import Cluster
 import DataplaneIR
 
@@ -14,8 +14,8 @@ package struct CompilerOptions: Equatable, Sendable {
     package var proxy = L7Proxy.off
     /// For services that do not say it themselves (`heddle.io/l7-failure`).
     package var failsOpen = false
-    /// Endpoints that take tunnels; empty: no pod of this node makes any.
-    package var enrolled: Set<IPAddress> = []
+    /// Endpoints that take tunnels, or may; empty: no pod of this node makes any.
+    package var reach = MeshReach()
 
     package enum L7Proxy: Sendable {
         /// There is none: routes are not followed.
@@ -53,11 +53,6 @@ package struct HealthCheck: Equatable, Sendable {
     }
 }
 
-/// Whether one of the endpoints does.
-func takesTunnels(_ slices: [EndpointSlice], _ enrolled: Set<IPAddress>) -> Bool {
-    !enrolled.isEmpty && slices.contains { $0.endpoints.contains { enrolled.contains($0.address) } }
-}
-
 struct CompiledService {
     var takesTunnels = false
     var programs: [ServiceProgram] = []
@@ -84,7 +79,7 @@ func compile(
 
     // Without routes, which is what nearly every service is, this costs nothing.
     let routed = routes.isEmpty || !options.routes(service) ? [:] : attach(routes, to: service, options)
-    result.takesTunnels = takesTunnels(slices, options.enrolled)
+    result.takesTunnels = options.reach.includes(oneOf: slices)
     // Also with the proxy down, when they refuse enrolled pods: what takes tunnels is never sent to in the clear.
     let unrouted: Frontend.Action = result.takesTunnels && options.proxy != .off ? .tunnel : .balance
     for family in AddressFamily.allCases {

@@ -7,8 +7,8 @@ package struct MeshProgram: Equatable, Sendable {
 
     /// The enrolled pods of this node, by each of their addresses.
     package var pods: [IPAddress: MeshPodProgram] = [:]
-    /// Every enrolled address of the cluster, those of this node too: what an enrolled pod sends there by TCP the proxy
-    /// answers, which makes a tunnel of it.
+    /// Every enrolled address of the cluster, those of this node too, and those of pods that are not known yet: what an
+    /// enrolled pod sends there by TCP the proxy answers, which makes a tunnel of it.
     package var enrolled: Set<IPAddress> = []
 
     package init() {}

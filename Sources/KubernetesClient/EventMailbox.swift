@@ -16,10 +16,12 @@ final class EventMailbox: Sendable {
         var owesSynced = false
         /// In which the pods of this node are followed.
         var podRound: Int?
+        var arePodsComplete = false
         /// They are complete, which was not told yet.
         var owesPods = false
         /// Nor are they told without those of the other nodes, which are still being listed.
         var lacksOtherPods = false
+        var wantsOtherPods = false
         /// By what is followed.
         var problems: [String: [SourceProblem]] = [:]
         var hasNewProblems = false
@@ -49,17 +51,21 @@ final class EventMailbox: Sendable {
             if let reached { state.reached[reached.kind] = reached.version }
             if let kind { state.incomplete.remove(kind) }
             // They are followed later than the rest, so nobody waits for them here.
-            if kind == .pod, state.podRound != nil { state.owesPods = true }
-            if areOtherPodsComplete { state.lacksOtherPods = false }
+            if kind == .pod, state.podRound != nil { (state.arePodsComplete, state.owesPods) = (true, true) }
+            if areOtherPodsComplete, state.lacksOtherPods {
+                (state.lacksOtherPods, state.owesPods) = (false, state.arePodsComplete)
+            }
         }
         await wait { $0.changes.count > Self.limit }
     }
 
     /// Pods that are complete belong to this round from now on; nil: nobody wants to hear of it.
-    func followPods(round: Int?) { update { ($0.podRound, $0.owesPods) = (round, false) } }
+    func followPods(round: Int?) {
+        update { ($0.podRound, $0.arePodsComplete, $0.owesPods) = (round, false, false) }
+    }
 
     /// Whether to tell that pods are complete only once those of other nodes are too.
-    func awaitOtherPods(_ isWanted: Bool) { update { $0.lacksOtherPods = isWanted } }
+    func awaitOtherPods(_ isWanted: Bool) { update { ($0.lacksOtherPods, $0.wantsOtherPods) = (isWanted, isWanted) } }
 
     /// Waits for the first lists of all but these kinds.
     func completeness(but optional: Set<ObjectKind>) async { await wait { !$0.incomplete.isSubset(of: optional) } }
@@ -146,7 +152,7 @@ final class EventMailbox: Sendable {
         }
         if state.owesPods, !state.lacksOtherPods, let round = state.podRound {
             state.owesPods = false
-            return .podsKnown(round: round)
+            return .podsKnown(round: round, ofAll: state.wantsOtherPods)
         }
         if let reached = state.reached.takeAll() { return .reached(reached) }
         guard state.hasNewProblems else { return nil }

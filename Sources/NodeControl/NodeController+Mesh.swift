@@ -8,10 +8,12 @@ import RouteIR
 extension NodeController {
     /// Before services and routes, to which it matters.
     mutating func compileMesh() {
-        guard let changes = mesh?.update(dirty.pods, policies: dirty.policies, from: state) else { return }
-        compiler.setEnrolled(mesh?.view.enrolled ?? [])
-        dirty.pods.formUnion(changes.enrolled)
-        dirty.services.formUnion(state.services(withEndpointsAt: changes.enrolled))
+        let arePodsKnown = knowsPodsElsewhere
+        let changes = mesh?.update(dirty.pods, policies: dirty.policies, arePodsKnown: arePodsKnown, from: state)
+        guard let changes else { return }
+        compiler.setReach(mesh?.view.reach ?? MeshReach())
+        dirty.pods.formUnion(changes.reach)
+        dirty.services.formUnion(state.services(withEndpointsAt: changes.reach))
         if changes.findings { findingsVersion += 1 }
         tell(changes.newFindings)
     }
@@ -40,7 +42,7 @@ extension NodeController {
         guard let mesh else { return MeshProgram() }
         var program = MeshProgram()
         program.pods = mesh.programs
-        if compiler.options.proxy != .off { program.enrolled = mesh.view.enrolled }
+        if compiler.options.proxy != .off { program.enrolled = mesh.view.reach.all }
         return program
     }
 

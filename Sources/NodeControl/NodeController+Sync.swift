@@ -27,7 +27,7 @@ extension NodeController {
             for change in changes { take(change) }
             sources[source].changedAt = now
         case .synced: sources[source].isComplete = true
-        case .podsKnown(let round): notePodsKnown(of: source, round)
+        case .podsKnown(let round, let ofAll): notePodsKnown(of: source, round, ofAll: ofAll)
         case .reached(let versions): marks.take(versions)
         case .problems(let problems): report(problems, of: source)
         }

@@ -17,6 +17,8 @@ struct PodFollowing {
 
 extension NodeController {
     var knowsPods: Bool { settings.podSources.isSubset(of: pods.told) }
+    /// Those of other nodes too, which are followed only while something depends on them.
+    var knowsPodsElsewhere: Bool { knowsPods && (pods.scope == .all || settings.podSources.isEmpty) }
 
     mutating func followPods() {
         if let end = pods.observedUntil, end <= now {
@@ -30,13 +32,15 @@ extension NodeController {
         let wanted: PodScope = forRoutes ? .all : forNode ? .ofNode : .none
         guard wanted != pods.scope else { return }
         if pods.scope == .none { pods.round += 1 }
+        // In the mesh nothing is said of any pod before all are known.
+        if wanted == .none || wanted == .all && mesh != nil { pods.told = [] }
         pods.scope = wanted
-        if wanted == .none { pods.told = [] }
         act(.follow(wanted, round: pods.round))
     }
 
-    mutating func notePodsKnown(of source: Int, _ round: Int) {
-        guard pods.scope != .none, round == pods.round else { return }
+    /// `ofAll`: what was told of this node's alone came too late.
+    mutating func notePodsKnown(of source: Int, _ round: Int, ofAll: Bool) {
+        guard pods.scope != .none, round == pods.round, ofAll || mesh == nil || pods.scope != .all else { return }
         pods.told.insert(source)
         mustCompile = true
     }

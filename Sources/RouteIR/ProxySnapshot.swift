@@ -15,6 +15,8 @@ package struct ProxySnapshot: Equatable, Sendable {
     package var mesh: ProxyMesh?
     /// The enrolled pods of this node, by each of their addresses.
     package var meshPods: [IPAddress: MeshPod] = [:]
+    /// Addresses of pods of which no more is known yet: they may be enrolled.
+    package var unknownPods: Set<IPAddress> = []
 
     package init(generation: UInt64 = 0, node: ProxyNode) {
         self.generation = generation
@@ -82,6 +84,8 @@ package struct ProxyUpdate: Equatable, Sendable {
     package var mesh: ProxyMesh?
     package var meshPods: [AddressedPod] = []
     package var removedMeshPods: [IPAddress] = []
+    package var unknownPods: [IPAddress] = []
+    package var removedUnknownPods: [IPAddress] = []
 
     package init(base: UInt64?, generation: UInt64, node: ProxyNode) {
         self.base = base
@@ -113,6 +117,8 @@ extension ProxySnapshot {
         let pods = meshPods.filter { old?.meshPods[$0.key] != $0.value }.sorted { $0.key < $1.key }
         update.meshPods = pods.map { AddressedPod($0.key, $0.value) }
         update.removedMeshPods = (old?.meshPods.keys.filter { meshPods[$0] == nil } ?? []).sorted()
+        update.unknownPods = unknownPods.subtracting(old?.unknownPods ?? []).sorted()
+        update.removedUnknownPods = (old?.unknownPods.subtracting(unknownPods) ?? []).sorted()
         return update
     }
 
@@ -131,6 +137,8 @@ extension ProxySnapshot {
         new.mesh = update.mesh
         for entry in update.meshPods { new.meshPods[entry.address] = entry.pod }
         for address in update.removedMeshPods { new.meshPods[address] = nil }
+        new.unknownPods.formUnion(update.unknownPods)
+        new.unknownPods.subtract(update.removedUnknownPods)
         return new
     }
 }

@@ -159,8 +159,10 @@ func decodeSlice(_ text: String) throws -> EndpointSlice? {
             - addresses: [10.1.0.12]
               conditions: {ready: false, serving: true, terminating: true}
               hints: {forZones: [], forNodes: null}
+              targetRef: {kind: VirtualMachine, name: web-2}
             - addresses: [10.1.0.13]
               conditions: {ready: false}
+              targetRef: null
             ports:
             - {name: http, port: 8080, protocol: TCP, appProtocol: http}
             - {name: dns, port: 53, protocol: UDP}
@@ -174,8 +176,9 @@ func decodeSlice(_ text: String) throws -> EndpointSlice? {
         ]
         expected.endpoints = [
             EndpointSlice.Endpoint(
-                IPAddress(v4: 0x0a01_000b), conditions: [.ready, .serving], nodeName: "node-with-a-rather-long-name-1",
-                zone: "zone-a", forZones: ["zone-a", "zone-b"], forNodes: ["n1"]),
+                IPAddress(v4: 0x0a01_000b), conditions: [.ready, .serving, .ofPod],
+                nodeName: "node-with-a-rather-long-name-1", zone: "zone-a", forZones: ["zone-a", "zone-b"],
+                forNodes: ["n1"]),
             EndpointSlice.Endpoint(IPAddress(v4: 0x0a01_000c), conditions: [.serving, .terminating]),
             EndpointSlice.Endpoint(IPAddress(v4: 0x0a01_000d), conditions: [.serving]),
         ]

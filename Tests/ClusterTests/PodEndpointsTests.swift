@@ -136,7 +136,8 @@ private func describe(_ changes: [Change]) -> [String] {
             edit(&pod, &service)
             let changes = derived.apply([.upsert(.service(service)), .upsert(.pod(pod))])
             guard case .upsert(.endpointSlice(let slice))? = changes.first else { return nil }
-            return slice.endpoints.first?.conditions
+            #expect(slice.endpoints.allSatisfy { $0.conditions.contains(.ofPod) })
+            return slice.endpoints.first?.conditions.subtracting(.ofPod)
         }
         #expect(conditions { _, _ in } == [.ready, .serving])
         #expect(conditions { pod, _ in pod.isReady = false } == [])

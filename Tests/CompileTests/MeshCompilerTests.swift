@@ -22,7 +22,7 @@ import Testing
 
     @Test func aNamespaceEnrolsItsPods() {
         let town = town(ambient)
-        #expect(town.mesh.view.enrolled == [address(1), address(2)])
+        #expect(town.mesh.view.reach.enrolled == [address(1), address(2)])
         let client = MeshPod(namespace: "shop", name: "client", uid: "uid-client", serviceAccount: "client-account")
         #expect(town.routes.snapshot.meshPods == [address(1): client])
         #expect(town.routes.snapshot.mesh == ProxyMesh(trustDomain: "cluster.local"))
@@ -61,14 +61,14 @@ import Testing
         var town = MeshTown()
         town.add(namespace("shop", ofNamespace), pod("client", at: 1, ofPod))
         town.compile()
-        #expect(town.mesh.view.enrolled.isEmpty != isEnrolled)
+        #expect(town.mesh.view.reach.enrolled.isEmpty != isEnrolled)
     }
 
     @Test func whoIsInIsFollowedInBothDirections() {
         var town = town([:])
         town.add(namespace("shop", enabled))
         town.compile()
-        #expect(town.action("web") == .tunnel && town.mesh.view.enrolled.count == 2)
+        #expect(town.action("web") == .tunnel && town.mesh.view.reach.enrolled.count == 2)
         // Of another node's pods only those count that pods of this one can reach.
         town.add(pod("client", at: 1, ["heddle.io/mesh": "disabled"]))
         town.compile()
@@ -78,7 +78,7 @@ import Testing
         #expect(town.action("web") == .tunnel && town.routes.snapshot.workloads[address(2)]?.isEnrolled == true)
         town.add(pod("server", at: 2, on: "node-b", ["istio.io/dataplane-mode": "none"]))
         town.compile()
-        #expect(town.action("web") == .balance && town.mesh.view.enrolled == [address(1)])
+        #expect(town.action("web") == .balance && town.mesh.view.reach.enrolled == [address(1)])
         #expect(town.routes.snapshot.workloads[address(2)]?.isEnrolled != true)
         town.remove(.namespace, "", "shop")
         town.compile()
@@ -200,6 +200,77 @@ import Testing
         #expect(town.service("web")?.producerRoutes == nil)
     }
 
+    // MARK: Pods that are not known
+
+    private let ofPod: EndpointSlice.Conditions = [.ready, .serving, .ofPod]
+
+    /// It may be enrolled: nobody is sent there before that is known.
+    @Test func aPodThatNobodyHasToldOfIsWaitedFor() {
+        var town = town(ambient)
+        town.add(namespace("plain"), service("other", 2), endpoints("other", [3], conditions: ofPod))
+        town.compile()
+        #expect(town.action("other") == .tunnel && town.service("other")?.clientProtocol == .tcp)
+        #expect(town.mesh.view.reach.unknown == [address(3)] && town.routes.snapshot.unknownPods == [address(3)])
+        #expect(town.mesh.view.reach.all == [address(1), address(2), address(3)])
+        town.add(pod("plain", at: 3, in: "plain", on: "node-b"))
+        town.compile()
+        #expect(town.action("other") == .balance && town.service("other") == nil)
+        #expect(town.mesh.view.reach.unknown == [] && town.routes.snapshot.unknownPods == [])
+        town.remove(.pod, "plain", "plain")
+        town.compile()
+        #expect(town.action("other") == .tunnel && town.routes.snapshot.unknownPods == [address(3)])
+        town.add(pod("enrolled", at: 3, on: "node-b"))
+        town.compile()
+        #expect(town.action("other") == .tunnel && town.routes.snapshot.unknownPods == [])
+        town.remove(.pod, "shop", "enrolled")
+        town.remove(.endpointSlice, "shop", "other")
+        town.compile()
+        #expect(town.action("other") == .balance && town.mesh.view.reach.unknown == [])
+    }
+
+    /// What is no pod, a server outside the cluster perhaps, is in no mesh.
+    @Test func whatIsNoPodIsSentToInTheClear() {
+        var town = town(ambient)
+        town.add(service("other", 2), endpoints("other", [3]))
+        town.compile()
+        #expect(town.action("other") == .balance && town.mesh.view.reach.unknown == [])
+        // Pods on the network of their node are known by its address.
+        town.add(pod("host", at: 9, on: "node-b") { $0.isOnHostNetwork = true })
+        town.add(endpoints("other", [9], conditions: ofPod))
+        town.compile()
+        #expect(town.action("other") == .balance && town.mesh.view.reach.unknown == [])
+    }
+
+    /// A pod's end is told by itself first and by its slice later: that turns round no service with others.
+    @Test func whatTerminatesCountsWhereItIsChosen() {
+        var town = town(ambient)
+        var slice = EndpointSlice(name: ObjectName("shop", "other"), serviceName: "other", addressType: .ipv4)
+        slice.ports = [.init(name: "tcp", port: 8080)]
+        let last: EndpointSlice.Conditions = [.serving, .terminating, .ofPod]
+        slice.endpoints = [.init(address(3), conditions: last), .init(address(4))]
+        town.add(service("other", 2), .endpointSlice(slice))
+        town.compile()
+        #expect(town.action("other") == .balance && town.mesh.view.reach.unknown == [address(3)])
+        slice.endpoints.removeLast()
+        town.add(.endpointSlice(slice))
+        town.compile()
+        #expect(town.action("other") == .tunnel)
+    }
+
+    /// Before a list is there no single one is missing in it.
+    @Test func beforePodsAreListedNoneIsUnknown() {
+        var town = MeshTown()
+        town.arePodsKnown = false
+        town.add(namespace("shop", ambient), pod("client", at: 1), service("web", 1))
+        town.add(endpoints("web", [2], conditions: ofPod))
+        town.compile()
+        #expect(town.mesh.view.reach.all == [address(1)] && town.action("web") == .balance)
+        town.arePodsKnown = true
+        town.compile()
+        #expect(town.mesh.view.reach.unknown == [address(2)] && town.action("web") == .tunnel)
+        #expect(town.routes.snapshot.unknownPods == [address(2)])
+    }
+
     // MARK: Cost and agreement
 
     @Test(arguments: [10, 500]) func aChangeCostsItself(count: Int) {
@@ -237,22 +308,28 @@ import Testing
         ]
         for _ in 0..<200 {
             let number = UInt32.random(in: 1...6, using: &random)
-            switch Int.random(in: 0..<6, using: &random) {
+            switch Int.random(in: 0..<8, using: &random) {
             case 0: town.add(namespace("shop", labels.randomElement(using: &random) ?? [:]))
             case 1: town.remove(.namespace, "", "shop")
             case 2:
                 town.remove(.pod, "shop", "p\(number)")
                 pods[ObjectName("shop", "p\(number)")] = nil
             case 3: town.add(service("s\(number)", number))
-            case 4: town.add(endpoints("s\(number)", [number, UInt32.random(in: 1...6, using: &random)]))
+            case 4:
+                let conditions = EndpointSlice.Conditions(rawValue: UInt8.random(in: 0..<16, using: &random))
+                let others = UInt32.random(in: 1...6, using: &random)
+                town.add(endpoints("s\(number)", [number, others], conditions: conditions))
+            case 5: town.remove(.endpointSlice, "shop", "s\(number)")
             default:
                 let node = Bool.random(using: &random) ? MeshTown.node : "node-b"
                 let new = pod("p\(number)", at: number, on: node, labels.randomElement(using: &random) ?? [:])
                 town.add(new)
                 pods[new.id.name] = new
             }
+            town.arePodsKnown = Int.random(in: 0..<4, using: &random) > 0
             if Bool.random(using: &random) { town.compile() }
         }
+        town.arePodsKnown = true
         town.compile()
         town.pods = pods.values.map { .upsert($0) }
         let fresh = town.fromScratch

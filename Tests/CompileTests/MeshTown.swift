@@ -13,6 +13,7 @@ struct MeshTown {
     var routes = RouteCompiler(node: NodeFacts(name: node))
     private var dirty = Dirty()
     private(set) var findings: [Finding] = []
+    var arePodsKnown = true
 
     init(proxy: CompilerOptions.L7Proxy = .up) {
         var options = CompilerOptions()
@@ -31,11 +32,11 @@ struct MeshTown {
     mutating func compile() {
         var dirty = dirty
         self.dirty = Dirty()
-        let changes = mesh.update(dirty.pods, policies: dirty.policies, from: state)
+        let changes = mesh.update(dirty.pods, policies: dirty.policies, arePodsKnown: arePodsKnown, from: state)
         findings = changes.newFindings
-        compiler.setEnrolled(mesh.view.enrolled)
-        dirty.pods.formUnion(changes.enrolled)
-        dirty.services.formUnion(state.services(withEndpointsAt: changes.enrolled))
+        compiler.setReach(mesh.view.reach)
+        dirty.pods.formUnion(changes.reach)
+        dirty.services.formUnion(state.services(withEndpointsAt: changes.reach))
         _ = routes.update(
             dirty.services, pods: dirty.pods, node: NodeFacts(name: Self.node), own: OwnSockets(), mesh: mesh.view,
             from: state)
@@ -89,9 +90,12 @@ func service(_ name: String, _ number: UInt32, ports: [Service.Port] = [.init(na
     return .service(service)
 }
 
-func endpoints(_ service: String, _ numbers: [UInt32], portName: String = "tcp") -> ClusterObject {
+func endpoints(
+    _ service: String, _ numbers: [UInt32], portName: String = "tcp",
+    conditions: EndpointSlice.Conditions = [.ready, .serving]
+) -> ClusterObject {
     var slice = EndpointSlice(name: ObjectName("shop", service), serviceName: service, addressType: .ipv4)
     slice.ports = [.init(name: portName, port: 8080)]
-    slice.endpoints = numbers.map { .init(address($0), conditions: [.ready, .serving], nodeName: "node-b") }
+    slice.endpoints = numbers.map { .init(address($0), conditions: conditions, nodeName: "node-b") }
     return .endpointSlice(slice)
 }

@@ -174,6 +174,7 @@ import Testing
         // As an agent says it that knows of no mesh.
         var older = update
         (older.mesh, older.meshPods, older.removedMeshPods) = (nil, [], [])
+        (older.unknownPods, older.removedUnknownPods) = ([], [])
         older.workloads[0].workload.isEnrolled = false
         #expect(try decode(self.bytes(recordedUpdateBeforeMesh))?.message == .update(older), Self.remedy)
     }
@@ -277,6 +278,7 @@ import Testing
         let pod = MeshPod(namespace: "n", name: "p", uid: "i", serviceAccount: "sa")
         update.meshPods = [AddressedPod(IPAddress(v4: 9), pod)]
         update.removedMeshPods = [IPAddress(v4: 7)]
+        (update.unknownPods, update.removedUnknownPods) = ([IPAddress(v4: 6)], [IPAddress(v4: 5)])
         return update
     }
 }

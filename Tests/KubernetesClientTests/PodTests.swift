@@ -62,7 +62,25 @@ import Testing
             return
         }
         await mailbox.send([], completing: othersComeFirst ? .pod : nil, areOtherPodsComplete: !othersComeFirst)
-        guard case .podsKnown(round: 1) = await mailbox.next() else {
+        guard case .podsKnown(round: 1, ofAll: true) = await mailbox.next() else {
+            Issue.record("all pods are known, and nobody was told")
+            return
+        }
+    }
+
+    /// The others may be asked for later than this node's: then it is said again, and that it is of all.
+    @Test func podsOfOtherNodesAreToldOfLater() async {
+        let mailbox = EventMailbox(awaiting: [])
+        mailbox.awaitOtherPods(false)
+        mailbox.followPods(round: 1)
+        await mailbox.send([], completing: .pod)
+        guard case .synced = await mailbox.next(), case .podsKnown(round: 1, ofAll: false) = await mailbox.next() else {
+            Issue.record("the pods of this node are known, and nobody was told")
+            return
+        }
+        mailbox.awaitOtherPods(true)
+        await mailbox.send([], areOtherPodsComplete: true)
+        guard case .podsKnown(round: 1, ofAll: true) = await mailbox.next() else {
             Issue.record("all pods are known, and nobody was told")
             return
         }

@@ -46,7 +46,7 @@ final class Recorder: Sendable {
                 case .synced:
                     state.synced += 1
                     state.atSync = (state.cluster.services.count, state.cluster.slices.count)
-                case .podsKnown(let round): state.podsKnown.append(round)
+                case .podsKnown(let round, _): state.podsKnown.append(round)
                 case .reached(let versions):
                     for (kind, version) in versions { state.reached[kind] = version }
                     // What is told up to a version is known with it.

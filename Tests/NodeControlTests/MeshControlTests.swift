@@ -86,7 +86,7 @@ import Testing
     private var slice: ClusterObject {
         var slice = EndpointSlice(name: ObjectName("shop", "web"), serviceName: "web", addressType: .ipv4)
         slice.ports = [.init(name: "tcp", port: 8080)]
-        slice.endpoints = [.init(address(2))]
+        slice.endpoints = [.init(address(2), conditions: [.ready, .serving, .ofPod])]
         return .endpointSlice(slice)
     }
 
@@ -144,6 +144,14 @@ import Testing
         #expect(driver.scopes == [.ofNode] && !driver.controller.routes.isNeeded)
         driver.tell(namespace())
         #expect(driver.scopes == [.ofNode, .all])
+        // Which of the others are enrolled is known once all are: what was told of this node's alone comes too late.
+        driver.take(.source(0, .podsKnown(round: 1, ofAll: false)))
+        driver.proxyComes()
+        #expect(driver.controller.proxy.phase == .learning(wasRouted: false, until: nil) && driver.published.isEmpty)
+        driver.take(.source(0, .podsKnown(round: 1)))
+        driver.settle()
+        #expect(driver.controller.proxy.phase == .up && driver.published.last?.unknownPods == [address(2)])
+        #expect(driver.program.enrolled == [address(1), address(2)])
         driver.tell(namespace("none"))
         #expect(driver.scopes == [.ofNode, .all, .ofNode])
     }
@@ -167,6 +175,27 @@ import Testing
             #expect(
                 driver.plans.isEmpty && driver.controller.warnings.node.contains { $0.contains("nothing is written") })
         }
+    }
+
+    @Test func whatWaitsForAPodIsExplained() throws {
+        var driver = Driver()
+        driver.tell(namespace(), pod("client", 1), service, slice)
+        driver.synced()
+        driver.proxyComes()
+        func explain(_ from: UInt32, _ to: SocketAddress) throws -> Explanation {
+            try driver.controller.explain(FlowQuestion(from: "\(address(from))", to: to)) { _ in "eth0" }
+        }
+        let cluster = SocketAddress(IPAddress(v4: 0x0a60_0001), 80)
+        let viaService = try explain(1, cluster)
+        #expect(viaService.verdict == "proxy" && viaService.endpoints.map(\.address) == ["10.1.0.2:8080"])
+        #expect(viaService.endpoints[0].excluded?.contains("Pod is not known") == true)
+        let direct = try explain(1, SocketAddress(address(2), 8080))
+        #expect(direct.verdict == "proxy" && direct.decisions.last?.outcome.contains("Pod is not known") == true)
+        // Who is not enrolled waits for nobody.
+        #expect(try explain(9, cluster).endpoints.map(\.excluded) == [nil])
+        driver.tell(pod("server", 2, on: "node-b"))
+        driver.wait(.seconds(1))
+        #expect(try explain(1, cluster).endpoints.map(\.excluded) == [nil])
     }
 
     @Test func everyPodOfTheNodeIsListed() {

@@ -104,6 +104,7 @@ extension ObjectDecoder {
     {
         var draft = EndpointDraft(
             endpoint: EndpointSlice.Endpoint(IPAddress(v4: 0)), unreadable: "", line: reader.line)
+        var isPod = false
         try reader.fields { (reader, key) throws(DecodeError) in
             switch key {
             case "addresses": try firstAddress(&reader, &draft)
@@ -111,9 +112,11 @@ extension ObjectDecoder {
             case "nodeName": draft.endpoint.nodeName = interner.intern(try reader.string())
             case "zone": draft.endpoint.zone = interner.intern(try reader.string())
             case "hints": try hints(&reader, &draft.endpoint)
+            case "targetRef": isPod = try namesPod(&reader)
             default: try reader.skip()
             }
         }
+        if isPod { draft.endpoint.conditions.insert(.ofPod) }
         return draft
     }
 
@@ -148,6 +151,15 @@ extension ObjectDecoder {
             }
         }
         return EndpointSlice.Conditions(ready: ready, serving: serving, terminating: terminating)
+    }
+
+    private func namesPod(_ reader: inout some Reader) throws(DecodeError) -> Bool {
+        var isPod = false
+        try reader.fields { (reader, key) throws(DecodeError) in
+            guard case "kind" = key else { return try reader.skip() }
+            isPod = try reader.string() == "Pod"
+        }
+        return isPod
     }
 
     private mutating func hints(

@@ -66,8 +66,28 @@ package struct MeshFacts: Sendable {
 }
 
 extension ClusterState {
+    /// Whether a slice says that a pod has the address, and nobody has told of that pod: it may be in the mesh. Known
+    /// only where there is one.
+    package func isUnknownPod(at address: IPAddress) -> Bool {
+        pods(at: address).isEmpty
+            && mesh.slices(at: address).contains { name in
+                slices[name]?.endpoints.contains { $0.address == address && $0.conditions.contains(.ofPod) } ?? false
+            }
+    }
+    /// A walk over all endpoints.
+    package var unknownPods: Set<IPAddress> {
+        guard mesh.node != nil else { return [] }
+        return Set(slices.values.lazy.flatMap { $0.unknownPods(self) })
+    }
+
     /// The services with an endpoint at one of these addresses. Known only where there is a mesh.
     package func services(withEndpointsAt addresses: Set<IPAddress>) -> Set<ObjectName> {
         Set(addresses.lazy.flatMap(mesh.slices(at:)).compactMap { slices[$0]?.service })
+    }
+}
+
+extension EndpointSlice {
+    func unknownPods(_ state: borrowing ClusterState) -> [IPAddress] {
+        endpoints.filter { $0.conditions.contains(.ofPod) && state.pods(at: $0.address).isEmpty }.map(\.address)
     }
 }

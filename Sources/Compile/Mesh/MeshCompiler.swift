@@ -11,15 +11,41 @@ package struct MeshView: Equatable, Sendable {
     package var mesh: ProxyMesh?
     /// The pods of this node that are in it.
     package var pods: [IPAddress: MeshPod] = [:]
-    /// The addresses of all pods that are in it, wherever they run: they take tunnels.
-    package var enrolled: Set<IPAddress> = []
+    package var reach = MeshReach()
 
     package init() {}
 }
 
-package struct MeshChanges: Equatable, Sendable {
-    /// Addresses that take tunnels now and did not, or the other way round.
+/// The addresses to which an enrolled pod sends nothing in the clear.
+package struct MeshReach: Equatable, Sendable {
+    /// Of all pods that are in the mesh, wherever they run: they take tunnels.
     package var enrolled: Set<IPAddress> = []
+    /// Of pods that slices name and nobody has told of: they may be in it. Whoever dials them waits until it is known.
+    package var unknown: Set<IPAddress> = []
+
+    package init() {}
+    package var isEmpty: Bool { enrolled.isEmpty && unknown.isEmpty }
+    package var all: Set<IPAddress> { unknown.isEmpty ? enrolled : enrolled.union(unknown) }
+
+    /// Whether a connection to one of these endpoints may have to be a tunnel, or wait. One that terminates is chosen
+    /// only where none is ready: that its pod is gone before its slice says so is no reason to turn the others round.
+    func includes(oneOf slices: [EndpointSlice]) -> Bool {
+        guard !isEmpty else { return false }
+        var (hasReady, hasLast) = (false, false)
+        for endpoint in slices.lazy.flatMap(\.endpoints) {
+            if enrolled.contains(endpoint.address) { return true }
+            if endpoint.conditions.contains(.ready) { hasReady = true }
+            guard unknown.contains(endpoint.address) else { continue }
+            if !endpoint.conditions.contains(.terminating) { return true }
+            hasLast = true
+        }
+        return hasLast && !hasReady
+    }
+}
+
+package struct MeshChanges: Equatable, Sendable {
+    /// Addresses that are within reach now and were not, or the other way round, or are otherwise.
+    package var reach: Set<IPAddress> = []
     /// Some came or went.
     package var findings = false
     package var newFindings: [Finding] = []
@@ -34,6 +60,9 @@ package struct MeshCompiler: Sendable {
     package private(set) var programs: [IPAddress: MeshPodProgram] = [:]
     /// Also while nothing here depends on it.
     private var enrolled: Set<IPAddress> = []
+    /// While all pods are known, but for some.
+    private var unknown: Set<IPAddress> = []
+    private var arePodsKnown = false
     private var findingsByAddress: [IPAddress: [Finding]] = [:]
     /// Addresses that all updates together looked at: a change must cost the change (tested).
     package private(set) var made = 0
@@ -44,25 +73,29 @@ package struct MeshCompiler: Sendable {
     package var findings: [Finding] { unique(findingsByAddress.sorted { $0.key < $1.key }.flatMap(\.value)) }
 
     /// Brings everything up to date. `pods`: addresses of those that came, went or differ; `policies`: namespaces with
-    /// others.
+    /// others. `arePodsKnown`: those of all nodes were told, as far as there were any; before that no single one is
+    /// unknown, and the node is not to make tunnels.
     package mutating func update(
-        _ pods: Set<IPAddress>, policies: Set<String>, from state: borrowing ClusterState
+        _ pods: Set<IPAddress>, policies: Set<String>, arePodsKnown: Bool = true, from state: borrowing ClusterState
     ) -> MeshChanges {
         var changes = MeshChanges()
+        let (old, wasKnown) = (view, self.arePodsKnown)
+        if arePodsKnown != wasKnown {
+            self.arePodsKnown = arePodsKnown
+            unknown = arePodsKnown ? state.unknownPods : []
+        }
         let addresses = policies.isEmpty ? pods : pods.union(view.pods.keys.filter { isMeant($0, by: policies) })
         if !policies.isEmpty { changes.findings = true }
-        guard !addresses.isEmpty else { return changes }
         made += addresses.count
         for address in addresses { compile(address, state, &changes) }
-        let now = view.pods.isEmpty ? [] : enrolled
-        if view.pods.isEmpty != (view.mesh == nil) {
-            // The first pod came, or the last one went.
-            changes.enrolled = view.enrolled.symmetricDifference(now)
-            view.mesh = view.pods.isEmpty ? nil : mesh
+        view.mesh = view.pods.isEmpty ? nil : mesh
+        (view.reach.enrolled, view.reach.unknown) = view.pods.isEmpty ? ([], []) : (enrolled, unknown)
+        if view.mesh != old.mesh || wasKnown != arePodsKnown {
+            // The first pod of this node came, or the last one went; or all pods of the others are known.
+            changes.reach = view.reach.all.symmetricDifference(old.reach.all)
         } else if view.pods.isEmpty {
-            changes.enrolled = []
+            changes.reach = []
         }
-        view.enrolled = now
         changes.newFindings = unique(changes.newFindings)
         return changes
     }
@@ -78,8 +111,10 @@ package struct MeshCompiler: Sendable {
         // Of two pods with one address the older is about to go. Those that use their node's have none of their own.
         let owner = state.pods(at: address).last { state.workloads[$0] != nil }
         let isEnrolled = owner.map { state.enrolment(of: $0).isEnrolled } ?? false
+        let isUnknown = arePodsKnown && state.isUnknownPod(at: address)
         let differs = isEnrolled ? enrolled.insert(address).inserted : enrolled.remove(address) != nil
-        if differs { changes.enrolled.insert(address) }
+        let wasUnknown = isUnknown ? !unknown.insert(address).inserted : unknown.remove(address) != nil
+        if differs || isUnknown != wasUnknown { changes.reach.insert(address) }
         let pod = isEnrolled ? owner.flatMap { state.mesh.localPods[$0] } : nil
         view.pods[address] = pod.map(MeshPod.init)
         let rule = pod.map { PeerRule(of: $0, state.mesh) }

@@ -6,16 +6,18 @@ extension RouteCompiler {
     /// The workloads are looked up again at the addresses that the update names.
     mutating func take(_ new: MeshView) {
         mesh = new
-        guard snapshot.mesh != new.mesh || snapshot.meshPods != new.pods else { return }
-        (snapshot.mesh, snapshot.meshPods) = (new.mesh, new.pods)
+        guard
+            snapshot.mesh != new.mesh || snapshot.meshPods != new.pods || snapshot.unknownPods != new.reach.unknown
+        else { return }
+        (snapshot.mesh, snapshot.meshPods, snapshot.unknownPods) = (new.mesh, new.pods, new.reach.unknown)
         changes.snapshot = true
     }
 
     /// Whether connections of enrolled pods to the service go through the proxy although no route says so.
     func isTunnelled(_ name: ObjectName, _ state: borrowing ClusterState) -> Bool {
-        guard !mesh.enrolled.isEmpty, let service = state.services[name], options.handles(service),
+        guard !mesh.reach.isEmpty, let service = state.services[name], options.handles(service),
             service.type != .externalName, !service.clusterIPs.isEmpty
         else { return false }
-        return takesTunnels(state.slices(of: name).filter(options.handles), mesh.enrolled)
+        return mesh.reach.includes(oneOf: state.slices(of: name).filter(options.handles))
     }
 }

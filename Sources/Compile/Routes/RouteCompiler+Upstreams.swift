@@ -112,14 +112,14 @@ extension RouteCompiler {
         lookups = addresses.count
         for address in addresses {
             // A pod that takes tunnels may be dialled by its address.
-            let isTarget = targets.contains(address) || mesh.enrolled.contains(address)
+            let isTarget = targets.contains(address) || mesh.reach.enrolled.contains(address)
             // Of two pods with one address the older is about to go.
             var workload: Workload?
             for pod in state.pods(at: address) {
                 guard let known = state.workloads[pod] else { continue }
                 if isTarget || known.node == node.name || known.node.isEmpty { workload = known }
             }
-            workload?.isEnrolled = mesh.enrolled.contains(address)
+            workload?.isEnrolled = mesh.reach.enrolled.contains(address)
             guard snapshot.workloads[address] != workload else { continue }
             snapshot.workloads[address] = workload
             differs = true

@@ -68,6 +68,8 @@ extension ProxyUpdate: WireRecord {
         try coder.field(10, &mesh)
         try coder.field(11, &meshPods)
         try coder.field(12, &removedMeshPods)
+        try coder.field(13, &unknownPods)
+        try coder.field(14, &removedUnknownPods)
     }
 }
 

@@ -91,12 +91,17 @@ extension NodeController {
             .init(source: $0.source, outcome: $0.outcome, object: object(of: $0, explained.service))
         }
         answer.generation = reconciler.status.applied
-        guard let service = explained.service else { return answer }
+        guard let service = explained.service else {
+            if let reason = waiting(flow, for: flow.destination) {
+                answer.decisions.append(.init(source: "Pod", outcome: "\(flow.destination): \(reason)"))
+            }
+            return answer
+        }
         answer.service = service.displayName
         let policy = explained.set ?? .cluster
         let isRouted = if case .proxy = explained.verdict { true } else { false }
         answer.endpoints = compiler.explainEndpoints(of: service, under: policy, from: state).map {
-            let refusal = isRouted ? routes.refusal(of: $0.address) : nil
+            let refusal = isRouted ? routes.refusal(of: $0.address) ?? waiting(flow, for: $0.address) : nil
             return .init(
                 address: "\($0.address)", excluded: refusal ?? $0.exclusion?.description,
                 slices: $0.slices.map(\.description))
@@ -105,6 +110,14 @@ extension NodeController {
             answer.decisions.append(.init(source: "kernel", outcome: "this version is not in force: \(reason)"))
         }
         return answer
+    }
+
+    /// Why what an enrolled pod sends to an endpoint waits; nil: it does not.
+    private func waiting(_ flow: Flow, for endpoint: SocketAddress) -> String? {
+        guard let view = mesh?.view, view.pods[flow.source] != nil, view.reach.unknown.contains(endpoint.address) else {
+            return nil
+        }
+        return "its Pod is not known and may be in the mesh: a connection waits for it, and is refused after 2 s"
     }
 
     private func object(of decision: Interpreter.Decision, _ id: ServicePortID?) -> String? {

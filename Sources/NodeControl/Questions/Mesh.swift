@@ -13,7 +13,7 @@ extension NodeController {
         let pods = state.mesh.localPods.values.sorted { $0.name < $1.name }
         return MeshList(
             trustDomain: mesh?.mesh.trustDomain, pods: pods.map { view($0, problems) },
-            enrolledAddresses: mesh?.view.enrolled.count ?? 0,
+            enrolledAddresses: mesh?.view.reach.enrolled.count ?? 0,
             findings: meshFindings.map(\.description).sorted())
     }
 

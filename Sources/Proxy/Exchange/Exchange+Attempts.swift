@@ -26,11 +26,12 @@ extension Exchange {
             return reply(503, .noUpstream, "protocol_changed", "\(pool.id) speaks another protocol by now")
         }
         guard pool.load.mayRequest(pool.policy) else { return overflow() }
-        guard let host = pool.pick(hash: target?.hash, tried: machine.tries.failed) else {
+        guard let host = pick(from: pool) else {
             return reply(503, .noHealthyUpstream, "no_healthy_upstream", "\(pool.id) has no ready endpoint")
         }
         guard isFirst || !pool.hasWaiting else { return wait(in: pool) }
         let way = way(to: host, in: pool)
+        guard !way.isUnknown || !waitsForPod() else { return }
         // Where there must be a tunnel and can be none, no other's plaintext will do.
         let mayReuse = if case .none = way { false } else { machine.tries.mayReuse }
         if pool.upstream.wire == .h2c { return openStream(host, way, pool, isFirst) }
@@ -52,8 +53,29 @@ extension Exchange {
         }
     }
 
-    /// In the mesh it depends on who asks.
+    /// One whose pod is known, if there is any.
+    private func pick(from pool: UpstreamPool) -> EndpointBalancer.HostID? {
+        let table = shard.table
+        guard table.isInMesh, !table.snapshot.unknownPods.isEmpty else {
+            return pool.pick(hash: target?.hash, tried: machine.tries.failed)
+        }
+        return pool.pick(hash: target?.hash, tried: machine.tries.failed) {
+            table.way(from: arrival.peer.address, to: $0, nil, service: nil).isUnknown
+        }
+    }
+    /// False: long enough.
+    private func waitsForPod() -> Bool {
+        guard shard.now.since(waitsForPodSince ?? shard.now) < Tunnel.podPatience else { return false }
+        waitsForPodSince = waitsForPodSince ?? shard.now
+        timers.pause = shard.loop.assumeIsolated().scheduleTask(in: Tunnel.podPause) { [weak self] in
+            if let self, !self.machine.isOver { self.attempt() }
+        }
+        return true
+    }
+
+    /// In the mesh it depends on who asks, and on the configuration in force: pods become known.
     private func way(to host: EndpointBalancer.HostID, in pool: UpstreamPool) -> Way {
+        let table = shard.table
         guard table.isInMesh else { return .plain }
         return table.way(
             from: arrival.peer.address, to: pool.balancer.hosts[host].endpoint.address,

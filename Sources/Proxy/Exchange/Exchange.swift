@@ -33,6 +33,7 @@ final class Exchange {
     var mirrors: [Exchange] = []
     var body = KeptBody()
     var timers = Timers()
+    var waitsForPodSince: Moment?
     private var messages: (request: GRPCMessageCounter, answer: GRPCMessageCounter)?
     /// What is on the client's account (`account`).
     private var held = 0

@@ -193,7 +193,7 @@ extension TunnelRefusal.Kind {
     /// Istio's response flags of connections.
     fileprivate var flag: String {
         switch self {
-        case .identity: "IDENTITY_ERROR"
+        case .identity, .unknownPod: "IDENTITY_ERROR"
         case .unknownRoot, .expired, .wrongIdentity, .refusedByPeer: "TLS_FAILURE"
         case .handshake: "H2_HANDSHAKE_FAILURE"
         case .connect, .reset, .badRequest, .application, .overload: "CONNECT"

@@ -10,14 +10,19 @@ extension RoutingTable {
         return workload.namespace == identity.account.namespace && workload.serviceAccount == identity.account.name
     }
 
+    /// Whether a pod is there that may be enrolled.
+    func isUnknownPod(_ address: IPAddress) -> Bool {
+        !snapshot.unknownPods.isEmpty && snapshot.unknownPods.contains(address)
+    }
+
     /// How `client` reaches an endpoint. Two enrolled ones meet in a tunnel or not at all.
     func way(
         from client: SocketAddress, to endpoint: SocketAddress, _ workload: WorkloadEntry?, service: String?,
         trace: TraceContext? = nil
     ) -> Way {
-        guard let mesh = snapshot.mesh, let pod = snapshot.meshPods[client.address], let target = workload?.workload,
-            target.isEnrolled
-        else { return .plain }
+        guard let mesh = snapshot.mesh, let pod = snapshot.meshPods[client.address] else { return .plain }
+        guard !isUnknownPod(endpoint.address) else { return .none(.unknownPod(endpoint.address)) }
+        guard let target = workload?.workload, target.isEnrolled else { return .plain }
         guard let own = mesh.identity(of: pod) else {
             return .none(
                 TunnelRefusal(.identity, "\(pod.namespace)/\(pod.name) names no service account, so it has no identity")
@@ -38,11 +43,12 @@ extension RoutingTable {
     }
 
     /// Nothing of its bytes is looked at: a TCP service was dialled, or a pod itself, which the kernel brings here if
-    /// both are enrolled.
+    /// both are enrolled or may be.
     func isRelayed(_ arrival: Arrival) -> Bool {
         if let service = arrival.entries(in: self).service { return service.service.clientProtocol == .tcp }
         return isInMesh && arrival.wasRedirected
-            && workload(at: arrival.dialled.address)?.workload.isEnrolled == true
+            && (workload(at: arrival.dialled.address)?.workload.isEnrolled == true
+                || isUnknownPod(arrival.dialled.address))
     }
 
     /// The pod's own address of the endpoint's family: a service of both may have an endpoint of the other one chosen.

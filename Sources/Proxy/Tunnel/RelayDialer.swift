@@ -10,7 +10,6 @@ final class RelayDialer {
 
     private let shard: Shard
     private let arrival: Arrival
-    private let table: RoutingTable
     private let service: RoutedServiceEntry?
     private let relay: Relay
     private var tried: [Int] = []
@@ -28,7 +27,7 @@ final class RelayDialer {
         _ socket: RelaySocket, _ arrival: Arrival, _ table: RoutingTable, _ service: RoutedServiceEntry?,
         on shard: Shard
     ) {
-        (self.shard, self.arrival, self.table, self.service) = (shard, arrival, table, service)
+        (self.shard, self.arrival, self.service) = (shard, arrival, service)
         var flow = FlowRecord(
             .outbound, began: shard.now, client: arrival.peer.address, dialled: arrival.dialled)
         flow.source = arrival.entries(in: table).source
@@ -46,13 +45,17 @@ final class RelayDialer {
 
     private func dial() {
         guard !relay.isOver else { return }
-        guard let service else { return connect(to: arrival.dialled) }
+        guard let service else {
+            guard !way(to: arrival.dialled).isUnknown || !waitsForPod() else { return }
+            return connect(to: arrival.dialled)
+        }
         guard let pool else {
             return relay.fail(TunnelRefusal(.connect, "\(service.name) is not configured"))
         }
-        guard let host = pool.pick(hash: hash(pool), tried: tried) else {
+        guard let host = pick(from: pool) else {
             return relay.fail(TunnelRefusal(.connect, "\(pool.id) has no ready endpoint"))
         }
+        guard !way(to: pool.address(host)).isUnknown || !waitsForPod() else { return }
         guard pool.load.mayConnect(pool.policy) else {
             shard.stats.overflows += 1
             return relay.fail(TunnelRefusal(.overload, "\(pool.id) may have no connection more"))
@@ -61,8 +64,30 @@ final class RelayDialer {
         pool.load.connectionOpened()
         pool.began(host)
         chosen = pool
-        connect(to: pool.balancer.hosts[host].endpoint.address)
+        connect(to: pool.address(host))
     }
+
+    /// One whose pod is known, if there is any.
+    private func pick(from pool: UpstreamPool) -> EndpointBalancer.HostID? {
+        pool.pick(hash: hash(pool), tried: tried) { way(to: $0).isUnknown }
+    }
+    /// As the configuration in force says: a pod may have become known meanwhile.
+    private func way(to endpoint: SocketAddress) -> Way {
+        let table = shard.table
+        return table.way(
+            from: arrival.peer.address, to: endpoint, table.workload(at: endpoint.address),
+            service: service?.service.id.hostname)
+    }
+    /// False: long enough.
+    private func waitsForPod() -> Bool {
+        let since = waitsSince ?? shard.now
+        waitsSince = since
+        guard shard.now.since(since) < Tunnel.podPatience else { return false }
+        let timer = shard.loop.assumeIsolated().scheduleTask(in: Tunnel.podPause) { [weak self] in self?.dial() }
+        cancel = { timer.cancel() }
+        return true
+    }
+    private var waitsSince: Moment?
     /// The pool that counts this connection, whatever is configured by now.
     private var chosen: UpstreamPool?
 
@@ -72,14 +97,15 @@ final class RelayDialer {
     }
 
     private func connect(to endpoint: SocketAddress) {
+        let table = shard.table
         let workload = table.workload(at: endpoint.address)
-        let way = table.way(
-            from: arrival.peer.address, to: endpoint, workload, service: service?.service.id.hostname)
+        let way = way(to: endpoint)
         relay.flow.destination = workload
         relay.flow.server = endpoint
         // The kernel brings only pods of the mesh here for an enrolled one: one that is not known is a pod still to be
         // told of, and not somebody who may speak in the clear.
-        if case .plain = way, table.snapshot.mesh != nil, workload?.workload.isEnrolled == true {
+        let mayBeEnrolled = workload?.workload.isEnrolled == true || table.isUnknownPod(endpoint.address)
+        if case .plain = way, table.snapshot.mesh != nil, mayBeEnrolled {
             return relay.fail(
                 TunnelRefusal(.identity, "\(arrival.peer.host) is not known as a pod of this node in the mesh"))
         }

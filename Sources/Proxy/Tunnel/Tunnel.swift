@@ -3,6 +3,7 @@
 import Addressing
 import CertificateAuthority
 import HTTP2Wire
+import NIOCore
 import RouteIR
 
 enum Tunnel {
@@ -21,6 +22,9 @@ enum Tunnel {
     static let connectTimeout: Duration = .seconds(10)
     static let idleTimeout: Duration = .seconds(300)
     static let pingInterval: Duration = .seconds(10)
+    /// How long a connection waits for an endpoint's pod to be known, and how often it looks.
+    static let podPatience: Duration = .seconds(2)
+    static let podPause: TimeAmount = .milliseconds(20)
     /// Nothing was heard for so long, though it was asked.
     static let silence: Duration = .seconds(20)
 
@@ -66,6 +70,8 @@ enum Way {
     case none(TunnelRefusal)
 
     var route: TunnelRoute? { if case .tunnel(let route, _) = self { route } else { nil } }
+    /// The next configuration may say more.
+    var isUnknown: Bool { if case .none(let refusal) = self { refusal.kind == .unknownPod } else { false } }
 }
 
 /// Why there is no tunnel, in a sentence for whoever has to do something about it.
@@ -73,6 +79,8 @@ struct TunnelRefusal: Error, Hashable {
     enum Kind: String, CaseIterable {
         /// Somebody has no identity, or no certificate for it.
         case identity
+        /// Whether the endpoint's pod is in the mesh is not known.
+        case unknownPod = "unknown-pod"
         case unknownRoot = "unknown-root"
         case expired
         case wrongIdentity = "wrong-identity"
@@ -91,6 +99,12 @@ struct TunnelRefusal: Error, Hashable {
 
     init(_ kind: Kind, _ sentence: String) { (self.kind, self.sentence) = (kind, sentence) }
 
+    static func unknownPod(_ address: IPAddress) -> TunnelRefusal {
+        TunnelRefusal(
+            .unknownPod,
+            "no Pod is known that has \(address), where an EndpointSlice says that one is: it may be in the mesh, so "
+                + "nothing is sent to it in the clear; see the watches of pods in agentctl status")
+    }
     static let noMesh = TunnelRefusal(.identity, "this node is in no mesh any more")
 
     /// What CONNECT is answered with (spec 3.2).

@@ -56,6 +56,7 @@ enum Connector {
             channel.waits(for: request)
             shard.tunnels.open(request, within: limit)
         case .none(let refusal):
+            shard.refusedTunnel(refusal, "to \(address)")
             shard.loop.assumeIsolated().execute { then(.failure(Failure(reason: refusal.sentence))) }
         }
     }
@@ -81,6 +82,7 @@ enum Connector {
             shard.tunnels.open(request, within: limit)
             return { request.cancel() }
         case .none(let refusal):
+            shard.refusedTunnel(refusal, "to \(address)")
             shard.loop.assumeIsolated().execute { then(.failure(refusal)) }
             return {}
         }

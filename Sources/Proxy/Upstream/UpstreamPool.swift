@@ -79,6 +79,15 @@ final class UpstreamPool {
     func pick(hash: UInt64?, tried: [Int]) -> EndpointBalancer.HostID? {
         balancer.pick(hash: hash, tried: tried, now: shard.now, using: &shard.random)
     }
+    /// One that is not avoided, if a few looks find any.
+    func pick(hash: UInt64?, tried: [Int], avoiding isAvoided: (SocketAddress) -> Bool) -> EndpointBalancer.HostID? {
+        var (host, seen) = (pick(hash: hash, tried: tried), tried)
+        while let found = host, isAvoided(address(found)), !seen.contains(found), seen.count < tried.count + 16 {
+            seen.append(found)
+            host = pick(hash: hash, tried: seen)
+        }
+        return host
+    }
     func began(_ host: EndpointBalancer.HostID) {
         balancer.requestBegan(host)
         load.requestBegan()
@@ -164,7 +173,7 @@ final class UpstreamPool {
         }
         return nil
     }
-    private func address(_ host: EndpointBalancer.HostID) -> SocketAddress { balancer.hosts[host].endpoint.address }
+    func address(_ host: EndpointBalancer.HostID) -> SocketAddress { balancer.hosts[host].endpoint.address }
 
     /// nil: no connection more is allowed.
     func connectHTTP2(_ host: EndpointBalancer.HostID, by way: Way = .plain) -> HTTP2Upstream? {

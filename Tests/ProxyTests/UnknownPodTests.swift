@@ -1,0 +1,93 @@
+/// Endpoints of which nobody knows yet whether they are in the mesh: what an enrolled pod sends there waits, and goes
+/// nowhere in the clear.
+import Addressing
+import Balancing
+import RouteIR
+import TestSupport
+import Testing
+
+@testable import Proxy
+
+@Suite struct UnknownPodTests {
+    private func backend(_ name: String = "one", at pod: IPAddress = serverPod) throws -> TestBackend {
+        try TestBackend(name, at: SocketAddress(pod, 0))
+    }
+    private func request(_ client: TestClient) { client.send("GET / HTTP/1.1\r\nHost: cart\r\n\r\n") }
+    private static func forget(_ pod: IPAddress, _ snapshot: inout ProxySnapshot) {
+        snapshot.workloads[pod] = nil
+        snapshot.unknownPods = [pod]
+    }
+    private func know(_ rig: TunnelRig, isEnrolled: Bool) {
+        var snapshot = rig.near.snapshot
+        snapshot.generation += 1
+        snapshot.unknownPods = []
+        var workload = Workload(
+            namespace: "shop", pod: "server-1", name: "server", canonicalService: "server", serviceAccount: "server")
+        workload.isEnrolled = isEnrolled
+        snapshot.workloads[serverPod] = workload
+        rig.near.adopt(snapshot)
+    }
+
+    /// Routed requests and relayed connections alike.
+    @Test(arguments: [RoutedProtocol.tcp, .http1], [true, false])
+    func whatIsKnownLaterIsReachedAsItOughtToBe(_ spoken: RoutedProtocol, isEnrolled: Bool) async throws {
+        let server = try backend()
+        defer { server.stop() }
+        let forget: (inout ProxySnapshot) -> Void = { Self.forget(serverPod, &$0) }
+        try await TunnelRig.with([server.address], clientProtocol: spoken, forget) { rig in
+            try rig.trust()
+            let client = try rig.connect()
+            request(client)
+            try eventually("it is there") { rig.near.connectionCount == 1 }
+            #expect(server.connections == 0)
+            know(rig, isEnrolled: isEnrolled)
+            #expect(client.answer()?.status == 200)
+            #expect(server.connections == 1 && rig.tunnels == (isEnrolled ? 1 : 0))
+        }
+    }
+
+    @Test(arguments: [RoutedProtocol.tcp, .http1]) func whatStaysUnknownIsRefused(_ spoken: RoutedProtocol) async throws
+    {
+        let server = try backend()
+        defer { server.stop() }
+        let forget: (inout ProxySnapshot) -> Void = { Self.forget(serverPod, &$0) }
+        try await TunnelRig.with([server.address], clientProtocol: spoken, forget) { rig in
+            try rig.trust()
+            let client = try rig.connect()
+            request(client)
+            if spoken == .tcp { #expect(client.rest() == "") } else { #expect(client.answer()?.status == 503) }
+            try eventually("the reason") {
+                (rig.nearLog.flows.map(\.failure) + rig.nearLog.records.map(\.failure)).contains {
+                    $0?.contains("no Pod is known that has 127.1.0.3") == true
+                }
+            }
+            #expect(rig.near.stats.tunnelRefusals[.unknownPod].map { $0 > 0 } == true)
+            // Who is in no mesh has nothing to wait for.
+            let other = try rig.connect(from: IPAddress(v4: 0x7f01_0009))
+            request(other)
+            if spoken == .http1 { #expect(other.answer()?.status == 200 && server.connections == 1) }
+            if spoken == .tcp { #expect(other.rest() == "" && server.connections == 0) }
+        }
+    }
+
+    /// Whoever is known is taken first.
+    @Test(arguments: [RoutedProtocol.tcp, .http1]) func othersAreTakenFirst(_ spoken: RoutedProtocol) async throws {
+        let unknown = IPAddress(v4: 0x7f01_0004)
+        let (server, other) = (try backend(), try backend("two", at: unknown))
+        defer {
+            server.stop()
+            other.stop()
+        }
+        let forget: (inout ProxySnapshot) -> Void = { Self.forget(unknown, &$0) }
+        try await TunnelRig.with([server.address, other.address], clientProtocol: spoken, forget) { rig in
+            try rig.trust()
+            for _ in 1...8 {
+                let client = try rig.connect()
+                request(client)
+                #expect(client.answer()?.status == 200)
+                client.hangUp()
+            }
+            #expect(other.connections == 0)
+        }
+    }
+}
