@@ -11,7 +11,7 @@
 ///     launch ID, land ID                     in between, it is in a queue and open nowhere
 ///     lend ID [behind=]                      to another process, which has so many other descriptors before it
 ///     close ID
-///     hold ID DESTINATION count= interval=   TCP connections with steady traffic; `held ID`, `release ID`
+///     hold ID DESTINATION count= interval= timeout=   TCP connections with steady traffic; `held ID`, `release ID`
 ///     storm ID KIND DESTINATION threads=     connections at full speed until `calm ID`
 ///
 /// `claimed`: the source may be an address that this machine does not have (IP_FREEBIND).

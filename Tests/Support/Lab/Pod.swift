@@ -97,7 +97,8 @@ package final class Pod {
         _ count: Int, to destination: SocketAddress, intervalMs: Int = 5
     ) throws(TestFailure) -> HeldConnections {
         let id = newID()
-        _ = try send("hold \(id) \(destination) count=\(count) interval=\(intervalMs)")
+        // What a proxy passes on waits where the machine is busy.
+        _ = try send("hold \(id) \(destination) count=\(count) interval=\(intervalMs) timeout=5000")
         return HeldConnections(pod: self, id: id)
     }
 
