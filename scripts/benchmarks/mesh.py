@@ -34,8 +34,8 @@ TEXT = ("CPU is that of both proxies together, each with one thread, all on one 
         "Median of the rounds (least–most), Heddle's divided by Envoy's in the same round. TLS alone is BoringSSL "
         "with both ends in one program and nothing between (bench-tls): what no tunnel can be cheaper than; its "
         "first figure is a whole handshake, of which a new connection in a tunnel has none. Both proxies write a line "
-        "for each connection. Envoy's tunnel is from its pod's loopback, Heddle's from the Service's address. What was in "
-        "the kernel is known to a hundredth of a second for each round.")
+        "for each connection. Envoy's tunnel is from its pod's loopback, Heddle's from the Service's address. What was "
+        "in the kernel is known to a hundredth of a second for each round.")
 ALONE = ("`sk_lookup` runs: how often the program at the door of the server's pod was run, from the kernel's own count "
          "(BPF_ENABLE_STATS); the program is run for the one connection from the proxy to the application. More than "
          "that fails the run. Certificates: the time from the start of a proxy with one thread until every identity of "
