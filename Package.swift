@@ -70,6 +70,7 @@ let package = Package(
         library("HTTPWire"),
         library("HTTP2Wire", ["HTTPWire"]),
         library("Options", ["Addressing"]),
+        library("ProxyProtocol", ["Addressing"]),
         // L1: the pure core.
         library("RouteIR", ["Addressing"]),
         library("Cluster", ["Addressing", "PullJSON", "RouteIR"]),
@@ -133,6 +134,7 @@ let package = Package(
         tests("HTTPWire", ["HTTPWire", "TestSupport"]),
         tests("HTTP2Wire", ["Addressing", "HTTP2Wire", "Posix", "TestSupport"]),
         tests("Options", ["Addressing", "Options"]),
+        tests("ProxyProtocol", ["Addressing", "ProxyProtocol"]),
         tests("Cluster", ["Addressing", "Cluster", "Manifests", "PullJSON", "RouteIR", "TestSupport", "YAML"]),
         tests("DataplaneIR", ["Addressing", "DataplaneIR"]),
         tests("Compile", ["Addressing", "Cluster", "Compile", "DataplaneIR", "RouteIR", "TestSupport", "YAML"]),
@@ -199,7 +201,7 @@ if !isSet("HEDDLE_CORE") {
             "Proxy",
             [
                 "Addressing", "Balancing", "CLinux", "CertificateAuthority", "HTTP2Wire", "HTTPWire", "Posix",
-                "RouteIR", "Telemetry", .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                "ProxyProtocol", "RouteIR", "Telemetry", .product(name: "NIOSSL", package: "swift-nio-ssl"),
                 .product(name: "NIOTLS", package: "swift-nio"),
             ] + nio),
         library(
@@ -272,7 +274,7 @@ if !isSet("HEDDLE_CORE") {
             "Proxy",
             [
                 "Addressing", "Balancing", "CertificateAuthority", "HTTP2TestSupport", "HTTP2Wire", "HTTPWire", "Posix",
-                "Proxy", "RouteIR", "Signing", "Telemetry", "TestSupport",
+                "Proxy", "ProxyProtocol", "RouteIR", "Signing", "Telemetry", "TestSupport",
                 .product(name: "NIOEmbedded", package: "swift-nio"),
             ] + nio + grpc),
         // HTTP2Wire beside an implementation that is not ours.

@@ -9,7 +9,8 @@ extension NodeController {
     /// Before services and routes, to which it matters.
     mutating func compileMesh() {
         let arePodsKnown = knowsPodsElsewhere
-        let changes = mesh?.update(dirty.pods, policies: dirty.policies, arePodsKnown: arePodsKnown, from: state)
+        let changes = mesh?.update(
+            dirty.pods, policies: dirty.policies, services: dirty.services, arePodsKnown: arePodsKnown, from: state)
         guard let changes else { return }
         compiler.setReach(mesh?.view.reach ?? MeshReach())
         dirty.pods.formUnion(changes.reach)

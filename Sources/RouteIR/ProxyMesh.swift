@@ -23,12 +23,17 @@ package struct MeshPod: Hashable, Sendable {
     /// Tells it from a later one of the same name.
     package var uid: String
     package var serviceAccount: String
+    /// Where its application wants to hear of clients in a PROXY header.
+    package var headerPorts: Set<UInt16>
 
-    package init(namespace: String, name: String, uid: String, serviceAccount: String) {
+    package init(
+        namespace: String, name: String, uid: String, serviceAccount: String, headerPorts: Set<UInt16> = []
+    ) {
         self.namespace = namespace
         self.name = name
         self.uid = uid
         self.serviceAccount = serviceAccount
+        self.headerPorts = headerPorts
     }
 }
 

@@ -32,7 +32,8 @@ struct MeshTown {
     mutating func compile() {
         var dirty = dirty
         self.dirty = Dirty()
-        let changes = mesh.update(dirty.pods, policies: dirty.policies, arePodsKnown: arePodsKnown, from: state)
+        let changes = mesh.update(
+            dirty.pods, policies: dirty.policies, services: dirty.services, arePodsKnown: arePodsKnown, from: state)
         findings = changes.newFindings
         compiler.setReach(mesh.view.reach)
         dirty.pods.formUnion(changes.reach)

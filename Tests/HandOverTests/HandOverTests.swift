@@ -275,7 +275,7 @@ import Testing
         update.workloads = [AddressedWorkload(IPAddress(v4: 9), workload)]
         update.removedWorkloads = [IPAddress(v4: 8)]
         update.mesh = ProxyMesh(trustDomain: "t", aliases: ["u"])
-        let pod = MeshPod(namespace: "n", name: "p", uid: "i", serviceAccount: "sa")
+        let pod = MeshPod(namespace: "n", name: "p", uid: "i", serviceAccount: "sa", headerPorts: [300, 80])
         update.meshPods = [AddressedPod(IPAddress(v4: 9), pod)]
         update.removedMeshPods = [IPAddress(v4: 7)]
         (update.unknownPods, update.removedUnknownPods) = ([IPAddress(v4: 6)], [IPAddress(v4: 5)])

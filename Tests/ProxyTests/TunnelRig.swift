@@ -116,7 +116,8 @@ final class TunnelRig: Sendable {
         change(&snapshot)
         near.adopt(snapshot)
         snapshot.meshPods = [
-            serverPod: MeshPod(namespace: "shop", name: "server-1", uid: "2", serviceAccount: "server")
+            serverPod: snapshot.meshPods[serverPod]
+                ?? MeshPod(namespace: "shop", name: "server-1", uid: "2", serviceAccount: "server")
         ]
         snapshot.services = [:]
         far.adopt(snapshot)

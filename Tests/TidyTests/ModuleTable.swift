@@ -8,6 +8,7 @@ struct ModuleTable {
     static let layers: [String: Int] = [
         "CLibbpf": -1, "CLibnftnl": -1, "CLibmnl": -1, "CLibyaml": -1, "CZlib": -1, "CDataplaneABI": -1, "CLinux": -1,
         "Admission": 1, "Addressing": 0, "HTTPWire": 0, "HTTP2Wire": 0, "Options": 0, "PullJSON": 0,
+        "ProxyProtocol": 0,
         "AdminAPI": 1, "Balancing": 1, "Cluster": 1, "DataplaneIR": 1, "Compile": 1, "HandOver": 1, "NodeControl": 1,
         "InForce": 1, "Observation": 1, "Reconcile": 1, "RouteIR": 1, "RouteStatus": 1, "Validation": 1,
         "CertificateAuthority": 1,

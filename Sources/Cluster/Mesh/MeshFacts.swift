@@ -84,6 +84,10 @@ extension ClusterState {
     package func services(withEndpointsAt addresses: Set<IPAddress>) -> Set<ObjectName> {
         Set(addresses.lazy.flatMap(mesh.slices(at:)).compactMap { slices[$0]?.service })
     }
+    /// Known only where there is a mesh.
+    package func slices(withEndpointAt address: IPAddress) -> [EndpointSlice] {
+        mesh.slices(at: address).compactMap { slices[$0] }
+    }
 }
 
 extension EndpointSlice {

@@ -64,6 +64,7 @@ package struct MeshCompiler: Sendable {
     private var unknown: Set<IPAddress> = []
     private var arePodsKnown = false
     private var findingsByAddress: [IPAddress: [Finding]] = [:]
+    private var headers = HeaderIndex()
     /// Addresses that all updates together looked at: a change must cost the change (tested).
     package private(set) var made = 0
 
@@ -73,10 +74,11 @@ package struct MeshCompiler: Sendable {
     package var findings: [Finding] { unique(findingsByAddress.sorted { $0.key < $1.key }.flatMap(\.value)) }
 
     /// Brings everything up to date. `pods`: addresses of those that came, went or differ; `policies`: namespaces with
-    /// others. `arePodsKnown`: those of all nodes were told, as far as there were any; before that no single one is
-    /// unknown, and the node is not to make tunnels.
+    /// others; `services`: those that, or whose endpoints, differ. `arePodsKnown`: those of all nodes were told, as far
+    /// as there were any; before that no single one is unknown, and the node is not to make tunnels.
     package mutating func update(
-        _ pods: Set<IPAddress>, policies: Set<String>, arePodsKnown: Bool = true, from state: borrowing ClusterState
+        _ pods: Set<IPAddress>, policies: Set<String>, services: Set<ObjectName>, arePodsKnown: Bool = true,
+        from state: borrowing ClusterState
     ) -> MeshChanges {
         var changes = MeshChanges()
         let (old, wasKnown) = (view, self.arePodsKnown)
@@ -84,7 +86,12 @@ package struct MeshCompiler: Sendable {
             self.arePodsKnown = arePodsKnown
             unknown = arePodsKnown ? state.unknownPods : []
         }
-        let addresses = policies.isEmpty ? pods : pods.union(view.pods.keys.filter { isMeant($0, by: policies) })
+        var addresses = policies.isEmpty ? pods : pods.union(view.pods.keys.filter { isMeant($0, by: policies) })
+        for address in headers.update(services, from: state) {
+            guard let pod = view.pods[address] else { continue }
+            let name = ObjectName(pod.namespace, pod.name)
+            addresses.formUnion(state.mesh.localPods[name]?.addresses ?? [address])
+        }
         if !policies.isEmpty { changes.findings = true }
         made += addresses.count
         for address in addresses { compile(address, state, &changes) }
@@ -116,12 +123,14 @@ package struct MeshCompiler: Sendable {
         let wasUnknown = isUnknown ? !unknown.insert(address).inserted : unknown.remove(address) != nil
         if differs || isUnknown != wasUnknown { changes.reach.insert(address) }
         let pod = isEnrolled ? owner.flatMap { state.mesh.localPods[$0] } : nil
-        view.pods[address] = pod.map(MeshPod.init)
+        let requests = pod.map { state.headerRequests(for: $0) } ?? []
+        view.pods[address] = pod.map { MeshPod($0, requests) }
         let rule = pod.map { PeerRule(of: $0, state.mesh) }
         programs[address] = pod.map { MeshPodProgram($0, rule ?? PeerRule()) }
 
         let findings = state.pods(at: address).compactMap { state.mesh.localPods[$0] }.flatMap { pod in
             meshFindings(of: pod, rule: pod.name == owner ? rule : nil)
+                + headerFindings(requests, rule: pod.name == owner ? rule : nil)
         }
         let known = findingsByAddress[address] ?? []
         guard findings != known else { return }
@@ -132,9 +141,10 @@ package struct MeshCompiler: Sendable {
 }
 
 extension MeshPod {
-    init(_ pod: Pod) {
+    init(_ pod: Pod, _ requests: [HeaderRequest]) {
         self.init(
             namespace: pod.name.namespace, name: pod.name.name, uid: pod.knownUID, serviceAccount: pod.serviceAccount)
+        for request in requests where request.isUnderstood { headerPorts.formUnion(request.ports) }
     }
 }
 

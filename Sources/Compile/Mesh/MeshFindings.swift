@@ -32,6 +32,24 @@ func meshFindings(of pod: Pod, rule: PeerRule?) -> [Finding] {
     return findings
 }
 
+/// Of Services that want a PROXY header for a pod of this node. `rule`: what the pod takes; nil: it is not in the mesh.
+func headerFindings(_ requests: [HeaderRequest], rule: PeerRule?) -> [Finding] {
+    guard let rule else { return [] }
+    return requests.flatMap { request -> [Finding] in
+        guard request.isUnderstood else { return request.isHeadless ? policyFindings(of: request.service) : [] }
+        let open = request.ports.filter { (rule.portModes[$0] ?? rule.mode) != .strict }
+        guard !open.isEmpty else { return [] }
+        let ports = open.sorted().map(String.init).joined(separator: ", ")
+        return [
+            Finding(
+                reason: "mesh-open-header-port", object: ObjectID(.service, request.service.name),
+                field: "metadata.annotations[\"\(ServicePolicy.prefix)\(Service.proxyProtocol)\"]",
+                message: "port \(ports) of its pods also takes connections in the clear, before which nobody writes a "
+                    + "header, so that a client can write one of its own; make the mode STRICT there")
+        ]
+    }
+}
+
 /// Policies, or parts of them, that say nothing of any pod.
 package func policyFindings(_ state: borrowing ClusterState) -> [Finding] {
     state.mesh.policies.flatMap { policy in

@@ -85,6 +85,9 @@ struct ServicePolicy {
             "connect-timeout": ("a duration like 10s", duration(\.connectTimeout)),
             "idle-timeout": ("a duration like 1h", duration(\.idleTimeout)),
             "l7-failure": ("open or closed", { _, text in ["open", "closed"].contains(text) }),
+            Service.proxyProtocol: (
+                Service.knownProxyProtocol, { _, text in text == Service.knownProxyProtocol }
+            ),
         ]
     }
 

@@ -87,6 +87,9 @@ extension MeshPod: WireRecord {
         try coder.field(2, &name)
         try coder.field(3, &uid)
         try coder.field(4, &serviceAccount)
+        var ports = headerPorts.isEmpty ? nil : headerPorts.sorted()
+        try coder.field(5, &ports)
+        headerPorts = Set(ports ?? [])
     }
 }
 extension AddressedPod: WireRecord {

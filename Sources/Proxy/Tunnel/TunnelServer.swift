@@ -6,6 +6,7 @@ import CertificateAuthority
 import HTTP2Wire
 import NIOCore
 import NIOSSL
+import ProxyProtocol
 import RouteIR
 
 final class TunnelServer: HTTP2ServerConnection {
@@ -117,6 +118,7 @@ final class ServerTunnelStream: TunnelStream {
             case .success(let socket):
                 guard !relay.isOver else { return socket.reset() }
                 self.open()
+                if entry.headerPorts.contains(request.target.port) { socket.send(relay.flow.proxyHeader) }
                 relay.start(socket)
             case .failure(let failure):
                 let refusal = TunnelRefusal(.application, failure.reason)
@@ -169,5 +171,12 @@ final class ServerTunnelStream: TunnelStream {
         flow.destinationIdentity = server.own
         flow.tunnel = server.arrival.dialled
         return flow
+    }
+}
+
+extension FlowRecord {
+    /// What the application hears of the client before the client's first byte.
+    fileprivate var proxyHeader: ByteBuffer {
+        ByteBuffer(bytes: ProxyHeader(from: client, to: dialled, identity: sourceIdentity?.description).bytes)
     }
 }
