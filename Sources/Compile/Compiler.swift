@@ -20,8 +20,6 @@ package struct Compiler: Sendable {
     package private(set) var healthChecks: [ObjectName: HealthCheck] = [:]
     package private(set) var findings: [ObjectName: [Finding]] = [:]
     package private(set) var options: CompilerOptions
-    /// Services that enrolled pods reach by tunnel.
-    private var tunnelled: Set<ObjectName> = []
     /// Services that all updates together compiled: what many of them claim must not multiply it (tested).
     package private(set) var made = 0
     private var claims = AddressClaims()
@@ -66,13 +64,13 @@ package struct Compiler: Sendable {
     /// What pods of this node reach by tunnel from now on; the services that this is about are dirty.
     package mutating func setReach(_ reach: MeshReach) { options.reach = reach }
 
-    /// The L7 proxy came up or went down: services with routes or tunnels are what it may matter to.
+    /// The L7 proxy came up or went down: services with routes are what it may matter to.
     package mutating func update(
         proxy: CompilerOptions.L7Proxy, from state: borrowing ClusterState
     ) -> ProgramChanges {
         guard proxy != options.proxy else { return ProgramChanges() }
         options.proxy = proxy
-        return update(state.routedServices.union(tunnelled), from: state)
+        return update(state.routedServices, from: state)
     }
 
     /// Compiles one service; returns the others that its claims touch.
@@ -86,7 +84,6 @@ package struct Compiler: Sendable {
             compiled = compile(
                 service, slices: state.slices(of: name), routes: state.routes(of: name), node: node, options: options)
         }
-        if compiled.takesTunnels { tunnelled.insert(name) } else { tunnelled.remove(name) }
         let touched = claim(name, compiled.programs, creationTime: service?.creationTime ?? 0)
         var kept: [ServiceProgram] = []
         for program in compiled.programs {

@@ -54,7 +54,6 @@ package struct HealthCheck: Equatable, Sendable {
 }
 
 struct CompiledService {
-    var takesTunnels = false
     var programs: [ServiceProgram] = []
     var healthCheck: HealthCheck?
     var findings: [Finding] = []
@@ -79,9 +78,8 @@ func compile(
 
     // Without routes, which is what nearly every service is, this costs nothing.
     let routed = routes.isEmpty || !options.routes(service) ? [:] : attach(routes, to: service, options)
-    result.takesTunnels = options.reach.includes(oneOf: slices)
-    // Also with the proxy down, when they refuse enrolled pods: what takes tunnels is never sent to in the clear.
-    let unrouted: Frontend.Action = result.takesTunnels && options.proxy != .off ? .tunnel : .balance
+    // Also while no proxy is there, when they refuse enrolled pods: what takes tunnels is never sent to in the clear.
+    let unrouted: Frontend.Action = options.reach.includes(oneOf: slices) ? .tunnel : .balance
     for family in AddressFamily.allCases {
         guard let clusterIP = service.clusterIPs.first(where: { $0.family == family }) else { continue }
         for port in service.ports {

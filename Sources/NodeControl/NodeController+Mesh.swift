@@ -38,12 +38,13 @@ extension NodeController {
         ]
     }
 
-    /// What is dialled goes to the proxy once one may be counted on, and from then on, as with routes.
+    /// Otherwise than with routes, what is dialled goes to the proxy from the moment that a pod is enrolled, and is
+    /// refused until one is there: nothing is sent in the clear meanwhile.
     var meshProgram: MeshProgram {
         guard let mesh else { return MeshProgram() }
         var program = MeshProgram()
         program.pods = mesh.programs
-        if compiler.options.proxy != .off { program.enrolled = mesh.view.reach.all }
+        program.enrolled = mesh.view.reach.all
         return program
     }
 

@@ -90,20 +90,21 @@ import Testing
         return .endpointSlice(slice)
     }
 
-    /// The proxy is told before the kernel sends it anything, and until it is there services are balanced.
+    /// From the moment that a pod is enrolled nothing of it goes in the clear, be the proxy there or not.
     @Test func thePodsOfADirectory() {
         var driver = Driver()
         driver.tell(namespace(), pod("client", 1), pod("server", 2, on: "node-b"), service, slice)
         driver.synced()
-        #expect(driver.program.pods.keys.sorted() == [address(1)] && driver.program.enrolled == [])
+        #expect(driver.program.pods.keys.sorted() == [address(1)])
+        #expect(driver.plans.count == 1 && driver.program.enrolled == [address(1), address(2)])
+        #expect(driver.plans.last?.upserts.flatMap(\.frontends).map(\.action) == [.tunnel])
         #expect(driver.controller.proxy.phase == .starting(until: .seconds(105)))
         driver.proxyComes()
         driver.wait(.seconds(1))
         #expect(driver.program.enrolled == [address(1), address(2)])
         #expect(driver.published.last?.meshPods.keys.sorted() == [address(1)])
         #expect(driver.published.last?.services.values.map(\.clientProtocol) == [.tcp])
-        let actions = driver.plans.last?.upserts.flatMap(\.frontends).map(\.action)
-        #expect(actions == [.tunnel])
+        #expect(driver.controller.compiler.programs.values.flatMap(\.frontends).map(\.action) == [.tunnel])
         driver.take(.proxies([], outdated: []))
         driver.wait(.seconds(1))
         #expect(driver.program.enrolled.count == 2, "what takes tunnels is not sent to in the clear")

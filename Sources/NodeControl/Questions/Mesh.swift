@@ -44,8 +44,9 @@ extension NodeController {
     /// nil: a proxy answers, or is trusted to.
     private var problemWithoutProxy: String? {
         switch proxy.phase {
-        case .notNeeded, .learning(false, _), .starting:
-            "it waits for its node's proxy, and dials in the clear until then"
+        case .learning(false, _):
+            "it waits for the pods of other nodes to be known, which it dials in the clear until then"
+        case .notNeeded, .starting: "it waits for its node's proxy: connections to pods of the mesh are refused"
         case .down: "its node's proxy is down: connections to pods of the mesh are refused"
         case .learning(true, _), .assumed, .up: nil
         }
