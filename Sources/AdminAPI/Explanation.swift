@@ -1,4 +1,5 @@
 /// The answer of `agentctl explain`.
+package import Observation
 
 /// What happens to one flow, as the interpreter of the programs in force says, and how it comes about.
 package struct Explanation: Codable, Sendable, Equatable {
@@ -21,6 +22,8 @@ package struct Explanation: Codable, Sendable, Equatable {
         package var excluded: String?
         /// The EndpointSlices that have it, by name.
         package var slices: [String]
+        /// How this flow would get there; nil: the mesh has no say in it.
+        package var passage: FlowPassage?
 
         package init(address: String, excluded: String?, slices: [String] = []) {
             self.address = address
@@ -46,6 +49,8 @@ package struct Explanation: Codable, Sendable, Equatable {
     package var endpoints: [Endpoint]
     /// The plan that put this in force.
     package var generation: UInt64
+    /// How it passes the network; nil: the mesh has no say in it.
+    package var passage: FlowPassage?
     /// What the L7 proxy does with the request; nil: no request was given, or it is not routed.
     package var routing: Routing?
 

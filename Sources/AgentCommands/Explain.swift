@@ -1,6 +1,7 @@
 /// `agentctl explain`: one flow, every decision about it, and every endpoint with the reason it is not taken.
 import AdminAPI
 import ArgumentParser
+import Observation
 
 struct Explain: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -53,16 +54,41 @@ struct Explain: ParsableCommand {
             decisions.add(decision.source, decision.object ?? "-", decision.outcome)
         }
         text += decisions.text
+        if let passage = answer.passage { text += "\n\(sentence(passage))\n" }
         if let routing = answer.routing { text += "\n" + Self.text(routing) }
         guard !answer.endpoints.isEmpty else { return text }
-        var endpoints = Table("ENDPOINT", "SLICE", "TAKEN", "WHY NOT")
+        let isInMesh = answer.endpoints.contains { $0.passage != nil }
+        var endpoints =
+            isInMesh
+            ? Table("ENDPOINT", "SLICE", "TAKEN", "BY", "IDENTITY", "WHY NOT")
+            : Table("ENDPOINT", "SLICE", "TAKEN", "WHY NOT")
         for endpoint in answer.endpoints {
             let isTaken = answer.candidates.contains(endpoint.address)
-            endpoints.add(
-                endpoint.address, endpoint.slices.joined(separator: ", "), isTaken ? "yes" : "no",
-                endpoint.excluded ?? (isTaken ? "" : answer.verdict))
+            let (slices, taken) = (endpoint.slices.joined(separator: ", "), isTaken ? "yes" : "no")
+            let whyNot = endpoint.excluded ?? (isTaken ? "" : answer.verdict)
+            if isInMesh {
+                let passage = endpoint.passage
+                endpoints.add(
+                    endpoint.address, slices, taken, passage?.kind.rawValue ?? "-", passage?.serverIdentity ?? "-",
+                    whyNot)
+            } else {
+                endpoints.add(endpoint.address, slices, taken, whyNot)
+            }
         }
         return text + "\n" + endpoints.text
+    }
+
+    static func sentence(_ passage: FlowPassage) -> String {
+        let reason = passage.reason
+        switch passage.kind {
+        case .plaintext: return "in the clear: \(reason)"
+        case .none: return "by no tunnel, and so not at all: \(reason)"
+        case .either: return "in a tunnel or in the clear: \(reason)"
+        case .tunnel:
+            let client = passage.clientIdentity.map { " from \($0)" } ?? ""
+            let server = passage.serverIdentity.map { " to \($0)" } ?? ""
+            return "in a tunnel\(client)\(server): \(reason)"
+        }
     }
 
     static func text(_ routing: Routing) -> String {

@@ -139,6 +139,7 @@ struct FlowLines {
 
     private static func detail(_ event: FlowEvent) -> String {
         var parts: [String] = []
+        if let passage = event.passage { parts.append(Self.word(passage)) }
         if let error = event.error { parts.append(error) }
         if event.kind == .failed, event.error == nil { parts.append("given up by the client") }
         if let hits = event.affinityHits { parts.append("affinity, \(hits) in a row") }
@@ -149,6 +150,13 @@ struct FlowLines {
         if let seconds = event.seconds { parts.append("after \(duration(seconds))") }
         if let trip = event.roundTripSeconds { parts.append("round trip \(duration(trip))") }
         return parts.joined(separator: ", ")
+    }
+
+    private static func word(_ passage: FlowPassage) -> String {
+        switch passage.kind {
+        case .tunnel: "tunnel" + (passage.serverIdentity.map { " to \($0)" } ?? "")
+        case .plaintext, .either, .none: "\(passage.kind.rawValue) (\(passage.reason))"
+        }
     }
 
     private func line(_ cells: [String], _ paint: (Int, String) -> String = { _, cell in cell }) -> String {

@@ -30,6 +30,8 @@ package struct FlowEvent: Codable, Sendable, Equatable {
     package var backend: SocketAddress?
     /// Who has the backend's address.
     package var backendPod: FlowEnd?
+    /// nil: the mesh has no say in it.
+    package var passage: FlowPassage?
     /// As in errno.h: `ECONNREFUSED`.
     package var error: String?
     /// How many times in a row session affinity has led the client to this backend again.

@@ -1,5 +1,6 @@
 /// How an explanation looks: the golden text of one.
 import AdminAPI
+import Observation
 import Testing
 
 @testable import AgentCommands
@@ -40,5 +41,24 @@ import Testing
                 10.244.2.12:8080  shop/py-1, shop/py-2  no     not ready
 
                 """)
+    }
+
+    @Test func whereTheMeshHasASayItIsSaid() {
+        var answer = Explanation(verdict: "proxy", from: "10.1.0.1", to: "10.1.0.2:80/TCP")
+        answer.candidates = ["10.0.0.1:15001"]
+        answer.passage = FlowPassage(.either, "1 of 2 endpoints take tunnels")
+        let names = (client: "spiffe://d/ns/a/sa/b", server: "spiffe://d/ns/a/sa/c")
+        let tunnel = FlowPassage(
+            .tunnel, "both are in the mesh", clientIdentity: names.client, serverIdentity: names.server)
+        answer.endpoints = [.init(address: "10.1.0.2:80", excluded: nil), .init(address: "10.1.0.3:80", excluded: nil)]
+        answer.endpoints[0].passage = tunnel
+        let text = Explain.text(answer)
+        #expect(text.contains("\n\nin a tunnel or in the clear: 1 of 2 endpoints take tunnels\n\nENDPOINT"))
+        #expect(text.contains("no     tunnel  \(names.server)  proxy\n") && text.contains("no     -       -  "))
+        #expect(
+            Explain.sentence(tunnel)
+                == "in a tunnel from \(names.client) to \(names.server): both are in the mesh")
+        #expect(Explain.sentence(FlowPassage(.plaintext, "why")) == "in the clear: why")
+        #expect(Explain.sentence(FlowPassage(.none, "why")) == "by no tunnel, and so not at all: why")
     }
 }

@@ -56,6 +56,18 @@ import Testing
         #expect(lines.text([]) == "" && !lines.text([event(.connect)]).contains("TIME"))
     }
 
+    @Test func whereTheMeshHasASayItIsADetail() {
+        setenv("TZ", "UTC", 1)
+        func detail(_ passage: FlowPassage) -> Substring? {
+            var lines = FlowLines(paint: .off)
+            return lines.text([event(.connect) { $0.passage = passage }]).split(separator: "8080     ").last
+        }
+        let tunnel = FlowPassage(.tunnel, "both are in the mesh", clientIdentity: "c", serverIdentity: "spiffe://s")
+        #expect(detail(tunnel) == "tunnel to spiffe://s\n")
+        #expect(detail(FlowPassage(.tunnel, "both are in the mesh")) == "tunnel\n")
+        #expect(detail(FlowPassage(.plaintext, "a is not in the mesh")) == "plaintext (a is not in the mesh)\n")
+    }
+
     /// Long names and IPv6 addresses widen their columns for all lines they come with, and for those after them.
     @Test func columnsNeverShift() {
         setenv("TZ", "UTC", 1)

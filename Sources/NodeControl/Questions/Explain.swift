@@ -51,6 +51,7 @@ extension NodeController {
         let program = DataplaneProgram(node: node, services: compiler.programs)
         let explained = Interpreter(program).explain(flow)
         var answer = answer(flow, explained)
+        explainPassage(of: flow, explained.verdict, &answer)
         answer.interface = interface
         if case .proxy = explained.verdict {
             if let decision = clientDecision(from, to: question.to) { answer.decisions.append(decision) }

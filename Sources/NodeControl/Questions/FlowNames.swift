@@ -61,6 +61,7 @@ extension NodeController {
     package mutating func named(_ events: FlowEvents) -> FlowEvents {
         if events.events.contains(where: { $0.service == nil }) { keepFlowNames() }
         var events = events
+        var passages: [EventPassenger: FlowPassage?] = [:]
         for index in events.events.indices {
             let event = events.events[index]
             if event.client == nil { events.events[index].client = event.source.flatMap { name(of: $0.address) } }
@@ -68,6 +69,7 @@ extension NodeController {
             if event.service == nil {
                 events.events[index].service = flowNames.service(at: event.dialled, event.protocol)
             }
+            events.events[index].passage = passage(of: events.events[index], &passages)
         }
         return events
     }
