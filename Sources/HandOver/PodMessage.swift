@@ -4,7 +4,7 @@
 ///     agent                                   proxy
 ///       pod(address) + listener         ──►   serves it; once more for a pod it knows: a new listener
 ///       connectsInside                  ──►   (where the dataplane knows no other way to tell its connections)
-///       isComplete                      ──►   closes what was not named since the connection began
+///       isComplete                      ──►   takes for gone what was not named since the connection began
 ///       isGone(address)                 ──►   closes the listener and every connection of the pod
 ///       hasLeft(address)                ──►   closes the listener: the pod lives on outside the mesh
 ///                                       ◄──   wantsSocket(address)

@@ -18,7 +18,14 @@ package final class PodSocketServer: Sendable {
         var connectsInside = false
         /// A pod that is not among the listeners is no pod of the mesh (any more).
         var isComplete = false
+        /// Of pods that live on outside the mesh.
+        var others: Set<IPAddress> = []
         var isStopped = false
+
+        func tellAll(_ session: PodSession) {
+            for pod in others where listeners[pod] == nil { session.tell(.hasLeft(pod)) }
+            session.tell(.isComplete)
+        }
     }
     private let state = Mutex(State())
     private let makeSocket: @Sendable (IPAddress) -> Int32?
@@ -30,12 +37,14 @@ package final class PodSocketServer: Sendable {
     package func connectInside() { state.withLock { $0.connectsInside = true } }
 
     /// From now on a proxy may forget what it is not told of. Before, an agent that has just begun knows of nothing yet
-    /// and what its predecessor handed over goes on.
-    package func complete() {
+    /// and what its predecessor handed over goes on. `others`: the addresses of pods outside the mesh. One that left it
+    /// while agent or proxy did not listen has connections of before.
+    package func complete(others: Set<IPAddress>) {
         state.withLock { state in
+            state.others = others
             guard !state.isComplete else { return }
             state.isComplete = true
-            for session in state.sessions.values { session.tell(.isComplete) }
+            for session in state.sessions.values { state.tellAll(session) }
         }
     }
 
@@ -68,6 +77,7 @@ package final class PodSocketServer: Sendable {
     package func remove(_ pod: IPAddress, isGone: Bool = true) {
         let former = state.withLock { state in
             for session in state.sessions.values { session.tell(isGone ? .isGone(pod) : .hasLeft(pod)) }
+            if !isGone { state.others.insert(pod) }
             return state.listeners.removeValue(forKey: pod)
         }
         if let former { close(former) }
@@ -103,7 +113,7 @@ package final class PodSocketServer: Sendable {
             state.sessions[descriptor] = session
             if state.connectsInside { session.tell(.connectsInside) }
             for pod in state.listeners.keys { session.tell(.pod(pod)) }
-            if state.isComplete { session.tell(.isComplete) }
+            if state.isComplete { state.tellAll(session) }
             return true
         }
         guard isWelcome, let writer = try? JoinableThread(nil, { session.write { self.packet($0) } }) else {

@@ -1,5 +1,5 @@
 /// The mesh in the control actor: who is in it, and what kernel and proxy are told of that.
-import Addressing
+package import Addressing
 import Cluster
 import Compile
 import DataplaneIR
@@ -53,8 +53,11 @@ extension NodeController {
         namespaceFindings(state) + (mesh.map { $0.findings + policyFindings(state) } ?? findingsWithoutMesh(state))
     }
 
-    /// The pods of this node, in the mesh or not, by their uid: of one that has left it connections go on.
-    package var podsHere: Set<String> { mesh == nil ? [] : Set(state.mesh.localPods.values.map(\.knownUID)) }
+    /// The addresses of this node's pods, in the mesh or not, by uid: of one that has left it connections go on.
+    package var podsHere: [String: [IPAddress]] {
+        guard mesh != nil else { return [:] }
+        return Dictionary(state.mesh.localPods.values.map { ($0.knownUID, $0.addresses) }) { $0 + $1 }
+    }
 
     /// Ports of services that routes are for.
     package var routedServices: Int { routes.snapshot.services.values.count { $0.clientProtocol != .tcp } }

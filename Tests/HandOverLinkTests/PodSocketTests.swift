@@ -13,19 +13,28 @@ import Testing
 
     /// What a proxy was given: the port tells which listener it is.
     private final class Given: Sendable {
-        private let state = Mutex<(listeners: [IPAddress: Int32], closed: [IPAddress])>(([:], []))
+        private struct State {
+            var listeners: [IPAddress: Int32] = [:]
+            var closed: [IPAddress] = []
+            var left: [IPAddress] = []
+        }
+        private let state = Mutex(State())
         func take(_ event: PodSocketClient.Event) {
             state.withLock { state in
                 switch event {
                 case .listen(let descriptor, let pod):
                     if let former = state.listeners.updateValue(descriptor, forKey: pod) { close(former) }
-                case .close(let pod), .unlisten(let pod):
+                case .close(let pod):
                     if let former = state.listeners.removeValue(forKey: pod) { close(former) }
                     state.closed.append(pod)
+                case .unlisten(let pod):
+                    if let former = state.listeners.removeValue(forKey: pod) { close(former) }
+                    state.left.append(pod)
                 }
             }
         }
         var closed: [IPAddress] { state.withLock(\.closed) }
+        var left: [IPAddress] { state.withLock(\.left) }
         func ports() throws -> [IPAddress: UInt16] { try state.withLock { try $0.listeners.mapValues(port) } }
         deinit { state.withLock { for descriptor in $0.listeners.values { close(descriptor) } } }
     }
@@ -88,8 +97,31 @@ import Testing
         try eventually("what the next agent says") { try given.ports()[pods[0]] == keptPort }
         // It has just begun, and may not know them yet.
         #expect(given.closed.isEmpty)
-        next.complete()
-        try eventually("what is gone") { Set(given.closed) == Set(pods.dropFirst()) }
+        next.complete(others: [pods[0], pods[1]])
+        try eventually("what is gone") { given.closed == [pods[2]] }
+        #expect(given.left == [pods[1]], "connections of a pod that has only left go on")
+        client.stop()
+        next.stop()
+    }
+
+    /// A pod leaves the mesh before the proxy has found the agent that has just begun.
+    @Test func aPodThatHasLeftBeforeTheProxyListensKeepsItsConnections() throws {
+        let server = try start()
+        defer { unlink(path) }
+        for pod in pods { server.add(pod, listener: try listener()) }
+        let given = Given()
+        let client = client(given)
+        try client.start()
+        try eventually("all pods") { try given.ports().count == 3 }
+        server.stop()
+        unlink(path)
+        let next = PodSocketServer(makeSocket: { _ in nil })
+        next.add(pods[0], listener: try listener())
+        next.remove(pods[0], isGone: false)
+        next.complete(others: [pods[0]])
+        try next.start(on: UnixSocket.bind(path, .packets, mode: 0o600), admitting: [getuid()])
+        try eventually("what is gone") { Set(given.closed) == [pods[1], pods[2]] }
+        #expect(given.left == [pods[0]])
         client.stop()
         next.stop()
     }

@@ -42,7 +42,7 @@ actor NodeAgent {
         /// nil: no L7 proxy.
         var proxy: ProxyLink?
         /// Told after each write what the pods of the mesh on this node are.
-        var mesh: @Sendable (_ program: MeshProgram, _ podsHere: Set<String>) -> Void = { _, _ in }
+        var mesh: @Sendable (_ program: MeshProgram, _ podsHere: [String: [IPAddress]]) -> Void = { _, _ in }
         /// What keeps pods of the mesh from being steered.
         var meshProblems: @Sendable () -> [IPAddress: String] = { [:] }
     }

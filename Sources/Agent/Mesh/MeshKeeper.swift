@@ -28,7 +28,7 @@ final class MeshKeeper: Sendable {
     struct Wanted {
         var pods: [IPAddress: MeshPodProgram]
         /// Also those that are not in the mesh, by their uid.
-        var present: Set<String>
+        var present: [String: [IPAddress]]
     }
 
     private struct Shared {
@@ -57,7 +57,7 @@ final class MeshKeeper: Sendable {
     }
 
     /// To be called after each write of the node's program. `present`: the pods of this node, by their uid.
-    func apply(_ program: MeshProgram, present: Set<String> = []) {
+    func apply(_ program: MeshProgram, present: [String: [IPAddress]] = [:]) {
         let isNew = shared.withLock { shared in
             defer { shared.wanted = Wanted(pods: program.pods, present: present) }
             return shared.wanted?.pods != program.pods
@@ -93,7 +93,7 @@ final class MeshKeeper: Sendable {
                 }
             }
             work?.bring(wanted, now: .now)
-            if work?.isSettled == true { sockets.complete() }
+            if let work, work.isSettled { sockets.complete(others: work.others) }
             if let report = work?.report { shared.withLock { $0.report = report } }
             if let pause = work?.pause { news.wait(atMost: pause) } else { news.wait() }
         }

@@ -24,6 +24,8 @@ struct MeshWork {
     private var attached: [String: Attached] = [:]
     private var problems: [String: String] = [:]
     private var wanted: [String: [IPAddress: MeshPodProgram]] = [:]
+    /// Addresses of this node's pods that are not wanted.
+    private(set) var others: Set<IPAddress> = []
     /// Seconds until those that were not found are looked for again.
     private var patience = 1
     private var nextAudit: ContinuousClock.Instant?
@@ -66,8 +68,9 @@ struct MeshWork {
         for (address, pod) in program.pods { pods[pod.uid, default: [:]][address] = pod }
         if pods.keys != wanted.keys { patience = 1 }
         wanted = pods
+        others = Set(program.present.filter { pods[$0.key] == nil }.values.flatMap(\.self))
         for (uid, one) in attached where wanted[uid].map({ $0.keys != one.pod.addresses.keys }) ?? true {
-            release(one.pod, isGone: !program.present.contains(uid))
+            release(one.pod, isGone: program.present[uid] == nil)
         }
         problems = problems.filter { wanted[$0.key] != nil }
         for (uid, one) in attached where wanted[uid] != one.pod.addresses { change(one.pod) }
