@@ -257,8 +257,8 @@ if !isSet("HEDDLE_CORE") {
         library(
             "ProxyProgram",
             [
-                "Addressing", "AdminAPI", "AdminServer", "Balancing", "CLinux", "CertificateAuthority", "HandOver",
-                "HandOverLink", "Options", "Posix", "Proxy", "RouteIR", "Signing", "Telemetry",
+                "Addressing", "AdminAPI", "AdminServer", "Balancing", "CDataplaneABI", "CLinux", "CertificateAuthority",
+                "HandOver", "HandOverLink", "Options", "Posix", "Proxy", "RouteIR", "Signing", "Telemetry",
             ]),
         .executableTarget(name: "heddle-proxy", dependencies: ["ProxyProgram"], swiftSettings: strict),
         .executableTarget(name: "heddle-agent", dependencies: ["Agent"], swiftSettings: strict),

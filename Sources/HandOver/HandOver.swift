@@ -10,6 +10,7 @@
 ///       answer(id, JSON)                ──►
 ///       certificate(id, identity, CSR)  ──►        where pods of this node are enrolled
 ///                                       ◄──   certified(id, chain, roots | why not); with id 0: other roots
+///                                       ◄──   ownSockets(token)    before the first update, and when it changes
 ///
 /// Every query is answered within five seconds, an unknown one with `{"error": ...}`; a proxy that does not counts as
 /// down. One update is under way at a time. After a nack the agent sends nothing before the configuration changed, and
@@ -31,6 +32,8 @@ package enum HandOverMessage: Equatable, Sendable {
     case answer(id: UInt64, [UInt8])
     case certificate(CertificateQuestion)
     case certified(CertificateAnswer)
+    /// Sockets to applications of this node are to be claimed with it; nil: no longer.
+    case ownSockets(OwnSocketToken?)
     /// Of a newer release.
     case unknown(UInt8)
 
@@ -41,7 +44,7 @@ package enum HandOverMessage: Equatable, Sendable {
     fileprivate static func side(of tag: UInt8) -> Side? {
         switch tag {
         case 1, 3, 4, 6, 7: .proxy
-        case 2, 5, 8: .agent
+        case 2, 5, 8, 9: .agent
         default: nil
         }
     }
@@ -104,6 +107,9 @@ extension HandOverMessage: WireCoded {
         case .certified(let answer):
             writer.tag(8)
             return writer.put(answer)
+        case .ownSockets(let token):
+            writer.tag(9)
+            fields.bytes.bytes = token?.bytes ?? []
         case .unknown(let tag): return writer.tag(tag)
         }
         writer.put(fields)
@@ -127,6 +133,7 @@ extension HandOverMessage: WireCoded {
         case 3: .ack(fields.number, ignored: fields.ignored)
         case 4: .nack(fields.number, reason: fields.text)
         case 5: .query(id: fields.number, fields.text)
+        case 9: .ownSockets(OwnSocketToken(fields.bytes.bytes))
         default: .answer(id: fields.number, fields.bytes.bytes)
         }
     }

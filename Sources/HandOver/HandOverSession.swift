@@ -45,7 +45,8 @@ package struct HandOverSession: Sendable {
             (underWay, refusal) = (nil, (sent.generation, reason.limited(to: 1000)))
             // What a proxy that refused has in mind is not worth guessing: it gets everything.
             acknowledged = nil
-        case .ack, .update, .query, .answer, .certificate, .certified, .unknown: return nil
+        case .ack, .update, .query, .answer, .certificate, .certified, .ownSockets, .unknown:
+            return nil
         }
         return next()
     }

@@ -13,6 +13,8 @@ package final class HandOverClient: Sendable {
         /// JSON for a question of the agent.
         package var answer: @Sendable (String) -> [UInt8]
         package var log: @Sendable (_ level: String, _ message: String) -> Void
+        /// The token for its sockets, or that there is none any more.
+        package var claimSockets: @Sendable (OwnSocketToken?) -> Void = { _ in }
         /// An agent is there, and this is how it is asked for certificates: from any thread, false if it does not
         /// listen any more. nil: it is gone.
         package var connected: @Sendable ((@Sendable (CertificateQuestion) -> Bool)?) -> Void = { _ in }
@@ -154,6 +156,9 @@ package final class HandOverClient: Sendable {
         case .success(.query(let id, let question)): return send(.answer(id: id, hooks.answer(question)))
         case .success(.certified(let answer)):
             hooks.certified(answer)
+            return true
+        case .success(.ownSockets(let token)):
+            hooks.claimSockets(token)
             return true
         case .success(.unknown(let number)):
             hooks.log("warning", "the agent is newer: message \(number) is passed over")

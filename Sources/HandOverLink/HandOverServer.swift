@@ -11,6 +11,7 @@ package import RouteIR
 package final class HandOverServer: Sendable {
     private struct State {
         var snapshot: ProxySnapshot?
+        var token: OwnSocketToken?
         /// What proxies shall believe, in PEM; empty: no certificates are made here.
         var roots: [String] = []
         var sessions: [ObjectIdentifier: HandOverHandler] = [:]
@@ -87,6 +88,15 @@ package final class HandOverServer: Sendable {
         }
     }
 
+    /// Hands every proxy the token with which it claims its sockets, now and to those that come later; nil: none. What
+    /// it failed to claim before it tries again.
+    package func publish(ownSockets token: OwnSocketToken?) {
+        loop.execute {
+            self.state.value.token = token
+            for session in self.state.value.sessions.values { session.claim(with: token) }
+        }
+    }
+
     /// Asks a proxy to let others serve: it finishes what it has (`--drain-time`) and ends.
     package func drain(_ pid: UInt32) {
         loop.execute {
@@ -104,6 +114,8 @@ package final class HandOverServer: Sendable {
     }
 
     // MARK: On the loop
+
+    fileprivate var token: OwnSocketToken? { state.value.token }
 
     fileprivate func opened(_ session: HandOverHandler) {
         state.value.count += 1
@@ -244,8 +256,11 @@ private final class HandOverHandler: ChannelInboundHandler {
             questions.removeValue(forKey: id)?.reply(bytes)
         } else if case .certificate(let question) = message {
             certify(question)
-        } else if let answer = session.receive(message) {
-            send(answer)
+        } else {
+            let answer = session.receive(message)
+            // Before the configuration: what that asks for must be done with it.
+            if case .hello = message, let token = server.token { send(.ownSockets(token)) }
+            if let answer { send(answer) }
         }
     }
 
@@ -270,6 +285,10 @@ private final class HandOverHandler: ChannelInboundHandler {
 
     func offer(_ snapshot: ProxySnapshot) {
         if let message = session.offer(snapshot) { send(message) }
+    }
+
+    func claim(with token: OwnSocketToken?) {
+        if session.identity != nil { send(.ownSockets(token)) }
     }
 
     func ask(_ question: String, _ reply: @escaping @Sendable ([UInt8]?) -> Void) {

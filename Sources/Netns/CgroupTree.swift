@@ -20,22 +20,38 @@ package struct CgroupTree: Sendable {
     /// skipped, a process that moves may be seen twice or not at all.
     package func processes() throws(NetnsError) -> [Int32] {
         var result: [Int32] = []
+        try forEachDirectory { result += $1 }
+        return result
+    }
+
+    /// The directory that a process is in, here or below; nil: none.
+    package func directory(of process: Int32) throws(NetnsError) -> String? {
+        var result: String?
+        try forEachDirectory { directory, processes in if processes.contains(process) { result = directory } }
+        return result
+    }
+    package static func holds(_ directory: String, _ process: Int32) -> Bool {
+        (try? members(of: directory))?.contains(process) ?? false
+    }
+
+    private func forEachDirectory(_ body: (_ path: String, _ processes: [Int32]) -> Void) throws(NetnsError) {
         var pending = [path]
         while let directory = pending.popLast() {
             do throws(NetnsError) {
-                // A threaded cgroup does not list processes (EOPNOTSUPP); the threaded domain above it lists them.
-                let list = try readWholeFile(directory + "/cgroup.procs", absentWhen: [EOPNOTSUPP])
-                // 0 stands for a process outside our pid namespace: nothing to be done about it without hostPID.
-                result += list.split(separator: UInt8(ascii: "\n")).compactMap {
-                    Int32(String(decoding: $0, as: UTF8.self))
-                }
-                .filter { $0 > 0 }
+                body(directory, try Self.members(of: directory))
                 pending += try childDirectories(of: directory)
             } catch  where directory != path && (error.code == ENOENT || error.code == ENODEV) {
                 continue
             }
         }
-        return result
+    }
+
+    private static func members(of directory: String) throws(NetnsError) -> [Int32] {
+        // A threaded cgroup does not list processes (EOPNOTSUPP); the threaded domain above it lists them.
+        let list = try readWholeFile(directory + "/cgroup.procs", absentWhen: [EOPNOTSUPP])
+        // 0 stands for a process outside our pid namespace: nothing to be done about it without hostPID.
+        return list.split(separator: UInt8(ascii: "\n")).compactMap { Int32(String(decoding: $0, as: UTF8.self)) }
+            .filter { $0 > 0 }
     }
 
     /// The network namespaces those processes live in, each once. One that loses its last process meanwhile may be

@@ -101,7 +101,9 @@ final class ProxyProcess: Sendable {
         let pods = PodListeners(socket: PodSockets.path(beside: options.configSocket), log: log)
         self.pods = pods
         engineOptions.makeSocket = { pods.takeSocket(of: $0) }
-        engineOptions.makeInnerSocket = { pods.takeInnerSocket(of: $0) }
+        let claims = OwnSocketClaims { log("warning", $0) }
+        // A socket of the pod's own shows the application itself as its client: only where there is nothing better.
+        engineOptions.makeInnerSocket = { claims.makeSocket($0.family, for: $1) ?? pods.takeInnerSocket(of: $0) }
         engineOptions.connectsInside = { pods.connectsInside }
         engineOptions.leadsToRoot = { leadsToRoot($0, through: $1, to: $2) }
         let accessLog = accessLog
@@ -130,6 +132,7 @@ final class ProxyProcess: Sendable {
             }, log: log)
         hooks.connected = { certificates.connected($0) }
         hooks.certified = { certificates.take($0) }
+        hooks.claimSockets = { claims.adopt($0) }
         control = HandOverClient(
             socket: options.configSocket, version: ProxyProgram.version, snapshot: snapshot, file: file, hooks: hooks)
         self.log = log

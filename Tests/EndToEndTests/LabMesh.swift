@@ -68,7 +68,10 @@ final class LabMesh {
         kind: Pod
         metadata: {name: \(pod.name), namespace: default, uid: uid-\(pod.name), labels: {app: \(pod.name)\(
             label.map { ", " + $0 } ?? "")}}
-        spec: {nodeName: \(pod.nodeName ?? ""), serviceAccountName: \(pod.name), containers: [{name: main}]}
+        spec:
+          nodeName: \(pod.nodeName ?? "")
+          serviceAccountName: \(pod.name)
+          containers: [{name: main, readinessProbe: {tcpSocket: {port: \(TestService.targetPort)}}}]
         status:
           phase: Running
           podIP: \(pod.v4)

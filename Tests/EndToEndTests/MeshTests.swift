@@ -12,6 +12,7 @@ import Testing
             let mesh = try LabMesh(lab, dataplane)
             let wire = try PacketCapture(of: "eth0", in: try mesh.nodes[1].namespace())
             let direct = { (family: AddressFamily) in far(mesh, family) }
+            let kubelet = try LabKubelet(on: mesh.nodes[1], probing: direct(.ipv4))
 
             // In the clear everybody reads along, and a connection of that time goes on.
             let old = try mesh.client.open(.tcp, to: direct(.ipv4))
@@ -32,6 +33,9 @@ import Testing
             for family in AddressFamily.allCases {
                 let one = try mesh.client.flow(.tcp, to: direct(family), count: 5)
                 #expect(one.hits == ["far-answers": 5] && Set(one.peers.keys) == [direct(family)], "\(family): \(one)")
+                // Under nftables an application sees its own pod (docs/mesh.md).
+                let client = dataplane == .ebpf ? mesh.client.address(family) : mesh.far.address(family)
+                #expect(Set(one.clients.keys) == [client], "\(family): \(one)")
                 let web = mesh.service.address(family)
                 let all = try mesh.client.flow(.tcp, to: web, count: 40)
                 #expect(all.answered == 40 && all.names == ["far-answers", "near-answers"], "\(family): \(all)")
@@ -61,7 +65,9 @@ import Testing
                 #expect(inside.answered == 5 && inside.failed == 0, "\(target): \(inside)")
             }
 
+            try onlyKubeletProbes(mesh, kubelet, dataplane)
             try restartAgents(mesh, wire)
+            try onlyKubeletProbes(mesh, kubelet, dataplane)
 
             try leave(mesh, enrolled, wire)
         }
@@ -83,6 +89,14 @@ import Testing
             let report = try held.release()
             #expect(report.alive == 5 && report.errors.isEmpty, "\(report)")
         }
+    }
+
+    /// Whatever is masqueraded has the node's address too.
+    private func onlyKubeletProbes(_ mesh: LabMesh, _ kubelet: LabKubelet, _ dataplane: DataplaneKind) throws {
+        try eventually("a STRICT pod lets kubelet's probe in") { try kubelet.probe() == "passes" }
+        let other = try mesh.nodes[1].host.flow(.tcp, to: far(mesh, .ipv4))
+        // Under nftables nothing else tells them apart (docs/mesh.md).
+        #expect(dataplane == .nftables ? other.failed == 0 : Set(other.errors.keys) == [ECONNREFUSED], "\(other)")
     }
 
     private func far(_ mesh: LabMesh, _ family: AddressFamily) -> SocketAddress {

@@ -88,6 +88,40 @@ import TestSupport
         await loop.shutdown()
     }
 
+    /// The first connection of the first configuration is claimed already.
+    @Test func theTokenComesBeforeTheConfiguration() async throws {
+        let loop = ServerLoop()
+        let server = HandOverServer(on: loop) { _ in }
+        defer { unlink(path) }
+        try await server.start(on: UnixSocket.bind(path, mode: 0o600), admitting: [getuid()])
+        let token = try #require(OwnSocketToken(Array(0..<16)))
+        server.publish(snapshot(5))
+        server.publish(ownSockets: token)
+        let heard = Heard()
+        var hooks = HandOverClient.Hooks(
+            adopt: { snapshot in heard.add("\(snapshot.generation)") }, answer: { _ in [] },
+            log: { _, _ in })
+        hooks.claimSockets = { found in
+            heard.add(found == token ? "token" : found == nil ? "none" : "another")
+        }
+        let client = HandOverClient(
+            socket: path, version: "test", snapshot: ProxySnapshot(node: ProxyNode(name: "")), file: nil, hooks: hooks)
+        try client.start()
+        try eventually("both") { heard.words == ["token", "5"] }
+        server.publish(ownSockets: token)
+        server.publish(ownSockets: nil)
+        try eventually("no more") { heard.words == ["token", "5", "token", "none"] }
+        client.stop()
+        server.stop()
+        await loop.shutdown()
+    }
+
+    private final class Heard: Sendable {
+        private let state = Mutex<[String]>([])
+        var words: [String] { state.withLock { $0 } }
+        func add(_ word: String) { state.withLock { $0.append(word) } }
+    }
+
     /// An update that cannot be read is refused on the same connection: to come again would only bring it again.
     @Test func whatCannotBeReadIsRefusedOnceAndForAll() async throws {
         let socket = try UnixSocket.bind(path, mode: 0o600)

@@ -26,12 +26,24 @@ import Testing
             .certificate(CertificateQuestion(id: 3, identity: "spiffe://td/ns/a/sa/b", request: "csr")),
             .certified(CertificateAnswer(id: 3, chain: ["leaf", "above"], roots: ["root"])),
             .certified(CertificateAnswer(id: 4, problem: "no")),
+            .ownSockets(OwnSocketToken(Array(1...16))), .ownSockets(nil),
         ]
         for message in messages { #expect(try roundTrip(message) == message) }
         for generation in 0..<100 {
             let update = HandOverMessage.update(try samples.snapshot(UInt64(generation)).update(since: nil))
             #expect(try roundTrip(update) == update)
         }
+    }
+
+    /// Whoever has it may speak for any client.
+    @Test func nothingShowsTheToken() throws {
+        let token = try #require(OwnSocketToken(Array(repeating: 77, count: 16)))
+        var dumped = ""
+        dump(HandOverMessage.ownSockets(token), to: &dumped)
+        for text in ["\(token)", "\(HandOverMessage.ownSockets(token))", String(reflecting: token), dumped] {
+            #expect(!text.contains("77"), "\(text)")
+        }
+        #expect(OwnSocketToken([1, 2, 3]) == nil)
     }
 
     /// A proxy may say megabytes, and the agent keeps and shows what it says.

@@ -72,4 +72,17 @@ import Testing
         #expect(error?.description.contains("not on a cgroup v2 mount") == true)
         #expect(throws: NetnsError.self) { try CgroupTree(path: "/nowhere") }
     }
+
+    @Test(.requiresKernel(.root, .netns, .cgroup2)) func aProcessIsFoundInItsDirectory() throws {
+        try Lab.with { lab in
+            let node = try lab.addNode()
+            let pod = try node.addPod("a")
+            let process = try pod.spawn(["sleep", "1000"])
+            let tree = try CgroupTree(path: node.cgroup)
+            try eventually("moved there") { try tree.directory(of: process.pid) == pod.cgroup }
+            #expect(CgroupTree.holds(pod.cgroup, process.pid) && !CgroupTree.holds(node.host.cgroup, process.pid))
+            #expect(!CgroupTree.holds(node.cgroup + "/gone", process.pid))
+            #expect(try tree.directory(of: 1) == nil)
+        }
+    }
 }

@@ -81,7 +81,7 @@ final class TunnelRig: Sendable {
         var options = EngineOptions()
         options.targets.allowsLoopback = true
         options.tunnelPort = tunnelPort ?? tunnels.port
-        options.makeInnerSocket = { _ in
+        options.makeInnerSocket = { _, _ in
             Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         }
         options.leadsToRoot = { leadsToRoot($0, through: $1, to: $2) }

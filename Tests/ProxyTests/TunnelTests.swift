@@ -183,7 +183,7 @@ import Testing
         let slow: (inout EngineOptions) -> Void = { options in
             let make = options.makeInnerSocket
             options.connectsInside = { true }
-            options.makeInnerSocket = { asked.add(1, ordering: .relaxed).newValue < 4 ? nil : make($0) }
+            options.makeInnerSocket = { asked.add(1, ordering: .relaxed).newValue < 4 ? nil : make($0, $1) }
         }
         let rig = try await TunnelRig([server.address], options: slow)
         try rig.trust()

@@ -47,7 +47,7 @@ package final class FakeProxy: Sendable {
         switch message {
         case .update(let update): send(answer(to: update))
         case .query(let id, let text): send(.answer(id: id, Array("{\"asked\":\"\(text)\"}".utf8)))
-        case .hello, .ack, .nack, .answer, .certificate, .certified, .unknown: break
+        case .hello, .ack, .nack, .answer, .certificate, .certified, .ownSockets, .unknown: break
         }
         return length
     }

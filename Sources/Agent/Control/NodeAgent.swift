@@ -45,6 +45,8 @@ actor NodeAgent {
         var mesh: @Sendable (_ program: MeshProgram, _ podsHere: [String: [IPAddress]]) -> Void = { _, _ in }
         /// What keeps pods of the mesh from being steered.
         var meshProblems: @Sendable () -> [IPAddress: String] = { [:] }
+        /// Why applications do not see who is at a tunnel's other end, and STRICT pods may refuse the proxy.
+        var ownSocketProblem: @Sendable () -> String? = { nil }
     }
 
     nonisolated let thread: KernelThread

@@ -23,6 +23,7 @@ extension MeshKeeper {
             guard isEBPF else {
                 // What this agent steered by eBPF before goes on until its own is there.
                 _ = try? BPFSteering.remove(bpffs: bpffs)
+                _ = try? OwnSockets.remove(bpffs: bpffs)
                 return Kernel(
                     steering: NftablesSteering(namespaces: namespaces), namespaces: namespaces,
                     clients: { _, _ in true })
@@ -42,6 +43,7 @@ extension MeshKeeper {
         do throws(DataplaneError) {
             _ = try MeshClients(bpffs: configuration.bpffs).set([:])
             _ = try BPFSteering.remove(bpffs: configuration.bpffs)
+            _ = try OwnSockets.remove(bpffs: configuration.bpffs)
         } catch { log.warning("what steered pods of the mesh is not all removed: \(error)") }
         NftablesSteering.remove(PodNamespaces(cgroup: DataplaneFactory.cgroup(configuration)))
         unlink(mark)

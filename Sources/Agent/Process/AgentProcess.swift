@@ -59,7 +59,12 @@ struct AgentProcess {
         let snapshots = try makeSnapshots(source)
         let (proxies, sendProxies) = AsyncStream<[ConnectedProxy]>.makeStream(bufferingPolicy: .bufferingNewest(1))
         let desk = try CertificateSources.open(configuration).map { CertificateDesk($0, log: log) }
-        let handOver = HandOverServer(on: loop, certify: desk?.certify) { sendProxies.yield($0) }
+        let mesh = configuration.nodeSettings.mesh.map { _ in MeshKeeper(log: log) }
+        let own = mesh.map { _ in OwnSocketKeeper(configuration, log: log) }
+        let handOver = HandOverServer(on: loop, certify: desk?.certify) {
+            sendProxies.yield($0)
+            own?.update(proxies: $0)
+        }
         let proxyUser = try ProxyChild.user(configuration.proxyUser)
         let child = ProxyChild(configuration, user: proxyUser, timers: loop, log: log)
         let link = ProxyLink(
@@ -69,7 +74,6 @@ struct AgentProcess {
             }, ask: { handOver.ask($0, $1) },
             update: { if configuration.proxy == .spawn { child.update(isWanted: $0, $1) } },
             isCurrent: { child.isCurrent($0) }, drain: { handOver.drain($0) })
-        let mesh = configuration.nodeSettings.mesh.map { _ in MeshKeeper(log: log) }
         let agent = try await NodeAgent.make(
             configuration, thread: try KernelThread(name: "heddle-kernel"),
             environment: .init(
@@ -82,8 +86,11 @@ struct AgentProcess {
                 healthChecks: { checks.update($0, node: $1) },
                 ownPrograms: configuration.hasCanary ? Canary.programs : [],
                 serviceMetrics: configuration.hasServiceMetrics ? ServiceMetrics(metrics.registry) : nil,
-                proxy: configuration.proxy == .off ? nil : link, mesh: { mesh?.apply($0, present: $1) },
-                meshProblems: { mesh?.problems ?? [:] }))
+                proxy: configuration.proxy == .off ? nil : link,
+                mesh: {
+                    mesh?.apply($0, present: $1)
+                    own?.update(isNeeded: !$0.pods.isEmpty)
+                }, meshProblems: { mesh?.problems ?? [:] }, ownSocketProblem: { own?.problem }))
         let dataplane = board.now.status.dataplane
         log.info(
             "heddle-agent \(AgentProgram.version) started on node \(configuration.nodeName)",
@@ -93,6 +100,7 @@ struct AgentProcess {
         let isEBPF = await agent.translatesByConnect
         if let mesh {
             try mesh.start(configuration, isEBPF: isEBPF)
+            if isEBPF { try own?.start { handOver.publish(ownSockets: $0) } }
         } else {
             MeshKeeper.removeLeftovers(configuration, log: log)
         }

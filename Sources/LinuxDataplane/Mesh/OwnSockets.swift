@@ -68,7 +68,9 @@ package final class OwnSockets {
                 }
                 _ = try proxies[id]?.ensure([.setsockopt], faults)
             }
-            for id in attachedProxies where !wanted.contains(id) {
+            // None at all is no answer: an agent that has just begun, or a proxy that is replaced, and what connects
+            // meanwhile is to be known.
+            for id in attachedProxies where !wanted.isEmpty && !wanted.contains(id) {
                 proxies[id] = nil
                 try BPFPins.removeAll(in: proxyPins(id).links)
                 try BPFFileSystem.removeDirectory(proxyPins(id).root)
@@ -109,12 +111,24 @@ package final class OwnSockets {
         String(cString: heddle_own_reason_name($0))
     }
 
+    /// Ends it while no pod is enrolled. The map of connections stays: the steering of this agent, or of the one
+    /// before, looks into that one and into no other.
+    package static func detach(bpffs: String) throws(DataplaneError) {
+        do throws(BPFError) {
+            try removePins(bpffs: bpffs, but: OwnConnections.name)
+            // Nobody is left who takes out what was announced.
+            try OwnConnections.clear(bpffs: bpffs)
+        } catch { throw DataplaneError(error) }
+    }
+
     /// Takes everything out of the kernel; returns what was removed, as paths.
     @discardableResult
     package static func remove(bpffs: String) throws(DataplaneError) -> [String] {
         do throws(BPFError) { return try removePins(bpffs: bpffs) } catch { throw DataplaneError(error) }
     }
-    static func removePins(bpffs: String) throws(BPFError) -> [String] {
+    /// `kept`: a map that stays.
+    @discardableResult
+    static func removePins(bpffs: String, but kept: String? = nil) throws(BPFError) -> [String] {
         let pins = BPFPins(own: bpffs)
         guard BPFFileSystem.isBPF(pins.root) else { return [] }
         let proxies = BPFFileSystem.names(in: "\(pins.root)/proxies").map { "\(pins.root)/proxies/\($0)" }
@@ -122,8 +136,9 @@ package final class OwnSockets {
             BPFFileSystem.names(in: directory).map { "\(directory)/\($0)" } + [directory]
         }
         let directories = proxies + ["\(pins.root)/proxies", pins.root]
+        let stays = kept.map { [pins.root, pins.maps, "\(pins.maps)/\($0)"] } ?? []
         var removed: [String] = []
-        for path in files + directories where BPFFileSystem.exists(path) {
+        for path in files + directories where BPFFileSystem.exists(path) && !stays.contains(path) {
             if BPFFileSystem.isDirectory(path) {
                 try BPFFileSystem.removeDirectory(path)
             } else {

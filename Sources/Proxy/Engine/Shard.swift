@@ -215,8 +215,8 @@ package struct EngineOptions: Sendable {
     /// A fresh TCP socket of this pod's network namespace for a tunnel that begins at it, so that it leaves with the
     /// pod's own address; nil: one of the proxy's own does.
     package var makeSocket: @Sendable (IPAddress) -> Int32? = { _ in nil }
-    /// The same for a connection to an application of this pod.
-    package var makeInnerSocket: @Sendable (IPAddress) -> Int32? = { _ in nil }
+    /// One for a connection to an application of this pod, which such a pod lets in; and for whom it is.
+    package var makeInnerSocket: @Sendable (IPAddress, SocketAddress) -> Int32? = { _, _ in nil }
     /// Only such sockets are let in by a pod that refuses plaintext: where none is there yet, one is waited for.
     package var connectsInside: @Sendable () -> Bool = { false }
     package typealias LeadsToRoot =

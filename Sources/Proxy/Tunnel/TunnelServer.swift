@@ -113,7 +113,8 @@ final class ServerTunnelStream: TunnelStream {
         }
         let end = RelayStream(self)
         let relay = Relay(shard, server.arrival, client: end, flow(request, on: server))
-        Connector.connect(toPod: request.target, within: Tunnel.connectTimeout, on: shard) { result in
+        let client = relay.flow.client
+        Connector.connect(toPod: request.target, for: client, within: Tunnel.connectTimeout, on: shard) { result in
             switch result {
             case .success(let socket):
                 guard !relay.isOver else { return socket.reset() }

@@ -90,13 +90,13 @@ enum Connector {
 
     /// To an application of this node, for a tunnel that leads there.
     static func connect(
-        toPod target: SocketAddress, within limit: Duration, on shard: Shard,
+        toPod target: SocketAddress, for client: SocketAddress, within limit: Duration, on shard: Shard,
         then: @escaping (Result<RelaySocket, Failure>) -> Void
     ) {
         let socket = RelaySocket(shard)
         let bootstrap = bootstrap(halfCloses: true, on: shard)
         let install: (any Channel) throws -> Void = { try $0.pipeline.syncOperations.addHandler(socket) }
-        innerSocket(of: target.address, on: shard, until: .now() + patience) { descriptor in
+        innerSocket(of: target.address, for: client, on: shard, until: .now() + patience) { descriptor in
             guard let descriptor else {
                 return connect(to: target, bootstrap, within: limit, on: shard, install: install) { result in
                     then(result.map { _ in socket })
@@ -113,13 +113,14 @@ enum Connector {
 
     /// nil: there is none.
     private static func innerSocket(
-        of pod: IPAddress, on shard: Shard, after pause: TimeAmount = .milliseconds(1), until end: NIODeadline,
-        then: @escaping (Int32?) -> Void
+        of pod: IPAddress, for client: SocketAddress, on shard: Shard, after pause: TimeAmount = .milliseconds(1),
+        until end: NIODeadline, then: @escaping (Int32?) -> Void
     ) {
-        if let descriptor = shard.options.makeInnerSocket(pod) { return then(descriptor) }
+        if let descriptor = shard.options.makeInnerSocket(pod, client) { return then(descriptor) }
         guard shard.options.connectsInside(), NIODeadline.now() < end else { return then(nil) }
         shard.loop.assumeIsolated().scheduleTask(in: pause) {
-            innerSocket(of: pod, on: shard, after: min(pause * 2, .milliseconds(50)), until: end, then: then)
+            innerSocket(
+                of: pod, for: client, on: shard, after: min(pause * 2, .milliseconds(50)), until: end, then: then)
         }
     }
 

@@ -4,6 +4,8 @@ import BPF
 import CDataplaneABI
 import Glibc
 import Netns
+import Posix
+import Synchronization
 import Testing
 import TestSupport
 
@@ -145,6 +147,45 @@ import TestSupport
         }
     }
 
+    /// Else what is announced at one is never found at the other.
+    @Test func whoeverIsFirstAllShareOneMap() throws {
+        try OwnSocketNode.with { test in
+            let bpffs = test.node.bpffs
+            for _ in 0..<50 {
+                try OwnSockets.remove(bpffs: bpffs)
+                let maps = Mutex<[BPFDescriptor]>([])
+                let threads = try (0..<4).map { _ in
+                    try JoinableThread {
+                        guard let map = try? OwnConnections.map(bpffs: bpffs) else { return }
+                        maps.withLock { $0.append(map) }
+                    }
+                }
+                for thread in threads { thread.join() }
+                let found = maps.withLock { $0 }
+                #expect(found.count == 4)
+                #expect(try Set(found.map { try $0.mapID() }).count == 1)
+            }
+        }
+    }
+
+    /// Pods leave the mesh and enter it again while the steering goes on.
+    @Test func whatIsSharedOutlivesTheAttachment() throws {
+        try OwnSocketNode.with { test in
+            let bpffs = test.node.bpffs
+            let before = try OwnConnections.map(bpffs: bpffs).mapID()
+            let own = try test.claimed(for: Self.client)
+            defer { close(own) }
+            _ = fcntl(own, F_SETFL, O_NONBLOCK)
+            _ = dial(own, Self.nobody)
+            #expect(try test.connections().count == 1)
+            try OwnSockets.detach(bpffs: bpffs)
+            #expect(try test.connections().isEmpty, "nobody would take it out")
+            try test.restart()
+            try test.attach()
+            #expect(try OwnConnections.map(bpffs: bpffs).mapID() == before)
+        }
+    }
+
     @Test func aSuccessorTakesOverWithTheSameToken() throws {
         try OwnSocketNode.with { test in
             let token = test.own.token
@@ -157,9 +198,15 @@ import TestSupport
             let (connection, accepted) = try application.accept()
             close(connection)
             #expect(accepted == Self.client)
-            // The proxy has gone elsewhere.
+            // No proxy is connected at the moment.
             try test.own.attach(proxies: [])
-            #expect(try test.claim(for: Self.client, token: token, in: test.node.host) == ENOPROTOOPT)
+            #expect(try test.claim(for: Self.client, token: token, in: test.node.host) == 0)
+            // The proxy has gone elsewhere.
+            try test.own.attach(proxies: [test.pod.cgroup])
+            // The kernel takes a link whose pin is gone away a moment later.
+            try eventually("unknown there") {
+                try test.claim(for: Self.client, token: token, in: test.node.host) == ENOPROTOOPT
+            }
             #expect(try OwnSockets.remove(bpffs: test.node.bpffs).isEmpty == false)
             #expect(!BPFFileSystem.exists(test.node.bpffs + "/own"))
         }
