@@ -84,4 +84,11 @@ pid_t clinux_spawn_bound(char *const argv[], char *const environment[], int outp
 
 void clinux_limit_arenas(int count) { mallopt(M_ARENA_MAX, count); }
 void clinux_trim_heap(void) { malloc_trim(0); }
-void clinux_hide_memory(void) { prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
+void clinux_hide_memory(void)
+{
+	// Swift's crash handler shows what registers point to; and where no program may be started it waits for ever.
+	static const int crashes[] = { SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGQUIT, SIGSEGV, SIGTRAP };
+	for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++)
+		signal(crashes[i], SIG_DFL);
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}

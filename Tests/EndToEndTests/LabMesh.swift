@@ -13,7 +13,7 @@ final class LabMesh {
     let agents: [RunningAgent]
     let manifests: ManifestFolder
     let service: TestService
-    private let authority: TemporaryDirectory
+    let authority: TemporaryDirectory
 
     init(_ lab: Lab, _ dataplane: DataplaneKind, options: [String] = []) throws {
         nodes = [try lab.addNode(), try lab.addNode()]

@@ -35,24 +35,10 @@ final class PacketCapture: Sendable {
         let marker = Array(text.utf8)
         var found = 0
         forEachPacket { packet in
-            if packet.withUnsafeBytes({ contains(marker, in: $0) }) { found += 1 }
+            if packet.withUnsafeBytes({ offset(of: marker, in: $0) != nil }) { found += 1 }
         }
         return found
     }
-    /// By the C library: a test build would look at a megabyte for seconds.
-    private func contains(_ marker: [UInt8], in bytes: UnsafeRawBufferPointer) -> Bool {
-        var rest = bytes[...]
-        while rest.count >= marker.count, let first = marker.first {
-            let start = UnsafeRawBufferPointer(rebasing: rest)
-            guard let base = start.baseAddress, let found = memchr(base, Int32(first), start.count)
-            else { return false }
-            let offset = UnsafeRawPointer(found) - base
-            if start.count - offset >= marker.count, memcmp(found, marker, marker.count) == 0 { return true }
-            rest = rest.dropFirst(offset + 1)
-        }
-        return false
-    }
-
     /// Of what has passed so far nothing counts.
     func forget() { forEachPacket { _ in } }
 

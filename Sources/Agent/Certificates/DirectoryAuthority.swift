@@ -17,6 +17,7 @@ struct DirectoryAuthority: CertificateSource {
     /// Makes what is not there yet.
     init(_ path: String, life: Int) throws(StartupError) {
         (self.path, self.life) = (path, life)
+        hideMemory()
         try ProcessSetup.makeDirectory(path, mode: 0o700, purpose: "directory of the authority", option: "--ca")
         do {
             try makeOnce()
