@@ -27,8 +27,8 @@ final class HTTP2TestClient {
     /// Code of the goodbye.
     private(set) var goAway: UInt32?
 
-    init(_ to: SocketAddress) throws {
-        socket = try TestClient(to)
+    init(_ to: SocketAddress, from: IPAddress? = nil) throws {
+        socket = try TestClient(to, from: from)
         peer = HTTP2Peer(socket.descriptor)
         deliver(peer.descriptor, HTTP2Peer.preface)
         peer.send(HTTP2Peer.settings)
