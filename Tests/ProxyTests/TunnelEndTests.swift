@@ -107,6 +107,34 @@ import Testing
         await rig.end()
     }
 
+    /// The server's node may hear first that its pod has left the mesh, and last that it has joined.
+    @Test(arguments: [true, false]) func nodesNeedNotKnowTheSameAtOnce(leaves: Bool) async throws {
+        let server = try TestListener(at: SocketAddress(serverPod, 0))
+        try server.start { descriptor, _ in deliver(descriptor, "hello") }
+        defer { server.stop() }
+        let rig = try await TunnelRig([server.address], options: { $0.newsPatience = .seconds(60) })
+        try rig.trust()
+        var snapshot = rig.far.snapshot
+        let mesh = snapshot.mesh
+        snapshot.generation += 1
+        snapshot.mesh = nil
+        rig.far.adopt(snapshot)
+        let client = try rig.connect()
+        try eventually("it is tried again") { rig.near.stats.tunnelRefusals.values.reduce(0, +) >= 2 }
+        #expect(server.connections == 0)
+        if leaves {
+            snapshot = rig.near.snapshot
+            snapshot.workloads[serverPod]?.isEnrolled = false
+        } else {
+            snapshot.mesh = mesh
+        }
+        snapshot.generation += 1
+        (leaves ? rig.near : rig.far).adopt(snapshot)
+        #expect(client.rest() == "hello")
+        try eventually("the record") { rig.nearLog.records.count == 1 || rig.tunnels == (leaves ? 0 : 1) }
+        await rig.end()
+    }
+
     @Test func silenceIsAskedAboutAndThenTheEnd() {
         let start = Moment(nanoseconds: 1_000_000_000)
         var pulse = Pulse(start)

@@ -81,6 +81,7 @@ final class TunnelRig: Sendable {
         var options = EngineOptions()
         options.targets.allowsLoopback = true
         options.tunnelPort = tunnelPort ?? tunnels.port
+        options.newsPatience = .zero
         options.makeInnerSocket = { _, _ in
             Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         }

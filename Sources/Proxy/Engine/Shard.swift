@@ -205,6 +205,8 @@ package struct EngineOptions: Sendable {
     package var idleTimeout: Duration = .seconds(3600)
     /// For the next request of an idle connection, once no more are wanted.
     package var drainGrace: Duration = .seconds(5)
+    /// For which a connection is tried again where an endpoint's node takes no tunnel.
+    package var newsPatience: Duration = .milliseconds(500)
     /// While neither side of a request sends anything.
     package var streamIdleTimeout: Duration = .seconds(300)
     /// A request is kept for another try up to this size.

@@ -88,6 +88,18 @@ final class RelayDialer {
         return true
     }
     private var waitsSince: Moment?
+    /// A pod that joins or leaves the mesh does so on its own node and on this one in no order. False: long enough.
+    private func waitsForNews() -> Bool {
+        guard relay.flow.tunnel != nil else { return false }
+        let since = disagreesSince ?? shard.now
+        disagreesSince = since
+        guard shard.now.since(since) < shard.options.newsPatience else { return false }
+        tried = []
+        let timer = shard.loop.assumeIsolated().scheduleTask(in: Tunnel.newsPause) { [weak self] in self?.dial() }
+        cancel = { timer.cancel() }
+        return true
+    }
+    private var disagreesSince: Moment?
     /// The pool that counts this connection, whatever is configured by now.
     private var chosen: UpstreamPool?
 
@@ -109,6 +121,7 @@ final class RelayDialer {
             return relay.fail(
                 TunnelRefusal(.identity, "\(arrival.peer.host) is not known as a pod of this node in the mesh"))
         }
+        (relay.flow.sourceIdentity, relay.flow.destinationIdentity, relay.flow.tunnel) = (nil, nil, nil)
         if let route = way.route {
             relay.flow.sourceIdentity = route.source.identity
             relay.flow.destinationIdentity = route.destination
@@ -130,7 +143,10 @@ final class RelayDialer {
         if let host { tried.append(host) }
         leaveHost(.connectionFailure)
         let others = pool?.balancer.hosts.count { !$0.isRemoved } ?? 0
-        guard tried.count < min(Self.tries, others) else { return relay.fail(refusal) }
+        guard tried.count < min(Self.tries, others) else {
+            if !refusal.mayBeNews || !waitsForNews() { relay.fail(refusal) }
+            return
+        }
         shard.stats.retries += 1
         dial()
     }

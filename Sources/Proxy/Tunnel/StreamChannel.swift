@@ -34,6 +34,7 @@ final class StreamChannel: Channel, ChannelCore, TunnelUser, @unchecked Sendable
         self.stream = stream
         stream.user = self
         pipeline.fireChannelActive()
+        if stream.isLeaving { tunnelLeaves() }
         pipeline.read()
     }
     func failed() { closeNow() }

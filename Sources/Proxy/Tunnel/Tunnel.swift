@@ -25,6 +25,8 @@ enum Tunnel {
     /// How long a connection waits for an endpoint's pod to be known, and how often it looks.
     static let podPatience: Duration = .seconds(2)
     static let podPause: TimeAmount = .milliseconds(20)
+    /// Between two attempts while this node and the endpoint's may not know the same.
+    static let newsPause: TimeAmount = .milliseconds(100)
     /// Nothing was heard for so long, though it was asked.
     static let silence: Duration = .seconds(20)
 
@@ -104,6 +106,13 @@ struct TunnelRefusal: Error, Hashable {
             .unknownPod,
             "no Pod is known that has \(address), where an EndpointSlice says that one is: it may be in the mesh, so "
                 + "nothing is sent to it in the clear; see the watches of pods in agentctl status")
+    }
+    /// Whether the endpoint's pod may have joined the mesh, or left it, and not everybody knows yet.
+    var mayBeNews: Bool {
+        switch kind {
+        case .identity, .refusedByPeer, .handshake, .connect, .reset, .badRequest: true
+        case .unknownPod, .unknownRoot, .expired, .wrongIdentity, .application, .overload: false
+        }
     }
     static let noMesh = TunnelRefusal(.identity, "this node is in no mesh any more")
 

@@ -18,7 +18,7 @@ final class TunnelClient: HTTP2Connection {
     /// nil: it is being made.
     private var link: Connector.Link?
     private var isClosed = false
-    private var isDraining = false
+    private(set) var isDraining = false
     private(set) var peer: TunnelPeer?
     var lastRefusal: TunnelRefusal?
     private var idleSince: Moment

@@ -80,6 +80,9 @@ final class ClientTunnelStream: TunnelStream {
         request.began(self)
     }
 
+    /// Its tunnel takes no new streams any more.
+    var isLeaving: Bool { tunnel?.isDraining == true }
+
     override func receivedHead(_ facts: HeadFacts, isLast: Bool) {
         guard let request else { return }
         self.request = nil

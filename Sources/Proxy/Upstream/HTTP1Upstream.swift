@@ -146,7 +146,7 @@ final class HTTP1Upstream: ChannelDuplexHandler, UpstreamStream, PendingUpstream
         write(ByteBuffer(staticString: "0\r\n"))
         write(trailers ?? ByteBuffer(staticString: "\r\n"))
     }
-    func release() { pool.release(self) }
+    func release() { if isLeaving { close() } else { pool.release(self) } }
     func flush() {
         if outgoing.readableBytes > 0 {
             let count = outgoing.withUnsafeReadableBytes { socket.send($0) }
