@@ -136,7 +136,7 @@ import Testing
         let server = SocketAddress(address(2), 8080)
         #expect(passage(from: 9, by: server) == FlowPassage(.plaintext, "the client is not in the mesh"))
         #expect(passage(from: 1, by: nil) == nil && passage(from: 9, by: SocketAddress(address(3), 8080)) == nil)
-        let early = FlowPassage(.plaintext, "no proxy was there to make a tunnel")
+        let early = FlowPassage(.plaintext, "it began before both were in the mesh")
         #expect(passage(from: 1, by: server) == early)
     }
 }

@@ -43,7 +43,7 @@ extension NodeController {
                 } else if passenger.isNodePort {
                     "node ports are not tunnelled"
                 } else {
-                    "no proxy was there to make a tunnel"
+                    "it began before both were in the mesh"
                 }
             return FlowPassage(.plaintext, reason)
         }
