@@ -37,7 +37,8 @@ extension NodeController {
 
     /// After the kernel has everything.
     mutating func trimHandedOver() {
-        if let snapshot = proxy.written(routes.snapshot) { act(.publish(snapshot)) }
+        if let snapshot = proxy.written(routes.snapshot, now: now) { act(.publish(snapshot)) }
+        deadlines.proxy = proxy.deadline
     }
 
     /// Where the proxy is reached: once there was a route, and from then on, because what is in the kernel must not

@@ -34,6 +34,11 @@ package struct ProxyControl: Sendable {
     package internal(set) var proxies: [ConnectedProxy] = []
     /// The published one still has services that are not routed any more.
     private var isUntrimmed = false
+    /// When it may be without them; nil: the kernel sends something there yet, or that time has come.
+    private var trimsAt: Duration?
+    private var mayTrim = false
+    /// What the kernel has sent to the proxy last may still wait there to be accepted.
+    private static let lingerTime = Duration.seconds(1)
     private var gate: Duration?
     /// There is something to hand over that was held back.
     private(set) var owesRoutes = false
@@ -52,7 +57,7 @@ package struct ProxyControl: Sendable {
             case .learning(_, let until): until
             case .notNeeded, .up, .down: nil
             }
-        return [phaseEnd, gate].compactMap { $0 }.min()
+        return [phaseEnd, gate, trimsAt].compactMap { $0 }.min()
     }
 
     /// What the compiler must count with. `followsAnother`: the agent has just started, where another was before it.
@@ -121,11 +126,15 @@ package struct ProxyControl: Sendable {
     }
 
     /// The kernel has everything; says what to hand to the proxy, if anything.
-    mutating func written(_ routes: ProxySnapshot) -> ProxySnapshot? {
+    mutating func written(_ routes: ProxySnapshot, now: Duration) -> ProxySnapshot? {
         guard isUntrimmed else { return nil }
         // These routes may be held back; what was to be taken back goes with them.
         if case .learning = phase { return nil }
-        isUntrimmed = false
+        guard mayTrim else {
+            trimsAt = trimsAt ?? now + Self.lingerTime
+            return nil
+        }
+        (isUntrimmed, mayTrim) = (false, false)
         return publish(routes)
     }
 
@@ -138,6 +147,7 @@ package struct ProxyControl: Sendable {
 
     /// Whether the kernel may be written.
     mutating func mayWrite(now: Duration) -> Bool {
+        if let at = trimsAt, at <= now { (trimsAt, mayTrim) = (nil, true) }
         guard let end = gate, now < end, !isAcknowledged else {
             gate = nil
             return true

@@ -126,9 +126,14 @@ import Testing
         let during = control.changed([id], [id: program(isProxied: false)], routes: snapshot("api"), now: .zero)
         #expect(during?.services.count == 2)
         #expect(control.mayWrite(now: .zero) == true)
-        let after = control.written(snapshot("api"))
+        // What was sent to the proxy last is still on its way there.
+        #expect(control.written(snapshot("api"), now: .zero) == nil && control.deadline == .seconds(1))
+        #expect(control.mayWrite(now: .milliseconds(999)) == true)
+        #expect(control.written(snapshot("api"), now: .milliseconds(999)) == nil)
+        #expect(control.mayWrite(now: .seconds(1)) == true && control.deadline == nil)
+        let after = control.written(snapshot("api"), now: .seconds(1))
         #expect(after?.services.count == 1 && after?.generation == 103)
-        #expect(control.written(snapshot("api")) == nil)
+        #expect(control.written(snapshot("api"), now: .seconds(9)) == nil)
     }
 
     /// That the kernel gave something up is no reason to hand over what is held back.
@@ -141,11 +146,13 @@ import Testing
         _ = control.changed([], [:], routes: snapshot(), now: .zero)
         _ = control.step(isNeeded: true, knowsPods: false, followsAnother: false, now: .zero)
         _ = control.changed([], [:], routes: snapshot("api"), now: .zero)
-        let early = control.written(snapshot("api"))
-        #expect(early == nil)
+        let early = control.written(snapshot("api"), now: .zero)
+        #expect(early == nil && control.deadline == nil)
         _ = control.step(isNeeded: true, knowsPods: true, followsAnother: false, now: .seconds(1))
         let handed = control.changed([], [:], routes: snapshot("api"), now: .seconds(1))
-        let trimmed = control.written(snapshot("api"))
+        #expect(control.written(snapshot("api"), now: .seconds(1)) == nil)
+        _ = control.mayWrite(now: .seconds(2))
+        let trimmed = control.written(snapshot("api"), now: .seconds(2))
         #expect(handed?.services.count == 2 && trimmed?.services.count == 1)
     }
 
