@@ -101,7 +101,7 @@ import Testing
         guard case .endpointSlice(let slice) = object else { throw TestFailure("no slice") }
         #expect(slice.service == ObjectName("shop", "web"))
         #expect(slice.endpoints.map(\.address.description) == ["10.1.0.11", "10.1.1.12"])
-        #expect(slice.endpoints.map(\.conditions) == [[.ready, .serving], [.serving, .terminating]])
+        #expect(slice.endpoints.map(\.conditions) == [[.ready, .serving, .ofPod], [.serving, .terminating]])
         #expect(slice.endpoints[0].forZones == ["eu-central-1a"])
         #expect(slice.ports == [.init(name: "http", port: 8080)])
         #expect(slice.lastChangeTriggerTime == 1_770_094_800.5)
