@@ -11,6 +11,11 @@ import Testing
 
 @testable import Proxy
 
+private func unsentBytes(_ descriptor: Int32) -> Int32 {
+    var count: Int32 = 0
+    return ioctl(descriptor, UInt(TIOCOUTQ), &count) == 0 ? count : -1
+}
+
 @Suite struct TunnelEndTests {
     /// What nobody takes stays with who sends it.
     @Test func whoDoesNotReadMakesTheOtherWait() async throws {
@@ -105,6 +110,27 @@ import Testing
         rig.near.adopt(snapshot)
         #expect(client.rest() == "hello" && rig.tunnels == 1)
         await rig.end()
+    }
+
+    /// As `echo question | nc -N` does: all is said before there is anybody to hear it.
+    @Test func whoHasSaidAllBeforeTheTunnelIsThereIsHeard() async throws {
+        let server = try TestListener(at: SocketAddress(serverPod, 0))
+        try server.start { descriptor, _ in
+            var buffer: [UInt8] = []
+            while readMore(descriptor, &buffer) {}
+            deliver(descriptor, "\(buffer.count)")
+        }
+        defer { server.stop() }
+        try await TunnelRig.with([server.address]) { rig in
+            let client = try rig.connect()
+            client.send("hello")
+            client.endOutput()
+            try eventually("it waits for a certificate") { rig.near.connectionCount == 1 }
+            // Both have arrived, whenever the proxy reads them.
+            try eventually("what it sent was taken") { unsentBytes(client.descriptor) == 0 }
+            try rig.trust()
+            #expect(client.rest() == "5")
+        }
     }
 
     /// The server's node may hear first that its pod has left the mesh, and last that it has joined.
