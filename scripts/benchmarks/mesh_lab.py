@@ -83,7 +83,8 @@ class MeshNode(Node):
 
     def steered(self):
         """How often a connection's beginning met a program in a pod of this node."""
-        return sum(program.runs for program in bpf.programs(self.bpffs, "mesh/maps").values())
+        return sum(program.runs for name, program in bpf.programs(self.bpffs, "mesh/maps").items()
+                   if name in ("steer", "steer_strict"))
 
 
 class Way:
