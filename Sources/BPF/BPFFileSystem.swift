@@ -1,6 +1,7 @@
 /// Directories of pins in a bpf file system.
 import CLinux
 import Glibc
+import Posix
 
 package enum BPFFileSystem {
     /// Makes the directory and its parents. The path must lie in a bpf file system.
@@ -40,18 +41,7 @@ package enum BPFFileSystem {
     }
 
     /// Names in a directory, sorted; empty when there is none.
-    package static func names(in path: String) -> [String] {
-        guard let directory = opendir(path) else { return [] }
-        defer { closedir(directory) }
-        var names: [String] = []
-        while let entry = readdir(directory) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
-            if name != ".", name != ".." { names.append(name) }
-        }
-        return names.sorted()
-    }
+    package static func names(in path: String) -> [String] { directoryNames(path).sorted() }
 
     package static func remove(_ path: String) throws(BPFError) {
         guard unlink(path) == 0 || errno == ENOENT else { throw BPFError("remove pin \(path)", errno) }

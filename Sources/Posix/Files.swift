@@ -76,3 +76,15 @@ private func inPieces(_ bytes: [UInt8], _ put: (UnsafeRawBufferPointer) -> Int) 
         return WriteOutcome(count: taken, code: 0)
     }
 }
+
+/// What a directory has in it, in no order; empty where there is none.
+package func directoryNames(_ path: String) -> [String] {
+    guard let directory = opendir(path) else { return [] }
+    defer { closedir(directory) }
+    var names: [String] = []
+    while let entry = readdir(directory) {
+        let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+        if name != ".", name != ".." { names.append(name) }
+    }
+    return names
+}

@@ -31,18 +31,7 @@ struct KubeletSearch {
         return count > 0 ? String(decoding: buffer.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self) : nil
     }
 
-    private static func processes() -> [Int32] {
-        guard let directory = opendir("/proc") else { return [] }
-        defer { closedir(directory) }
-        var result: [Int32] = []
-        while let entry = readdir(directory) {
-            let name = withUnsafeBytes(of: &entry.pointee.d_name) {
-                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            if let pid = Int32(name) { result.append(pid) }
-        }
-        return result
-    }
+    private static func processes() -> [Int32] { directoryNames("/proc").compactMap { Int32($0) } }
 }
 
 /// In which cgroups processes are. Where one was found it is looked for first: a walk reads a file for each container.

@@ -99,30 +99,17 @@ struct BugReport: ParsableCommand {
     /// What /proc says of agents and proxies.
     private func processes() -> [(pid: Int, name: String, text: String)] {
         var found: [(pid: Int, name: String, text: String)] = []
-        for pid in directory("/proc").compactMap({ Int($0) }).sorted() {
+        for pid in directoryNames("/proc").compactMap({ Int($0) }).sorted() {
             let name = readSmallFile("/proc/\(pid)/comm")?.filter { $0 != "\n" } ?? ""
             // The kernel keeps fifteen characters of a name.
             guard ["heddle-agent", "heddle-proxy", "heddle-controll"].contains(name) else { continue }
             let command = (readSmallFile("/proc/\(pid)/cmdline") ?? "").replacing("\0", with: " ")
-            var text = "command: \(command)\nopen files: \(directory("/proc/\(pid)/fd").count)\n"
+            var text = "command: \(command)\nopen files: \(directoryNames("/proc/\(pid)/fd").count)\n"
             for file in ["status", "limits", "cgroup", "io"] {
                 text += "\n\(file):\n" + (readSmallFile("/proc/\(pid)/\(file)") ?? "cannot be read\n")
             }
             found.append((pid, name, text))
         }
         return found
-    }
-
-    private func directory(_ path: String) -> [String] {
-        guard let stream = opendir(path) else { return [] }
-        defer { closedir(stream) }
-        var names: [String] = []
-        while let entry = readdir(stream) {
-            let name = withUnsafeBytes(of: &entry.pointee.d_name) {
-                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            if !name.hasPrefix(".") { names.append(name) }
-        }
-        return names
     }
 }

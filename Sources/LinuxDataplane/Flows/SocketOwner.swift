@@ -29,7 +29,7 @@ package struct SocketOwner: Equatable, Sendable {
         let inodes = Set(tables.flatMap { listeners($0, port: port) })
         guard !inodes.isEmpty else { return [] }
         var owners: [Int32: SocketOwner] = [:]
-        for owner in find(inodes, among: names(in: "/proc").compactMap { Int32($0) }).values {
+        for owner in find(inodes, among: directoryNames("/proc").compactMap { Int32($0) }).values {
             owners[owner.pid] = owner
         }
         return owners.values.sorted { $0.pid < $1.pid }
@@ -60,17 +60,6 @@ package struct SocketOwner: Equatable, Sendable {
             owners[pid] = owner
             result[inode] = owner
             return true
-        }
-        return result
-    }
-
-    private static func names(in path: String) -> [String] {
-        guard let directory = opendir(path) else { return [] }
-        defer { closedir(directory) }
-        var result: [String] = []
-        while let entry = readdir(directory) {
-            result.append(
-                withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) })
         }
         return result
     }
