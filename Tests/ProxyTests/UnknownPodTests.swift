@@ -17,6 +17,16 @@ import Testing
         snapshot.workloads[pod] = nil
         snapshot.unknownPods = [pod]
     }
+    /// The pod of the server is unknown, and its client enrolled.
+    private func withUnknown(
+        _ server: TestBackend, _ spoken: RoutedProtocol, _ body: (TunnelRig) async throws -> Void
+    ) async throws {
+        let forget: (inout ProxySnapshot) -> Void = { Self.forget(serverPod, &$0) }
+        try await TunnelRig.with([server.address], clientProtocol: spoken, forget) { rig in
+            try rig.trust()
+            try await body(rig)
+        }
+    }
     private func know(_ rig: TunnelRig, isEnrolled: Bool) {
         var snapshot = rig.near.snapshot
         snapshot.generation += 1
@@ -33,9 +43,7 @@ import Testing
     func whatIsKnownLaterIsReachedAsItOughtToBe(_ spoken: RoutedProtocol, isEnrolled: Bool) async throws {
         let server = try backend()
         defer { server.stop() }
-        let forget: (inout ProxySnapshot) -> Void = { Self.forget(serverPod, &$0) }
-        try await TunnelRig.with([server.address], clientProtocol: spoken, forget) { rig in
-            try rig.trust()
+        try await withUnknown(server, spoken) { rig in
             let client = try rig.connect()
             request(client)
             try eventually("it is there") { rig.near.connectionCount == 1 }
@@ -50,9 +58,7 @@ import Testing
     {
         let server = try backend()
         defer { server.stop() }
-        let forget: (inout ProxySnapshot) -> Void = { Self.forget(serverPod, &$0) }
-        try await TunnelRig.with([server.address], clientProtocol: spoken, forget) { rig in
-            try rig.trust()
+        try await withUnknown(server, spoken) { rig in
             let client = try rig.connect()
             request(client)
             if spoken == .tcp { #expect(client.rest() == "") } else { #expect(client.answer()?.status == 503) }

@@ -30,8 +30,9 @@ extension Exchange {
             return reply(503, .noHealthyUpstream, "no_healthy_upstream", "\(pool.id) has no ready endpoint")
         }
         guard isFirst || !pool.hasWaiting else { return wait(in: pool) }
+        let isAwaited = shard.table.waits(arrival.peer.address, for: pool.address(host))
+        guard !isAwaited || !waitsForPod() else { return }
         let way = way(to: host, in: pool)
-        guard !way.isUnknown || !waitsForPod() else { return }
         // Where there must be a tunnel and can be none, no other's plaintext will do.
         let mayReuse = if case .none = way { false } else { machine.tries.mayReuse }
         if pool.upstream.wire == .h2c { return openStream(host, way, pool, isFirst) }
@@ -56,12 +57,7 @@ extension Exchange {
     /// One whose pod is known, if there is any.
     private func pick(from pool: UpstreamPool) -> EndpointBalancer.HostID? {
         let table = shard.table
-        guard table.isInMesh, !table.snapshot.unknownPods.isEmpty else {
-            return pool.pick(hash: target?.hash, tried: machine.tries.failed)
-        }
-        return pool.pick(hash: target?.hash, tried: machine.tries.failed) {
-            table.way(from: arrival.peer.address, to: $0, nil, service: nil).isUnknown
-        }
+        return pool.pick(hash: target?.hash, tried: machine.tries.failed) { table.waits(arrival.peer.address, for: $0) }
     }
     /// False: long enough.
     private func waitsForPod() -> Bool {

@@ -15,6 +15,11 @@ extension RoutingTable {
         !snapshot.unknownPods.isEmpty && snapshot.unknownPods.contains(address)
     }
 
+    /// Whether `client` must wait until more is known of an endpoint.
+    func waits(_ client: SocketAddress, for endpoint: SocketAddress) -> Bool {
+        isUnknownPod(endpoint.address) && snapshot.mesh != nil && snapshot.meshPods[client.address] != nil
+    }
+
     /// How `client` reaches an endpoint. Two enrolled ones meet in a tunnel or not at all.
     func way(
         from client: SocketAddress, to endpoint: SocketAddress, _ workload: WorkloadEntry?, service: String?,

@@ -32,6 +32,8 @@ final class Relay: ClientConnection {
     /// Who was there first, and where it wanted to go.
     private let client: any RelayEnd
     private var server: (any RelayEnd)?
+    /// Came before the server was there: what a tunnel's window lets through, or what a client sent before its end.
+    private var early: [ByteBuffer] = []
     /// Those that have sent all; those whose connection is gone, in order.
     private var ended: Sides = []
     private var gone: Sides = []
@@ -55,6 +57,11 @@ final class Relay: ClientConnection {
         self.server = server
         server.relay = self
         shard.flows.opened(&flow, now: shard.now)
+        let pieces = early
+        early = []
+        account()
+        for piece in pieces { received(piece, by: client) }
+        if !isOver, ended.contains(.client) { server.endOutput() }
         server.resume()
         client.resume()
     }
@@ -71,7 +78,11 @@ final class Relay: ClientConnection {
     // MARK: From the ends
 
     func received(_ bytes: ByteBuffer, by end: any RelayEnd) {
-        guard !isOver, let other = other(end) else { return }
+        guard !isOver else { return }
+        guard let other = other(end) else {
+            early.keep(bytes, from: 0)
+            return account()
+        }
         let count = UInt64(bytes.readableBytes)
         if end === client { flow.received += count } else { flow.sent += count }
         other.send(bytes)
@@ -128,7 +139,7 @@ final class Relay: ClientConnection {
         charged = bytes
     }
     private func account() {
-        let waiting = [client, server].reduce(0) { sum, end in
+        let waiting = [client, server].reduce(early.reduce(0) { $0 + $1.readableBytes }) { sum, end in
             sum + (end.map { $0.isWritable ? 0 : $0.pendingBytes } ?? 0)
         }
         charge(MemoryLimits.relay + waiting)

@@ -46,7 +46,7 @@ final class RelayDialer {
     private func dial() {
         guard !relay.isOver else { return }
         guard let service else {
-            guard !way(to: arrival.dialled).isUnknown || !waitsForPod() else { return }
+            guard !waits(for: arrival.dialled) || !waitsForPod() else { return }
             return connect(to: arrival.dialled)
         }
         guard let pool else {
@@ -55,7 +55,7 @@ final class RelayDialer {
         guard let host = pick(from: pool) else {
             return relay.fail(TunnelRefusal(.connect, "\(pool.id) has no ready endpoint"))
         }
-        guard !way(to: pool.address(host)).isUnknown || !waitsForPod() else { return }
+        guard !waits(for: pool.address(host)) || !waitsForPod() else { return }
         guard pool.load.mayConnect(pool.policy) else {
             shard.stats.overflows += 1
             return relay.fail(TunnelRefusal(.overload, "\(pool.id) may have no connection more"))
@@ -69,37 +69,32 @@ final class RelayDialer {
 
     /// One whose pod is known, if there is any.
     private func pick(from pool: UpstreamPool) -> EndpointBalancer.HostID? {
-        pool.pick(hash: hash(pool), tried: tried) { way(to: $0).isUnknown }
+        pool.pick(hash: hash(pool), tried: tried) { waits(for: $0) }
     }
     /// As the configuration in force says: a pod may have become known meanwhile.
-    private func way(to endpoint: SocketAddress) -> Way {
-        let table = shard.table
-        return table.way(
-            from: arrival.peer.address, to: endpoint, table.workload(at: endpoint.address),
-            service: service?.service.id.hostname)
+    private func waits(for endpoint: SocketAddress) -> Bool {
+        shard.table.waits(arrival.peer.address, for: endpoint)
     }
-    /// False: long enough.
     private func waitsForPod() -> Bool {
-        let since = waitsSince ?? shard.now
-        waitsSince = since
-        guard shard.now.since(since) < Tunnel.podPatience else { return false }
-        let timer = shard.loop.assumeIsolated().scheduleTask(in: Tunnel.podPause) { [weak self] in self?.dial() }
-        cancel = { timer.cancel() }
-        return true
+        podAwaitedSince = podAwaitedSince ?? shard.now
+        return dialsAgain(in: Tunnel.podPause, since: podAwaitedSince, for: Tunnel.podPatience)
     }
-    private var waitsSince: Moment?
-    /// A pod that joins or leaves the mesh does so on its own node and on this one in no order. False: long enough.
+    private var podAwaitedSince: Moment?
+    /// A pod that joins or leaves the mesh does so on its own node and on this one in no order.
     private func waitsForNews() -> Bool {
         guard relay.flow.tunnel != nil else { return false }
-        let since = disagreesSince ?? shard.now
-        disagreesSince = since
-        guard shard.now.since(since) < shard.options.newsPatience else { return false }
+        newsAwaitedSince = newsAwaitedSince ?? shard.now
         tried = []
-        let timer = shard.loop.assumeIsolated().scheduleTask(in: Tunnel.newsPause) { [weak self] in self?.dial() }
+        return dialsAgain(in: Tunnel.newsPause, since: newsAwaitedSince, for: shard.options.newsPatience)
+    }
+    private var newsAwaitedSince: Moment?
+    /// False: that was long enough.
+    private func dialsAgain(in pause: TimeAmount, since start: Moment?, for patience: Duration) -> Bool {
+        guard let start, shard.now.since(start) < patience else { return false }
+        let timer = shard.loop.assumeIsolated().scheduleTask(in: pause) { [weak self] in self?.dial() }
         cancel = { timer.cancel() }
         return true
     }
-    private var disagreesSince: Moment?
     /// The pool that counts this connection, whatever is configured by now.
     private var chosen: UpstreamPool?
 
@@ -111,7 +106,8 @@ final class RelayDialer {
     private func connect(to endpoint: SocketAddress) {
         let table = shard.table
         let workload = table.workload(at: endpoint.address)
-        let way = way(to: endpoint)
+        let way = table.way(
+            from: arrival.peer.address, to: endpoint, workload, service: service?.service.id.hostname)
         relay.flow.destination = workload
         relay.flow.server = endpoint
         // The kernel brings only pods of the mesh here for an enrolled one: one that is not known is a pod still to be

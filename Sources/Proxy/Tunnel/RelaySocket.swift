@@ -13,8 +13,6 @@ final class RelaySocket: ChannelDuplexHandler, RelayEnd {
     private var socket = DirectSocket()
     /// Nothing is read before the other end is there, but for what comes with an end: NIO reads up to that at once.
     private var isPaused = true
-    private var isStarted = false
-    private var early: [ByteBuffer] = []
     private var wantsRead = false
     private var hasRead = false
     private var inputEnded = false
@@ -43,7 +41,6 @@ final class RelaySocket: ChannelDuplexHandler, RelayEnd {
             hasRead = true
             readOn(&bytes)
         }
-        guard isStarted else { return early.keep(bytes, from: 0) }
         relay?.received(bytes, by: self)
         shard.buffers.giveBack(bytes)
     }
@@ -63,7 +60,7 @@ final class RelaySocket: ChannelDuplexHandler, RelayEnd {
         case .outputClosed: outputEnded = true
         case .inputClosed:
             inputEnded = true
-            if isStarted { relay?.inputEnded(of: self) }
+            relay?.inputEnded(of: self)
         case nil: break
         }
     }
@@ -108,17 +105,9 @@ final class RelaySocket: ChannelDuplexHandler, RelayEnd {
     func pause() { isPaused = true }
     func resume() {
         isPaused = false
-        if !isStarted { start() }
         guard wantsRead else { return }
         wantsRead = false
         context?.read()
-    }
-    private func start() {
-        isStarted = true
-        let pieces = early
-        early = []
-        for piece in pieces { relay?.received(piece, by: self) }
-        if inputEnded { relay?.inputEnded(of: self) }
     }
     func reset() {
         guard let context else { return }

@@ -72,8 +72,6 @@ enum Way {
     case none(TunnelRefusal)
 
     var route: TunnelRoute? { if case .tunnel(let route, _) = self { route } else { nil } }
-    /// The next configuration may say more.
-    var isUnknown: Bool { if case .none(let refusal) = self { refusal.kind == .unknownPod } else { false } }
 }
 
 /// Why there is no tunnel, in a sentence for whoever has to do something about it.

@@ -63,10 +63,6 @@ extension HTTP2Reset {
 final class RelayStream: RelayEnd, TunnelUser {
     var relay: Relay?
     private var stream: TunnelStream?
-    /// Came before the other end was there, as much as the stream's window lets through.
-    private var early: [ByteBuffer] = []
-    private var earlyEnd = false
-    private var isStarted = false
 
     init(_ stream: TunnelStream) {
         self.stream = stream
@@ -76,14 +72,8 @@ final class RelayStream: RelayEnd, TunnelUser {
 
     // MARK: From the stream
 
-    func received(_ bytes: ByteBuffer) {
-        guard isStarted else { return early.keep(bytes, from: 0) }
-        relay?.received(bytes, by: self)
-    }
-    func inputEnded() {
-        guard isStarted else { return earlyEnd = true }
-        relay?.inputEnded(of: self)
-    }
+    func received(_ bytes: ByteBuffer) { relay?.received(bytes, by: self) }
+    func inputEnded() { relay?.inputEnded(of: self) }
     func becameWritable() { relay?.becameWritable(self) }
     func left() {
         stream = nil
@@ -101,15 +91,7 @@ final class RelayStream: RelayEnd, TunnelUser {
     func send(_ bytes: ByteBuffer) { stream?.sendData(bytes, isLast: false) }
     func endOutput() { stream?.sendData(ByteBuffer(), isLast: true) }
     func pause() { stream?.pause() }
-    func resume() {
-        stream?.resume()
-        guard !isStarted else { return }
-        isStarted = true
-        let bytes = early
-        early = []
-        for piece in bytes { relay?.received(piece, by: self) }
-        if earlyEnd { relay?.inputEnded(of: self) }
-    }
+    func resume() { stream?.resume() }
     func reset() {
         let stream = stream
         self.stream = nil
