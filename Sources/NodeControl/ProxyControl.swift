@@ -32,11 +32,16 @@ package struct ProxyControl: Sendable {
     /// Of the first configuration that this agent hands over.
     let firstGeneration: UInt64
     package internal(set) var proxies: [ConnectedProxy] = []
-    /// The published one still has services that are not routed any more.
-    private var isUntrimmed = false
-    /// When it may be without them; nil: the kernel sends something there yet, or that time has come.
-    private var trimsAt: Duration?
-    private var mayTrim = false
+    /// How it stands with services of the published one that are not routed any more.
+    private enum Leftovers: Equatable {
+        case none
+        /// The kernel may send something there yet.
+        case inUse
+        /// It does not; until then.
+        case lingering(until: Duration)
+        case due
+    }
+    private var leftovers = Leftovers.none
     /// What the kernel has sent to the proxy last may still wait there to be accepted.
     private static let lingerTime = Duration.seconds(1)
     private var gate: Duration?
@@ -57,7 +62,8 @@ package struct ProxyControl: Sendable {
             case .learning(_, let until): until
             case .notNeeded, .up, .down: nil
             }
-        return [phaseEnd, gate, trimsAt].compactMap { $0 }.min()
+        let lingerEnd: Duration? = if case .lingering(let until) = leftovers { until } else { nil }
+        return [phaseEnd, gate, lingerEnd].compactMap { $0 }.min()
     }
 
     /// What the compiler must count with. `followsAnother`: the agent has just started, where another was before it.
@@ -119,23 +125,25 @@ package struct ProxyControl: Sendable {
         var next = routes
         for (id, service) in published.services where next.services[id] == nil {
             next.services[id] = service
-            isUntrimmed = true
+            if leftovers == .none { leftovers = .inUse }
         }
-        if isUntrimmed { next.upstreams.merge(published.upstreams) { new, _ in new } }
+        if leftovers != .none { next.upstreams.merge(published.upstreams) { new, _ in new } }
         return publish(next)
     }
 
     /// The kernel has everything; says what to hand to the proxy, if anything.
     mutating func written(_ routes: ProxySnapshot, now: Duration) -> ProxySnapshot? {
-        guard isUntrimmed else { return nil }
         // These routes may be held back; what was to be taken back goes with them.
         if case .learning = phase { return nil }
-        guard mayTrim else {
-            trimsAt = trimsAt ?? now + Self.lingerTime
+        switch leftovers {
+        case .none, .lingering: return nil
+        case .inUse:
+            leftovers = .lingering(until: now + Self.lingerTime)
             return nil
+        case .due:
+            leftovers = .none
+            return publish(routes)
         }
-        (isUntrimmed, mayTrim) = (false, false)
-        return publish(routes)
     }
 
     private mutating func publish(_ snapshot: ProxySnapshot) -> ProxySnapshot {
@@ -147,7 +155,7 @@ package struct ProxyControl: Sendable {
 
     /// Whether the kernel may be written.
     mutating func mayWrite(now: Duration) -> Bool {
-        if let at = trimsAt, at <= now { (trimsAt, mayTrim) = (nil, true) }
+        if case .lingering(let until) = leftovers, until <= now { leftovers = .due }
         guard let end = gate, now < end, !isAcknowledged else {
             gate = nil
             return true
