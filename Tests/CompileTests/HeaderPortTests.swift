@@ -46,6 +46,16 @@ import Testing
         town.add(endpoints("web", [2]))
         town.compile()
         #expect(ports(town) == [[], [8080]])
+        // One of another namespace, whose slice somebody wrote by hand, has no say in it.
+        let evil = ObjectName("evil", "web")
+        var foreign = Service(name: evil)
+        foreign.annotations = [key: "v2"]
+        var slice = EndpointSlice(name: evil, serviceName: "web", addressType: .ipv4)
+        slice.ports = [.init(name: "tcp", port: 8080)]
+        slice.endpoints = [.init(address(1), conditions: [.ready, .serving], nodeName: "node-b")]
+        town.add(.service(foreign), .endpointSlice(slice))
+        town.compile()
+        #expect(ports(town) == [[], [8080]])
         // Another that says nothing of it has the same pods.
         town.add(service("other", 2), endpoints("other", [2]))
         town.compile()

@@ -23,11 +23,14 @@ struct HeaderRequest: Equatable {
 }
 
 extension ClusterState {
-    /// By any address of the pod: the application listens at all of them.
+    /// By any address of the pod: the application listens at all of them. Services of other namespaces say nothing of
+    /// it, whatever slices somebody writes for them: an application that expects no header would take it for nonsense.
     func headerRequests(for pod: Pod) -> [HeaderRequest] {
         var requests: [ObjectName: HeaderRequest] = [:]
         for slice in pod.addresses.flatMap(slices(withEndpointAt:)) {
-            guard let service = slice.service.flatMap({ services[$0] }), service.proxyProtocol != nil else { continue }
+            guard slice.name.namespace == pod.name.namespace, let service = slice.service.flatMap({ services[$0] }),
+                service.proxyProtocol != nil
+            else { continue }
             let ports = slice.ports.filter { $0.transport == .tcp }.map(\.port)
             requests[service.name, default: HeaderRequest(service: service, ports: [])].ports.formUnion(ports)
         }
