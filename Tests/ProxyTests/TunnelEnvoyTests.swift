@@ -2,6 +2,7 @@
 import Addressing
 import CertificateAuthority
 import Glibc
+import HTTP2TestSupport
 import Posix
 import RouteIR
 import Signing
@@ -21,17 +22,48 @@ struct TunnelEnvoyTests {
     init() throws {
         directory = try TemporaryDirectory()
         (authority, stranger) = (try TestAuthority(), try TestAuthority("another"))
-        for account in ["client", "server", "other"] { try keep(account, of: authority, as: account) }
-        for account in ["client", "server"] { try keep(account, of: stranger, as: "evil-" + account) }
+        let ended = TestAuthority.now - 60
+        for account in ["client", "server", "other"] { try keep(authority.texts(account), as: account) }
+        for account in ["client", "server"] {
+            try keep(stranger.texts(account), as: "evil-" + account)
+            try keep(authority.texts(account, from: ended - 7200, until: ended), as: "late-" + account)
+        }
+        try keep(authority.texts("client", domain: "other.example"), as: "alien-client")
         try writeText(authority.authority.chain.joined(), to: path("root.pem"))
         try writeText((authority.authority.chain + stranger.authority.chain).joined(), to: path("roots.pem"))
     }
 
     private func path(_ name: String) -> String { "\(directory.path)/\(name)" }
-    private func keep(_ account: String, of authority: TestAuthority, as name: String) throws {
-        let (chain, key) = try authority.texts(account)
-        try writeText(chain, to: path(name + ".pem"))
-        try writeText(key, to: path(name + ".key"))
+    private func keep(_ texts: (chain: String, key: String), as name: String) throws {
+        try writeText(texts.chain, to: path(name + ".pem"))
+        try writeText(texts.key, to: path(name + ".key"))
+    }
+    private func pod(_ serve: @escaping @Sendable (Int32) -> Void) throws -> TestListener {
+        let listener = try TestListener(at: Addressing.SocketAddress(serverPod, 0))
+        try listener.start { descriptor, _ in serve(descriptor) }
+        return listener
+    }
+    /// Its answer comes when all was said.
+    private func counter() throws -> TestListener {
+        try pod { descriptor in
+            var buffer: [UInt8] = []
+            while readMore(descriptor, &buffer) {}
+            deliver(descriptor, "\(buffer.count)")
+        }
+    }
+    private func calls() throws -> HTTP2TestBackend {
+        try HTTP2TestBackend("one", at: Addressing.SocketAddress(serverPod, 0)) { request in
+            .reply(
+                200, [("content-type", "application/grpc")], body: GRPCTests.message("\(request.body.count)"),
+                trailers: [("grpc-status", "7")])
+        }
+    }
+    private func expectAnswers(_ client: HTTP2TestClient) throws {
+        for size in [1, 100] {
+            let body = GRPCTests.message(String(repeating: "x", count: size))
+            let answer = try client.ask("/shop.Cart/Get", method: "POST", GRPCTests.headers, body: body)
+            #expect(answer.text == GRPCTests.message("\(size + 5)") && answer.trailer("grpc-status") == "7")
+        }
     }
 
     // MARK: Envoy's client, our server
@@ -66,7 +98,48 @@ struct TunnelEnvoyTests {
         }
     }
 
-    @Test(arguments: ["evil-client", "tls12"]) func ourPodsRefuse(_ who: String) async throws {
+    @Test func callsAndHalvesOfAnEnvoyReachOurPods() async throws {
+        let (calls, counter) = (try calls(), try counter())
+        defer {
+            calls.stop()
+            counter.stop()
+        }
+        try await TunnelRig.with([]) { rig in
+            try rig.trust(authority)
+            let tunnels = rig.far.shards[0].options.tunnelPort
+            for server in [calls.address, counter.address] {
+                let entrance = try freeAddress(IPAddress(v4: 0x7f00_0001))
+                let running = try start(client("client", at: entrance, to: server, tunnels: tunnels), entrance)
+                defer { running.signal(SIGTERM) }
+                guard server == counter.address else {
+                    try expectAnswers(HTTP2TestClient(entrance))
+                    continue
+                }
+                let client = try TestClient(entrance)
+                client.send("hello")
+                client.endOutput()
+                #expect(client.rest() == "5")
+            }
+        }
+    }
+
+    /// Who looks for somebody else at our pod's address says so to our node.
+    @Test func anEnvoyRefusesOurPods() async throws {
+        try await TunnelRig.with([]) { rig in
+            try rig.trust(authority)
+            let tunnels = rig.far.shards[0].options.tunnelPort
+            let entrance = try freeAddress(IPAddress(v4: 0x7f00_0001))
+            let target = Addressing.SocketAddress(serverPod, 80)
+            let settings = client("client", at: entrance, to: target, tunnels: tunnels, expecting: "somebody")
+            let running = try start(settings, entrance)
+            defer { running.signal(SIGTERM) }
+            #expect(try TestClient(entrance).rest() == "")
+            try eventually("it is counted") { rig.far.stats.tunnelRefusals[.refusedByPeer] ?? 0 > 0 }
+        }
+    }
+
+    @Test(arguments: ["evil-client", "late-client", "alien-client", "tls12"])
+    func ourPodsRefuse(_ who: String) async throws {
         let server = try TestBackend("one", at: Addressing.SocketAddress(serverPod, 0))
         defer { server.stop() }
         try await TunnelRig.with([]) { rig in
@@ -81,7 +154,10 @@ struct TunnelEnvoyTests {
             let client = try TestClient(entrance)
             client.send("GET / HTTP/1.1\r\nHost: cart\r\n\r\n")
             #expect(client.rest() == "" && server.requests.isEmpty)
-            let kind: TunnelRefusal.Kind = who == "tls12" ? .handshake : .unknownRoot
+            let kinds: [String: TunnelRefusal.Kind] = [
+                "evil-client": .unknownRoot, "late-client": .expired, "alien-client": .wrongIdentity,
+            ]
+            let kind = kinds[who] ?? .handshake
             #expect(rig.far.stats.tunnelRefusals[kind] ?? 0 > 0, "\(rig.far.stats.tunnelRefusals)")
         }
     }
@@ -90,7 +166,9 @@ struct TunnelEnvoyTests {
 
     @Test func ourPodsReachAnEnvoy() async throws {
         let server = try TestBackend("one", at: Addressing.SocketAddress(serverPod, 0)) { request in
-            .reply(200, body: String(repeating: "y", count: request.body.count))
+            request.header("upgrade") == nil
+                ? .reply(200, body: String(repeating: "y", count: request.body.count))
+                : .tunnel("HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\n")
         }
         defer { server.stop() }
         let tunnels = try freeAddress(serverPod)
@@ -106,6 +184,10 @@ struct TunnelEnvoyTests {
                 client.send(String(repeating: "x", count: size))
                 #expect(client.answer()?.body.count == size)
             }
+            client.send("GET / HTTP/1.1\r\nHost: cart\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\n")
+            #expect(client.answer(isHead: true)?.status == 101)
+            client.send("ping")
+            #expect(client.bytes(4) == "ping")
             client.endOutput()
             #expect(client.rest() == "")
             #expect(rig.tunnels == 1)
@@ -113,7 +195,51 @@ struct TunnelEnvoyTests {
         }
     }
 
-    @Test(arguments: ["other", "evil-server", "tls12"]) func ourPodsRefuseTheServer(_ who: String) async throws {
+    @Test func callsAndHalvesOfOurPodsReachAnEnvoy() async throws {
+        let (calls, counter) = (try calls(), try counter())
+        let tunnels = try freeAddress(serverPod)
+        let running = try start(serving("server", at: tunnels), tunnels)
+        defer {
+            running.signal(SIGTERM)
+            calls.stop()
+            counter.stop()
+        }
+        for kind in [RoutedProtocol.tcp, .grpc] {
+            let rig = try await TunnelRig(
+                [calls.address], clientProtocol: kind, wire: .h2c, tunnelPort: tunnels.port)
+            try rig.trust(authority)
+            try expectAnswers(HTTP2TestClient(rig.address, from: clientPod))
+            #expect(rig.tunnels == 1)
+            await rig.end()
+        }
+        let rig = try await TunnelRig([counter.address], tunnelPort: tunnels.port)
+        try rig.trust(authority)
+        let client = try rig.connect()
+        client.send("hello")
+        client.endOutput()
+        #expect(client.rest() == "5")
+        await rig.end()
+    }
+
+    /// Which refuses a name that is not of its mesh.
+    @Test func anEnvoyRefusesOurClients() async throws {
+        let tunnels = try freeAddress(serverPod)
+        let running = try start(serving("server", at: tunnels, to: "spiffe://other.example/"), tunnels)
+        defer { running.signal(SIGTERM) }
+        let rig = try await TunnelRig([Addressing.SocketAddress(serverPod, 80)], tunnelPort: tunnels.port)
+        try rig.trust(authority)
+        let client = try rig.connect()
+        client.send("hello")
+        #expect(client.rest() == "")
+        try eventually("the reason") { rig.nearLog.flows.first?.failure != nil }
+        let reason = rig.nearLog.flows.first?.failure ?? ""
+        #expect(reason.contains("refuses our certificate"), "\(reason)")
+        #expect(rig.near.stats.tunnelRefusals[.refusedByPeer] ?? 0 > 0, "\(rig.near.stats.tunnelRefusals)")
+        await rig.end()
+    }
+
+    @Test(arguments: ["other", "evil-server", "late-server", "tls12"])
+    func ourPodsRefuseTheServer(_ who: String) async throws {
         let server = try TestBackend("one", at: Addressing.SocketAddress(serverPod, 0))
         defer { server.stop() }
         let tunnels = try freeAddress(serverPod)
@@ -129,7 +255,8 @@ struct TunnelEnvoyTests {
         try eventually("the reason") { rig.nearLog.flows.first?.failure != nil }
         let reason = rig.nearLog.flows.first?.failure ?? ""
         let wanted = [
-            "other": "sa/other answers where", "evil-server": "leads to no root", "tls12": "does not speak TLS 1.3",
+            "other": "sa/other answers where", "evil-server": "leads to no root", "late-server": "ended",
+            "tls12": "does not speak TLS 1.3",
         ]
         #expect(reason.contains(wanted[who] ?? "?"), "\(reason)")
         await rig.end()
@@ -179,9 +306,9 @@ struct TunnelEnvoyTests {
 
     private func client(
         _ name: String, at entrance: Addressing.SocketAddress, to target: Addressing.SocketAddress, tunnels: UInt16,
-        version: String = "TLSv1_3"
+        version: String = "TLSv1_3", expecting account: String = "server"
     ) -> String {
-        let match = "\"exact\": \"spiffe://cluster.local/ns/shop/sa/server\""
+        let match = "\"exact\": \"spiffe://cluster.local/ns/shop/sa/\(account)\""
         return """
             {"static_resources": {"listeners": [{"name": "in", "address": \(address(entrance)), "filter_chains": [
              {"filters": [{"name": "tcp", "typed_config": {\(types).filters.network.tcp_proxy.v3.TcpProxy",
@@ -197,9 +324,10 @@ struct TunnelEnvoyTests {
     }
 
     private func serving(
-        _ name: String, at tunnels: Addressing.SocketAddress, version: String = "TLSv1_3"
+        _ name: String, at tunnels: Addressing.SocketAddress, version: String = "TLSv1_3",
+        to clients: String = "spiffe://cluster.local/"
     ) -> String {
-        let match = "\"prefix\": \"spiffe://cluster.local/\""
+        let match = "\"prefix\": \"\(clients)\""
         return """
             {"static_resources": {"listeners": [{"name": "hbone", "address": \(address(tunnels)), "filter_chains": [{
              \(tls(name, roots: "roots.pem", match: match, isServer: true, version)),

@@ -64,6 +64,28 @@ import Testing
             near: theirs.credentials([theirs.credential("client")], roots: [ours, theirs]),
             far: ours.credentials([ours.credential("server")]))
         #expect(kinds == [.refusedByPeer] && far == [.unknownRoot], "\(near)")
+        #expect(near.hasPrefix("the peer ended"), "\(near)")
+    }
+
+    /// TLS has no word for it: the server's node ends the connection.
+    @Test func aClientHearsWhereItsTrustDomainIsNotTaken() async throws {
+        let listener = try server()
+        defer { listener.stop() }
+        let authority = try TestAuthority()
+        var snapshot = ProxySnapshot(node: ProxyNode(name: "near"))
+        let rig = try await TunnelRig([listener.address], options: { _ in }) { snapshot = $0 }
+        snapshot.generation += 1
+        snapshot.mesh = ProxyMesh(trustDomain: "old.example", aliases: ["cluster.local"])
+        rig.near.adopt(snapshot)
+        rig.near.adopt(try authority.credentials([authority.credential("client", domain: "old.example")]))
+        rig.far.adopt(try authority.credentials([authority.credential("server")]))
+        #expect(try rig.connect().rest() == "")
+        try eventually("the reason") { rig.nearLog.flows.first?.failure != nil }
+        let reason = rig.nearLog.flows.first?.failure ?? ""
+        #expect(reason.contains("as soon as TLS was set up: it refuses our certificate"), "\(reason)")
+        #expect(rig.near.stats.tunnelRefusals.map(\.key) == [.refusedByPeer])
+        #expect(rig.far.stats.tunnelRefusals.map(\.key) == [.wrongIdentity])
+        await rig.end()
     }
 
     @Test func expiredCertificatesAreRefused() async throws {
@@ -78,6 +100,7 @@ import Testing
         #expect(server.near.contains("ended") && server.nearKinds == [.expired], "\(server.near)")
         let client = try await refusal(near: late, far: good)
         #expect(client.farKinds == [.expired] && client.nearKinds == [.refusedByPeer], "\(client.near)")
+        #expect(client.near.hasPrefix("the peer ended"), "\(client.near)")
     }
 
     @Test func clientsOfAnotherTrustDomainNeedAnAlias() async throws {

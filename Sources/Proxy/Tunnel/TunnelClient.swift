@@ -23,6 +23,8 @@ final class TunnelClient: HTTP2Connection {
     var lastRefusal: TunnelRefusal?
     private var idleSince: Moment
     private var pulse: Pulse
+    /// Anything behind TLS.
+    private var hasHeard = false
 
     init(_ route: TunnelRoute, _ credential: TunnelCredentials.Context, _ pool: TunnelPool, _ shard: Shard) {
         (self.route, self.credential, self.pool) = (route, credential, pool)
@@ -155,11 +157,13 @@ final class TunnelClient: HTTP2Connection {
     }
     /// Also what waits for it.
     func abort() {
+        isDraining = true
         if let context { context.channel.cut() } else { failed(TunnelRefusal(.connect, "the pod is gone")) }
     }
 
     override func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         pulse.heard(shard.now)
+        hasHeard = true
         super.channelRead(context: context, data: data)
     }
     /// In TLS 1.3 a server tells only now what it thinks of our certificate.
@@ -170,6 +174,12 @@ final class TunnelClient: HTTP2Connection {
     override func closed() {
         guard !isClosed else { return }
         isClosed = true
+        // What we have sent since can cost us the alert of a server that refuses our certificate. All others begin with
+        // their settings.
+        if lastRefusal == nil, !hasHeard, !isDraining {
+            lastRefusal = TunnelRefusal(
+                .refusedByPeer, "the peer ended the connection as soon as TLS was set up: \(refusedCertificate)")
+        }
         if let lastRefusal { shard.refusedTunnel(lastRefusal, "to \(route.destination) at \(route.address)") }
         pool.closed(self)
         turnAway(lastRefusal ?? TunnelRefusal(.connect, "the server's node closed the tunnel"))

@@ -96,6 +96,9 @@ final class TunnelHandshake: ChannelInboundHandler, RemovableChannelHandler {
     }
 }
 
+let refusedCertificate =
+    "it refuses our certificate: it may expect another identity or trust domain, and its log says why"
+
 /// What an error of TLS means. Alerts are what the other side says.
 func tlsRefusal(_ text: String) -> TunnelRefusal {
     if text.contains("ALERT") {
@@ -106,7 +109,7 @@ func tlsRefusal(_ text: String) -> TunnelRefusal {
                 ? "it finds our certificate expired: look at both clocks"
                 : text.contains("PROTOCOL_VERSION")
                     ? "it does not speak TLS 1.3"
-                    : "it refuses our certificate"
+                    : refusedCertificate
         return TunnelRefusal(.refusedByPeer, "the peer ended TLS: \(reason)")
     }
     if text.contains("PEER_DID_NOT_RETURN_A_CERTIFICATE") {

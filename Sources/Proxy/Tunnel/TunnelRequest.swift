@@ -67,21 +67,21 @@ final class TunnelRequest {
 /// Of a client's side: first the answer, then bytes.
 final class ClientTunnelStream: TunnelStream {
     private var request: TunnelRequest?
-    private var tunnel: TunnelClient? { connection as? TunnelClient }
+    /// Also when the stream is none of its any more: it knows why.
+    private let tunnel: TunnelClient
     /// Our end of the connection.
     private(set) var link: Connector.Link?
-    private let pool: TunnelPool
 
     init(_ request: TunnelRequest, on tunnel: TunnelClient, _ link: Connector.Link) {
         self.request = request
         self.link = link
-        pool = tunnel.pool
+        self.tunnel = tunnel
         super.init(0, on: tunnel)
         request.began(self)
     }
 
     /// Its tunnel takes no new streams any more.
-    var isLeaving: Bool { tunnel?.isDraining == true }
+    var isLeaving: Bool { !isOver && tunnel.isDraining }
 
     override func receivedHead(_ facts: HeadFacts, isLast: Bool) {
         guard let request else { return }
@@ -107,10 +107,10 @@ final class ClientTunnelStream: TunnelStream {
         guard let request else { return super.wasReset(cause) }
         self.request = nil
         switch cause {
-        case .refused, .leaving: if request.repeats() { return pool.again(request) }
+        case .refused, .leaving: if request.repeats() { return tunnel.pool.again(request) }
         case .byPeer, .violation, .connectionClosed: break
         }
-        request.finish(.failure(tunnel?.lastRefusal ?? TunnelRefusal(.connect, "the server's node \(cause.sentence)")))
+        request.finish(.failure(tunnel.lastRefusal ?? TunnelRefusal(.connect, "the server's node \(cause.sentence)")))
     }
     override func abandon(_ code: HTTP2Code) {
         request = nil
