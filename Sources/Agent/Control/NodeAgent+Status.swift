@@ -43,15 +43,12 @@ extension NodeAgent {
     /// The part that changes with every write; costs the same however many services there are.
     func publish() {
         let warnings = controller.warnings
-        let problems = [
-            environment.ownSocketProblem().map { "applications do not see the clients of tunnels: \($0)" },
-            environment.snapshot.problem(),
-        ]
+        let problems = environment.ownSocketProblems() + [environment.snapshot.problem()].compactMap(\.self)
         environment.board.update { contents in
             controller.report(into: &contents.status)
             contents.status.warnings =
                 warnings.node + dataplane.warnings + hostWarnings + leftovers + warnings.proxy + trafficWarnings
-                + controller.meshWarnings(environment.meshProblems()) + problems.compactMap(\.self)
+                + controller.meshWarnings(environment.meshProblems()) + problems
             contents.oldestPending = controller.reconciler.oldestPending
             contents.lastSyncAt = controller.lastWrite?.at
             contents.written = controller.marks.written

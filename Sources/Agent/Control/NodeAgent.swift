@@ -46,7 +46,7 @@ actor NodeAgent {
         /// What keeps pods of the mesh from being steered.
         var meshProblems: @Sendable () -> [IPAddress: String] = { [:] }
         /// Why applications do not see who is at a tunnel's other end, and STRICT pods may refuse the proxy.
-        var ownSocketProblem: @Sendable () -> String? = { nil }
+        var ownSocketProblems: @Sendable () -> [String] = { [] }
     }
 
     nonisolated let thread: KernelThread

@@ -1,6 +1,8 @@
 /// Keeps the programs attached by which the proxy's sockets are known, while pods of this node are enrolled, and hands
 /// the proxies the token once the kernel asks for it where they are. On a thread of its own, for attaching waits for
 /// the kernel's readers.
+import Addressing
+import DataplaneIR
 import Glibc
 import HandOver
 import LinuxDataplane
@@ -14,6 +16,8 @@ final class OwnSocketKeeper: Sendable {
     private struct Wanted: Equatable {
         /// nil: nothing is in force yet that says so.
         var isNeeded: Bool?
+        /// Pods that refuse a probe unless it is known to be kubelet's.
+        var probed: Set<String> = []
         var proxies: [ConnectedProxy] = []
     }
     private let wanted = Mutex(Wanted())
@@ -21,7 +25,7 @@ final class OwnSocketKeeper: Sendable {
     private let bpffs: String
     private let cgroup: String
     private let log: Logger
-    private let trouble = Mutex<String?>(nil)
+    private let trouble = Mutex<[String]>([])
 
     /// `cgroup`: where the dataplane is attached.
     init(bpffs: String, cgroup: String, log: Logger) {
@@ -39,8 +43,11 @@ final class OwnSocketKeeper: Sendable {
         try startThread { self.run(hand) }
     }
 
-    /// Whether pods of this node are enrolled.
-    func update(isNeeded: Bool) { change { $0.isNeeded = isNeeded } }
+    /// The enrolled pods of this node.
+    func update(pods: [IPAddress: MeshPodProgram]) {
+        let probed = pods.values.filter { pod in pod.probePorts.contains { pod.mode(of: $0) == .strict } }
+        change { ($0.isNeeded, $0.probed) = (!pods.isEmpty, Set(probed.map(\.name))) }
+    }
     func update(proxies: [ConnectedProxy]) { change { $0.proxies = proxies } }
     private func change(_ body: (inout Wanted) -> Void) {
         let isNews = wanted.withLock { wanted in
@@ -51,8 +58,8 @@ final class OwnSocketKeeper: Sendable {
         if isNews { news.signal() }
     }
 
-    /// Why applications may not see the client, and STRICT pods may refuse the proxy; nil: nothing is wrong.
-    var problem: String? { trouble.withLock { $0 } }
+    /// Why applications may not see the client, and STRICT pods may refuse the proxy, or kubelet.
+    var problems: [String] { trouble.withLock { $0 } }
 
     // MARK: The thread
 
@@ -64,7 +71,7 @@ final class OwnSocketKeeper: Sendable {
             if work.isAttached { news.wait(atMost: 3) } else { news.wait() }
             let wanted = wanted.withLock { $0 }
             guard let isNeeded = wanted.isNeeded else { continue }
-            var problem: String?
+            var problems: [String] = []
             do {
                 let token = isNeeded ? try work.attach(wanted.proxies) : nil
                 // A proxy that came with the token before we were where it is hears it again, and tries again.
@@ -72,15 +79,24 @@ final class OwnSocketKeeper: Sendable {
                 if handed?.token != token || handed?.pids != pids { hand(token) }
                 handed = (token, pids)
                 if !isNeeded { try work.detach() }
+                if isNeeded, !work.knowsKubelet, !wanted.probed.isEmpty { problems = [noKubelet(wanted.probed)] }
             } catch {
-                problem = "\(error)"
+                problems = ["applications do not see the clients of tunnels: \(error)"]
             }
-            let isNew = trouble.withLock { known in
-                defer { known = problem }
-                return known != problem
+            let news = trouble.withLock { known in
+                defer { known = problems }
+                return problems.filter { !known.contains($0) }
             }
-            if let problem, isNew { log.error("applications do not see the clients of tunnels: \(problem)") }
+            for problem in news { log.error("\(problem)") }
         }
+    }
+
+    private func noKubelet(_ pods: Set<String>) -> String {
+        let others = pods.count > 3 ? " and \(pods.count - 3) more" : ""
+        let names = pods.sorted().prefix(3).joined(separator: ", ") + others
+        return "kubelet was not found, and its probes of STRICT pods (\(names)) are refused: it is looked for among "
+            + "root's processes below \(cgroup) with the mounts of the node, by the name \(KubeletSearch.name) and at "
+            + "TCP port \(KubeletSearch.port); otherwise make the ports of the probes PERMISSIVE with portLevelMtls"
     }
 
     private struct Work {
@@ -89,6 +105,7 @@ final class OwnSocketKeeper: Sendable {
         private var own: OwnSockets?
         private var kubelet = KubeletSearch()
         private var places: ProcessPlaces?
+        private(set) var knowsKubelet = false
 
         init(bpffs: String, cgroup: String) { (self.bpffs, self.cgroup) = (bpffs, cgroup) }
 
@@ -106,6 +123,7 @@ final class OwnSocketKeeper: Sendable {
             let kubelet = try kubelet.process { try places.directory(of: $0) != nil }
             let prober = try kubelet.flatMap { try places.directory(of: $0) }
             try own.setProbers(prober.map { [$0] } ?? [])
+            knowsKubelet = prober != nil
             self.places = places
             return OwnSocketToken(own.token)
         }

@@ -89,8 +89,8 @@ struct AgentProcess {
                 proxy: configuration.proxy == .off ? nil : link,
                 mesh: {
                     mesh?.apply($0, present: $1)
-                    own?.update(isNeeded: !$0.pods.isEmpty)
-                }, meshProblems: { mesh?.problems ?? [:] }, ownSocketProblem: { own?.problem }))
+                    own?.update(pods: $0.pods)
+                }, meshProblems: { mesh?.problems ?? [:] }, ownSocketProblems: { own?.problems ?? [] }))
         let dataplane = board.now.status.dataplane
         log.info(
             "heddle-agent \(AgentProgram.version) started on node \(configuration.nodeName)",

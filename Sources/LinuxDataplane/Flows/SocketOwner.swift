@@ -23,13 +23,14 @@ package struct SocketOwner: Equatable, Sendable {
         return find(inodes, among: pids)
     }
 
-    /// By port: the processes that listen on it in our network namespace, as far as we may look into them.
-    package static func listening(onTCP port: UInt16) -> [SocketOwner] {
-        let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].map(contents)
+    /// By port: the processes that listen on it in this thread's network namespace, as far as we may look into them.
+    /// `pids`: who may it be? nil: anybody.
+    package static func listening(onTCP port: UInt16, among pids: [Int32]? = nil) -> [SocketOwner] {
+        let tables = ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"].map(contents)
         let inodes = Set(tables.flatMap { listeners($0, port: port) })
         guard !inodes.isEmpty else { return [] }
         var owners: [Int32: SocketOwner] = [:]
-        for owner in find(inodes, among: directoryNames("/proc").compactMap { Int32($0) }).values {
+        for owner in find(inodes, among: pids ?? directoryNames("/proc").compactMap { Int32($0) }).values {
             owners[owner.pid] = owner
         }
         return owners.values.sorted { $0.pid < $1.pid }

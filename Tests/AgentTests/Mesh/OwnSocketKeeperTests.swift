@@ -1,4 +1,6 @@
 /// The proxy's sockets are made known where the proxy is, and its token is handed out when they are.
+import Addressing
+import DataplaneIR
 import Glibc
 import HandOver
 import Logging
@@ -20,7 +22,7 @@ import TestSupport
             var proxy = ConnectedProxy(pid: UInt32(process.pid), version: "1", generation: 1)
             proxy.rights = .init(user: 1, effective: 0, bounding: 0, hasNoNewPrivileges: true, filtersCalls: true)
             keeper.update(proxies: [proxy])
-            keeper.update(isNeeded: true)
+            keeper.update(pods: pods())
             let link = "\(node.bpffs)/own/proxies/\(try number(of: node.host.cgroup))/links/setsockopt"
             try eventually("attached at the proxy's cgroup") { access(link, F_OK) == 0 }
             try eventually("handed out") { heard.tokens.count == 1 && heard.tokens[0] != nil }
@@ -31,13 +33,13 @@ import TestSupport
             try eventually("attached at the node's cgroup") {
                 access(everywhere, F_OK) == 0 && access(link, F_OK) != 0
             }
-            keeper.update(isNeeded: false)
+            keeper.update(pods: [:])
             try eventually("taken away") {
                 ["links", "proxies", "maps/own_config"].allSatisfy { access("\(node.bpffs)/own/\($0)", F_OK) != 0 }
             }
             #expect(access("\(node.bpffs)/own/maps/own_connections", F_OK) == 0, "the steering looks into that one")
             try eventually("taken back") { heard.tokens.count == 2 && heard.tokens[1] == nil }
-            #expect(keeper.problem == nil)
+            #expect(keeper.problems == [])
         }
     }
 
@@ -47,9 +49,36 @@ import TestSupport
             let keeper = OwnSocketKeeper(
                 bpffs: "/tmp/no-bpffs", cgroup: node.cgroup, log: Logger(label: "test"))
             try keeper.start { _ in }
-            keeper.update(isNeeded: true)
-            try eventually("said") { keeper.problem?.contains("not in a bpf file system") == true }
+            keeper.update(pods: pods())
+            try eventually("said") { keeper.problems.first?.contains("not in a bpf file system") == true }
         }
+    }
+
+    /// Only where it makes a difference.
+    @Test func saysThatKubeletIsNotFound() throws {
+        try Lab.with { lab in
+            let node = try lab.addNode()
+            let keeper = OwnSocketKeeper(bpffs: node.bpffs, cgroup: node.cgroup, log: Logger(label: "test"))
+            let heard = Heard()
+            try keeper.start { heard.add($0) }
+            keeper.update(pods: pods())
+            try eventually("attached") { heard.tokens.count == 1 }
+            #expect(keeper.problems == [])
+            keeper.update(pods: pods { $0.probePorts = [8080] })
+            try eventually("said") { keeper.problems.first?.contains("of STRICT pods (shop/web) are refused") == true }
+            keeper.update(
+                pods: pods {
+                    $0.probePorts = [8080]
+                    $0.portModes = [8080: .permissive]
+                })
+            try eventually("no longer") { keeper.problems == [] }
+        }
+    }
+
+    private func pods(_ change: (inout MeshPodProgram) -> Void = { _ in }) -> [IPAddress: MeshPodProgram] {
+        var pod = MeshPodProgram(name: "shop/web", uid: "1", mode: .strict)
+        change(&pod)
+        return [IPAddress(v4: 0x0a01_0001): pod]
     }
 
     /// What was handed out, without what was the same again.
