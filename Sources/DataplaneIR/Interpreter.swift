@@ -196,15 +196,21 @@ package struct Interpreter: Sendable {
     /// A pod of the mesh dials a pod of the mesh, not itself, by its address. nil: it is no such flow.
     private func meshed(_ flow: Flow, _ steps: inout [Decision]) -> Verdict? {
         let address = flow.destination.address
-        guard flow.transport == .tcp, node.mesh.enrolled.contains(address), node.mesh.pods[flow.source] != nil else {
-            return nil
-        }
+        guard flow.transport == .tcp, node.mesh.pods[flow.source] != nil else { return nil }
+        let isUnlisted =
+            !node.mesh.enrolled.contains(address) && node.mesh.unlisted.contains { $0.contains(address) }
+            && !node.serviceCIDRs.contains { $0.contains(address) }
+        guard isUnlisted || node.mesh.enrolled.contains(address) else { return nil }
         guard address != flow.source, flow.destination.port != MeshProgram.tunnelPort else {
             let reason = address == flow.source ? "a pod that dials itself" : "the port where tunnels arrive"
             steps.append(Decision("\(flow.destination)", "\(reason): left alone"))
             return nil
         }
-        return proxied(nil, Self.enrolment, "\(flow.source) and \(address) are pods of the mesh", flow, &steps)
+        let reason =
+            isUnlisted
+            ? "\(flow.source) is a pod of the mesh, and \(address) may be one: those of other nodes are not listed yet"
+            : "\(flow.source) and \(address) are pods of the mesh"
+        return proxied(nil, Self.enrolment, reason, flow, &steps)
     }
 
     /// What pods of this node say to who comes to them in the clear. How it went until there is the verdict's.

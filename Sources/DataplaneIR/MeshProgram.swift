@@ -10,6 +10,9 @@ package struct MeshProgram: Equatable, Sendable {
     /// Every enrolled address of the cluster, those of this node too, and those of pods that are not known yet: what an
     /// enrolled pod sends there by TCP the proxy answers, which makes a tunnel of it.
     package var enrolled: Set<IPAddress> = []
+    /// Where pods of other nodes may be that are not listed yet: every address there counts as enrolled, but for
+    /// those of services.
+    package var unlisted: [IPPrefix] = []
 
     package init() {}
 }

@@ -44,7 +44,9 @@ extension NodeController {
         guard let mesh else { return MeshProgram() }
         var program = MeshProgram()
         program.pods = mesh.programs
-        program.enrolled = mesh.view.reach.all
+        let reach = mesh.view.reach
+        program.enrolled = reach.isListed ? reach.all : reach.enrolled
+        program.unlisted = reach.isListed ? [] : settings.podRanges
         return program
     }
 

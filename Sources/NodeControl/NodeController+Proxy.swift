@@ -42,9 +42,9 @@ extension NodeController {
     }
 
     /// Where the proxy is reached: once there was a route, and from then on, because what is in the kernel must not
-    /// lose its target before it is replaced.
+    /// lose its target before it is replaced. What it is not told of yet is refused at once.
     func proxyListeners() -> Set<SocketAddress> {
-        guard proxyWasNeeded else { return [] }
+        guard proxyWasNeeded, !isLearning else { return [] }
         return Set(
             AddressFamily.allCases.compactMap { family in
                 let local = nodeInputs.interfaceAddresses.filter {
@@ -54,6 +54,11 @@ extension NodeController {
                 let own = local.subtracting(nodeInputs.serviceAddresses)
                 return (primary ?? own.min()).map { SocketAddress($0, settings.proxyPort) }
             })
+    }
+
+    /// Nothing was handed over yet, because pods are not known.
+    private var isLearning: Bool {
+        if case .learning(wasRouted: false, _) = proxy.phase { true } else { false }
     }
 
     mutating func take(_ proxies: [ConnectedProxy], _ outdated: Set<UInt32>) {
@@ -131,7 +136,7 @@ extension NodeController {
 
     /// Families in which something is routed, but this node has no address where the proxy could be reached.
     package var unreachableFamilies: [AddressFamily] {
-        guard hasAddresses, settings.proxy != .off, proxyWasNeeded else { return [] }
+        guard hasAddresses, settings.proxy != .off, proxyWasNeeded, !isLearning else { return [] }
         return AddressFamily.allCases.filter { node.proxyListener($0) == nil && routes.isRouted($0) }
     }
 

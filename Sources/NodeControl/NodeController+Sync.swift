@@ -37,6 +37,12 @@ extension NodeController {
         if snapshot.isInForce { snapshot.unconfirmed.remove(change.id) }
         if !isComplete, settings.snapshots != nil { snapshot.toldIDs.insert(change.id) }
         let touched = state.apply(change)
+        // Nothing but the listing of others' pods depends on one without an address.
+        if case .upsert(.pod(let pod)) = change, pods.scope == .ofNode, state.mesh.localPods[pod.name] != nil,
+            state.enrolment(of: pod) == .out(.noAddress)
+        {
+            mustCompile = true
+        }
         guard !touched.isEmpty else { return }
         dirty.formUnion(touched)
         var decisive = touched

@@ -54,6 +54,17 @@ package struct NodeSettings: Equatable, Sendable {
     package var masqueradeAll = false
     package var masqueradeBit: UInt8 = 14
     package var detectLocal = DetectLocal.clusterCIDR
+    /// Where pods of other nodes may be. A family without a range has those that are a network's own; of IPv6 also all
+    /// that the internet has, which clouds give to pods.
+    var podRanges: [IPPrefix] {
+        let own: [AddressFamily: [String]] = [
+            .ipv4: ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"], .ipv6: ["fc00::/7", "2000::/3"],
+        ]
+        return AddressFamily.allCases.flatMap { family in
+            let given = clusterCIDRs.filter { $0.family == family }
+            return given.isEmpty ? own[family, default: []].compactMap { IPPrefix($0) } : given
+        }.sorted()
+    }
     /// In the kernel whatever the cluster's services are.
     package var ownPrograms: [ServiceProgram] = []
     /// nil: the source is a directory on this node, which needs no second copy.

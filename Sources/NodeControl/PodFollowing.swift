@@ -27,7 +27,7 @@ extension NodeController {
         }
         deadlines.pods = pods.observedUntil
         // What an earlier agent wrote of the mesh is replaced at once, so all is to be known.
-        let forRoutes = routes.isNeeded && settings.proxy != .off || awaitsMesh
+        let forRoutes = (routes.isNeeded || hasMeshPods) && settings.proxy != .off || awaitsMesh
         let forNode = mesh != nil || pods.observedUntil != nil
         let wanted: PodScope = forRoutes ? .all : forNode ? .ofNode : .none
         guard wanted != pods.scope else { return }
@@ -36,6 +36,15 @@ extension NodeController {
         if wanted == .none || wanted == .all && mesh != nil { pods.told = [] }
         pods.scope = wanted
         act(.follow(wanted, round: pods.round))
+    }
+
+    /// Also such as have no address yet: by then the pods of other nodes shall be known.
+    private var hasMeshPods: Bool {
+        mesh != nil
+            && state.mesh.localPods.values.contains { pod in
+                let enrolment = state.enrolment(of: pod)
+                return enrolment.isEnrolled || enrolment == .out(.noAddress)
+            }
     }
 
     /// `ofAll`: what was told of this node's alone came too late.

@@ -254,18 +254,26 @@ import Testing
         #expect(town.action("other") == .tunnel)
     }
 
-    /// Before a list is there no single one is missing in it.
-    @Test func beforePodsAreListedNoneIsUnknown() {
+    /// Whoever is told of then is one of many: a service turns once, when the list is there. The proxy hears nothing of
+    /// what goes by then.
+    @Test func beforePodsAreListedAllAreUnknown() {
         var town = MeshTown()
         town.arePodsKnown = false
-        town.add(namespace("shop", ambient), pod("client", at: 1), service("web", 1))
+        town.add(namespace("shop", ambient), namespace("plain"), pod("client", at: 1), service("web", 1))
+        town.add(service("other", 2), endpoints("other", [3], conditions: ofPod))
         town.add(endpoints("web", [2], conditions: ofPod))
         town.compile()
-        #expect(town.mesh.view.reach.all == [address(1)] && town.action("web") == .balance)
+        #expect(town.mesh.view.reach.unknown == [address(2), address(3)] && !town.mesh.view.reach.isListed)
+        #expect(town.action("web") == .tunnel && town.action("other") == .tunnel)
+        #expect(town.service("web") == nil && town.routes.snapshot.unknownPods == [])
+        town.add(pod("plain", at: 3, in: "plain", on: "node-b"))
+        town.compile()
+        #expect(town.action("other") == .tunnel)
         town.arePodsKnown = true
         town.compile()
-        #expect(town.mesh.view.reach.unknown == [address(2)] && town.action("web") == .tunnel)
-        #expect(town.routes.snapshot.unknownPods == [address(2)])
+        #expect(town.mesh.view.reach.unknown == [address(2)] && town.mesh.view.reach.isListed)
+        #expect(town.action("web") == .tunnel && town.action("other") == .balance)
+        #expect(town.service("web") != nil && town.routes.snapshot.unknownPods == [address(2)])
     }
 
     // MARK: Cost and agreement

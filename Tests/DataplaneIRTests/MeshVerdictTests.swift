@@ -57,6 +57,22 @@ import Testing
         #expect(itself.first == "10.0.0.5:8080: a pod that dials itself: left alone")
     }
 
+    /// Whoever has an address there counts as enrolled, but for services.
+    @Test func whereNobodyIsListed() throws {
+        let range = try #require(IPPrefix("10.0.0.0/8"))
+        let services = try #require(IPPrefix("10.96.0.0/12"))
+        let interpreter = interpreter { ($0.mesh.unlisted, $0.serviceCIDRs) = ([range], [services]) }
+        let explained = interpreter.explain(flow(client, plain))
+        #expect(explained.verdict == .proxy(service: nil, listener: listener))
+        #expect(explained.decisions.last?.outcome.contains("are not listed yet") == true)
+        for other in [
+            flow(outsider, plain), flow(client, client), flow(client, plain, 15008), flow(client, plain, 53, .udp),
+            flow(client, IPAddress(v4: 0x0b00_0001)),
+        ] { #expect(interpreter.verdict(for: other) == .passthrough, "\(other)") }
+        #expect(interpreter.verdict(for: flow(client, clusterIP, 81)) == .reject)
+        #expect(interpreter.verdict(for: flow(client, IPAddress(v4: 0x0a60_0002), 80)) == .drop)
+    }
+
     @Test func withoutAListenerNothingLeavesInPlaintext() {
         let interpreter = interpreter { $0.proxyListeners = [] }
         #expect(interpreter.verdict(for: flow(client, server)) == .reject)

@@ -145,6 +145,10 @@ import Testing
         #expect(driver.scopes == [.ofNode] && !driver.controller.routes.isNeeded)
         driver.tell(namespace())
         #expect(driver.scopes == [.ofNode, .all])
+        // Nothing is sent to any of them before it is known which are.
+        #expect(driver.program.enrolled == [address(1)] && driver.program.unlisted.contains { $0.contains(address(2)) })
+        #expect(driver.controller.compiler.programs.values.flatMap(\.frontends).map(\.action) == [.tunnel])
+        #expect(driver.controller.node.proxyListeners.isEmpty)
         // Which of the others are enrolled is known once all are: what was told of this node's alone comes too late.
         driver.take(.source(0, .podsKnown(round: 1, ofAll: false)))
         driver.proxyComes()
@@ -152,9 +156,37 @@ import Testing
         driver.take(.source(0, .podsKnown(round: 1)))
         driver.settle()
         #expect(driver.controller.proxy.phase == .up && driver.published.last?.unknownPods == [address(2)])
-        #expect(driver.program.enrolled == [address(1), address(2)])
+        #expect(driver.program.enrolled == [address(1), address(2)] && driver.program.unlisted.isEmpty)
+        #expect(!driver.controller.node.proxyListeners.isEmpty)
         driver.tell(namespace("none"))
         #expect(driver.scopes == [.ofNode, .all, .ofNode])
+    }
+
+    /// The others are listed while the node's first one is being started.
+    @Test func aPodWithoutAnAddressIsAReasonToFollowAll() {
+        var driver = Driver { $0.podSources = [0] }
+        driver.tell(namespace())
+        driver.synced()
+        driver.take(.source(0, .podsKnown(round: 1)))
+        var client = Pod(name: ObjectName("shop", "client"))
+        client.nodeName = "node-a"
+        driver.tell(.pod(client))
+        #expect(driver.scopes == [.ofNode, .all])
+        driver.take(.source(0, .podsKnown(round: 1)))
+        driver.tell(pod("client", 1))
+        #expect(driver.program.enrolled == [address(1)] && driver.program.unlisted.isEmpty)
+        client.isFinished = true
+        driver.tell(.pod(client))
+        #expect(driver.scopes == [.ofNode, .all, .ofNode])
+    }
+
+    @Test func wherePodsMayBe() {
+        var settings = NodeSettings(nodeName: "n")
+        #expect(
+            settings.podRanges.count == 6 && settings.podRanges.allSatisfy { !$0.contains(IPAddress(v4: 0x7f00_0001)) })
+        let given = [IPPrefix("10.244.0.0/16"), IPPrefix("10.245.0.0/16")].compactMap { $0 }
+        settings.clusterCIDRs = given
+        #expect(settings.podRanges.filter { $0.family == .ipv4 } == given && settings.podRanges.count == 4)
     }
 
     /// What an earlier agent wrote of pods in the mesh stays until they are known, however long that takes.

@@ -199,6 +199,10 @@ struct heddle_client {
 /* Of such connections that one container may have. They wait for microseconds: more are no honest client's. */
 #define HEDDLE_PROXY_SHARE 256
 
+/* What a range in service_cidrs is, of those that have an address the longest. */
+#define HEDDLE_PREFIX_SERVICES 1
+#define HEDDLE_PREFIX_UNLISTED 2 /* pods may be there that are not listed yet: as if in mesh_addresses */
+
 /*
  * A pod of this node that is in the mesh. Its addresses: IPv4 [0] and IPv6 [1], 0 if it has none. What it dials there
  * is itself.
@@ -234,7 +238,7 @@ struct heddle_config {
 	__u16 rules_serve_udp; /* the nftables rules beside us carry every UDP service */
 	/* Where the proxy listens, reachable from pods and from the node: IPv4 [0] and IPv6 [1]. */
 	struct heddle_address proxy_address[2];
-	__u32 has_mesh; /* there is something in mesh_addresses */
+	__u32 has_mesh; /* bit 0: there is something in mesh_addresses, bit 1: a range of pods that are not listed */
 	__u32 unused;
 };
 

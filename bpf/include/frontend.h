@@ -193,12 +193,22 @@ static __always_inline bool serves_node_ports(struct bpf_sock_addr *ctx, const s
 	       !has_listener(ctx, to);
 }
 
+/* HEDDLE_PREFIX_* */
+static __always_inline __u32 range_of(const struct heddle_address *address)
+{
+	struct heddle_prefix prefix = { .length = 128 };
+	const __u32 *range;
+
+	__builtin_memcpy(prefix.word, address, sizeof(prefix.word));
+	range = bpf_map_lookup_elem(&service_cidrs, &prefix);
+	return range ? *range : 0;
+}
+
 /* Nothing is served at the address and port: spec rows 102, 103 and 105. */
 __noinline int refuse_or_pass(const struct endpoint *to)
 {
 	const volatile struct heddle_config *cfg = configuration();
 	struct heddle_frontend_key live = { .scope = HEDDLE_SCOPE_LIVE };
-	struct heddle_prefix prefix = { .length = 128 };
 	__u32 family;
 	__u64 low;
 
@@ -212,8 +222,7 @@ __noinline int refuse_or_pass(const struct endpoint *to)
 		return VERDICT_WRONG_PORT;
 	if (!cfg->has_service_cidrs)
 		return VERDICT_OTHER;
-	__builtin_memcpy(prefix.word, &to->address, sizeof(prefix.word));
-	return bpf_map_lookup_elem(&service_cidrs, &prefix) ? VERDICT_UNALLOCATED : VERDICT_OTHER;
+	return range_of(&to->address) & HEDDLE_PREFIX_SERVICES ? VERDICT_UNALLOCATED : VERDICT_OTHER;
 }
 
 /* A pod of the mesh dials a pod of the mesh, not itself, by its address: the proxy takes it through a tunnel. */
@@ -225,8 +234,10 @@ static __always_inline bool is_meshed(struct bpf_sock_addr *ctx, const struct en
 	if (!cfg->has_mesh || ctx->protocol != IPPROTO_TCP || to->port == bpf_htons(HEDDLE_TUNNEL_PORT))
 		return false;
 	pod = bpf_map_lookup_elem(&mesh_clients, &client);
-	return pod && !same_address(&pod->address[!is_ipv4(&to->address)], &to->address) &&
-	       bpf_map_lookup_elem(&mesh_addresses, &to->address);
+	if (!pod || same_address(&pod->address[!is_ipv4(&to->address)], &to->address))
+		return false;
+	return bpf_map_lookup_elem(&mesh_addresses, &to->address) ||
+	       (cfg->has_mesh & 2 && range_of(&to->address) == HEDDLE_PREFIX_UNLISTED);
 }
 
 /* What to do with a connect or datagram to `to`. Addresses come before node ports (spec row 94). */

@@ -22,10 +22,20 @@ package struct MeshReach: Equatable, Sendable {
     package var enrolled: Set<IPAddress> = []
     /// Of pods that slices name and nobody has told of: they may be in it. Whoever dials them waits until it is known.
     package var unknown: Set<IPAddress> = []
+    /// The pods of all nodes were told. Before that nearly every endpoint is unknown, and so is what no slice names.
+    package var isListed = true
 
     package init() {}
     package var isEmpty: Bool { enrolled.isEmpty && unknown.isEmpty }
     package var all: Set<IPAddress> { unknown.isEmpty ? enrolled : enrolled.union(unknown) }
+
+    /// The services with an endpoint at one of these may be compiled otherwise.
+    func difference(from old: MeshReach) -> Set<IPAddress> {
+        let differences = enrolled.symmetricDifference(old.enrolled)
+        return isListed == old.isListed
+            ? differences.union(unknown.symmetricDifference(old.unknown))
+            : differences.union(unknown).union(old.unknown)
+    }
 
     /// Whether a connection to one of these endpoints may have to be a tunnel, or wait. One that terminates is chosen
     /// only where none is ready: that its pod is gone before its slice says so is no reason to turn the others round.
@@ -60,7 +70,7 @@ package struct MeshCompiler: Sendable {
     package private(set) var programs: [IPAddress: MeshPodProgram] = [:]
     /// Also while nothing here depends on it.
     private var enrolled: Set<IPAddress> = []
-    /// While all pods are known, but for some.
+    /// While a pod of this node is in the mesh.
     private var unknown: Set<IPAddress> = []
     private var arePodsKnown = false
     private var findingsByAddress: [IPAddress: [Finding]] = [:]
@@ -75,17 +85,14 @@ package struct MeshCompiler: Sendable {
 
     /// Brings everything up to date. `pods`: addresses of those that came, went or differ; `policies`: namespaces with
     /// others; `services`: those that, or whose endpoints, differ. `arePodsKnown`: those of all nodes were told, as far
-    /// as there were any; before that no single one is unknown, and the node is not to make tunnels.
+    /// as there were any; until then whoever is told is one of many, and what is unknown stays it.
     package mutating func update(
         _ pods: Set<IPAddress>, policies: Set<String>, services: Set<ObjectName>, arePodsKnown: Bool = true,
         from state: borrowing ClusterState
     ) -> MeshChanges {
         var changes = MeshChanges()
         let (old, wasKnown) = (view, self.arePodsKnown)
-        if arePodsKnown != wasKnown {
-            self.arePodsKnown = arePodsKnown
-            unknown = arePodsKnown ? state.unknownPods : []
-        }
+        self.arePodsKnown = arePodsKnown
         var addresses = policies.isEmpty ? pods : pods.union(view.pods.keys.filter { isMeant($0, by: policies) })
         for address in headers.update(services, from: state) {
             guard let pod = view.pods[address] else { continue }
@@ -96,11 +103,17 @@ package struct MeshCompiler: Sendable {
         made += addresses.count
         for address in addresses { compile(address, state, &changes) }
         view.mesh = view.pods.isEmpty ? nil : mesh
-        (view.reach.enrolled, view.reach.unknown) = view.pods.isEmpty ? ([], []) : (enrolled, unknown)
+        view.reach = MeshReach()
         if view.mesh != old.mesh || wasKnown != arePodsKnown {
             // The first pod of this node came, or the last one went; or all pods of the others are known.
-            changes.reach = view.reach.all.symmetricDifference(old.reach.all)
-        } else if view.pods.isEmpty {
+            unknown = view.mesh == nil ? [] : state.unknownPods
+        }
+        if view.mesh != nil {
+            (view.reach.enrolled, view.reach.unknown, view.reach.isListed) = (enrolled, unknown, arePodsKnown)
+        }
+        if view.mesh != old.mesh || wasKnown != arePodsKnown {
+            changes.reach = view.reach.difference(from: old.reach)
+        } else if view.mesh == nil {
             changes.reach = []
         }
         changes.newFindings = unique(changes.newFindings)
@@ -118,7 +131,8 @@ package struct MeshCompiler: Sendable {
         // Of two pods with one address the older is about to go. Those that use their node's have none of their own.
         let owner = state.pods(at: address).last { state.workloads[$0] != nil }
         let isEnrolled = owner.map { state.enrolment(of: $0).isEnrolled } ?? false
-        let isUnknown = arePodsKnown && state.isUnknownPod(at: address)
+        let isUnknown =
+            view.mesh != nil && (state.isUnknownPod(at: address) || !arePodsKnown && unknown.contains(address))
         let differs = isEnrolled ? enrolled.insert(address).inserted : enrolled.remove(address) != nil
         let wasUnknown = isUnknown ? !unknown.insert(address).inserted : unknown.remove(address) != nil
         if differs || isUnknown != wasUnknown { changes.reach.insert(address) }

@@ -6,10 +6,13 @@ extension RouteCompiler {
     /// The workloads are looked up again at the addresses that the update names.
     mutating func take(_ new: MeshView) {
         mesh = new
-        guard
-            snapshot.mesh != new.mesh || snapshot.meshPods != new.pods || snapshot.unknownPods != new.reach.unknown
-        else { return }
-        (snapshot.mesh, snapshot.meshPods, snapshot.unknownPods) = (new.mesh, new.pods, new.reach.unknown)
+        // Until all pods are listed nothing is handed over.
+        if !new.reach.isListed { mesh.reach.unknown = [] }
+        let unknown = mesh.reach.unknown
+        guard snapshot.mesh != new.mesh || snapshot.meshPods != new.pods || snapshot.unknownPods != unknown else {
+            return
+        }
+        (snapshot.mesh, snapshot.meshPods, snapshot.unknownPods) = (new.mesh, new.pods, unknown)
         changes.snapshot = true
     }
 

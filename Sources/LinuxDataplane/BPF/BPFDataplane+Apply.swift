@@ -68,7 +68,7 @@ extension BPFDataplane {
             mirror.setOwner(.clusterIPMark, of: FrontendKey(live: address))
         }
         mirror.nodeAddresses = Set(try maps.nodeAddresses.entries().map(\.key.value))
-        mirror.serviceCIDRs = Set(try maps.serviceCIDRs.keys().compactMap(\.value))
+        mirror.ranges = try maps.ranges()
         mirror.meshAddresses = Set(try maps.meshAddresses.keys().map(\.value))
         self.mirror = mirror
         comparison = nil

@@ -28,27 +28,40 @@ extension BPFDataplane {
             mirror.nodeAddresses.insert(address)
             operations += 1
         }
-        operations += try writeServiceCIDRs(Set(wanted.serviceCIDRs))
         operations += writeConfiguration(wanted)
         if operations > 0 { mustCutSockets = true }
         if wanted.mesh.enrolled.isEmpty { operations += switchMesh(wanted) }
+        // What is listed is there before the range that it was part of goes.
         operations += try writeMeshAddresses(wanted.mesh.enrolled)
+        let written = try writeRanges(ranges(wanted))
+        if written > 0 { mustCutSockets = true }
         node = wanted
-        return operations
+        return operations + written
     }
 
-    private func writeServiceCIDRs(_ wanted: Set<IPPrefix>) throws(BPFError) -> Int {
+    /// Of the map service_cidrs. Where services are nobody's pods are.
+    func ranges(_ node: NodeProgram) -> [IPPrefix: UInt32] {
+        var ranges: [IPPrefix: UInt32] = [:]
+        for range in node.mesh.unlisted
+        where !node.serviceCIDRs.contains(where: { $0.length <= range.length && $0.contains(range.address) }) {
+            ranges[range] = UInt32(HEDDLE_PREFIX_UNLISTED)
+        }
+        for range in node.serviceCIDRs { ranges[range] = UInt32(HEDDLE_PREFIX_SERVICES) }
+        return ranges
+    }
+
+    private func writeRanges(_ wanted: [IPPrefix: UInt32]) throws(BPFError) -> Int {
         var operations = 0
-        for prefix in mirror.serviceCIDRs.subtracting(wanted).sorted() {
+        for range in mirror.ranges.keys.sorted() where wanted[range] == nil {
             try faults.check("delete from map service_cidrs")
-            try maps.serviceCIDRs.delete(heddle_prefix(prefix))
-            mirror.serviceCIDRs.remove(prefix)
+            try maps.serviceCIDRs.delete(heddle_prefix(range))
+            mirror.ranges[range] = nil
             operations += 1
         }
-        for prefix in wanted.subtracting(mirror.serviceCIDRs).sorted() {
+        for (range, kind) in wanted.sorted(by: { $0.key < $1.key }) where mirror.ranges[range] != kind {
             try faults.check("update map service_cidrs")
-            try maps.serviceCIDRs.update(heddle_prefix(prefix), 1)
-            mirror.serviceCIDRs.insert(prefix)
+            try maps.serviceCIDRs.update(heddle_prefix(range), kind)
+            mirror.ranges[range] = kind
             operations += 1
         }
         return operations
@@ -56,10 +69,15 @@ extension BPFDataplane {
 
     /// Whether connections to pods' addresses are looked at. On only when all is in place that takes them.
     func switchMesh(_ wanted: NodeProgram) -> Int {
-        let value: UInt32 = wanted.mesh.enrolled.isEmpty ? 0 : 1
+        let value = meshBits(wanted)
         guard maps.config.pointee.has_mesh != value else { return 0 }
         maps.config.pointee.has_mesh = value
         return 1
+    }
+
+    /// `heddle_config.has_mesh`.
+    func meshBits(_ node: NodeProgram) -> UInt32 {
+        (node.mesh.enrolled.isEmpty ? 0 : 1) | (node.mesh.unlisted.isEmpty ? 0 : 2)
     }
 
     /// Pods come and go by the thousands: only what differs is written, a batch to a call.

@@ -107,7 +107,7 @@ extension BPFDataplane {
             && config.has_detector == detectorBits(node)
             && config.node_port_loopback == (node.nodePortLoopback ? 1 : 0) && config.node_cookie == nodeCookie
             && config.rules_serve_udp == rulesServeUDP && ProxyFields(config) == ProxyFields(node)
-            && config.has_mesh == (node.mesh.enrolled.isEmpty ? 0 : 1)
+            && config.has_mesh == meshBits(node)
         return isRight || isFresh ? [] : [Drift(object: "map config", detail: "was changed")]
     }
 
@@ -167,7 +167,7 @@ extension BPFDataplane {
         if Set(try maps.nodeAddresses.entries().map(\.key.value)) != mirror.nodeAddresses {
             drift.append(Drift(object: "map node_addresses", detail: "was changed"))
         }
-        if Set(try maps.serviceCIDRs.keys().compactMap(\.value)) != mirror.serviceCIDRs {
+        if try maps.ranges() != mirror.ranges {
             drift.append(Drift(object: "map service_cidrs", detail: "was changed"))
         }
         if Set(try maps.meshAddresses.keys().map(\.value)) != mirror.meshAddresses {

@@ -100,7 +100,7 @@ package final class BPFDataplane: Dataplane {
             let counts = [
                 "frontends": mirror.owners.count + mirror.strayFrontends.count, "services": mirror.services.count,
                 "service_names": mirror.services.count, "backends": mirror.blocks.used,
-                "node_addresses": mirror.nodeAddresses.count, "service_cidrs": mirror.serviceCIDRs.count,
+                "node_addresses": mirror.nodeAddresses.count, "service_cidrs": mirror.ranges.count,
                 "mesh_addresses": mirror.meshAddresses.count,
             ]
             return try maps.usage(counts)

@@ -1,5 +1,6 @@
 /// The maps of the eBPF dataplane, opened and typed. Whoever has the directory of pins can open them: the agent, its
 /// successor, or `agentctl` with no agent alive.
+import Addressing
 import BPF
 import CDataplaneABI
 import Glibc
@@ -103,6 +104,15 @@ final class BPFMaps {
     private static func schemaVersion(_ meta: BPFDescriptor) throws(BPFError) -> UInt32 {
         guard try meta.mapSizes().value == MemoryLayout<heddle_meta>.stride else { return 0 }
         return try BPFMap<UInt32, heddle_meta>(meta, name: "meta").lookup(0)?.schema_version ?? 0
+    }
+
+    /// A tree of prefixes cannot be read in batches.
+    func ranges() throws(BPFError) -> [IPPrefix: UInt32] {
+        var ranges: [IPPrefix: UInt32] = [:]
+        for key in try serviceCIDRs.keys() {
+            if let range = key.value { ranges[range] = try serviceCIDRs.lookup(key) }
+        }
+        return ranges
     }
 
     func hasSizes(_ sizes: BPFMapSizes) throws(BPFError) -> Bool {

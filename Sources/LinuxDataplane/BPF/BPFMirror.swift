@@ -35,7 +35,8 @@ struct BPFMirror {
     var strayFrontends: [heddle_frontend_key] = []
     var strayNames: [UInt32] = []
     var nodeAddresses: Set<IPAddress> = []
-    var serviceCIDRs: Set<IPPrefix> = []
+    /// The map service_cidrs.
+    var ranges: [IPPrefix: UInt32] = [:]
     var meshAddresses: Set<IPAddress> = []
     var blocks: BlockAllocator
     private var freeSlots: BitTree

@@ -108,7 +108,13 @@ enum ConstantChain {
         ]
         if !node.mesh.enrolled.isEmpty {
             let verdict = Expression.verdict(.goto(tunnels(parts.family, node)))
-            rules.append(Rule(parts.opensMeshConnection + [verdict], comment: "pod to pod of the mesh"))
+            rules.append(
+                Rule(parts.opensMeshConnection(to: parts.meshAddress) + [verdict], comment: "pod to pod of the mesh"))
+            for range in node.mesh.unlisted where range.family == parts.family {
+                let destination = parts.unlisted(range)
+                rules.append(
+                    Rule(parts.opensMeshConnection(to: destination) + [verdict], comment: "pods that are not listed"))
+            }
         }
         return rules
     }

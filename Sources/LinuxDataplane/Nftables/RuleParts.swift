@@ -63,10 +63,17 @@ struct RuleParts {
     }
     /// `ip saddr @mesh-clients`
     var isFromMesh: [Expression] { [source(), .lookup(set: TableSet.meshClients.name, key: 0)] }
-    /// A connection that a pod of the mesh opens to a pod of the mesh, but not a tunnel. A later packet of a connection
-    /// older than the rules is none that opens one, whatever connection tracking takes it for.
-    var opensMeshConnection: [Expression] {
-        isFromMesh + [destination(), .lookup(set: TableSet.meshAddresses.name, key: 0)]
+    /// `ip daddr @mesh-addresses`
+    var meshAddress: [Expression] { [destination(), .lookup(set: TableSet.meshAddresses.name, key: 0)] }
+    /// `ip daddr 10.244.0.0/16 ip daddr != @service-cidrs`
+    func unlisted(_ range: IPPrefix) -> [Expression] {
+        [destination()] + mask(range) + [.compare(register: 0, isEqual: true, range.address.networkBytes)]
+            + [destination(), .lookup(set: TableSet.serviceCIDRs.name, key: 0, inverted: true)]
+    }
+    /// A connection that a pod of the mesh opens, but not a tunnel. A later packet of a connection older than the rules
+    /// is none that opens one, whatever connection tracking takes it for.
+    func opensMeshConnection(to destination: [Expression]) -> [Expression] {
+        isFromMesh + destination
             + [
                 .meta(.transportProtocol, to: 0),
                 .compare(register: 0, isEqual: true, [TransportProtocol.tcp.rawValue]),

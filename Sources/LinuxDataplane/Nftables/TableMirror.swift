@@ -350,10 +350,8 @@ final class TableMirror {
 extension NodeProgram {
     /// All but what becomes elements.
     fileprivate func hasSameRules(as other: NodeProgram) -> Bool {
-        (detector, uplinks, masqueradeAll, masqueradeBit, proxyListeners, mesh.enrolled.isEmpty)
-            == (
-                other.detector, other.uplinks, other.masqueradeAll, other.masqueradeBit, other.proxyListeners,
-                other.mesh.enrolled.isEmpty
-            )
+        (detector, uplinks, masqueradeAll, masqueradeBit, proxyListeners)
+            == (other.detector, other.uplinks, other.masqueradeAll, other.masqueradeBit, other.proxyListeners)
+            && (mesh.enrolled.isEmpty, mesh.unlisted) == (other.mesh.enrolled.isEmpty, other.mesh.unlisted)
     }
 }

@@ -45,7 +45,7 @@ extension NodeController {
     private var problemWithoutProxy: String? {
         switch proxy.phase {
         case .learning(false, _):
-            "it waits for the pods of other nodes to be known, which it dials in the clear until then"
+            "it waits for the pods of other nodes to be known: what may be one of them is refused until then"
         case .notNeeded, .starting: "it waits for its node's proxy: connections to pods of the mesh are refused"
         case .down: "its node's proxy is down: connections to pods of the mesh are refused"
         case .learning(true, _), .assumed, .up: nil

@@ -139,10 +139,16 @@ private final class MeshNode {
         }
     }
 
+    /// Where pods may be that are not listed.
+    private static let lists = [Lab.clusterCIDRs, ["10.0.0.0/8", "fc00::/7"], ["10.244.2.0/24"]].map { ranges in
+        ranges.compactMap { IPPrefix($0) }
+    }
+
     /// Other pods, and of some one family only.
     func someMesh(using random: inout SeededGenerator) -> MeshProgram {
         var mesh = Self.mesh(of: (node.pods + node.remotePods).filter { _ in !random.oneIn(3) }, on: node)
         for address in mesh.enrolled.sorted() where random.oneIn(4) { mesh.enrolled.remove(address) }
+        if random.oneIn(2) { mesh.unlisted = Self.lists.randomElement(using: &random) ?? [] }
         return mesh
     }
     private static func mesh(of pods: [LabPod], on node: NodeUnderTest) -> MeshProgram {
@@ -207,13 +213,16 @@ private final class MeshNode {
         #expect(verdicts.count >= 3, "\(verdicts)", sourceLocation: sourceLocation)
     }
 
+    /// Of no service and no pod, but in the range of services.
+    private let nobody = [IPAddress(v4: 0x0a60_0099), IPAddress(high: 0xfd00_0096 << 32, low: 0x99)]
+
     private func targets(_ client: LabPod, _ family: AddressFamily) -> [SocketAddress] {
         let frontends = services.filter { $0.id.family == family }.flatMap(\.frontends)
         let pods = node.pods + node.remotePods
         // A pod that dials itself is left alone, and tunnels are.
         return frontends.compactMap { frontend in frontend.address.map { SocketAddress($0, frontend.port) } }
             + pods.map { $0.endpoint(family) } + [SocketAddress(server.address(family), 15008)]
-            + [server.endpoint(family, 9090)]
+            + [server.endpoint(family, 9090)] + nobody.filter { $0.family == family }.map { SocketAddress($0, 80) }
     }
 
     private func isRight(_ result: FlowResult, _ verdict: Verdict, _ flow: Flow) -> Bool {
