@@ -11,10 +11,13 @@ package struct Dirty: Equatable, Sendable {
     package var pods: Set<IPAddress> = []
     /// Namespaces whose policies for peers differ.
     package var policies: Set<String> = []
+    /// Policies about callers that differ; the pods that they are for are among `pods`.
+    package var accessPolicies: Set<ObjectName> = []
 
     package init() {}
     package var isEmpty: Bool {
         services.isEmpty && nodes.isEmpty && !serviceCIDRs && pods.isEmpty && policies.isEmpty
+            && accessPolicies.isEmpty
     }
 
     package mutating func formUnion(_ other: Dirty) {
@@ -23,6 +26,7 @@ package struct Dirty: Equatable, Sendable {
         serviceCIDRs = serviceCIDRs || other.serviceCIDRs
         pods.formUnion(other.pods)
         policies.formUnion(other.policies)
+        accessPolicies.formUnion(other.accessPolicies)
     }
 }
 
@@ -97,6 +101,7 @@ package struct ClusterState: Sendable {
         case .upsert(.peerAuthentication(let new)):
             guard mesh.put(new) else { return Dirty() }
             return touching { $0.policies = [new.name.namespace] }
+        case .upsert(.authorizationPolicy(let new)): return replace(new.name, with: new)
         case .delete(let id): return remove(id)
         }
     }
@@ -116,7 +121,7 @@ package struct ClusterState: Sendable {
         }
         return touching {
             $0.services.formUnion([old?.service, new.service].compactMap { $0 })
-            $0.pods = podsInQuestion(old, new)
+            $0.pods = podsInQuestion(old, new).union(podsBehindTargets(old, new))
         }
     }
 
@@ -191,7 +196,7 @@ package struct ClusterState: Sendable {
             if let service = old?.service { unlink(id.name, from: service) }
             return touching {
                 if let service = old?.service { $0.services = [service] }
-                $0.pods = podsInQuestion(old, nil)
+                $0.pods = podsInQuestion(old, nil).union(podsBehindTargets(old, nil))
             }
         case .node:
             guard nodes.removeValue(forKey: id.name.name) != nil else { return Dirty() }
@@ -212,6 +217,17 @@ package struct ClusterState: Sendable {
         case .peerAuthentication:
             guard mesh.remove(policy: id.name) else { return Dirty() }
             return touching { $0.policies = [id.name.namespace] }
+        case .authorizationPolicy: return replace(id.name, with: nil)
+        }
+    }
+
+    private mutating func replace(_ policy: ObjectName, with new: AuthorizationPolicy?) -> Dirty {
+        guard mesh.node != nil else { return Dirty() }
+        let old = mesh.access.replace(policy, with: new)
+        guard old != new else { return Dirty() }
+        return touching {
+            $0.accessPolicies = [policy]
+            $0.pods = addresses(ofPodsFor: [old, new].compactMap(\.self))
         }
     }
 

@@ -26,12 +26,13 @@ package enum ObjectKind: String, Hashable, Sendable, CaseIterable {
     case httpRoute = "HTTPRoute"
     case grpcRoute = "GRPCRoute"
     case peerAuthentication = "PeerAuthentication"
+    case authorizationPolicy = "AuthorizationPolicy"
 
     package var isRoute: Bool { self == .httpRoute || self == .grpcRoute }
 
     package var isNamespaced: Bool {
         switch self {
-        case .service, .endpointSlice, .pod, .httpRoute, .grpcRoute, .peerAuthentication: true
+        case .service, .endpointSlice, .pod, .httpRoute, .grpcRoute, .peerAuthentication, .authorizationPolicy: true
         case .node, .namespace, .serviceCIDR: false
         }
     }
@@ -58,6 +59,7 @@ package enum ClusterObject: Equatable, Sendable, Codable {
     case serviceCIDR(ServiceCIDR)
     case route(Route)
     case peerAuthentication(PeerAuthentication)
+    case authorizationPolicy(AuthorizationPolicy)
 
     package var id: ObjectID {
         switch self {
@@ -69,6 +71,7 @@ package enum ClusterObject: Equatable, Sendable, Codable {
         case .serviceCIDR(let object): ObjectID(.serviceCIDR, ObjectName("", object.name))
         case .route(let object): object.id
         case .peerAuthentication(let object): object.id
+        case .authorizationPolicy(let object): object.id
         }
     }
 }

@@ -114,7 +114,7 @@ package final class KubernetesSource: Sendable {
     }
 
     /// Followed only by agents of a mesh.
-    static let meshResources: [WatchedResource] = [.namespaces, .peerAuthentications]
+    static let meshResources: [WatchedResource] = [.namespaces, .peerAuthentications, .authorizationPolicies]
 
     /// The API server's URL.
     package var name: String { configuration.access.serverName }

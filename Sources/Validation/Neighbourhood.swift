@@ -23,7 +23,7 @@ extension ObjectSet {
         case .service(let service):
             parents = parentsOfUsers(service.name)
             services = rivals(of: service)
-        case .namespace, .node, .pod, .serviceCIDR, .peerAuthentication: break
+        case .namespace, .node, .pod, .serviceCIDR, .peerAuthentication, .authorizationPolicy: break
         }
         var routes = Set(parents.flatMap { state.routes(of: $0) }.map(\.id))
         routes.insert(object.id)

@@ -10,6 +10,7 @@ package enum FakeResource: String, Sendable, CaseIterable {
     case httproutes
     case grpcroutes
     case peerauthentications
+    case authorizationpolicies
     case leases
     case configmaps
     case secrets
@@ -29,6 +30,7 @@ package enum FakeResource: String, Sendable, CaseIterable {
         case .httproutes: "HTTPRoute"
         case .grpcroutes: "GRPCRoute"
         case .peerauthentications: "PeerAuthentication"
+        case .authorizationpolicies: "AuthorizationPolicy"
         case .leases: "Lease"
         case .configmaps: "ConfigMap"
         case .secrets: "Secret"
@@ -44,7 +46,7 @@ package enum FakeResource: String, Sendable, CaseIterable {
         case .endpointslices: "discovery.k8s.io"
         case .servicecidrs: "networking.k8s.io"
         case .httproutes, .grpcroutes: "gateway.networking.k8s.io"
-        case .peerauthentications: "security.istio.io"
+        case .peerauthentications, .authorizationpolicies: "security.istio.io"
         case .leases: "coordination.k8s.io"
         case .validatingwebhookconfigurations: "admissionregistration.k8s.io"
         case .tokenreviews: "authentication.k8s.io"
@@ -57,7 +59,7 @@ package enum FakeResource: String, Sendable, CaseIterable {
     var qualifiedName: String { group.isEmpty ? rawValue : "\(rawValue).\(group)" }
 
     /// A custom resource: counts the versions of its spec, and is never replaced unless its version is named.
-    var isCustom: Bool { self == .httproutes || self == .grpcroutes || self == .peerauthentications }
+    var isCustom: Bool { [.httproutes, .grpcroutes, .peerauthentications, .authorizationpolicies].contains(self) }
     var hasStatus: Bool {
         switch self {
         case .services, .nodes, .namespaces, .pods, .httproutes, .grpcroutes: true

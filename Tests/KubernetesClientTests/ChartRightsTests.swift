@@ -9,7 +9,7 @@ import Testing
 @Suite struct ChartRightsTests {
     private static let kinds = [
         "services", "endpointslices", "nodes", "servicecidrs", "httproutes", "grpcroutes", "pods", "namespaces",
-        "peerauthentications",
+        "peerauthentications", "authorizationpolicies",
     ]
     static var manifests: String {
         let root = #filePath.split(separator: "/").dropLast(3).map { "/" + $0 }.joined()
@@ -23,7 +23,7 @@ import Testing
                 server.watchers(.pods) == 2
                     && [
                         .services, .endpointslices, .nodes, .servicecidrs, .httproutes, .grpcroutes, .namespaces,
-                        .peerauthentications,
+                        .peerauthentications, .authorizationpolicies,
                     ]
                     .allSatisfy { server.watchers($0) == 1 }
             }

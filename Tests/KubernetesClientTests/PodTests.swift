@@ -96,7 +96,7 @@ import Testing
     }
 
     /// Where they decide who is in the mesh, "may not be known" is not "there are none": what is in force stays.
-    @Test(arguments: [FakeResource.pods, .namespaces, .peerauthentications])
+    @Test(arguments: [FakeResource.pods, .namespaces, .peerauthentications, .authorizationpolicies])
     func whatDecidesTheMeshIsWaitedFor(resource: FakeResource) async throws {
         try await withSource(
             configure: { $0.followsMesh = true },

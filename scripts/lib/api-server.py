@@ -24,14 +24,14 @@ KINDS = {"Service": "services", "Node": "nodes", "Pod": "pods", "Namespace": "na
          "EndpointSlice": "endpointslices", "HTTPRoute": "httproutes", "GRPCRoute": "grpcroutes", "Lease": "leases",
          "ServiceCIDR": "servicecidrs", "Secret": "secrets", "ConfigMap": "configmaps",
          "ValidatingWebhookConfiguration": "validatingwebhookconfigurations", "TokenReview": "tokenreviews",
-         "PeerAuthentication": "peerauthentications"}
+         "PeerAuthentication": "peerauthentications", "AuthorizationPolicy": "authorizationpolicies"}
 NAMES = {plural: kind for kind, plural in KINDS.items()}
 APPLIED = ("Secret", "ConfigMap", "ValidatingWebhookConfiguration")
 GROUPS = {"": ["services", "nodes", "pods", "namespaces", "events", "secrets", "configmaps"],
           "admissionregistration.k8s.io": ["validatingwebhookconfigurations"],
           "authentication.k8s.io": ["tokenreviews"], "discovery.k8s.io": ["endpointslices"],
           "gateway.networking.k8s.io": ["httproutes", "grpcroutes"], "coordination.k8s.io": ["leases"],
-          "networking.k8s.io": ["servicecidrs"], "security.istio.io": ["peerauthentications"]}
+          "networking.k8s.io": ["servicecidrs"], "security.istio.io": ["peerauthentications", "authorizationpolicies"]}
 
 objects_directory, manifests, certificate, key, address, port = sys.argv[1:]
 changed = threading.Condition()

@@ -9,7 +9,8 @@ extension ObjectDecoder {
         var creationTime: Int64 = 0
         var hasDeletionTimestamp = false
         var lastChangeTriggerTime: Double?
-        /// Those that begin with `heddle.io/`, and of a Namespace which other mesh it is for.
+        /// Those that begin with `heddle.io/`, of a Namespace which other mesh it is for, and of a policy whether it is
+        /// a dry run.
         var annotations: [String: String] = [:]
         /// The owner that controls it: kind and name.
         var owner: (kind: String, name: String)?
@@ -118,6 +119,7 @@ extension ObjectDecoder {
                 metadata.lastChangeTriggerTime = try time(
                     &reader, "metadata.annotations[\"endpoints.kubernetes.io/last-change-trigger-time\"]")
             case "linkerd.io/inject" where isOfNamespace: metadata.annotations[key.string] = try reader.string()
+            case "istio.io/dry-run" where !isOfNamespace: metadata.annotations[key.string] = try reader.string()
             case _ where key.hasPrefix("heddle.io/"):
                 metadata.annotations[key.string] = try reader.string()
             default: try reader.skip()

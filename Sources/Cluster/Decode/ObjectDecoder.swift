@@ -56,6 +56,7 @@ package struct ObjectDecoder {
             case .httpRoute: .route(try route(.http, &reader))
             case .grpcRoute: .route(try route(.grpc, &reader))
             case .peerAuthentication: .peerAuthentication(try peerAuthentication(&reader))
+            case .authorizationPolicy: .authorizationPolicy(try authorizationPolicy(&reader))
             }
         if notesLeftOut > 0 {
             notes.append(DecodeNote(path: "", message: "\(notesLeftOut) more like these", line: line))
@@ -87,6 +88,8 @@ extension ObjectKind {
         case ("gateway.networking.k8s.io/v1", "GRPCRoute"): self = .grpcRoute
         case ("security.istio.io/v1", "PeerAuthentication"), ("security.istio.io/v1beta1", "PeerAuthentication"):
             self = .peerAuthentication
+        case ("security.istio.io/v1", "AuthorizationPolicy"), ("security.istio.io/v1beta1", "AuthorizationPolicy"):
+            self = .authorizationPolicy
         default: return nil
         }
     }

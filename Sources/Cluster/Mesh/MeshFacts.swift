@@ -9,6 +9,7 @@ package struct MeshFacts: Sendable {
     package private(set) var localPods: [ObjectName: Pod] = [:]
     /// Of pods that say something.
     package private(set) var labels: [ObjectName: MeshLabel] = [:]
+    package internal(set) var access = AccessPolicies()
     private var policiesByNamespace: [String: [ObjectName: PeerAuthentication]] = [:]
     private var podsByNamespace: [String: Set<ObjectName>] = [:]
     private var slicesByAddress: [IPAddress: Set<ObjectName>] = [:]

@@ -52,6 +52,11 @@ package struct WatchedResource: Equatable, Sendable {
         kind: .peerAuthentication, plural: "peerauthentications", group: "security.istio.io",
         path: "/apis/security.istio.io/v1/peerauthentications", isOptional: true)
 
+    /// Without its definition everybody may call everybody.
+    static let authorizationPolicies = WatchedResource(
+        kind: .authorizationPolicy, plural: "authorizationpolicies", group: "security.istio.io",
+        path: "/apis/security.istio.io/v1/authorizationpolicies", isOptional: true)
+
     /// The clients: followed once something is routed, or somebody observes. No pod ever moves from one of the two sets
     /// to the other; one without a node has no address.
     static func pods(of node: String) -> WatchedResource {

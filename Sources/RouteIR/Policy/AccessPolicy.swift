@@ -1,5 +1,5 @@
-/// One AuthorizationPolicy as an enforcer needs it: what is done with whatever its rules match (l7 spec 1.6). To whom it
-/// applies was decided before.
+/// One AuthorizationPolicy as an enforcer needs it: what is done with whatever its rules match (l7 spec 1.6). To whom
+/// it applies was decided before.
 package import Addressing
 
 package enum PolicyAction: UInt8, Hashable, Sendable, CaseIterable, Codable {

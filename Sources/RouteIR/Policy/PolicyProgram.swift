@@ -1,5 +1,5 @@
-/// Who may call one workload: its policies in the order in which they are asked. Whoever enforces them, in the kernel or
-/// in the proxy, must come to what `verdict` says.
+/// Who may call one workload: its policies in the order in which they are asked. Whoever enforces them, in the kernel
+/// or in the proxy, must come to what `verdict` says.
 
 package struct PolicyProgram: Hashable, Sendable {
     /// This cluster's own and its aliases: identities of one count for each of them.
@@ -47,8 +47,8 @@ package struct PolicyProgram: Hashable, Sendable {
         }
     }
 
-    /// ALLOW has to be certain; that DENY is possible is enough. Before a connection's requests come it is the other way
-    /// round, for each of them is asked about once more.
+    /// ALLOW has to be certain; that DENY is possible is enough. Before a connection's requests come it is the other
+    /// way round, for each of them is asked about once more.
     private func decide(_ evaluation: Evaluation<some RequestView>, withDryRuns: Bool = false) -> PolicyVerdict {
         var mustBeAllowed = false
         for policy in policies where policy.action != .audit && (withDryRuns || !policy.isDryRun) {
