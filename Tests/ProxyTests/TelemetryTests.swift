@@ -138,7 +138,7 @@ import TestSupport
     }
 }
 
-private final class RecordedSpans: SpanSink {
+final class RecordedSpans: SpanSink {
     private let log = RecordedLog()
     var records: [RequestRecord] { log.records }
     func export(_ record: RequestRecord, node: ProxyNode) { log.log(record, node: node) }

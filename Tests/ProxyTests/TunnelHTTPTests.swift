@@ -3,6 +3,7 @@ import Addressing
 import Balancing
 import CertificateAuthority
 import HTTP2TestSupport
+import HTTP2Wire
 import Posix
 import RouteIR
 import TestSupport
@@ -52,6 +53,36 @@ import Testing
             let reporters = lines.map { $0.contains("reporter=\"destination\"") }
             #expect(reporters.filter { $0 }.count == 2 && lines.count == 5, "\(lines)")
             #expect(lines.contains(secure.replacing("reporter=\"destination\"", with: "reporter=\"source\"")[...]))
+        }
+    }
+
+    /// CONNECT waits for a certificate here. With spans of ours it belongs below the request's, else to the caller's.
+    @Test(arguments: [false, true]) func aTunnelIsOpenedInTheTraceOfItsRequest(hasSpans: Bool) async throws {
+        let server = try backend()
+        defer { server.stop() }
+        let (trace, span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7")
+        for (given, name) in [("traceparent: 00-\(trace)-\(span)-01", "traceparent"), ("b3: \(trace)-\(span)-1", "b3")]
+        {
+            let rig = try await TunnelRig(
+                [server.address], clientProtocol: .http1, spans: hasSpans ? RecordedSpans() : nil)
+            let client = try rig.connect()
+            client.send("GET / HTTP/1.1\r\nHost: cart\r\n\(given)\r\n\r\n")
+            var header: String?
+            try eventually("CONNECT") {
+                header =
+                    rig.near.collect { shard in
+                        shard.tunnels.waiting.first.map { request in
+                            let fields = request.fields
+                            return fields.fields.first { fields.nameText($0) == name }.map(fields.valueText) ?? "none"
+                        }
+                    }.compactMap(\.self).first
+                return header != nil
+            }
+            try rig.trust()
+            #expect(client.answer()?.status == 200)
+            #expect(header?.contains(trace) == true && header?.contains("-\(span)-") != hasSpans, "\(header ?? "")")
+            #expect(server.requests.last?.header(name) == header, "the same as the request's")
+            await rig.end()
         }
     }
 

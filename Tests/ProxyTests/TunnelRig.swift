@@ -73,7 +73,7 @@ final class TunnelRig: Sendable {
     /// Backends listen on the server's pod. `tunnelPort`: where somebody else is the server's node.
     init(
         _ backends: [SocketAddress], clientProtocol: RoutedProtocol = .tcp, wire: Upstream.Wire = .http1,
-        tunnelPort: UInt16? = nil, options set: (inout EngineOptions) -> Void = { _ in },
+        tunnelPort: UInt16? = nil, spans: (any SpanSink)? = nil, options set: (inout EngineOptions) -> Void = { _ in },
         _ change: (inout ProxySnapshot) -> Void = { _ in }
     ) async throws {
         // The tunnels' port is the same at all pods.
@@ -95,7 +95,7 @@ final class TunnelRig: Sendable {
             return descriptor
         }
         near = ProxyEngine(
-            options: options, snapshot: ProxySnapshot(node: ProxyNode(name: "near")), logs: nearLog, spans: nil)
+            options: options, snapshot: ProxySnapshot(node: ProxyNode(name: "near")), logs: nearLog, spans: spans)
         address = try await near.listen(SocketAddress(IPAddress(v4: 0x7f00_0001), 0))
 
         var snapshot = ProxySnapshot(generation: 1, node: ProxyNode(name: "near"))

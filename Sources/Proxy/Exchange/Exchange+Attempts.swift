@@ -41,7 +41,7 @@ extension Exchange {
             send(on: connection)
         } else if pool.load.mayConnect(pool.policy) {
             begin(host, in: pool, isReused: false)
-            pool.connect(host, by: way, for: self)
+            pool.connect(host, by: traced(way), for: self)
         } else if let other = pool.anyIdleHost({ mayShare($0.route, $0.host, pool) }),
             let connection = pool.takeIdle(other, by: self.way(to: other, in: pool).route)
         {
@@ -75,7 +75,13 @@ extension Exchange {
         guard table.isInMesh else { return .plain }
         return table.way(
             from: arrival.peer.address, to: pool.balancer.hosts[host].endpoint.address,
-            pool.workload(of: host, in: table), service: service?.service.id.hostname, trace: record.trace)
+            pool.workload(of: host, in: table), service: service?.service.id.hostname)
+    }
+    /// With the trace of the request that a connection is made for.
+    private func traced(_ way: Way) -> Way {
+        guard case .tunnel(let route, var caller) = way else { return way }
+        caller.trace = record.trace ?? callersTrace?.asItCame
+        return .tunnel(route, caller)
     }
     private func mayShare(_ route: TunnelRoute?, _ host: EndpointBalancer.HostID, _ pool: UpstreamPool) -> Bool {
         switch way(to: host, in: pool) {
@@ -87,7 +93,7 @@ extension Exchange {
     /// On a connection that has room, else on a new one, else when there is room again.
     private func openStream(_ host: EndpointBalancer.HostID, _ way: Way, _ pool: UpstreamPool, _ isFirst: Bool) {
         let known = if case .none = way { nil as HTTP2Upstream? } else { pool.http2(host, by: way.route) }
-        if let connection = known ?? pool.connectHTTP2(host, by: way)
+        if let connection = known ?? pool.connectHTTP2(host, by: traced(way))
             ?? pool.anyHTTP2({ mayShare($0.route, $0.host, pool) })
         {
             begin(connection.host, in: pool, isReused: connection.served > 0)

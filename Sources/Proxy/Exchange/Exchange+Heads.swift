@@ -83,16 +83,8 @@ extension Exchange {
     /// records would tear the trace.
     private func addTrace() {
         guard shard.spans != nil else { return }
-        let text = { (name: HeaderName) in self.head.value(name).map(self.bytes.text) }
-        var trace: TraceContext?
-        if let value = text(.traceparent) { trace = TraceContext(traceparent: value, using: &shard.random) }
-        if trace == nil, let value = text(.b3) { trace = TraceContext(b3: value, using: &shard.random) }
-        if trace == nil, let id = text(.b3TraceID), let span = text(.b3SpanID) {
-            let sampled = text(.b3Flags) == "1" ? "1" : text(.b3Sampled)
-            trace = TraceContext(b3TraceID: id, spanID: span, sampled: sampled, using: &shard.random)
-        }
         let isChosen = UInt64.random(in: 0..<1_000_000, using: &shard.random) < shard.options.sampling
-        let context = trace ?? TraceContext(sampled: isChosen, using: &shard.random)
+        let context = callersTrace ?? TraceContext(sampled: isChosen, using: &shard.random)
         record.trace = context
         switch context.form {
         case .w3c: shard.edit.drop(.traceparent, in: head)
@@ -103,6 +95,19 @@ extension Exchange {
             }
         }
         for header in context.headers { shard.edit.add(header.name, header.value) }
+    }
+
+    /// What the request's headers say, with a span of ours; nil: nothing that makes sense.
+    var callersTrace: TraceContext? {
+        let text = { (name: HeaderName) in self.head.value(name).map(self.bytes.text) }
+        var trace: TraceContext?
+        if let value = text(.traceparent) { trace = TraceContext(traceparent: value, using: &shard.random) }
+        if trace == nil, let value = text(.b3) { trace = TraceContext(b3: value, using: &shard.random) }
+        if trace == nil, let id = text(.b3TraceID), let span = text(.b3SpanID) {
+            let sampled = text(.b3Flags) == "1" ? "1" : text(.b3Sampled)
+            trace = TraceContext(b3TraceID: id, spanID: span, sampled: sampled, using: &shard.random)
+        }
+        return trace
     }
 
     /// Before the filters, which may name another.

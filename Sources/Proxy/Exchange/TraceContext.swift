@@ -59,6 +59,13 @@ package struct TraceContext: Hashable, Sendable {
         isSampled = sampled
     }
 
+    /// Without a span of ours, which nobody records.
+    package var asItCame: TraceContext {
+        var trace = self
+        (trace.spanID, trace.parentID) = (parentID ?? spanID, nil)
+        return trace
+    }
+
     /// The headers for the next hop.
     package var headers: [(name: String, value: String)] {
         switch form {

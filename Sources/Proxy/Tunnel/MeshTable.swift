@@ -22,8 +22,7 @@ extension RoutingTable {
 
     /// How `client` reaches an endpoint. Two enrolled ones meet in a tunnel or not at all.
     func way(
-        from client: SocketAddress, to endpoint: SocketAddress, _ workload: WorkloadEntry?, service: String?,
-        trace: TraceContext? = nil
+        from client: SocketAddress, to endpoint: SocketAddress, _ workload: WorkloadEntry?, service: String?
     ) -> Way {
         guard let mesh = snapshot.mesh, let pod = snapshot.meshPods[client.address] else { return .plain }
         guard !isUnknownPod(endpoint.address) else { return .none(.unknownPod(endpoint.address)) }
@@ -43,8 +42,7 @@ extension RoutingTable {
             destination: destination, address: endpoint.address)
         return .tunnel(
             route,
-            TunnelCaller(
-                client: client, service: service, workload: self.workload(at: client.address), trace: trace))
+            TunnelCaller(client: client, service: service, workload: self.workload(at: client.address)))
     }
 
     /// Nothing of its bytes is looked at: a TCP service was dialled, or a pod itself, which the kernel brings here if

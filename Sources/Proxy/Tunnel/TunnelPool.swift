@@ -9,7 +9,7 @@ final class TunnelPool {
     private unowned let shard: Shard
     private var tunnels: [TunnelRoute: [TunnelClient]] = [:]
     /// For their identity's certificate.
-    private var waiting: [TunnelRequest] = []
+    private(set) var waiting: [TunnelRequest] = []
 
     init(_ shard: Shard) { self.shard = shard }
 
