@@ -11,7 +11,7 @@ struct Command {
         for word in line.split(separator: " ") {
             if let equals = word.firstIndex(of: "=") {
                 options[String(word[..<equals])] = String(word[word.index(after: equals)...])
-            } else if ["mapped", "claimed"].contains(word) {
+            } else if ["mapped", "claimed", "multipath"].contains(word) {
                 options[String(word)] = ""
             } else {
                 positional.append(String(word))
@@ -34,6 +34,7 @@ struct Command {
         }
         return transport
     }
+    var isMultipath: Bool { options["multipath"] != nil }
     func number(_ name: String, default standard: Int) throws -> Int {
         guard let text = options[name] else { return standard }
         guard let value = Int(text) else { throw Failure("\(name)=\(text) is not a number") }
@@ -53,7 +54,7 @@ struct Command {
         return Target(
             kind: kind, destination: try address(), source: try options["source"].map(parse),
             isMapped: options["mapped"] != nil, claimsSource: options["claimed"] != nil,
-            timeoutMs: try number("timeout", default: 1000))
+            isMultipath: isMultipath, timeoutMs: try number("timeout", default: 1000))
     }
 
     private func parse(_ text: String) throws -> SocketAddress {

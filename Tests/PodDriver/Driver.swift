@@ -1,8 +1,8 @@
 /// The commands. Words are separated by spaces; `key=value` words are options, a bare option word is a flag.
 ///
-///     listen tcp|udp ADDRESS:PORT NAME       answers NAME|CLIENT|PORT; port 0 takes a free one
+///     listen tcp|udp ADDRESS:PORT NAME [multipath]   answers NAME|CLIENT|PORT; port 0 takes a free one
 ///     unlisten tcp|udp ADDRESS:PORT
-///     flow KIND DESTINATION [count= timeout= source= mapped claimed]   one connection after the other
+///     flow KIND DESTINATION [count= timeout= source= mapped claimed multipath]   one connection after the other
 ///     crowd DESTINATION count=               TCP connections, each from a network namespace of its own without a route
 ///     open ID KIND DESTINATION [...]         a socket kept open by hand
 ///     ask ID                                 one exchange on it: as `flow`, with the names that getpeername, recvfrom
@@ -14,7 +14,7 @@
 ///     hold ID DESTINATION count= interval= timeout=   TCP connections with steady traffic; `held ID`, `release ID`
 ///     storm ID KIND DESTINATION threads=     connections at full speed until `calm ID`
 ///
-/// `claimed`: the source may be an address that this machine does not have (IP_FREEBIND).
+/// `claimed`: the source may be an address that this machine does not have (IP_FREEBIND). `multipath`: MPTCP instead of TCP.
 /// KIND is `tcp`, `udp` (sendto on an unconnected socket) or `udp-connected`.
 import Addressing
 import Glibc
@@ -49,7 +49,8 @@ final class Driver {
         switch command.verb {
         case "listen":
             let transport = try command.transport()
-            let address = try server.listen(transport, try command.address(), name: try command.word("a name"))
+            let address = try server.listen(
+                transport, try command.address(), name: try command.word("a name"), isMultipath: command.isMultipath)
             return Output(lines: ["address \(address)"])
         case "unlisten":
             server.unlisten(try command.transport(), try command.address())

@@ -26,9 +26,11 @@ final class Server: Sendable {
     }
 
     /// Returns the address with the port that was taken.
-    func listen(_ transport: TransportProtocol, _ address: SocketAddress, name: String) throws -> SocketAddress {
+    func listen(_ transport: TransportProtocol, _ address: SocketAddress, name: String, isMultipath: Bool) throws
+        -> SocketAddress
+    {
         let isIPv6 = !address.address.isIPv4
-        let descriptor = newSocket(transport, isIPv6: isIPv6)
+        let descriptor = newSocket(transport, isIPv6: isIPv6, isMultipath)
         guard descriptor >= 0 else { throw Failure.errno("make a \(transport) socket") }
         setOption(descriptor, SOL_SOCKET, SO_REUSEADDR, Int32(1))
         if isIPv6 { setOption(descriptor, Int32(IPPROTO_IPV6), IPV6_V6ONLY, Int32(1)) }

@@ -46,9 +46,10 @@ func setOption<T: BitwiseCopyable>(_ descriptor: Int32, _ level: Int32, _ name: 
     setsockopt(descriptor, level, name, &value, socklen_t(MemoryLayout<T>.size))
 }
 
-func newSocket(_ transport: TransportProtocol, isIPv6: Bool) -> Int32 {
+func newSocket(_ transport: TransportProtocol, isIPv6: Bool, _ isMultipath: Bool = false) -> Int32 {
+    let mptcp: Int32 = 262
     let type = transport == .tcp ? SOCK_STREAM : SOCK_DGRAM
-    return socket(isIPv6 ? AF_INET6 : AF_INET, Int32(type.rawValue | SOCK_CLOEXEC.rawValue), 0)
+    return socket(isIPv6 ? AF_INET6 : AF_INET, Int32(type.rawValue | SOCK_CLOEXEC.rawValue), isMultipath ? mptcp : 0)
 }
 
 /// Where new ports come from, one after the other, so that it is long until one comes again.

@@ -15,6 +15,8 @@ struct Target: Sendable {
     let isMapped: Bool
     /// `source` need not be an address of this machine.
     let claimsSource: Bool
+    /// Of TCP: MPTCP.
+    let isMultipath: Bool
     let timeoutMs: Int
 
     var isIPv6: Bool { isMapped || !destination.address.isIPv4 }
@@ -43,7 +45,7 @@ extension Target {
 
     /// `isOneOfMany`: in a storm.
     func attempt(_ buffer: UnsafeMutableRawBufferPointer, isOneOfMany: Bool = false) -> Attempt {
-        var attempt = Attempt(descriptor: newSocket(kind == .tcp ? .tcp : .udp, isIPv6: isIPv6))
+        var attempt = Attempt(descriptor: newSocket(kind == .tcp ? .tcp : .udp, isIPv6: isIPv6, isMultipath))
         attempt.error = attempt.descriptor < 0 ? errno : prepare(attempt.descriptor, isOneOfMany)
         if attempt.error == 0, kind != .udp { attempt.error = connect(attempt.descriptor) }
         if attempt.error == 0, kind != .tcp { attempt.error = ask(attempt.descriptor) }

@@ -48,9 +48,9 @@ package final class Pod {
     /// Port 0 takes a free one; returns the address that was taken.
     @discardableResult
     package func listen(
-        _ transport: TransportProtocol, _ address: SocketAddress, name: String? = nil
+        _ transport: TransportProtocol, _ address: SocketAddress, name: String? = nil, isMultipath: Bool = false
     ) throws(TestFailure) -> SocketAddress {
-        let lines = try send("listen \(transport) \(address) \(name ?? self.name)")
+        let lines = try send("listen \(transport) \(address) \(name ?? self.name)\(isMultipath ? " multipath" : "")")
         guard let text = lines.first?.split(separator: " ").last, let bound = SocketAddress(text) else {
             throw TestFailure("pod-driver did not say where it listens")
         }
@@ -66,15 +66,16 @@ package final class Pod {
     // MARK: Clients
 
     /// Makes `count` connections, one after the other. `isMapped`: through an IPv6 socket, to the IPv4-mapped address.
+    /// `isMultipath`: MPTCP instead of TCP.
     package func flow(
         _ kind: Kind, to destination: SocketAddress, count: Int = 1, timeoutMs: Int = 1000,
-        from source: SocketAddress? = nil, isMapped: Bool = false
+        from source: SocketAddress? = nil, isMapped: Bool = false, isMultipath: Bool = false
     ) throws(TestFailure) -> FlowResult {
         let source = source.map { " source=\($0)" } ?? ""
         return FlowResult(
             try send(
                 "flow \(kind.rawValue) \(destination) count=\(count) timeout=\(timeoutMs)\(source)"
-                    + (isMapped ? " mapped" : "")))
+                    + (isMapped ? " mapped" : "") + (isMultipath ? " multipath" : "")))
     }
 
     /// Makes `count` TCP connections, each from a network namespace of its own without a route.
