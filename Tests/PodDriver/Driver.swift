@@ -14,7 +14,7 @@
 ///     hold ID DESTINATION count= interval= timeout=   TCP connections with steady traffic; `held ID`, `release ID`
 ///     storm ID KIND DESTINATION threads=     connections at full speed until `calm ID`
 ///
-/// `claimed`: the source may be an address that this machine does not have (IP_FREEBIND). `multipath`: MPTCP instead of TCP.
+/// `claimed`: the source may be an address that this machine does not have (IP_FREEBIND). `multipath`: MPTCP, not TCP.
 /// KIND is `tcp`, `udp` (sendto on an unconnected socket) or `udp-connected`.
 import Addressing
 import Glibc
