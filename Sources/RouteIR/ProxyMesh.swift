@@ -25,15 +25,19 @@ package struct MeshPod: Hashable, Sendable {
     package var serviceAccount: String
     /// Where its application wants to hear of clients in a PROXY header.
     package var headerPorts: Set<UInt16>
+    /// Names of the access policies about it, in order.
+    package var policies: [String]
 
     package init(
-        namespace: String, name: String, uid: String, serviceAccount: String, headerPorts: Set<UInt16> = []
+        namespace: String, name: String, uid: String, serviceAccount: String, headerPorts: Set<UInt16> = [],
+        policies: [String] = []
     ) {
         self.namespace = namespace
         self.name = name
         self.uid = uid
         self.serviceAccount = serviceAccount
         self.headerPorts = headerPorts
+        self.policies = policies
     }
 }
 

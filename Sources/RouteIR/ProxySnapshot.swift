@@ -17,6 +17,8 @@ package struct ProxySnapshot: Equatable, Sendable {
     package var meshPods: [IPAddress: MeshPod] = [:]
     /// Addresses of pods of which no more is known yet: they may be enrolled.
     package var unknownPods: Set<IPAddress> = []
+    /// Those that are about some pod of `meshPods`, by their names.
+    package var policies: [String: AccessPolicy] = [:]
 
     package init(generation: UInt64 = 0, node: ProxyNode) {
         self.generation = generation
@@ -86,6 +88,8 @@ package struct ProxyUpdate: Equatable, Sendable {
     package var removedMeshPods: [IPAddress] = []
     package var unknownPods: [IPAddress] = []
     package var removedUnknownPods: [IPAddress] = []
+    package var policies: [AccessPolicy] = []
+    package var removedPolicies: [String] = []
 
     package init(base: UInt64?, generation: UInt64, node: ProxyNode) {
         self.base = base
@@ -119,6 +123,7 @@ extension ProxySnapshot {
         update.removedMeshPods = (old?.meshPods.keys.filter { meshPods[$0] == nil } ?? []).sorted()
         update.unknownPods = unknownPods.subtracting(old?.unknownPods ?? []).sorted()
         update.removedUnknownPods = (old?.unknownPods.subtracting(unknownPods) ?? []).sorted()
+        (update.policies, update.removedPolicies) = difference(policies, old?.policies ?? [:])
         return update
     }
 
@@ -139,6 +144,8 @@ extension ProxySnapshot {
         for address in update.removedMeshPods { new.meshPods[address] = nil }
         new.unknownPods.formUnion(update.unknownPods)
         new.unknownPods.subtract(update.removedUnknownPods)
+        for policy in update.policies { new.policies[policy.name] = policy }
+        for name in update.removedPolicies { new.policies[name] = nil }
         return new
     }
 }

@@ -187,6 +187,7 @@ import Testing
         var older = update
         (older.mesh, older.meshPods, older.removedMeshPods) = (nil, [], [])
         (older.unknownPods, older.removedUnknownPods) = ([], [])
+        (older.policies, older.removedPolicies) = ([], [])
         older.workloads[0].workload.isEnrolled = false
         #expect(try decode(self.bytes(recordedUpdateBeforeMesh))?.message == .update(older), Self.remedy)
     }
@@ -287,10 +288,33 @@ import Testing
         update.workloads = [AddressedWorkload(IPAddress(v4: 9), workload)]
         update.removedWorkloads = [IPAddress(v4: 8)]
         update.mesh = ProxyMesh(trustDomain: "t", aliases: ["u"])
-        let pod = MeshPod(namespace: "n", name: "p", uid: "i", serviceAccount: "sa", headerPorts: [300, 80])
+        let pod = MeshPod(
+            namespace: "n", name: "p", uid: "i", serviceAccount: "sa", headerPorts: [300, 80], policies: ["n/o"])
         update.meshPods = [AddressedPod(IPAddress(v4: 9), pod)]
         update.removedMeshPods = [IPAddress(v4: 7)]
         (update.unknownPods, update.removedUnknownPods) = ([IPAddress(v4: 6)], [IPAddress(v4: 5)])
+        (update.policies, update.removedPolicies) = ([try everyAttribute()], ["n/g"])
         return update
+    }
+    /// Of policies.
+    private func everyAttribute() throws -> AccessPolicy {
+        let texts: [PolicyText] = [
+            .principal, .namespace, .serviceAccount, .trustDomain, .serverName, .host, .method, .path, .header("h"),
+            .requestPrincipal, .audience, .presenter, .claim(["c", "d"]),
+        ]
+        let prefix = try #require(IPPrefix("10.0.0.0/8")), long = try #require(IPPrefix("fd00::/8"))
+        let template = try #require(TextMatch(path: "/a/{*}/b/{**}"))
+        let tests = [
+            PolicyTest(.address(.source, [prefix, long]), isNegated: true), PolicyTest(.address(.remote, [])),
+            PolicyTest(.address(.destination, [long])), PolicyTest(.port([1, 300]), hasUnreadable: true),
+            PolicyTest(.nothing),
+            PolicyTest(.text(.path, [.exact("e"), .prefix("p"), .suffix("s"), .present, template])),
+        ]
+        return AccessPolicy(
+            name: "n/o", action: .deny, isDryRun: true, isUnreadable: true,
+            rules: [
+                PolicyRule(sources: texts.map { [PolicyTest(.text($0, []))] }, operations: [tests]),
+                PolicyRule(conditions: tests), PolicyRule(),
+            ])
     }
 }

@@ -166,7 +166,7 @@ import Testing
 
 extension TunnelRig {
     /// One more pod of the client's node.
-    fileprivate func join(_ name: String) throws -> IPAddress {
+    func join(_ name: String) throws -> IPAddress {
         let pod = IPAddress(v4: 0x7f01_0005)
         var snapshot = near.snapshot
         snapshot.meshPods[pod] = MeshPod(namespace: "shop", name: name + "-1", uid: name, serviceAccount: name)

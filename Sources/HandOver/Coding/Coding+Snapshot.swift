@@ -70,6 +70,8 @@ extension ProxyUpdate: WireRecord {
         try coder.field(12, &removedMeshPods)
         try coder.field(13, &unknownPods)
         try coder.field(14, &removedUnknownPods)
+        try coder.field(15, &policies)
+        try coder.field(16, &removedPolicies)
     }
 }
 
@@ -90,6 +92,7 @@ extension MeshPod: WireRecord {
         var ports = headerPorts.isEmpty ? nil : headerPorts.sorted()
         try coder.field(5, &ports)
         headerPorts = Set(ports ?? [])
+        try coder.field(6, &policies)
     }
 }
 extension AddressedPod: WireRecord {

@@ -13,6 +13,8 @@ package final class RoutingTable: Sendable {
     let hasConsumers: Bool
     /// Asked for each request.
     let isInMesh: Bool
+    /// Of the pods of this node that have some.
+    let policies: [IPAddress: PodPolicies]
 
     /// `old` lends the matchers and workload entries that stay the same.
     package init(_ snapshot: ProxySnapshot, replacing old: RoutingTable? = nil) {
@@ -27,6 +29,7 @@ package final class RoutingTable: Sendable {
         }
         self.frontends = frontends
         isInMesh = snapshot.mesh != nil
+        policies = PodPolicies.all(of: snapshot, replacing: old?.policies ?? [:])
         hasConsumers = snapshot.services.values.contains { !$0.consumerRoutes.isEmpty }
         var workloads: [IPAddress: WorkloadEntry] = [:]
         workloads.reserveCapacity(snapshot.workloads.count)

@@ -79,9 +79,13 @@ final class Shard: @unchecked Sendable {
     /// Takes a new table into use. Requests under way keep what they began with; connections to endpoints that are no
     /// longer wanted are closed as soon as they are idle.
     func adopt(_ table: RoutingTable) {
-        let mesh = self.table.snapshot.mesh
+        let old = self.table
         self.table = table
-        if table.snapshot.mesh != mesh { trustChanged() }
+        if table.snapshot.mesh != old.snapshot.mesh { trustChanged() }
+        for case let tunnel as TunnelServer in connections.values
+        where table.policies[tunnel.pod] !== old.policies[tunnel.pod] {
+            tunnel.policiesChanged()
+        }
         for (id, state) in pools {
             if let upstream = table.snapshot.upstreams[id] {
                 state.update(upstream, now: now)

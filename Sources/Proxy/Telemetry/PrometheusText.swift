@@ -195,6 +195,7 @@ extension TunnelRefusal.Kind {
         switch self {
         case .identity, .unknownPod: "IDENTITY_ERROR"
         case .unknownRoot, .expired, .wrongIdentity, .refusedByPeer: "TLS_FAILURE"
+        case .policy: "DENY"
         case .handshake: "H2_HANDSHAKE_FAILURE"
         case .connect, .reset, .badRequest, .application, .overload: "CONNECT"
         }

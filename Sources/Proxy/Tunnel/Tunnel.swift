@@ -92,6 +92,8 @@ struct TunnelRefusal: Error, Hashable {
         case reset
         case badRequest = "bad-request"
         case application
+        /// The workload's policies do not let this client in.
+        case policy
         case overload
     }
     let kind: Kind
@@ -109,7 +111,7 @@ struct TunnelRefusal: Error, Hashable {
     var mayBeNews: Bool {
         switch kind {
         case .identity, .refusedByPeer, .handshake, .connect, .reset, .badRequest: true
-        case .unknownPod, .unknownRoot, .expired, .wrongIdentity, .application, .overload: false
+        case .unknownPod, .unknownRoot, .expired, .wrongIdentity, .application, .policy, .overload: false
         }
     }
     static let noMesh = TunnelRefusal(.identity, "this node is in no mesh any more")
@@ -118,7 +120,7 @@ struct TunnelRefusal: Error, Hashable {
     var status: UInt16 {
         switch kind {
         case .application: 503
-        case .identity, .expired, .wrongIdentity: 401
+        case .identity, .expired, .wrongIdentity, .policy: 401
         default: 400
         }
     }

@@ -50,6 +50,10 @@ final class TunnelServer: HTTP2ServerConnection {
         if isLast, streams.isEmpty { end() }
     }
 
+    func policiesChanged() {
+        for stream in streams.values { (stream as? ServerTunnelStream)?.policiesChanged(on: shard) }
+    }
+
     // MARK: The end
 
     override func drain() {
@@ -111,8 +115,12 @@ final class ServerTunnelStream: TunnelStream {
         guard !Tunnel.ownPorts.contains(request.target.port), request.target.port != shard.options.tunnelPort else {
             throw TunnelRefusal(.badRequest, "CONNECT to port \(request.target.port): the tunnel would come back")
         }
+        let flow = flow(request, on: server)
+        do throws(TunnelRefusal) { try shard.table.admit(flow) } catch {
+            return deny(flow, error, on: server)
+        }
         let end = RelayStream(self)
-        let relay = Relay(shard, server.arrival, client: end, flow(request, on: server))
+        let relay = Relay(shard, server.arrival, client: end, flow)
         let client = relay.flow.client
         Connector.connect(toPod: request.target, for: client, within: Tunnel.connectTimeout, on: shard) { result in
             switch result {
@@ -143,6 +151,13 @@ final class ServerTunnelStream: TunnelStream {
         shard.heads.setTunnelAnswer()
         let answer = shard.heads.list
         try? sendHead(answer, isLast: false)
+    }
+
+    private func deny(_ flow: FlowRecord, _ refusal: TunnelRefusal, on server: TunnelServer) {
+        var flow = flow
+        (flow.refusal, flow.ended) = (refusal, server.shard.now)
+        server.shard.finish(flow)
+        refuse(refusal.status, refusal)
     }
 
     /// `isRecorded`: a relay has it in its record.
