@@ -313,7 +313,20 @@ import Testing
         ]
         for _ in 0..<200 {
             let number = UInt32.random(in: 1...6, using: &random)
-            switch Int.random(in: 0..<8, using: &random) {
+            switch Int.random(in: 0..<10, using: &random) {
+            case 8:
+                let namespace = Bool.random(using: &random) ? "shop" : PeerAuthentication.rootNamespace
+                var policy = AuthorizationPolicy(name: ObjectName(namespace, "a\(number)"))
+                if Bool.random(using: &random) { policy.selector = enabled }
+                policy.access.action = Bool.random(using: &random) ? .allow : .deny
+                policy.access.rules = [PolicyRule(operations: [[PolicyTest(.port([UInt16(number)]))]])]
+                town.add(.authorizationPolicy(policy))
+                pods[policy.name] = .authorizationPolicy(policy)
+            case 9:
+                for namespace in ["shop", PeerAuthentication.rootNamespace] {
+                    town.remove(.authorizationPolicy, namespace, "a\(number)")
+                    pods[ObjectName(namespace, "a\(number)")] = nil
+                }
             case 0: town.add(namespace("shop", labels.randomElement(using: &random) ?? [:]))
             case 1: town.remove(.namespace, "", "shop")
             case 2:

@@ -11,6 +11,8 @@ package struct MeshView: Equatable, Sendable {
     package var mesh: ProxyMesh?
     /// The pods of this node that are in it.
     package var pods: [IPAddress: MeshPod] = [:]
+    /// Who may call them.
+    package var policies: [String: AccessPolicy] = [:]
     package var reach = MeshReach()
 
     package init() {}
@@ -75,6 +77,7 @@ package struct MeshCompiler: Sendable {
     private var arePodsKnown = false
     private var findingsByAddress: [IPAddress: [Finding]] = [:]
     private var headers = HeaderIndex()
+    private var policies = PolicyUse()
     /// Addresses that all updates together looked at: a change must cost the change (tested).
     package private(set) var made = 0
 
@@ -103,6 +106,7 @@ package struct MeshCompiler: Sendable {
         made += addresses.count
         for address in addresses { compile(address, state, &changes) }
         view.mesh = view.pods.isEmpty ? nil : mesh
+        view.policies = self.policies.policies
         view.reach = MeshReach()
         if view.mesh != old.mesh || wasKnown != arePodsKnown {
             // The first pod of this node came, or the last one went; or all pods of the others are known.
@@ -138,9 +142,13 @@ package struct MeshCompiler: Sendable {
         if differs || isUnknown != wasUnknown { changes.reach.insert(address) }
         let pod = isEnrolled ? owner.flatMap { state.mesh.localPods[$0] } : nil
         let requests = pod.map { state.headerRequests(for: $0) } ?? []
-        view.pods[address] = pod.map { MeshPod($0, requests) }
+        let policies = pod.map { state.accessPolicies(of: $0) } ?? []
+        self.policies.set(policies, of: address)
+        view.pods[address] = pod.map { MeshPod($0, requests, policies) }
         let rule = pod.map { PeerRule(of: $0, state.mesh) }
         programs[address] = pod.map { MeshPodProgram($0, rule ?? PeerRule()) }
+        programs[address]?.refuse(
+            byPolicies: PolicyProgram(trustDomains: [mesh.trustDomain] + mesh.aliases, policies: policies), at: address)
 
         let findings = state.pods(at: address).compactMap { state.mesh.localPods[$0] }.flatMap { pod in
             meshFindings(of: pod, rule: pod.name == owner ? rule : nil)
@@ -155,9 +163,10 @@ package struct MeshCompiler: Sendable {
 }
 
 extension MeshPod {
-    init(_ pod: Pod, _ requests: [HeaderRequest]) {
+    init(_ pod: Pod, _ requests: [HeaderRequest], _ policies: [AccessPolicy]) {
         self.init(
-            namespace: pod.name.namespace, name: pod.name.name, uid: pod.knownUID, serviceAccount: pod.serviceAccount)
+            namespace: pod.name.namespace, name: pod.name.name, uid: pod.knownUID, serviceAccount: pod.serviceAccount,
+            policies: policies.map(\.name).sorted())
         for request in requests where request.isUnderstood { headerPorts.formUnion(request.ports) }
     }
 }

@@ -9,10 +9,12 @@ extension RouteCompiler {
         // Until all pods are listed nothing is handed over.
         if !new.reach.isListed { mesh.reach.unknown = [] }
         let unknown = mesh.reach.unknown
-        guard snapshot.mesh != new.mesh || snapshot.meshPods != new.pods || snapshot.unknownPods != unknown else {
-            return
-        }
+        guard
+            snapshot.mesh != new.mesh || snapshot.meshPods != new.pods || snapshot.policies != new.policies
+                || snapshot.unknownPods != unknown
+        else { return }
         (snapshot.mesh, snapshot.meshPods, snapshot.unknownPods) = (new.mesh, new.pods, unknown)
+        snapshot.policies = new.policies
         changes.snapshot = true
     }
 
