@@ -132,15 +132,7 @@ final class TestClient {
         if let from, SocketAddress(from, 0).withSockaddr({ bind(descriptor, $0, $1) }) != 0 {
             throw TestFailure.errno("bind to \(from)")
         }
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = to.port.bigEndian
-        address.sin_addr.s_addr = to.address.v4.bigEndian
-        let result = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-            }
-        }
+        let result = to.withSockaddr { Glibc.connect(descriptor, $0, $1) }
         guard result == 0 else { throw TestFailure.errno("connect to \(to)") }
         // A test that would wait for ever fails instead.
         var limit = timeval(tv_sec: 20, tv_usec: 0)
