@@ -121,4 +121,24 @@ tell_mesh() {
     wait $!
     say "   $(wc -l < "$dir/answers") requests meanwhile, $(grep -vc '^web-2$' "$dir/answers" || true) failed"
     [ "$(sort -u "$dir/answers")" = web-2 ] || die "requests failed while certificates were renewed"
+
+    say "" "6. AuthorizationPolicy: only the account admin may call web, and client-1 has shown another identity" ""
+    allow() {
+        cat > "$dir/manifests/allow.yaml" <<- END
+			apiVersion: security.istio.io/v1
+			kind: AuthorizationPolicy
+			metadata: {name: web, namespace: shop}
+			spec:
+			  selector: {matchLabels: {app: web}}
+			  rules: [{from: [{source: {serviceAccounts: [$1]}}]}]
+		END
+    }
+    allow admin
+    denied() { ! ask_web > /dev/null; }
+    wait_for 10 "client-1 is denied" denied
+    in_pod client-1 curl -sS -m 5 http://10.96.0.20/ 2>&1 | sed 's/^/   client-1: /' || true
+    allow client
+    allowed() { [ "$(ask_web)" = web-2 ]; }
+    wait_for 10 "client-1 is allowed" allowed
+    say "" "   and once the policy names the account client:" "   client-1: $(ask_web)"
 }
