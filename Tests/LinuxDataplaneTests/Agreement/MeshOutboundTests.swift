@@ -13,6 +13,8 @@ import Testing
 @testable import BPF
 @testable import LinuxDataplane
 
+private let hasMPTCP = readText("/proc/sys/net/mptcp/enabled").hasPrefix("1")
+
 @Suite(.serialized, .requiresKernel(.root, .netns, .cgroup2, .bpf))
 struct MeshOutboundTests {
     @Test(arguments: DataplaneKind.allCases)
@@ -42,6 +44,29 @@ struct MeshOutboundTests {
             test.node.nodeProgram.proxyListeners = []
             try test.apply()
             try test.expectAgreement()
+        }
+    }
+
+    /// No connect() is called, and whoever is in the mesh is still not heard in the clear.
+    @Test(arguments: DataplaneKind.allCases)
+    func whoConnectsByItsFirstBytesIsNoException(_ kind: DataplaneKind) throws {
+        try Lab.with { lab in
+            let test = try MeshNode(kind, lab)
+            try test.apply()
+            let client = test.node.pods[0]
+            let service = SocketAddress(IPAddress(v4: 0x0a60_0000 + 10), 80)
+            for target in [service, test.server.endpoint(.ipv4)] {
+                for protocolNumber: Int32 in hasMPTCP ? [0, 262] : [0] {
+                    let found = try client.namespace().run { () throws in
+                        try InCgroup.run(client.cgroup) { () throws(TestFailure) in
+                            let socket = try TestSocket(SOCK_STREAM, protocol: protocolNumber)
+                            try socket.connect(sendingTo: target)
+                            return (answer: socket.answer(), peer: try socket.peer())
+                        }
+                    }
+                    #expect(found == (target.description, target), "protocol \(protocolNumber)")
+                }
+            }
         }
     }
 

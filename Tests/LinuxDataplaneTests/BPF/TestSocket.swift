@@ -44,6 +44,12 @@ struct TestSocket: ~Copyable {
         let result = withName(of: to) { Glibc.connect(descriptor, $0, $1) }
         guard result == 0 else { throw .errno("connect to \(to)") }
     }
+    /// Without connect(): TCP Fast Open.
+    func connect(sendingTo to: SocketAddress) throws(TestFailure) {
+        let fastOpen: Int32 = 0x2000_0000
+        let sent = withName(of: to) { sendto(descriptor, [1], 1, fastOpen, $0, $1) }
+        guard sent == 1 else { throw .errno("connect to \(to) with the first byte") }
+    }
     func peer() throws(TestFailure) -> SocketAddress {
         try name("ask for the peer") { getpeername(descriptor, $0, &$1) }
     }
