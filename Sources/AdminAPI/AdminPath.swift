@@ -27,6 +27,8 @@ package enum AdminPath {
     package static let routes = "/routes"
     /// A `MeshList`.
     package static let mesh = "/mesh"
+    /// A `PolicyList`.
+    package static let policy = "/policy"
     /// Of the controller: a `ClusterAnalysis`; takes `namespace=`, of whose objects alone it then tells.
     package static let analysis = "/analysis"
     /// Of the controller: an `AuthorityReport`; with `renew=root` or `renew=intermediate` it begins to change that.

@@ -18,7 +18,8 @@ struct Agentctl: ParsableCommand {
             """,
         version: "agentctl \(heddleVersion)",
         subcommands: [
-            DumpMaps.self, Status.self, Services.self, Endpoints.self, Routes.self, Mesh.self, ProxyCommand.self,
+            DumpMaps.self, Status.self, Services.self, Endpoints.self, Routes.self, Mesh.self, Policy.self,
+            ProxyCommand.self,
             Logs.self,
             Observe.self, Top.self, Sockets.self, Explain.self, Verify.self, Capacity.self, BugReport.self,
             Analyze.self, AuthorityCommand.self, Certificates.self, Request.self, Completion.self, Cleanup.self,

@@ -12,6 +12,13 @@ extension NodeController {
         let changes = mesh?.update(
             dirty.pods, policies: dirty.policies, services: dirty.services, arePodsKnown: arePodsKnown, from: state)
         guard let changes else { return }
+        if !dirty.accessPolicies.isEmpty {
+            findingsVersion += 1
+            tell(
+                dirty.accessPolicies.sorted().compactMap(state.mesh.access.policy).flatMap {
+                    accessFindings(of: $0, state)
+                })
+        }
         compiler.setReach(mesh?.view.reach ?? MeshReach())
         dirty.pods.formUnion(changes.reach)
         dirty.services.formUnion(state.services(withEndpointsAt: changes.reach))
@@ -52,7 +59,8 @@ extension NodeController {
 
     /// A walk over the pods of this node, over namespaces and policies, and over what is labelled.
     var meshFindings: [Finding] {
-        namespaceFindings(state) + (mesh.map { $0.findings + policyFindings(state) } ?? findingsWithoutMesh(state))
+        namespaceFindings(state)
+            + (mesh.map { $0.findings + policyFindings(state) + accessFindings(state) } ?? findingsWithoutMesh(state))
     }
 
     /// The addresses of this node's pods, in the mesh or not, by uid: of one that has left it connections go on.

@@ -27,6 +27,27 @@ import Testing
                 """)
     }
 
+    @Test func policiesAreLines() {
+        let rule = PolicyList.Rule(text: "from account shop/client", enforcement: "connections")
+        let allow = PolicyList.Policy(
+            name: "shop/web", action: "ALLOW", reason: "app=web", isDryRun: false, isUnreadable: false, rules: [rule])
+        var dry = PolicyList.Policy(
+            name: "shop/d", action: "DENY", reason: "mesh", isDryRun: true, isUnreadable: false, rules: [])
+        let pod = PolicyList.Pod(name: "shop/web-0", policies: [dry, allow], otherwise: "denied")
+        (dry.isUnreadable, dry.isDryRun) = (true, false)
+        let broken = PolicyList.Pod(name: "shop/web-1", policies: [dry], otherwise: "allowed")
+        #expect(
+            policyTable(PolicyList(pods: [pod, broken], findings: [])) == """
+                POD         ACTION          POLICY    FOR      RULE                         ENFORCED
+                shop/web-0  DENY (dry run)  shop/d    mesh     none                         -
+                shop/web-0  ALLOW           shop/web  app=web  0: from account shop/client  connections
+                shop/web-0  -               -         -        anything else                denied
+                shop/web-1  DENY            shop/d    mesh     cannot be read               everything is denied
+                shop/web-1  -               -         -        anything else                allowed
+
+                """)
+    }
+
     @Test func wideShowsAllOfAService() {
         #expect(
             serviceTable([services[0]], wide: true) == """

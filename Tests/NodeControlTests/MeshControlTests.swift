@@ -267,6 +267,30 @@ import Testing
         #expect(driver.controller.meshList().pods[1].problem == nil)
     }
 
+    @Test func policiesAreListedInTheOrderOfAsking() throws {
+        var driver = Driver()
+        driver.tell(namespace(), pod("web", 1), pod("far", 2, on: "node-b"))
+        driver.synced()
+        #expect(driver.controller.policyList?.pods.map(\.otherwise) == ["allowed"])
+        var (allow, deny) = (
+            AuthorizationPolicy(name: ObjectName("shop", "a")), AuthorizationPolicy(name: ObjectName("shop", "d"))
+        )
+        allow.access.rules = [PolicyRule(sources: [[PolicyTest(.text(.serviceAccount, [.exact("shop/web")]))]])]
+        deny.access.action = .deny
+        deny.access.rules = [
+            PolicyRule(operations: [[PolicyTest(.text(.path, [.exact("/x")])), PolicyTest(.port([1]))]])
+        ]
+        driver.tell(.authorizationPolicy(allow), .authorizationPolicy(deny))
+        let pod = try #require(driver.controller.policyList?.pods.first)
+        #expect(pod.policies.map(\.name) == ["shop/d", "shop/a"] && pod.otherwise == "denied")
+        #expect(pod.policies.map(\.reason) == ["namespace", "namespace"])
+        #expect(pod.policies[0].rules.map(\.text) == ["to path /x, port 1"])
+        #expect(pod.policies[0].rules[0].enforcement == "connections, without what it says of requests")
+        #expect(pod.policies[1].rules.map(\.text) == ["from account shop/web"])
+        #expect(driver.told.map(\.reason) == ["PolicyRequests"])
+        #expect(Driver { $0.mesh = nil }.controller.policyList == nil)
+    }
+
     @Test func whatIsWrongIsToldOnce() {
         var driver = Driver()
         var broken = Pod(name: ObjectName("shop", "broken"))

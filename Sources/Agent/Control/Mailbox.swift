@@ -37,6 +37,7 @@ struct AdminRequest: Sendable {
         case explain(FlowQuestion)
         case routes
         case mesh
+        case policy
         /// To the proxy itself.
         case proxy(String)
     }

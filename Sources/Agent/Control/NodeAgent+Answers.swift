@@ -31,6 +31,9 @@ extension NodeAgent {
             } catch { request.reply(failureResponse(error.description)) }
         case .routes: request.reply(jsonResponse(controller.routeList()))
         case .mesh: request.reply(jsonResponse(controller.meshList(problems: environment.meshProblems())))
+        case .policy:
+            let none = "this agent takes no part in a mesh; start it with --ca (docs/mesh.md)"
+            request.reply(controller.policyList.map { jsonResponse($0) } ?? failureResponse(none))
         case .proxy(let what): askProxy(what, request)
         }
     }

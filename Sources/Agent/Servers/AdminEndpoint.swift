@@ -96,6 +96,7 @@ struct AdminEndpoint: Sendable {
             return .success(.actor(.explain(flow)))
         case AdminPath.routes: return .success(.actor(.routes))
         case AdminPath.mesh: return .success(.actor(.mesh))
+        case AdminPath.policy: return .success(.actor(.policy))
         case AdminPath.observe:
             return .success(
                 .observe(from: query["from"].flatMap { UInt64($0) }, rate: UInt32(query["rate"] ?? "") ?? 1000))

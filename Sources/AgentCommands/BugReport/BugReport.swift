@@ -33,6 +33,7 @@ struct BugReport: ParsableCommand {
         ("access-log.txt", ["logs", "-n", "1000"]), ("verify.txt", ["verify"]), ("capacity.txt", ["capacity"]),
         ("dump-maps.txt", ["dump-maps", "--raw"]), ("dump-maps-diff.txt", ["dump-maps", "--diff"]),
         ("sockets-stale.txt", ["sockets", "--stale"]), ("mesh.json", ["mesh", "-o", "json"]),
+        ("policy.json", ["policy", "-o", "json"]),
     ]
     /// Those of the controller, in whose pod this may run.
     private static let clusterQuestions: [(file: String, arguments: [String])] = [
