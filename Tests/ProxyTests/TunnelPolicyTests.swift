@@ -35,14 +35,20 @@ import Testing
         snapshot.policies = isTold ? Dictionary(uniqueKeysWithValues: policies.map { ($0.name, $0) }) : [:]
     }
     private func with(
-        _ policies: [AccessPolicy], isTold: Bool = true, _ body: (TunnelRig, TestListener) async throws -> Void
+        _ policies: [AccessPolicy], isTold: Bool = true, options: (inout EngineOptions) -> Void = { _ in },
+        _ body: (TunnelRig, TestListener) async throws -> Void
     ) async throws {
         let listener = try echo()
         defer { listener.stop() }
-        try await TunnelRig.with([listener.address], { set(policies, &$0, isTold: isTold) }) { rig in
+        let rig = try await TunnelRig([listener.address], options: options, { set(policies, &$0, isTold: isTold) })
+        do {
             try rig.trust()
             try await body(rig, listener)
+        } catch {
+            await rig.end()
+            throw error
         }
+        await rig.end()
     }
 
     @Test func whoIsAllowedIsLetInAndNobodyElse() async throws {
@@ -50,9 +56,10 @@ import Testing
             let client = try rig.connect()
             #expect(goesOn(client))
         }
-        try await with([allow("other")]) { rig, _ in
+        // Nor is he tried again, as where a pod may have just joined the mesh.
+        try await with([allow("other")], options: { $0.newsPatience = .seconds(60) }) { rig, _ in
             #expect(try rig.connect().rest() == "")
-            #expect(rig.far.stats.tunnelRefusals == [.policy: 1])
+            #expect(rig.far.stats.tunnelRefusals == [.policy: 1], "it is asked once")
             try eventually("the reason is in the server's log, and the client is not told it") {
                 rig.farLog.flows.contains {
                     $0.failure?.contains("no rule of its ALLOW policies is about it") == true
@@ -97,6 +104,34 @@ import Testing
             let client = try rig.connect()
             #expect(goesOn(client))
         }
+    }
+
+    /// Else whoever is denied could take endpoints from those who are not.
+    @Test(arguments: [(RoutedProtocol.http1, Upstream.Wire.http1), (.http1, .h2c), (.tcp, .http1)])
+    func aDenialSaysNothingAgainstTheEndpoint(speaks: RoutedProtocol, wire: Upstream.Wire) async throws {
+        let backends = try (0..<2).map { try TestBackend("\($0)", at: SocketAddress(serverPod, 0)) }
+        defer { for backend in backends { backend.stop() } }
+        let change: (inout ProxySnapshot) -> Void = {
+            set([allow("other")], &$0)
+            var detection = UpstreamPolicy.OutlierDetection()
+            detection.consecutiveGatewayErrors = 1
+            $0.upstreams[UpstreamID(serviceID)]?.policy.outlierDetection = detection
+        }
+        let rig = try await TunnelRig(
+            backends.map(\.address), clientProtocol: speaks, wire: wire, options: { _ in }, change)
+        try rig.trust()
+        for _ in 0..<3 {
+            let client = try rig.connect()
+            client.send("GET / HTTP/1.1\r\nHost: cart\r\n\r\n")
+            if speaks == .http1 {
+                let answer = client.answer()
+                #expect(answer?.status == 403 && answer?.text.contains("shop/allow") == false)
+            } else {
+                #expect(client.rest() == "")
+            }
+        }
+        #expect(rig.near.stats.ejections == 0 && rig.far.stats.tunnelRefusals[.policy] ?? 0 >= 3)
+        await rig.end()
     }
 
     @Test func aChangeEndsWhatItDeniesAndNothingElse() async throws {

@@ -217,12 +217,16 @@ extension Exchange {
         case .unwanted(_, let status), .noWebSocket(.ignored(let status)): RequestOutcome(status: status)
         // What it cannot do, or an end in order, is no sign of bad health.
         case .noWebSocket(.notOffered), .leaving: nil
+        case .unreachable(let failure) where failure.isDenied: nil
         default: .connectionFailure
         }
     }
 
     private func answer(_ failure: UpstreamFailure) {
         switch failure {
+        case .unreachable(let failure) where failure.isDenied:
+            record.failure = failure.reason
+            reply(403, [], "rbac_access_denied", "the endpoint's policies do not let this client in")
         case .unreachable(let failure):
             record.failure = failure.reason
             let details =

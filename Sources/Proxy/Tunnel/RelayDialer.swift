@@ -137,7 +137,7 @@ final class RelayDialer {
     private func failed(_ refusal: TunnelRefusal) {
         guard !relay.isOver else { return }
         if let host { tried.append(host) }
-        leaveHost(.connectionFailure)
+        leaveHost(refusal.kind == .policy ? nil : .connectionFailure)
         let others = pool?.balancer.hosts.count { !$0.isRemoved } ?? 0
         guard tried.count < min(Self.tries, others) else {
             if !refusal.mayBeNews || !waitsForNews() { relay.fail(refusal) }

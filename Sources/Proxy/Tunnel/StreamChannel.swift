@@ -37,7 +37,13 @@ final class StreamChannel: Channel, ChannelCore, TunnelUser, @unchecked Sendable
         if stream.isLeaving { tunnelLeaves() }
         pipeline.read()
     }
-    func failed() { closeNow() }
+    /// As of a socket that does not connect: it was never active, and whoever asked for it hears why.
+    func failed() {
+        guard !isClosed else { return }
+        isClosed = true
+        request = nil
+        letGo()
+    }
 
     func received(_ bytes: ByteBuffer) {
         guard !isClosed else { return abandon(.cancel) }
@@ -80,7 +86,10 @@ final class StreamChannel: Channel, ChannelCore, TunnelUser, @unchecked Sendable
         request?.cancel()
         request = nil
         pipeline.fireChannelInactive()
-        // Not from inside one of them; this ends the circle of references.
+        letGo()
+    }
+    /// Of the handlers, not from inside one of them; this ends the circle of references.
+    private func letGo() {
         eventLoop.assumeIsolated().execute {
             self.removeHandlers(pipeline: self.pipeline)
             self.closePromise.succeed()

@@ -92,7 +92,7 @@ struct TunnelRefusal: Error, Hashable {
         case reset
         case badRequest = "bad-request"
         case application
-        /// The workload's policies do not let this client in.
+        /// The server's policies do not let this client in.
         case policy
         case overload
     }
@@ -120,7 +120,7 @@ struct TunnelRefusal: Error, Hashable {
     var status: UInt16 {
         switch kind {
         case .application: 503
-        case .identity, .expired, .wrongIdentity, .policy: 401
+        case .wrongIdentity, .policy: 401
         default: 400
         }
     }

@@ -96,8 +96,7 @@ final class ClientTunnelStream: TunnelStream {
     private static func refusal(_ status: UInt16) -> TunnelRefusal {
         switch status {
         case 401, 403:
-            TunnelRefusal(
-                .refusedByPeer, "the server's node answered \(status): a policy denies it, or it trusts us no more")
+            TunnelRefusal(.policy, "the server's node answered \(status): the pod's policies do not let this client in")
         case 503: TunnelRefusal(.application, "the server's node answered 503: nobody listens on that port")
         default: TunnelRefusal(.badRequest, "the server's node answered \(status) to CONNECT")
         }

@@ -23,6 +23,8 @@ enum Connector {
     struct Failure: Error {
         let reason: String
         var isTimeout = false
+        /// The server's node does not let this client in: nothing is wrong with the endpoint.
+        var isDenied = false
     }
 
     /// `install` puts the handlers into the new channel; `then` is never called from within this call.
@@ -50,7 +52,7 @@ enum Connector {
                     then(.success(Link(channel)))
                 case .failure(let refusal):
                     channel.failed()
-                    then(.failure(Failure(reason: refusal.sentence)))
+                    then(.failure(Failure(reason: refusal.sentence, isDenied: refusal.kind == .policy)))
                 }
             }
             channel.waits(for: request)
