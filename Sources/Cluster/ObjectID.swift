@@ -79,13 +79,17 @@ package enum ClusterObject: Equatable, Sendable, Codable {
 extension ClusterObject {
     /// Service `default/kubernetes` and its slices: the way to the API server itself.
     package var isOfAPIServer: Bool {
-        let name = ObjectName("default", "kubernetes")
-        return switch self {
-        case .service(let service): service.name == name
-        case .endpointSlice(let slice): slice.service == name
+        switch self {
+        case .service(let service): service.name == .apiServer
+        case .endpointSlice(let slice): slice.service == .apiServer
         default: false
         }
     }
+}
+
+extension ObjectName {
+    /// The Service.
+    package static let apiServer = ObjectName("default", "kubernetes")
 }
 
 /// What a source tells: an object has this value now, or is gone.

@@ -52,9 +52,21 @@ extension NodeController {
         var program = MeshProgram()
         program.pods = mesh.programs
         let reach = mesh.view.reach
-        program.enrolled = reach.isListed ? reach.all : reach.enrolled
+        program.enrolled = reach.isListed ? reach.enrolled.union(dialledUnknown(reach.unknown)) : reach.enrolled
         program.unlisted = reach.isListed ? [] : settings.podRanges
         return program
+    }
+
+    /// Whoever may write EndpointSlices can name any address as a pod's: nobody is to be kept from the API server by
+    /// that, nor, where it is known which addresses pods have, from any other.
+    private func dialledUnknown(_ unknown: Set<IPAddress>) -> Set<IPAddress> {
+        guard !unknown.isEmpty else { return [] }
+        let ranges = Dictionary(grouping: settings.clusterCIDRs, by: \.family)
+        let apiServer = state.slices(of: .apiServer).flatMap(\.endpoints).map(\.address)
+        let others = nodeInputs.interfaceAddresses.union(apiServer)
+        return unknown.filter { address in
+            ranges[address.family].map { $0.contains { $0.contains(address) } } ?? !others.contains(address)
+        }
     }
 
     /// A walk over the pods of this node, over namespaces and policies, and over what is labelled.

@@ -15,7 +15,8 @@ package struct ProxySnapshot: Equatable, Sendable {
     package var mesh: ProxyMesh?
     /// The enrolled pods of this node, by each of their addresses.
     package var meshPods: [IPAddress: MeshPod] = [:]
-    /// Addresses of pods of which no more is known yet: they may be enrolled.
+    /// Addresses of pods of which no more is known yet: they may be enrolled. For whoever dials them; of an endpoint
+    /// its own service's slices say it.
     package var unknownPods: Set<IPAddress> = []
     /// Those that are about some pod of `meshPods`, by their names.
     package var policies: [String: AccessPolicy] = [:]

@@ -99,6 +99,8 @@ package struct Endpoint: Hashable, Sendable {
     package var node: String?
     /// Finishes what it has, gets nothing new.
     package var isDraining: Bool
+    /// A pod has it of which no more is known: it may be enrolled.
+    package var isUnknown = false
 
     package init(
         _ address: SocketAddress, weight: UInt32 = 1, zone: String? = nil, node: String? = nil, isDraining: Bool = false

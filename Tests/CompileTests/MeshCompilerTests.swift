@@ -225,6 +225,28 @@ import Testing
         #expect(town.action("other") == .balance && town.mesh.view.reach.unknown == [])
     }
 
+    /// A slice says what an endpoint is for its own service and for nobody else's.
+    @Test func othersSlicesKeepNobodyFromAService() throws {
+        var town = town(ambient)
+        town.add(service("other", 2), endpoints("other", [3]))
+        town.add(service("evil", 3), endpoints("evil", [3], conditions: ofPod))
+        town.compile()
+        #expect(town.mesh.view.reach.unknown == [address(3)])
+        #expect(town.action("other") == .balance && town.action("evil") == .tunnel)
+        // With another endpoint in the mesh it is the proxy that is told.
+        town.add(endpoints("other", [2, 3]))
+        town.compile()
+        func unknown(_ name: String) throws -> [Bool] {
+            let id = try #require(town.service(name)).ownUpstream
+            return try #require(town.routes.snapshot.upstreams[id]).endpoints.map(\.isUnknown)
+        }
+        #expect(town.action("other") == .tunnel)
+        #expect(try unknown("other") == [false, false] && unknown("evil") == [true])
+        town.add(namespace("plain"), pod("plain", at: 3, in: "plain", on: "node-b"), endpoints("evil", [2, 3]))
+        town.compile()
+        #expect(try unknown("evil") == [false, false])
+    }
+
     /// What is no pod, a server outside the cluster perhaps, is in no mesh.
     @Test func whatIsNoPodIsSentToInTheClear() {
         var town = town(ambient)

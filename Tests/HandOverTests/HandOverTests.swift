@@ -188,6 +188,7 @@ import Testing
         (older.mesh, older.meshPods, older.removedMeshPods) = (nil, [], [])
         (older.unknownPods, older.removedUnknownPods) = ([], [])
         (older.policies, older.removedPolicies) = ([], [])
+        older.upstreams[0].endpoints[0].isUnknown = false
         older.workloads[0].workload.isEnrolled = false
         #expect(try decode(self.bytes(recordedUpdateBeforeMesh))?.message == .update(older), Self.remedy)
     }
@@ -267,6 +268,7 @@ import Testing
         var upstream = Upstream(
             id: UpstreamID(id), wire: .h2c,
             endpoints: [Endpoint(service.frontends[0], weight: 5, zone: "z", node: "n", isDraining: true)])
+        upstream.endpoints[0].isUnknown = true
         upstream.policy.loadBalancing = .consistentHash([
             .header("h"), .cookie(name: "c", path: "/", ttl: .seconds(9)), .sourceIP, .query("q"),
         ])

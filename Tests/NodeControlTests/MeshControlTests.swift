@@ -180,6 +180,22 @@ import Testing
         #expect(driver.scopes == [.ofNode, .all, .ofNode])
     }
 
+    /// Whoever may write slices keeps nobody from the API server, and from nothing that can be no pod.
+    @Test(arguments: [[String](), ["10.1.0.0/29"]]) func whatCanBeAPod(ranges: [String]) {
+        var driver = Driver { $0.clusterCIDRs = ranges.compactMap { IPPrefix($0) } }
+        var evil = EndpointSlice(name: ObjectName("shop", "evil"), serviceName: "evil", addressType: .ipv4)
+        let (apiServer, node) = (IPAddress(v4: 0xc0a8_0009), IPAddress(v4: 0xc0a8_0002))
+        evil.endpoints = [address(2), address(9), apiServer, node].map {
+            .init($0, conditions: [.ready, .serving, .ofPod])
+        }
+        var real = EndpointSlice(name: ObjectName("default", "k"), serviceName: "kubernetes", addressType: .ipv4)
+        real.endpoints = [.init(apiServer)]
+        driver.tell(namespace(), pod("client", 1), .endpointSlice(evil), .endpointSlice(real))
+        driver.synced()
+        let pods = [address(1), address(2)] + (ranges.isEmpty ? [address(9)] : [])
+        #expect(driver.program.enrolled == Set(pods))
+    }
+
     @Test func wherePodsMayBe() {
         var settings = NodeSettings(nodeName: "n")
         #expect(

@@ -15,7 +15,15 @@ import Testing
     private func request(_ client: TestClient) { client.send("GET / HTTP/1.1\r\nHost: cart\r\n\r\n") }
     private static func forget(_ pod: IPAddress, _ snapshot: inout ProxySnapshot) {
         snapshot.workloads[pod] = nil
-        snapshot.unknownPods = [pod]
+        mark(pod, isUnknown: true, &snapshot)
+    }
+    private static func mark(_ pod: IPAddress, isUnknown: Bool, _ snapshot: inout ProxySnapshot) {
+        for id in snapshot.upstreams.keys {
+            for index in snapshot.upstreams[id]?.endpoints.indices ?? 0..<0
+            where snapshot.upstreams[id]?.endpoints[index].address.address == pod {
+                snapshot.upstreams[id]?.endpoints[index].isUnknown = isUnknown
+            }
+        }
     }
     /// The pod of the server is unknown, and its client enrolled.
     private func withUnknown(
@@ -30,7 +38,7 @@ import Testing
     private func know(_ rig: TunnelRig, isEnrolled: Bool) {
         var snapshot = rig.near.snapshot
         snapshot.generation += 1
-        snapshot.unknownPods = []
+        Self.mark(serverPod, isUnknown: false, &snapshot)
         var workload = Workload(
             namespace: "shop", pod: "server-1", name: "server", canonicalService: "server", serviceAccount: "server")
         workload.isEnrolled = isEnrolled
@@ -73,6 +81,23 @@ import Testing
             request(other)
             if spoken == .http1 { #expect(other.answer()?.status == 200 && server.connections == 1) }
             if spoken == .tcp { #expect(other.rest() == "" && server.connections == 0) }
+        }
+    }
+
+    /// Of a service's endpoints its own slices say what they are, and nobody else's.
+    @Test(arguments: [RoutedProtocol.tcp, .http1]) func whatOthersSayOfAnAddressIsNothing(_ spoken: RoutedProtocol)
+        async throws
+    {
+        let server = try backend()
+        defer { server.stop() }
+        let others: (inout ProxySnapshot) -> Void = {
+            $0.workloads[serverPod] = nil
+            $0.unknownPods = [serverPod]
+        }
+        try await TunnelRig.with([server.address], clientProtocol: spoken, others) { rig in
+            let client = try rig.connect()
+            request(client)
+            #expect(client.answer()?.status == 200 && server.connections == 1)
         }
     }
 

@@ -23,6 +23,7 @@ package struct MeshReach: Equatable, Sendable {
     /// Of all pods that are in the mesh, wherever they run: they take tunnels.
     package var enrolled: Set<IPAddress> = []
     /// Of pods that slices name and nobody has told of: they may be in it. Whoever dials them waits until it is known.
+    /// For a service it is only what its own slices say: others' do not keep anybody from it.
     package var unknown: Set<IPAddress> = []
     /// The pods of all nodes were told. Before that nearly every endpoint is unknown, and so is what no slice names.
     package var isListed = true
@@ -39,6 +40,10 @@ package struct MeshReach: Equatable, Sendable {
             : differences.union(unknown).union(old.unknown)
     }
 
+    func isUnknown(_ endpoint: EndpointSlice.Endpoint) -> Bool {
+        endpoint.conditions.contains(.ofPod) && unknown.contains(endpoint.address)
+    }
+
     /// Whether a connection to one of these endpoints may have to be a tunnel, or wait. One that terminates is chosen
     /// only where none is ready: that its pod is gone before its slice says so is no reason to turn the others round.
     func includes(oneOf slices: [EndpointSlice]) -> Bool {
@@ -47,7 +52,7 @@ package struct MeshReach: Equatable, Sendable {
         for endpoint in slices.lazy.flatMap(\.endpoints) {
             if enrolled.contains(endpoint.address) { return true }
             if endpoint.conditions.contains(.ready) { hasReady = true }
-            guard unknown.contains(endpoint.address) else { continue }
+            guard isUnknown(endpoint) else { continue }
             if !endpoint.conditions.contains(.terminating) { return true }
             hasLast = true
         }

@@ -23,6 +23,9 @@ extension RouteCompiler {
         let range = service.internalTrafficPolicy == .local ? selection.localRange : selection.clusterRange
         let places = Dictionary(
             slices.flatMap(\.endpoints).map { ($0.address, $0) }, uniquingKeysWith: { first, _ in first })
+        let unknown =
+            mesh.reach.unknown.isEmpty
+            ? [] : Set(slices.lazy.flatMap(\.endpoints).filter(mesh.reach.isUnknown).map(\.address))
         upstream.endpoints = selection.backends.enumerated().compactMap { index, backend in
             let isSelected = range.contains(index)
             let isDraining = !isSelected && backend.state.isSuperset(of: [.serving, .terminating])
@@ -32,9 +35,10 @@ extension RouteCompiler {
                 return nil
             }
             let place = places[backend.address.address]
-            return Endpoint(
-                backend.address, zone: place?.zone, node: place?.nodeName,
-                isDraining: isDraining)
+            var endpoint = Endpoint(
+                backend.address, zone: place?.zone, node: place?.nodeName, isDraining: isDraining)
+            endpoint.isUnknown = unknown.contains(backend.address.address)
+            return endpoint
         }.sorted { $0.address < $1.address }
         upstream.wire = wire(of: port, id)
         upstream.policy = ServicePolicy(service).policy

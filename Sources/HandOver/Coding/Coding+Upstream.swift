@@ -22,6 +22,10 @@ extension Endpoint: WireRecord {
         try coder.field(3, &zone)
         try coder.field(4, &node)
         try coder.field(5, &isDraining)
+        // Of a hundred thousand endpoints hardly one is.
+        var unknown: Bool? = isUnknown ? true : nil
+        try coder.field(6, &unknown)
+        isUnknown = unknown ?? false
     }
 }
 

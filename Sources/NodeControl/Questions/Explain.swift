@@ -93,7 +93,7 @@ extension NodeController {
         }
         answer.generation = reconciler.status.applied
         guard let service = explained.service else {
-            if let reason = waiting(flow, for: flow.destination) {
+            if let reason = waiting(flow, for: flow.destination.address) {
                 answer.decisions.append(.init(source: "Pod", outcome: "\(flow.destination): \(reason)"))
             }
             return answer
@@ -102,7 +102,8 @@ extension NodeController {
         let policy = explained.set ?? .cluster
         let isRouted = if case .proxy = explained.verdict { true } else { false }
         answer.endpoints = compiler.explainEndpoints(of: service, under: policy, from: state).map {
-            let refusal = isRouted ? routes.refusal(of: $0.address) ?? waiting(flow, for: $0.address) : nil
+            let refusal =
+                isRouted ? routes.refusal(of: $0.address) ?? waiting(flow, for: $0.address.address, in: $0.slices) : nil
             return .init(
                 address: "\($0.address)", excluded: refusal ?? $0.exclusion?.description,
                 slices: $0.slices.map(\.description))
@@ -113,11 +114,16 @@ extension NodeController {
         return answer
     }
 
-    /// Why what an enrolled pod sends to an endpoint waits; nil: it does not.
-    private func waiting(_ flow: Flow, for endpoint: SocketAddress) -> String? {
-        guard let view = mesh?.view, view.pods[flow.source] != nil, view.reach.unknown.contains(endpoint.address) else {
+    /// Why what an enrolled pod sends to an endpoint that `slices` name, or dials, waits; nil: it does not.
+    private func waiting(_ flow: Flow, for address: IPAddress, in slices: [ObjectName]? = nil) -> String? {
+        guard let view = mesh?.view, view.pods[flow.source] != nil, view.reach.unknown.contains(address) else {
             return nil
         }
+        let endpoints = slices?.lazy.compactMap { state.slices[$0] }.flatMap(\.endpoints)
+        let mayBeEnrolled =
+            endpoints?.contains { $0.address == address && $0.conditions.contains(.ofPod) }
+            ?? node.mesh.enrolled.contains(address)
+        guard mayBeEnrolled else { return nil }
         return "its Pod is not known and may be in the mesh: a connection waits for it, and is refused after 2 s"
     }
 

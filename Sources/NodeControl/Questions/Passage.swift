@@ -28,7 +28,7 @@ extension NodeController {
         guard found != nil || isEnrolled else { return nil }
         guard let client = found else { return FlowPassage(.plaintext, "the client is not in the mesh") }
         let isUnknown = view.reach.unknown.contains(server.address)
-        guard isEnrolled || isUnknown else {
+        guard isEnrolled || isUnknown && passenger.isProxied else {
             return FlowPassage(.plaintext, "\(serverName(server.address)) is not in the mesh")
         }
         guard passenger.transport == .known(.tcp) else {

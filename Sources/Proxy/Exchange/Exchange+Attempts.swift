@@ -30,7 +30,7 @@ extension Exchange {
             return reply(503, .noHealthyUpstream, "no_healthy_upstream", "\(pool.id) has no ready endpoint")
         }
         guard isFirst || !pool.hasWaiting else { return wait(in: pool) }
-        let isAwaited = shard.table.waits(arrival.peer.address, for: pool.address(host))
+        let isAwaited = shard.table.waits(arrival.peer.address, for: pool.isUnknown(host))
         guard !isAwaited || !waitsForPod() else { return }
         let way = way(to: host, in: pool)
         // Where there must be a tunnel and can be none, no other's plaintext will do.
@@ -57,7 +57,9 @@ extension Exchange {
     /// One whose pod is known, if there is any.
     private func pick(from pool: UpstreamPool) -> EndpointBalancer.HostID? {
         let table = shard.table
-        return pool.pick(hash: target?.hash, tried: machine.tries.failed) { table.waits(arrival.peer.address, for: $0) }
+        return pool.pick(hash: target?.hash, tried: machine.tries.failed) {
+            table.waits(arrival.peer.address, for: pool.isUnknown($0))
+        }
     }
     /// False: long enough.
     private func waitsForPod() -> Bool {
@@ -75,7 +77,8 @@ extension Exchange {
         guard table.isInMesh else { return .plain }
         return table.way(
             from: arrival.peer.address, to: pool.balancer.hosts[host].endpoint.address,
-            pool.workload(of: host, in: table), service: service?.service.id.hostname)
+            pool.workload(of: host, in: table), isUnknown: pool.isUnknown(host),
+            service: service?.service.id.hostname)
     }
     /// With the trace of the request that a connection is made for.
     private func traced(_ way: Way) -> Way {

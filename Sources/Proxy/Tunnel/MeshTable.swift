@@ -10,22 +10,23 @@ extension RoutingTable {
         return workload.namespace == identity.account.namespace && workload.serviceAccount == identity.account.name
     }
 
-    /// Whether a pod is there that may be enrolled.
+    /// Whether a pod is there that may be enrolled, where nothing but its address is dialled.
     func isUnknownPod(_ address: IPAddress) -> Bool {
         !snapshot.unknownPods.isEmpty && snapshot.unknownPods.contains(address)
     }
 
-    /// Whether `client` must wait until more is known of an endpoint.
-    func waits(_ client: SocketAddress, for endpoint: SocketAddress) -> Bool {
-        isUnknownPod(endpoint.address) && snapshot.mesh != nil && snapshot.meshPods[client.address] != nil
+    /// Whether `client` must wait until more is known of somebody.
+    func waits(_ client: SocketAddress, for isUnknown: Bool) -> Bool {
+        isUnknown && snapshot.mesh != nil && snapshot.meshPods[client.address] != nil
     }
 
     /// How `client` reaches an endpoint. Two enrolled ones meet in a tunnel or not at all.
     func way(
-        from client: SocketAddress, to endpoint: SocketAddress, _ workload: WorkloadEntry?, service: String?
+        from client: SocketAddress, to endpoint: SocketAddress, _ workload: WorkloadEntry?, isUnknown: Bool,
+        service: String?
     ) -> Way {
         guard let mesh = snapshot.mesh, let pod = snapshot.meshPods[client.address] else { return .plain }
-        guard !isUnknownPod(endpoint.address) else { return .none(.unknownPod(endpoint.address)) }
+        guard !isUnknown else { return .none(.unknownPod(endpoint.address)) }
         guard let target = workload?.workload, target.isEnrolled else { return .plain }
         guard let own = mesh.identity(of: pod) else {
             return .none(

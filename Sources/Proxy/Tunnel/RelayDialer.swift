@@ -46,7 +46,7 @@ final class RelayDialer {
     private func dial() {
         guard !relay.isOver else { return }
         guard let service else {
-            guard !waits(for: arrival.dialled) || !waitsForPod() else { return }
+            guard !waits(for: nil) || !waitsForPod() else { return }
             return connect(to: arrival.dialled)
         }
         guard let pool else {
@@ -55,7 +55,7 @@ final class RelayDialer {
         guard let host = pick(from: pool) else {
             return relay.fail(TunnelRefusal(.connect, "\(pool.id) has no ready endpoint"))
         }
-        guard !waits(for: pool.address(host)) || !waitsForPod() else { return }
+        guard !waits(for: host) || !waitsForPod() else { return }
         guard pool.load.mayConnect(pool.policy) else {
             shard.stats.overflows += 1
             return relay.fail(TunnelRefusal(.overload, "\(pool.id) may have no connection more"))
@@ -72,8 +72,16 @@ final class RelayDialer {
         pool.pick(hash: hash(pool), tried: tried) { waits(for: $0) }
     }
     /// As the configuration in force says: a pod may have become known meanwhile.
-    private func waits(for endpoint: SocketAddress) -> Bool {
-        shard.table.waits(arrival.peer.address, for: endpoint)
+    private func waits(for host: EndpointBalancer.HostID?) -> Bool {
+        shard.table.waits(arrival.peer.address, for: isUnknown(host))
+    }
+    /// nil: the pod was dialled itself.
+    private func isUnknown(_ host: EndpointBalancer.HostID?) -> Bool {
+        if let host {
+            (chosen ?? pool)?.isUnknown(host) ?? true
+        } else {
+            shard.table.isUnknownPod(arrival.dialled.address)
+        }
     }
     private func waitsForPod() -> Bool {
         podAwaitedSince = podAwaitedSince ?? shard.now
@@ -106,13 +114,15 @@ final class RelayDialer {
     private func connect(to endpoint: SocketAddress) {
         let table = shard.table
         let workload = table.workload(at: endpoint.address)
+        let isUnknown = isUnknown(host)
         let way = table.way(
-            from: arrival.peer.address, to: endpoint, workload, service: service?.service.id.hostname)
+            from: arrival.peer.address, to: endpoint, workload, isUnknown: isUnknown,
+            service: service?.service.id.hostname)
         relay.flow.destination = workload
         relay.flow.server = endpoint
         // The kernel brings only pods of the mesh here for an enrolled one: one that is not known is a pod still to be
         // told of, and not somebody who may speak in the clear.
-        let mayBeEnrolled = workload?.workload.isEnrolled == true || table.isUnknownPod(endpoint.address)
+        let mayBeEnrolled = workload?.workload.isEnrolled == true || isUnknown
         if case .plain = way, table.snapshot.mesh != nil, mayBeEnrolled {
             return relay.fail(
                 TunnelRefusal(.identity, "\(arrival.peer.host) is not known as a pod of this node in the mesh"))

@@ -80,9 +80,11 @@ final class UpstreamPool {
         balancer.pick(hash: hash, tried: tried, now: shard.now, using: &shard.random)
     }
     /// One that is not avoided, if a few looks find any.
-    func pick(hash: UInt64?, tried: [Int], avoiding isAvoided: (SocketAddress) -> Bool) -> EndpointBalancer.HostID? {
+    func pick(
+        hash: UInt64?, tried: [Int], avoiding isAvoided: (EndpointBalancer.HostID) -> Bool
+    ) -> EndpointBalancer.HostID? {
         var (host, seen) = (pick(hash: hash, tried: tried), tried)
-        while let found = host, isAvoided(address(found)), !seen.contains(found), seen.count < tried.count + 16 {
+        while let found = host, isAvoided(found), !seen.contains(found), seen.count < tried.count + 16 {
             seen.append(found)
             host = pick(hash: hash, tried: seen)
         }
@@ -174,6 +176,8 @@ final class UpstreamPool {
         return nil
     }
     func address(_ host: EndpointBalancer.HostID) -> SocketAddress { balancer.hosts[host].endpoint.address }
+    /// Whether it may be in the mesh.
+    func isUnknown(_ host: EndpointBalancer.HostID) -> Bool { balancer.hosts[host].endpoint.isUnknown }
 
     /// nil: no connection more is allowed.
     func connectHTTP2(_ host: EndpointBalancer.HostID, by way: Way = .plain) -> HTTP2Upstream? {
