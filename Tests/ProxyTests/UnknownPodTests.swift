@@ -101,6 +101,26 @@ import Testing
         }
     }
 
+    /// What the kernel brings of those a moment longer is relayed.
+    @Test func whoLeavesTheMeshIsRemembered() {
+        var snapshot = ProxySnapshot(generation: 1, node: ProxyNode(name: "near"))
+        var workload = Workload(namespace: "shop", pod: "server-1", name: "server", canonicalService: "server")
+        workload.isEnrolled = true
+        (snapshot.mesh, snapshot.workloads) = (ProxyMesh(), [serverPod: workload])
+        snapshot.unknownPods = [clientPod]
+        let first = RoutingTable(snapshot)
+        #expect(first.formerPods.isEmpty)
+        let joined = snapshot
+        workload.isEnrolled = false
+        (snapshot.workloads, snapshot.unknownPods) = ([serverPod: workload], [])
+        let second = RoutingTable(snapshot, replacing: first)
+        #expect(second.formerPods == [serverPod, clientPod])
+        #expect(RoutingTable(snapshot, replacing: second).formerPods.isEmpty)
+        #expect(RoutingTable(joined, replacing: second).formerPods.isEmpty)
+        (snapshot.mesh, snapshot.workloads) = (nil, [:])
+        #expect(RoutingTable(snapshot, replacing: first).formerPods == [serverPod, clientPod])
+    }
+
     /// Whoever is known is taken first.
     @Test(arguments: [RoutedProtocol.tcp, .http1]) func othersAreTakenFirst(_ spoken: RoutedProtocol) async throws {
         let unknown = IPAddress(v4: 0x7f01_0004)

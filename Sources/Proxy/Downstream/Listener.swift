@@ -107,7 +107,7 @@ private final class Door: ChannelInboundHandler, RemovableChannelHandler {
         do {
             let hold = shard.hold(for: arrival)
             if let hold { try pipeline.addHandler(hold) }
-            if !shard.table.isRelayed(arrival) {
+            if !shard.isRelayed(arrival) {
                 try pipeline.addHandler(Downstream(shard, arrival))
             } else if let hold {
                 hold.then = { [shard] isThere in

@@ -15,6 +15,8 @@ package final class RoutingTable: Sendable {
     let isInMesh: Bool
     /// Of the pods of this node that have some.
     let policies: [IPAddress: PodPolicies]
+    /// Pods that take tunnels no more, or of which is known now that they do not.
+    let formerPods: Set<IPAddress>
 
     /// `old` lends the matchers and workload entries that stay the same.
     package init(_ snapshot: ProxySnapshot, replacing old: RoutingTable? = nil) {
@@ -38,7 +40,14 @@ package final class RoutingTable: Sendable {
             workloads[address] = kept ?? WorkloadEntry(workload)
         }
         self.workloads = workloads
-        for (address, entry) in old?.workloads ?? [:] where workloads[address] !== entry { entry.retire() }
+        var former = old?.snapshot.unknownPods ?? []
+        for (address, entry) in old?.workloads ?? [:] where workloads[address] !== entry {
+            entry.retire()
+            if entry.workload.isEnrolled { former.insert(address) }
+        }
+        formerPods = former.filter { address in
+            workloads[address]?.workload.isEnrolled != true && !snapshot.unknownPods.contains(address)
+        }
     }
 
     package func service(at frontend: SocketAddress) -> RoutedServiceEntry? { frontends[frontend] }

@@ -37,6 +37,8 @@ final class Shard: @unchecked Sendable {
     // The mesh.
     private(set) var credentials = TunnelCredentials()
     private(set) lazy var tunnels = TunnelPool(self)
+    /// When they left the mesh.
+    private(set) var formerPods: [IPAddress: Moment] = [:]
     var doors = TunnelDoors()
     var flows = FlowTable()
     var toldOfTunnelAt = Moment.start
@@ -86,6 +88,8 @@ final class Shard: @unchecked Sendable {
         where table.policies[tunnel.pod] !== old.policies[tunnel.pod] {
             tunnel.policiesChanged()
         }
+        formerPods = formerPods.filter { now.since($0.value) < Tunnel.lingerTime }
+        for pod in table.formerPods { formerPods[pod] = now }
         for (id, state) in pools {
             if let upstream = table.snapshot.upstreams[id] {
                 state.update(upstream, now: now)

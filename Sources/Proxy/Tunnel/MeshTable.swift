@@ -1,5 +1,6 @@
 /// Who of a configuration is in the mesh, and what follows for a connection from one to another.
 import Addressing
+import Balancing
 import CertificateAuthority
 import RouteIR
 
@@ -59,6 +60,17 @@ extension RoutingTable {
     private func address(of pod: MeshPod, at known: IPAddress, like endpoint: IPAddress) -> IPAddress {
         guard known.family != endpoint.family else { return known }
         return snapshot.meshPods.first { $0.key.family == endpoint.family && $0.value == pod }?.key ?? known
+    }
+}
+
+extension Shard {
+    /// Also what dials a pod that has just left the mesh: the kernel hears of it a moment later.
+    func isRelayed(_ arrival: Arrival) -> Bool {
+        if table.isRelayed(arrival) { return true }
+        guard arrival.wasRedirected, arrival.entries(in: table).service == nil,
+            let left = formerPods[arrival.dialled.address]
+        else { return false }
+        return now.since(left) < Tunnel.lingerTime
     }
 }
 

@@ -25,6 +25,8 @@ enum Tunnel {
     /// How long a connection waits for an endpoint's pod to be known, and how often it looks.
     static let podPatience: Duration = .seconds(2)
     static let podPause: TimeAmount = .milliseconds(20)
+    /// How long the kernel may bring what dials a pod that has left the mesh.
+    static let lingerTime: Duration = .seconds(3)
     /// Between two attempts while this node and the endpoint's may not know the same.
     static let newsPause: TimeAmount = .milliseconds(100)
     /// Nothing was heard for so long, though it was asked.
