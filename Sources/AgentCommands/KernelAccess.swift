@@ -28,6 +28,9 @@ enum KernelAccess {
         } catch {
             failures.append(error.description)
         }
+        // Those that cannot be reached end with their pods.
+        let pods = NftablesSteering.remove(PodNamespaces(cgroup: nil))
+        if pods > 0 { removed.append("the mesh's tables in \(pods) network namespaces of pods") }
         guard failures.isEmpty else { throw CommandFailure(failures.joined(separator: "; ")) }
         return removed
     }

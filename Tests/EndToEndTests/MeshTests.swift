@@ -73,6 +73,58 @@ import Testing
         }
     }
 
+    /// Who dials the address of a pod that only a slice names waits, and is refused; once more is known of it, it is
+    /// reached as it ought to be.
+    @Test(arguments: DataplaneKind.allCases) func aPodThatNobodyHasToldOf(dataplane: DataplaneKind) throws {
+        try Lab.with { lab in
+            let mesh = try LabMesh(lab, dataplane)
+            let stranger = try mesh.nodes[1].addPod("stranger")
+            try stranger.serve()
+            let direct = SocketAddress(stranger.v4, TestService.targetPort)
+            let wire = try PacketCapture(of: "eth0", in: try mesh.nodes[1].namespace())
+            try mesh.manifests.write(
+                "strangers",
+                """
+                apiVersion: discovery.k8s.io/v1
+                kind: EndpointSlice
+                metadata: {name: strangers, namespace: default}
+                addressType: IPv4
+                endpoints: [{addresses: [\(stranger.v4)], targetRef: {kind: Pod, namespace: default, name: stranger}}]
+                """)
+            try mesh.enrol([mesh.client])
+            try mesh.waitUntilEnrolled([mesh.client])
+            try eventually("refused, after a while") {
+                wire.forget()
+                let result = try mesh.client.flow(.tcp, to: direct, timeoutMs: 5000)
+                return result.answered == 0 && wire.count(of: "stranger") == 0
+            }
+            wire.forget()
+            #expect(try mesh.client.flow(.tcp, to: direct, timeoutMs: 5000).answered == 0)
+            #expect(wire.count(of: "stranger") == 0, "something of it was sent")
+            #expect(try mesh.outsider.flow(.tcp, to: direct).names == ["stranger"])
+
+            try mesh.enrol([stranger], false)
+            try eventually("it is in no mesh") {
+                try mesh.client.flow(.tcp, to: direct, timeoutMs: 5000).names == ["stranger"]
+            }
+            try mesh.enrol([stranger])
+            try mesh.waitUntilEnrolled([stranger])
+            try eventually("a tunnel") {
+                wire.forget()
+                let result = try mesh.client.flow(.tcp, to: direct, timeoutMs: 5000)
+                return result.names == ["stranger"] && wire.count(of: "stranger") == 0
+            }
+
+            for agent in mesh.agents { _ = try agent.stop() }
+            _ = try mesh.agents[1].agentctl("cleanup")
+            let tables = try stranger.run(["nft", "list", "tables"])
+            #expect(!tables.contains("heddle_mesh"), "\(tables)")
+            try eventually("everybody is served as before") {
+                try mesh.outsider.flow(.tcp, to: direct).names == ["stranger"]
+            }
+        }
+    }
+
     /// Out again: what is dialled now is in the clear, and tunnels that are open go on.
     private func leave(_ mesh: LabMesh, _ enrolled: [Pod], _ wire: PacketCapture) throws {
         let open = try AddressFamily.allCases.map { try mesh.client.hold(5, to: far(mesh, $0), intervalMs: 20) }

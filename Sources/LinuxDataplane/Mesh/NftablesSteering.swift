@@ -16,9 +16,11 @@ package final class NftablesSteering: PodSteering {
 
     package init(namespaces: PodNamespaces) { self.namespaces = namespaces }
 
-    /// What an agent without a mesh finds of one that had one, in the pods of this node.
-    package static func remove(_ namespaces: PodNamespaces) {
-        for namespace in (try? namespaces.inhabited()) ?? [] { try? delete(in: namespace) }
+    /// What an agent with a mesh has left in the pods of this node. Says in how many there was something.
+    @discardableResult package static func remove(_ namespaces: PodNamespaces) -> Int {
+        let inhabited = (try? namespaces.inhabited()) ?? []
+        let all = inhabited + namespaces.named(besides: inhabited)
+        return all.count { (try? delete(in: $0)) ?? false }
     }
 
     package func attach(_ pod: SteeredPod) throws(DataplaneError) -> [IPAddress: Int32] {
@@ -48,7 +50,10 @@ package final class NftablesSteering: PodSteering {
 
     package func release(_ pod: SteeredPod, keepingConnections: Bool) throws(DataplaneError) {
         for address in pod.addresses.keys { ports[address] = nil }
-        guard keepingConnections else { return try Self.delete(in: pod.namespace) }
+        guard keepingConnections else {
+            try Self.delete(in: pod.namespace)
+            return
+        }
         try Self.commit(in: pod.namespace) { batch in
             for family in AddressFamily.allCases { PodTable(leaving: family).replace(&batch) }
         }
@@ -59,7 +64,7 @@ package final class NftablesSteering: PodSteering {
         let ours = Set(pods.map(\.namespace.id))
         do throws(NetnsError) {
             for namespace in try namespaces.inhabited() where !ours.contains(namespace.id) {
-                try? Self.delete(in: namespace)
+                _ = try? Self.delete(in: namespace)
             }
         } catch { throw DataplaneError(error) }
         hasSwept = true
@@ -92,7 +97,9 @@ package final class NftablesSteering: PodSteering {
         } catch { throw DataplaneError(error) }
     }
 
-    private static func delete(in namespace: NetworkNamespace) throws(DataplaneError) {
+    /// Whether anything was there.
+    @discardableResult
+    private static func delete(in namespace: NetworkNamespace) throws(DataplaneError) -> Bool {
         let present = try read(in: namespace) { connection throws(NetlinkError) in
             var present: [Table] = []
             for family in AddressFamily.allCases
@@ -101,8 +108,9 @@ package final class NftablesSteering: PodSteering {
             }
             return present
         }
-        guard !present.isEmpty else { return }
+        guard !present.isEmpty else { return false }
         try commit(in: namespace) { batch in for table in present { batch.delete(table) } }
+        return true
     }
 
     private static func commit(

@@ -15,8 +15,8 @@ package struct PodNamespaces {
 
     private let cgroup: String
 
-    /// `cgroup`: the cgroup v2 directory whose processes are looked at.
-    package init(cgroup: String) { self.cgroup = cgroup }
+    /// `cgroup`: the cgroup v2 directory whose processes are looked at; nil: where most of it is seen.
+    package init(cgroup: String?) { self.cgroup = cgroup ?? CgroupMount.current?.path ?? "/sys/fs/cgroup" }
 
     /// Those that an interface leads to from the calling thread's own: pods of the host's network are none of ours, and
     /// a namespace that a container has made for itself can have any address.
