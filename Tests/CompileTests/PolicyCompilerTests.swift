@@ -80,6 +80,18 @@ import Testing
         }
     }
 
+    /// The kernel's table of ports is that of all pods.
+    @Test func manyPortsAreRefusedAltogether() {
+        for count in [63, 65, 5000] {
+            let ports = PolicyTest(.port((0..<UInt16(count)).map { 80 + 2 * $0 }))
+            let town = town(AccessPolicy(name: "shop/a", rules: [PolicyRule(operations: [[ports]])]))
+            let isFew = count < 64
+            #expect(modes(town) == [isFew ? .permissive : .strict, .strict])
+            #expect(town.mesh.programs[address(1)]?.portModes.count == (isFew ? count : 0))
+            #expect(town.mesh.findings.map(\.reason) == (isFew ? [] : ["policy-many-ports"]))
+        }
+    }
+
     @Test func whatIsNotInForceChangesNothing() {
         let dry = AccessPolicy(name: "shop/a", isDryRun: true)
         let audit = AccessPolicy(name: "shop/b", action: .audit, rules: [PolicyRule()])

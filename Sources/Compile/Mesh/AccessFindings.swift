@@ -1,5 +1,6 @@
 /// What of AuthorizationPolicies is not enforced as it is written, or surely a mistake. Each errs on the safe side.
 package import Cluster
+import DataplaneIR
 import RouteIR
 
 package func accessFindings(_ state: borrowing ClusterState) -> [Finding] {
@@ -63,6 +64,14 @@ package func accessFindings(of policy: AuthorizationPolicy, _ state: borrowing C
         }
     }
     return findings
+}
+
+/// Of a pod of this node.
+func manyPorts(of pod: Pod) -> Finding {
+    Finding(
+        reason: "policy-many-ports", object: ObjectID(.pod, pod.name), field: "spec",
+        message: "in the clear it is refused on all ports: its policies tell more than \(MeshPodProgram.mostPorts) of "
+            + "them from the others; name fewer")
 }
 
 extension PolicyRule {

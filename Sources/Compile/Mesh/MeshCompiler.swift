@@ -152,12 +152,13 @@ package struct MeshCompiler: Sendable {
         view.pods[address] = pod.map { MeshPod($0, requests, policies) }
         let rule = pod.map { PeerRule(of: $0, state.mesh) }
         programs[address] = pod.map { MeshPodProgram($0, rule ?? PeerRule()) }
-        programs[address]?.refuse(
-            byPolicies: PolicyProgram(trustDomains: [mesh.trustDomain] + mesh.aliases, policies: policies), at: address)
+        let access = PolicyProgram(trustDomains: [mesh.trustDomain] + mesh.aliases, policies: policies)
+        let hasManyPorts = programs[address]?.refuse(byPolicies: access, at: address) == false
 
         let findings = state.pods(at: address).compactMap { state.mesh.localPods[$0] }.flatMap { pod in
             meshFindings(of: pod, rule: pod.name == owner ? rule : nil)
                 + headerFindings(requests, rule: pod.name == owner ? rule : nil)
+                + (hasManyPorts && pod.name == owner ? [manyPorts(of: pod)] : [])
         }
         let known = findingsByAddress[address] ?? []
         guard findings != known else { return }

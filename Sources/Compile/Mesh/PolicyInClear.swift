@@ -5,9 +5,14 @@ import DataplaneIR
 import RouteIR
 
 extension MeshPodProgram {
-    mutating func refuse(byPolicies policies: PolicyProgram, at address: IPAddress) {
-        guard policies.policies.contains(where: \.isEnforced) else { return }
+    /// All pods of a node share the kernel's table of ports, and whoever writes policies must not fill it.
+    package static let mostPorts = 64
+
+    /// False: more ports than that would differ, and so all are refused.
+    mutating func refuse(byPolicies policies: PolicyProgram, at address: IPAddress) -> Bool {
+        guard policies.policies.contains(where: \.isEnforced) else { return true }
         let named = policies.ports.union(portModes.keys)
+        guard named.count <= Self.mostPorts * 16 else { return refuseAll() }
         let old = self
         let mode = { (port: UInt16) in
             let question = PolicyQuestion(source: nil, destination: address, port: port)
@@ -17,6 +22,11 @@ extension MeshPodProgram {
         self.mode = (1...UInt16.max).first { !named.contains($0) }.map(mode) ?? .strict
         portModes = named.reduce(into: [:]) { modes, port in modes[port] = mode(port) }
             .filter { $0.value != self.mode }
+        return portModes.count <= Self.mostPorts || refuseAll()
+    }
+    private mutating func refuseAll() -> Bool {
+        (mode, portModes) = (.strict, [:])
+        return false
     }
 }
 
