@@ -84,7 +84,7 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, bool ipv6)
 
 	if (ctx->protocol != IPPROTO_TCP && ctx->protocol != IPPROTO_UDP)
 		return 1;
-	verdict = route(ctx, &to, &none, &block, &choice);
+	verdict = route(ctx, &to, &none, true, &block, &choice);
 	if (verdict == VERDICT_CHOSEN || verdict == VERDICT_PROXIED || verdict == VERDICT_MESHED) {
 		remember(ctx, &to, &block, &choice);
 		write_endpoint(ctx, ipv6, &choice.address, choice.port);
@@ -130,7 +130,7 @@ static __always_inline int on_sendmsg(struct bpf_sock_addr *ctx, bool ipv6)
 	}
 	if (flow)
 		previous = flow->origin;
-	verdict = route(ctx, &to, &previous, &block, &choice);
+	verdict = route(ctx, &to, &previous, false, &block, &choice);
 	if (verdict == VERDICT_CHOSEN) {
 		backend = (struct endpoint){ choice.address, choice.port };
 		if (flows && is_shared(flows, index, &backend) && is_left_to_rules(&to)) {

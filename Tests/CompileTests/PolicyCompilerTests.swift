@@ -90,6 +90,20 @@ import Testing
             #expect(town.mesh.programs[address(1)]?.portModes.count == (isFew ? count : 0))
             #expect(town.mesh.findings.map(\.reason) == (isFew ? [] : ["policy-many-ports"]))
         }
+        // Nor by modes of ports, nor by what is not in force.
+        var peers = PeerAuthentication(name: ObjectName("shop", "p"))
+        peers.selector = ["heddle.io/mesh": "enabled"]
+        for port in 0..<UInt16(65) { peers.portModes[80 + 2 * port] = .strict }
+        var strict = MeshTown()
+        strict.add(pod("web", at: 1, peers.selector), .peerAuthentication(peers))
+        strict.compile()
+        #expect(modes(strict) == [.strict, .strict] && strict.mesh.programs[address(1)]?.portModes == [:])
+        let many = PolicyRule(operations: [[PolicyTest(.port((1...5000).map { $0 }))]])
+        let one = PolicyRule(operations: [[PolicyTest(.port([80]))]])
+        let policies = town(
+            AccessPolicy(name: "shop/a", action: .deny, rules: [one]),
+            AccessPolicy(name: "shop/b", action: .deny, isDryRun: true, rules: [many]))
+        #expect(modes(policies) == [.strict, .permissive])
     }
 
     @Test func whatIsNotInForceChangesNothing() {

@@ -84,6 +84,23 @@ import Testing
         }
     }
 
+    /// The client's node may say anything, and says nothing here of a pod that has the identity.
+    @Test func anAddressThatNobodyVouchesForIsUnknown() async throws {
+        let elsewhere = IPPrefix(host: IPAddress(v4: 0x0a00_0001))
+        let test = PolicyTest(.address(.source, [elsewhere]))
+        let deny = AccessPolicy(name: "shop/deny", action: .deny, rules: [PolicyRule(sources: [[test]])])
+        try await with([deny]) { rig, _ in
+            let client = try rig.connect()
+            #expect(goesOn(client), "it is known not to be there")
+            var snapshot = rig.far.snapshot
+            snapshot.workloads[clientPod] = nil
+            snapshot.generation += 1
+            rig.far.adopt(snapshot)
+            #expect(try rig.connect().rest() == "")
+            #expect(rig.far.stats.tunnelRefusals == [.policy: 1] && goesOn(client))
+        }
+    }
+
     /// What nobody has told of may say anything; so may what cannot be read. A dry run says nothing.
     @Test func whatIsUnknownIsDenied() async throws {
         try await with([allow("client")], isTold: false) { rig, _ in

@@ -240,9 +240,13 @@ static __always_inline bool is_meshed(struct bpf_sock_addr *ctx, const struct en
 	       (cfg->has_mesh & 2 && range_of(&to->address) == HEDDLE_PREFIX_UNLISTED);
 }
 
-/* What to do with a connect or datagram to `to`. Addresses come before node ports (spec row 94). */
+/*
+ * What to do with a connect or datagram to `to`. Addresses come before node ports (spec row 94). Only a connect may be
+ * of TCP, which is all that tunnels carry.
+ */
 static __always_inline enum verdict route(struct bpf_sock_addr *ctx, const struct endpoint *to,
-					  const struct heddle_origin *previous, struct block *b, struct choice *out)
+					  const struct heddle_origin *previous, const bool connects, struct block *b,
+					  struct choice *out)
 {
 	const volatile struct heddle_config *cfg = configuration();
 	struct heddle_frontend_key key = { .address = to->address, .port = to->port, .protocol = ctx->protocol };
@@ -267,7 +271,7 @@ static __always_inline enum verdict route(struct bpf_sock_addr *ctx, const struc
 		if (verdict != VERDICT_OTHER)
 			return verdict;
 	}
-	if (is_meshed(ctx, to, client, cfg)) {
+	if (connects && is_meshed(ctx, to, client, cfg)) {
 		b->svc_id = 0;
 		verdict = choose_proxy(b, cfg, out);
 		return verdict == VERDICT_PROXIED ? VERDICT_MESHED : verdict;

@@ -10,7 +10,7 @@ extension MeshPodProgram {
 
     /// False: more ports than that would differ, and so all are refused.
     mutating func refuse(byPolicies policies: PolicyProgram, at address: IPAddress) -> Bool {
-        guard policies.policies.contains(where: \.isEnforced) else { return true }
+        guard policies.policies.contains(where: \.isEnforced) else { return hasFewPorts || refuseAll() }
         let named = policies.ports.union(portModes.keys)
         guard named.count <= Self.mostPorts * 16 else { return refuseAll() }
         let old = self
@@ -22,8 +22,9 @@ extension MeshPodProgram {
         self.mode = (1...UInt16.max).first { !named.contains($0) }.map(mode) ?? .strict
         portModes = named.reduce(into: [:]) { modes, port in modes[port] = mode(port) }
             .filter { $0.value != self.mode }
-        return portModes.count <= Self.mostPorts || refuseAll()
+        return hasFewPorts || refuseAll()
     }
+    private var hasFewPorts: Bool { portModes.count <= Self.mostPorts }
     private mutating func refuseAll() -> Bool {
         (mode, portModes) = (.strict, [:])
         return false
@@ -33,7 +34,8 @@ extension MeshPodProgram {
 extension PolicyProgram {
     /// That a rule names, as those that are meant or as those that are not.
     fileprivate var ports: Set<UInt16> {
-        let tests = policies.lazy.flatMap(\.rules).flatMap { ($0.sources + $0.operations + [$0.conditions]).joined() }
+        let rules = policies.lazy.filter(\.isEnforced).flatMap(\.rules)
+        let tests = rules.flatMap { ($0.sources + $0.operations + [$0.conditions]).joined() }
         return tests.reduce(into: []) { ports, test in
             if case .port(let own) = test.operand { ports.formUnion(own) }
         }

@@ -30,9 +30,11 @@ extension RoutingTable {
         guard let policies = policies[flow.dialled.address], let client = flow.sourceIdentity else { return }
         let peer = PolicyPeer(
             trustDomain: client.trustDomain, namespace: client.account.namespace, serviceAccount: client.account.name)
+        // Whose address it is must be known to be that of this identity; else it is whatever the peer says.
         let verdict = policies.program.verdict(
             of: PolicyQuestion(
-                peer: peer, source: flow.client.address, destination: flow.dialled.address, port: flow.dialled.port))
+                peer: peer, source: flow.source == nil ? nil : flow.client.address, destination: flow.dialled.address,
+                port: flow.dialled.port))
         guard !verdict.isAllowed else { return }
         let reason = verdict.by.map { "\($0) denies it" } ?? "no rule of its ALLOW policies is about it"
         throw TunnelRefusal(.policy, "\(client) may not connect to \(flow.dialled): \(reason)")

@@ -16,9 +16,9 @@ extension RoutingTable {
         !snapshot.unknownPods.isEmpty && snapshot.unknownPods.contains(address)
     }
 
-    /// Whether `client` must wait until more is known of somebody.
-    func waits(_ client: SocketAddress, for isUnknown: Bool) -> Bool {
-        isUnknown && snapshot.mesh != nil && snapshot.meshPods[client.address] != nil
+    /// Whether `client` must wait until more is known of somebody. Asked for each request, and mostly there is no mesh.
+    func waits(_ client: SocketAddress, for isUnknown: @autoclosure () -> Bool) -> Bool {
+        isInMesh && isUnknown() && snapshot.meshPods[client.address] != nil
     }
 
     /// How `client` reaches an endpoint. Two enrolled ones meet in a tunnel or not at all.

@@ -122,7 +122,7 @@ struct TunnelRefusal: Error, Hashable {
     var status: UInt16 {
         switch kind {
         case .application: 503
-        case .wrongIdentity, .policy: 401
+        case .policy: 401
         default: 400
         }
     }
