@@ -105,10 +105,11 @@ private let hasHAProxy =
 extension TestClient {
     /// Our end.
     fileprivate var local: SocketAddress {
-        var (name, length) = (sockaddr_in(), socklen_t(MemoryLayout<sockaddr_in>.size))
-        withUnsafeMutablePointer(to: &name) { pointer in
-            _ = pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &length) }
+        let found = withUnsafeTemporaryAllocation(byteCount: 128, alignment: 8) { (name) -> SocketAddress? in
+            var length = socklen_t(name.count)
+            _ = name.withMemoryRebound(to: sockaddr.self) { getsockname(descriptor, $0.baseAddress, &length) }
+            return SocketAddress(sockaddr: UnsafeRawBufferPointer(name))
         }
-        return SocketAddress(IPAddress(v4: UInt32(bigEndian: name.sin_addr.s_addr)), UInt16(bigEndian: name.sin_port))
+        return found ?? SocketAddress(IPAddress(v4: 0), 0)
     }
 }

@@ -7,21 +7,6 @@ import Testing
 @testable import Proxy
 
 @Suite struct TunnelPolicyTests {
-    private func echo() throws -> TestListener {
-        let listener = try TestListener(at: SocketAddress(serverPod, 0))
-        try listener.start { descriptor, _ in
-            var buffer: [UInt8] = []
-            while readMore(descriptor, &buffer) {
-                deliver(descriptor, buffer)
-                buffer = []
-            }
-        }
-        return listener
-    }
-    private func goesOn(_ client: TestClient, _ word: String = "hello") -> Bool {
-        client.send(word)
-        return client.bytes(word.utf8.count) == word
-    }
     private func principal(_ account: String) -> [PolicyTest] {
         [PolicyTest(.text(.principal, [.exact("cluster.local/ns/shop/sa/\(account)")]))]
     }

@@ -152,3 +152,20 @@ final class TunnelRig: Sendable {
 
     var tunnels: Int { near.collect { $0.tunnels.count }.reduce(0, +) }
 }
+
+/// At the server's pod; says back whatever comes.
+func echo() throws -> TestListener {
+    let listener = try TestListener(at: SocketAddress(serverPod, 0))
+    try listener.start { descriptor, _ in
+        var buffer: [UInt8] = []
+        while readMore(descriptor, &buffer) {
+            deliver(descriptor, buffer)
+            buffer = []
+        }
+    }
+    return listener
+}
+func goesOn(_ client: TestClient, _ word: String = "hello") -> Bool {
+    client.send(word)
+    return client.bytes(word.utf8.count) == word
+}

@@ -10,22 +10,6 @@ import Testing
 @testable import Proxy
 
 @Suite struct TunnelTrustTests {
-    private func echo() throws -> TestListener {
-        let listener = try TestListener(at: Addressing.SocketAddress(serverPod, 0))
-        try listener.start { descriptor, _ in
-            var buffer: [UInt8] = []
-            while readMore(descriptor, &buffer) {
-                deliver(descriptor, buffer)
-                buffer = []
-            }
-        }
-        return listener
-    }
-    private func goesOn(_ client: TestClient, _ word: String = "hello") -> Bool {
-        client.send(word)
-        return client.bytes(word.utf8.count) == word
-    }
-
     /// Connections go on when certificates change; later ones show the new.
     @Test func aRenewalDisturbsNothing() async throws {
         let listener = try echo()
