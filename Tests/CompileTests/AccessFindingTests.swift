@@ -53,4 +53,13 @@ import Testing
                 reasons { $0.access.rules = [self.path(text)] } == ["policy-requests", "policy-path-form"], "\(text)")
         }
     }
+
+    /// A tenant's policy is one line among others', however long it is.
+    @Test func aPolicyHasFewFindings() {
+        var policy = AuthorizationPolicy(name: ObjectName("shop", "long"))
+        policy.flaws = (0..<100).map { AuthorizationPolicy.Flaw(field: "spec.rules[\($0)]", message: "is unknown") }
+        policy.access.rules = [PolicyRule()]
+        let findings = accessFindings(of: policy, ClusterState(meshNode: "node-a"))
+        #expect(findings.count == 17 && findings.last?.message.hasPrefix("and 83 more") == true)
+    }
 }

@@ -7,7 +7,18 @@ package func accessFindings(_ state: borrowing ClusterState) -> [Finding] {
     state.mesh.access.all.sorted { $0.name < $1.name }.flatMap { accessFindings(of: $0, state) }
 }
 
+/// Whoever writes a policy can make a finding of each line of it.
+private let mostFindings = 16
+
 package func accessFindings(of policy: AuthorizationPolicy, _ state: borrowing ClusterState) -> [Finding] {
+    let all = allFindings(of: policy, state)
+    guard all.count > mostFindings, let last = all.dropFirst(mostFindings).first else { return all }
+    let message = "and \(all.count - mostFindings - 1) more findings of this policy: \(last.message)"
+    return all.prefix(mostFindings)
+        + [Finding(reason: last.reason, object: last.object, field: last.field, message: message)]
+}
+
+private func allFindings(of policy: AuthorizationPolicy, _ state: borrowing ClusterState) -> [Finding] {
     var findings = policy.flaws.map { flaw in
         Finding(reason: "policy-unreadable", object: policy.id, field: flaw.field, message: flaw.message)
     }
