@@ -152,7 +152,7 @@ package struct MeshCompiler: Sendable {
         view.pods[address] = pod.map { MeshPod($0, requests, policies) }
         let rule = pod.map { PeerRule(of: $0, state.mesh) }
         programs[address] = pod.map { MeshPodProgram($0, rule ?? PeerRule()) }
-        let access = PolicyProgram(trustDomains: [mesh.trustDomain] + mesh.aliases, policies: policies)
+        let access = PolicyProgram(policies, in: mesh)
         let hasManyPorts = programs[address]?.refuse(byPolicies: access, at: address) == false
 
         let findings = state.pods(at: address).compactMap { state.mesh.localPods[$0] }.flatMap { pod in

@@ -17,7 +17,7 @@ extension NodeController {
     private func view(_ pod: Pod, _ mesh: ProxyMesh) -> PolicyList.Pod {
         let policies = state.authorizationPolicies(of: pod)
         let byName = Dictionary(policies.map { ($0.access.name, $0) }, uniquingKeysWith: { first, _ in first })
-        let program = PolicyProgram(trustDomains: [mesh.trustDomain] + mesh.aliases, policies: policies.map(\.access))
+        let program = PolicyProgram(policies.map(\.access), in: mesh)
         let mustBeAllowed = program.policies.contains { $0.action == .allow && $0.isEnforced }
         return PolicyList.Pod(
             name: "\(pod.name)",

@@ -17,7 +17,7 @@ final class PodPolicies: Sendable {
             policies, entry in
             // One that nobody has told of says nobody knows what.
             let named = entry.value.map { snapshot.policies[$0] ?? AccessPolicy(name: $0, isUnreadable: true) }
-            let program = PolicyProgram(trustDomains: [mesh.trustDomain] + mesh.aliases, policies: named)
+            let program = PolicyProgram(named, in: mesh)
             let known = old[entry.key].flatMap { $0.program == program ? $0 : nil }
             policies[entry.key] = known ?? PodPolicies(program)
         }

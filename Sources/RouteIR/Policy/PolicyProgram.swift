@@ -12,6 +12,10 @@ package struct PolicyProgram: Hashable, Sendable {
         self.policies = policies.sorted { ($0.action.rawValue, $0.name) < ($1.action.rawValue, $1.name) }
     }
 
+    package init(_ policies: [AccessPolicy], in mesh: ProxyMesh) {
+        self.init(trustDomains: [mesh.trustDomain] + mesh.aliases, policies: policies)
+    }
+
     package var isEmpty: Bool { policies.isEmpty }
 
     /// Of a connection alone: whatever rules say of requests is unknown.
